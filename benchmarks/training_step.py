@@ -1,0 +1,76 @@
+"""Compare one RA training step with the literal definition in the tests: counted FLOPs, equal losses, and interleaved timings.
+
+python benchmarks/training_step.py [--pairs 5] [--batch 8] [--channels 64 128 256 512 512]
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pathology_screen.engines.introspective import IntrospectiveWeights, introspective_step
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engines"))
+from literal_introspective_step import literal_step
+
+
+def adam(network):
+    return [torch.optim.Adam(half.parameters(), lr=5e-5) for half in (network.encoder, network.decoder)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 256, 512, 512])
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    ours = IntrospectiveVAE(channels=options.channels)
+    literal = copy.deepcopy(ours)
+    ours = ours.to(memory_format=torch.channels_last)
+    image, noise = torch.rand(options.batch, 1, 128, 128), torch.randn(4, options.batch, 128)
+    weights, literal_weights = IntrospectiveWeights(), IntrospectiveWeights(gamma_rec=1e-8)
+    ours_optimizers, literal_optimizers = adam(ours), adam(literal)
+
+    def run_ours():
+        step = introspective_step(
+            ours, *ours_optimizers, image.contiguous(memory_format=torch.channels_last), noise, weights
+        )
+        return step.encoder_loss, step.decoder_loss
+
+    def run_literal():
+        return [loss.item() for loss in literal_step(literal, *literal_optimizers, image, noise, literal_weights)]
+
+    flops, losses = [], []
+    for run in (run_ours, run_literal):
+        with FlopCounterMode(display=False) as counter:
+            losses.append(run())
+        flops.append(counter.get_total_flops())
+    print(
+        json.dumps(
+            {"GFLOP per image": [round(f / options.batch / 1e9, 2) for f in flops], "FLOP ratio": flops[0] / flops[1]}
+        )
+    )
+    print(json.dumps({"losses of the first step": losses}))
+    ratios = []
+    for _ in range(options.pairs):
+        seconds = []
+        for run in (run_ours, run_literal):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[1] / seconds[0])
+        print(json.dumps({"seconds": seconds, "literal / ours": ratios[-1]}), flush=True)
+    if ratios:
+        print(json.dumps({"median literal / ours": statistics.median(ratios), "pairs": len(ratios)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Training, validation and calibration on MONAI's engines."""
+
+from pathology_screen.engines.calibrator import Calibrator, calibration_identity
+from pathology_screen.engines.evaluation import (
+    MeanPerceptualDistance,
+    improves,
+    prepare_reconstruction,
+    training_losses,
+)
+from pathology_screen.engines.introspective import (
+    IntrospectiveTrainer,
+    IntrospectiveWeights,
+    TrainingDiverged,
+    introspective_step,
+)
+from pathology_screen.engines.progress import ProgressBar, ReconstructionPictures
+from pathology_screen.engines.random import SeededBatches, rank_and_world_size, seeded_generator
+from pathology_screen.engines.training_state import TrainingState
+from pathology_screen.networks.weights import load_weights
+
+__all__ = [
+    "Calibrator",
+    "IntrospectiveTrainer",
+    "IntrospectiveWeights",
+    "MeanPerceptualDistance",
+    "ProgressBar",
+    "ReconstructionPictures",
+    "SeededBatches",
+    "TrainingDiverged",
+    "TrainingState",
+    "calibration_identity",
+    "improves",
+    "introspective_step",
+    "load_weights",
+    "prepare_reconstruction",
+    "rank_and_world_size",
+    "seeded_generator",
+    "training_losses",
+]

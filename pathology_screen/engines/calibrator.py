@@ -1,0 +1,80 @@
+"""Fit a calibration on healthy slices with the weights that training left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import DataLoader, Dataset
+from torch import nn
+from tqdm import tqdm
+
+from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.calibration import Calibration, fit_calibration
+from pathology_screen.engines.random import rank_and_world_size
+from pathology_screen.files import sha256
+from pathology_screen.networks.weights import load_weights
+
+
+def calibration_identity(
+    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap
+) -> dict[str, Any]:
+    """Return what a calibration belongs to: the hash of the weights, the preprocessing and the scoring."""
+    return {
+        "weights_sha256": sha256(weights),
+        "preprocessing": dict(preprocessing_options),
+        "scoring": anomaly_map.identity,
+    }
+
+
+class Calibrator:
+    """Score healthy slices and write `calibration.json` beside the weights.
+
+    Args:
+        weights: state dict of `network`, loaded by `run`.
+        network: image -> reconstruction, (B, 1, H, W).
+        anomaly_map: (image, reconstruction) -> map.
+        data: healthy datalist items, apart from those used for training; `subject` names the person.
+        preprocessing: item -> {"image": (1, H, W)}.
+        preprocessing_options: its description for the calibration's identity.
+        false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        network: nn.Module,
+        anomaly_map: AnomalyMap,
+        data: Sequence[Mapping[str, Any]],
+        preprocessing: Callable,
+        preprocessing_options: Mapping[str, Any],
+        false_positive_rate: float = 0.05,
+    ) -> None:
+        self.weights, self.network, self.anomaly_map = Path(weights), network, anomaly_map
+        self.data, self.preprocessing, self.preprocessing_options = data, preprocessing, preprocessing_options
+        self.false_positive_rate = false_positive_rate
+
+    @torch.no_grad()
+    def run(self) -> Calibration | None:
+        """Fit, write and return the calibration (on rank 0; None elsewhere)."""
+        if rank_and_world_size()[0] > 0:
+            return None
+        network = load_weights(self.network, self.weights).eval()
+        device = next(network.parameters()).device
+        loader = DataLoader(Dataset(self.data, self.preprocessing), batch_size=8, num_workers=0)
+        images, maps = [], []
+        for batch in tqdm(loader, desc="calibrating"):
+            image = batch["image"].as_tensor()
+            images.append(image)
+            maps.append(self.anomaly_map(image, network(image.to(device)).cpu()))
+        calibration = fit_calibration(
+            torch.cat(maps),
+            torch.cat(images),
+            [item["subject"] for item in self.data],
+            calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map),
+            self.false_positive_rate,
+        )
+        calibration.save(self.weights.with_name("calibration.json"))
+        return calibration

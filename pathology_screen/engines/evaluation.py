@@ -1,0 +1,42 @@
+"""What validation of a reconstruction method needs beyond MONAI's evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def prepare_reconstruction(
+    batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of reconstruction methods."""
+    image = batchdata["image"].to(device=device, non_blocking=non_blocking)
+    return image, image
+
+
+def improves(current: float, best: float) -> bool:
+    """True where an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an evaluator."""
+    return current < best - 1e-8
+
+
+class MeanPerceptualDistance(nn.Module):
+    """Mean of a spatial perceptual distance over the pixels, for `monai.handlers.IgniteMetricHandler(loss_fn=...)`.
+
+    Args:
+        distance: (a, b) -> (B, 1, H, W), such as `anomaly.perceptual_distance(...)`.
+    """
+
+    def __init__(self, distance: nn.Module) -> None:
+        super().__init__()
+        self.distance = distance
+
+    @torch.no_grad()
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return self.distance(reconstruction.as_subclass(Tensor), image.as_subclass(Tensor)).mean((1, 2, 3))[:, None]
+
+
+def training_losses(output: dict[str, float]) -> dict[str, float]:
+    """Give a trainer's output to TensorBoard as it is: one scalar a name."""
+    return output

@@ -1,0 +1,87 @@
+"""Show a run's progress: a bar with losses and remaining time, and pictures of what the network paints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pathology_screen.engines.random import rank_and_world_size
+from pathology_screen.files import replacing
+
+
+class ProgressBar:
+    """Handler that draws one bar over all iterations, with the last loss and the time that remains (rank 0 only)."""
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
+        self.bar: tqdm | None = None
+
+    def advance(self, engine: Engine) -> None:
+        if self.bar is None:
+            self.bar = tqdm(
+                total=engine.state.max_epochs * engine.state.epoch_length,
+                initial=engine.state.iteration - 1,
+                desc="training",
+                unit="it",
+                disable=rank_and_world_size()[0] > 0,
+                mininterval=1.0,
+            )
+        self.bar.set_postfix(epoch=engine.state.epoch, loss=f"{engine.state.output['loss']:.4f}", refresh=False)
+        self.bar.update()
+
+    def close(self, engine: Engine, error: Exception | None = None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if error is not None:
+            raise error
+
+
+class ReconstructionPictures:
+    """Handler that writes `pictures/epoch-NNNN.png`: images, reconstructions and anomaly maps, one column each.
+
+    Args:
+        output_dir: folder of the run.
+        network: image -> reconstruction, (B, 1, H, W).
+        images: the few images to draw, (B, 1, H, W) in [0, 1].
+        anomaly_map: (image, reconstruction) -> map, (B, 1, H, W).
+        interval: epochs between pictures; one is drawn at the end as well.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        images: Tensor,
+        anomaly_map: Callable[[Tensor, Tensor], Tensor],
+        interval: int = 5,
+    ) -> None:
+        self.folder, self.network, self.images = Path(output_dir) / "pictures", network, images
+        self.anomaly_map, self.interval = anomaly_map, interval
+
+    def attach(self, engine: Engine) -> None:
+        if rank_and_world_size()[0] == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.draw)
+            engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    @torch.no_grad()
+    def draw(self, engine: Engine) -> None:
+        """Draw one row of images, one of reconstructions, one of maps scaled to the highest value among them."""
+        self.network.eval()
+        reconstruction = self.network(self.images.to(engine.state.device)).cpu()
+        maps = self.anomaly_map(self.images, reconstruction)
+        figure = Figure(figsize=(2 * len(self.images), 6), layout="tight")
+        axes = figure.subplots(3, len(self.images), squeeze=False)
+        rows = [(self.images, "gray", 1.0), (reconstruction, "gray", 1.0), (maps, "inferno", float(maps.max()) or 1.0)]
+        for row, (pictures, colours, highest) in zip(axes, rows):
+            for axis, picture in zip(row, pictures):
+                axis.imshow(picture[0], cmap=colours, vmin=0, vmax=highest)
+                axis.axis("off")
+        with replacing(self.folder / f"epoch-{engine.state.epoch:04d}.png") as path:
+            figure.savefig(path)

@@ -1,0 +1,152 @@
+"""Keep the best weights, and all that a killed training run needs to go on as if it had not been killed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from torch import nn
+from torch.optim import Optimizer
+
+from pathology_screen.engines.introspective import TrainingDiverged
+from pathology_screen.engines.random import SeededBatches, rank_and_world_size
+from pathology_screen.errors import ConfigError
+from pathology_screen.files import replacing
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingState:
+    """Handler of a MONAI trainer: resume, checkpoint, log, keep the best weights, and stop early.
+
+    It writes into `output_dir`, each file whole or not at all:
+
+    - `model.pt`: the network's state dict at the best validation so far;
+    - `resume.pt`: network, optimizers, counters and history, every `interval` seconds and at the end of each epoch;
+    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
+
+    All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after the ValidationHandler.
+
+    Args:
+        output_dir: folder of the run.
+        network: what is trained.
+        optimizers: by name.
+        batches: the sampler behind the training loader, moved on when a run resumes.
+        evaluator: its key metric decides which weights are best; None keeps the last ones.
+        patience: stop after so many epochs without a better key metric; None never does.
+        interval: seconds between checkpoints within an epoch.
+        resume: go on from `resume.pt` where there is one.
+
+    Raises:
+        ConfigError: if `resume.pt` belongs to a run with other data, batches or seed.
+        TrainingDiverged: if a weight is not finite; `resume.pt` then still holds the last good state.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        optimizers: Mapping[str, Optimizer],
+        batches: SeededBatches,
+        evaluator: Evaluator | None = None,
+        patience: int | None = None,
+        interval: float = 120.0,
+        resume: bool = True,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
+        self.patience, self.interval, self.resume = patience, interval, resume
+        self.history: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+        self.saved_at = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def load(self, engine: Engine) -> None:
+        """Take up the state in `resume.pt`, if there is one."""
+        path = self.folder / "resume.pt"
+        if not (self.resume and path.exists()):
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["run"] != self.run():
+            raise ConfigError(
+                f"{path.name} belongs to another run ({state['run']}, now {self.run()}); remove it or name another output_dir"
+            )
+        self.network.load_state_dict(state["network"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        self.history, self.sums = state["history"], state["sums"]
+        engine.state.iteration = self.batches.iteration = state["iteration"]
+        engine.state.epoch = state["iteration"] // len(self.batches)
+        logger.info("resumed after %d iterations", state["iteration"])
+
+    def run(self) -> dict[str, int]:
+        """Return what must agree for a run to be resumed: samples, batch size over all ranks, and seed."""
+        batches = self.batches
+        return {"samples": batches.length, "batch": batches.batch_size * batches.world_size, "seed": batches.seed}
+
+    def iteration_completed(self, engine: Engine) -> None:
+        for name, value in engine.state.output.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        ends_epoch = engine.state.iteration % len(self.batches) == 0  # then validation comes first
+        if not ends_epoch and time.monotonic() - self.saved_at > self.interval:
+            self.save(engine)
+
+    def epoch_completed(self, engine: Engine) -> None:
+        row = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        row |= {name: total / len(self.batches) for name, total in self.sums.items()}
+        self.sums = {}
+        best = True
+        if self.evaluator is not None:
+            if self.evaluator.state.epoch == engine.state.epoch:  # validated at this epoch
+                row |= {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
+            best = self.evaluator.state.best_metric_epoch == engine.state.epoch
+        self.history.append(row)
+        if best:
+            self.write("model.pt", self.network.state_dict())
+        self.save(engine)
+        if rank_and_world_size()[0] == 0:
+            with replacing(self.folder / "log.csv") as path:
+                pd.DataFrame(self.history).to_csv(path, index=False)
+        if (
+            self.patience
+            and self.evaluator
+            and engine.state.epoch - self.evaluator.state.best_metric_epoch >= self.patience
+        ):
+            logger.info("no better validation for %d epochs: training stops", self.patience)
+            engine.terminate()
+
+    def save(self, engine: Engine) -> None:
+        """Write `resume.pt`."""
+        state: dict[str, Any] = {
+            "run": self.run(),
+            "iteration": engine.state.iteration,
+            "network": self.network.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "best": (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
+            if self.evaluator
+            else None,
+            "history": self.history,
+            "sums": self.sums,
+        }
+        self.write("resume.pt", state)
+        self.saved_at = time.monotonic()
+
+    def write(self, name: str, state: Any) -> None:
+        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
+            raise TrainingDiverged(f"a weight is not finite; {self.folder / 'resume.pt'} holds the last good state")
+        if rank_and_world_size()[0] == 0:
+            with replacing(self.folder / name) as path:
+                torch.save(state, path)

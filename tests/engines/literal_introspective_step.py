@@ -1,0 +1,65 @@
+"""Eq. 2 and 4 written out plainly, one pass for each term as in the paper's released code, to hold the fast step against."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, weights):
+    """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two losses."""
+    encoder, decoder = network.encoder, network.decoder
+    scale = 1 / image[0].numel()
+
+    def sampled(parameters, eps):
+        mean, log_variance, _ = parameters
+        return mean + (log_variance / 2).exp() * eps
+
+    def kl(parameters):
+        mean, log_variance, _ = parameters
+        return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).sum(1)
+
+    def sse(a, b):
+        return ((a - b) ** 2).sum((1, 2, 3))
+
+    def expelbo(target, detached, eps):
+        posterior = encoder(detached)
+        error = sse(target, decoder(sampled(posterior, eps)))
+        return torch.exp(-2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(posterior))).mean()
+
+    freeze(encoder, False)
+    freeze(decoder, True)
+    posterior = encoder(image)
+    z = sampled(posterior, noise[0])
+    r, f = decoder(z), decoder(noise[1])
+    real = scale * (weights.beta_rec * sse(image, r).mean() + weights.beta_kl * kl(posterior).mean())
+    fake = (expelbo(r, r.detach(), noise[2]) + expelbo(f, f.detach(), noise[3])) / 4
+    reversed_loss = 0
+    for a, b in zip(posterior[2], encoder(r.detach())[2]):
+        cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
+        reversed_loss = reversed_loss + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
+    encoder_loss = real + fake + weights.reversed_similarity * reversed_loss
+    encoder_optimizer.zero_grad()
+    encoder_loss.backward()
+    encoder_optimizer.step()
+
+    freeze(encoder, True)
+    freeze(decoder, False)
+    r, f = decoder(z.detach()), decoder(noise[1])
+    posterior_r, posterior_f = encoder(r), encoder(f)
+    again_r = decoder(sampled(posterior_r, noise[2]).detach())
+    again_f = decoder(sampled(posterior_f, noise[3]).detach())
+    decoder_loss = scale * (
+        weights.beta_rec * sse(image, r).mean()
+        + weights.beta_kl * (kl(posterior_r).mean() + kl(posterior_f).mean()) / 2
+        + weights.gamma_rec * weights.beta_rec * (sse(r.detach(), again_r).mean() + sse(f.detach(), again_f).mean()) / 2
+    )
+    decoder_optimizer.zero_grad()
+    decoder_loss.backward()
+    decoder_optimizer.step()
+    freeze(encoder, False)
+    return encoder_loss.detach(), decoder_loss.detach()
+
+
+def freeze(module: nn.Module, frozen: bool) -> None:
+    for parameter in module.parameters():
+        parameter.requires_grad_(not frozen)

@@ -1,0 +1,75 @@
+import copy
+
+import pytest
+import torch
+from literal_introspective_step import literal_step
+
+from pathology_screen.engines.introspective import (
+    IntrospectiveWeights,
+    TrainingDiverged,
+    introspective_step,
+    reparameterize,
+)
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+
+
+def setup(norm="group", seed=0):
+    torch.manual_seed(seed)
+    network = IntrospectiveVAE(size=16, channels=(8, 16), latent=6, norm=norm).double()
+    return network, torch.rand(3, 1, 16, 16).double(), torch.randn(4, 3, 6).double()
+
+
+def optimizers(network, kind=torch.optim.SGD, **options):
+    return kind(network.encoder.parameters(), **options), kind(network.decoder.parameters(), **options)
+
+
+@pytest.mark.parametrize("norm", ["group", "affine"])
+@pytest.mark.parametrize("gamma", [0.0, 1e-8, 0.7])
+@pytest.mark.parametrize("reverse", [0.0, 0.005])
+def test_step_equals_the_literal_definition(norm, gamma, reverse):
+    """Same weights, same noise: losses and (through one SGD step of rate 1) gradients agree to 1e-8."""
+    network, image, noise = setup(norm)
+    literal = copy.deepcopy(network)
+    weights = IntrospectiveWeights(gamma_rec=gamma, reversed_similarity=reverse)
+    before = [p.clone() for p in network.parameters()]
+    step = introspective_step(network, *optimizers(network, lr=1.0), image, noise, weights)
+    encoder_loss, decoder_loss = literal_step(literal, *optimizers(literal, lr=1.0), image, noise, weights)
+    assert step.encoder_loss == pytest.approx(encoder_loss.item(), rel=1e-8)
+    assert step.decoder_loss == pytest.approx(decoder_loss.item(), rel=1e-8)
+    for start, ours, theirs in zip(before, network.parameters(), literal.parameters()):
+        torch.testing.assert_close(start - ours, start - theirs, rtol=1e-8, atol=1e-12)
+
+
+def test_several_adam_steps_stay_with_the_literal_definition():
+    network, image, noise = setup()
+    literal = copy.deepcopy(network)
+    ours, theirs = optimizers(network, torch.optim.Adam, lr=1e-3), optimizers(literal, torch.optim.Adam, lr=1e-3)
+    for index in range(5):
+        introspective_step(network, *ours, image, noise + index, IntrospectiveWeights())
+        literal_step(literal, *theirs, image, noise + index, IntrospectiveWeights())
+    for a, b in zip(network.parameters(), literal.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_encoder_update_leaves_the_decoder_alone_and_the_other_way_round():
+    network, image, noise = setup()
+    still = torch.optim.SGD(network.encoder.parameters(), lr=0.0)
+    _, moving = optimizers(network, lr=1.0)
+    before = copy.deepcopy(network.state_dict())
+    introspective_step(network, still, moving, image, noise, IntrospectiveWeights())
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("decoder") for name in changed)
+
+
+def test_noise_zero_gives_the_posterior_mean():
+    mean, log_variance = torch.randn(2, 5), torch.randn(2, 5)
+    assert torch.equal(reparameterize(mean, log_variance, torch.zeros(2, 5)), mean)
+    torch.testing.assert_close(reparameterize(mean, log_variance, torch.ones(2, 5)), mean + log_variance.exp().sqrt())
+
+
+def test_a_nan_stops_before_anything_changes():
+    network, image, noise = setup()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(TrainingDiverged, match="nan"):
+        introspective_step(network, *optimizers(network, lr=1.0), image * float("nan"), noise, IntrospectiveWeights())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

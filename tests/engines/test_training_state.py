@@ -1,0 +1,112 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Events
+from tiny_training import make_trainer
+
+from pathology_screen.engines import TrainingDiverged
+from pathology_screen.errors import ConfigError
+
+SCRIPT = str(Path(__file__).with_name("tiny_training.py"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_default_dtype():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(threads)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(tmp_path):
+    """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log equal those of a whole run."""
+    killed = subprocess.run([sys.executable, SCRIPT, str(tmp_path / "killed"), "3", "4", "5"])
+    assert killed.returncode == -signal.SIGKILL
+    assert torch.load(tmp_path / "killed/resume.pt", weights_only=True)["iteration"] in (4, 5)
+    resumed, whole = make_trainer(tmp_path / "killed", 3, 4), make_trainer(tmp_path / "whole", 3, 4)
+    resumed.run()
+    whole.run()
+    assert resumed.state.iteration == whole.state.iteration == 9
+    assert equal(resumed.network.state_dict(), whole.network.state_dict())
+    assert equal(*(torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("killed", "whole")))
+    assert (tmp_path / "killed/log.csv").read_text() == (tmp_path / "whole/log.csv").read_text()
+
+
+def test_more_epochs_go_on_where_the_run_ended(tmp_path):
+    make_trainer(tmp_path / "a", 1, 4).run()
+    longer, whole = make_trainer(tmp_path / "a", 2, 4), make_trainer(tmp_path / "b", 2, 4)
+    longer.run()
+    whole.run()
+    assert equal(longer.network.state_dict(), whole.network.state_dict())
+
+
+def test_best_weights_and_log(tmp_path):
+    make_trainer(tmp_path, 4, 4).run()
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log.epoch.tolist() == [1, 2, 3, 4] and log.val_mse.notna().all()
+    best = make_trainer(tmp_path / "best", 1, 4).network
+    best.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    from tiny_training import images
+
+    with torch.no_grad():
+        error = (best(images(4, seed=1)) - images(4, seed=1)).square().mean().item()
+    assert error == pytest.approx(log.val_mse.min(), rel=1e-5)
+
+
+def test_patience_stops_training(tmp_path):
+    trainer = make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0)
+    trainer.run()
+    assert trainer.state.epoch == 4  # the first epoch is the best, and three brought nothing
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path):
+    trainer = make_trainer(tmp_path, 5, 4)
+
+    @trainer.on(Events.ITERATION_STARTED(once=5))
+    def poison(engine):
+        with torch.no_grad():
+            engine.network.encoder.fc.bias.fill_(float("nan"))
+
+    with pytest.raises(TrainingDiverged):
+        trainer.run()
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert state["iteration"] == 4 and all(value.isfinite().all() for value in state["network"].values())
+
+
+def test_resuming_with_other_data_is_refused(tmp_path):
+    make_trainer(tmp_path, 1, 4).run()
+    with pytest.raises(ConfigError, match="another run"):
+        make_trainer(tmp_path, 2, 6).run()
+
+
+def test_two_ranks_reproduce_one_process_with_the_double_batch(tmp_path):
+    """In float64, since Adam divides rounding errors by gradients near zero."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        SCRIPT,
+        str(tmp_path),
+        "2",
+        "2",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    torch.set_default_dtype(torch.float64)
+    one = make_trainer(tmp_path / "one", 2, 4)
+    one.run()
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert equal(*ranks)
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(ranks[0][name], value, rtol=1e-5, atol=1e-12)

@@ -1,0 +1,118 @@
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pathology_screen.errors import ArtifactError
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+from pathology_screen.networks.released_checkpoint import NETWORK, convert_released_state, read_released_checkpoint
+
+ENCODER = {64: (64, 128), 32: (128, 256), 16: (256, 512), 8: (512, 512), 4: (512, 512)}
+DECODER = {4: (512, 512), 8: (512, 512), 16: (512, 256), 32: (256, 128), 64: (128, 64), 128: (64, 64)}
+NO_PROJECTION = {"encoder.main.res_in_4", "decoder.main.res_in_4", "decoder.main.res_in_128"}
+
+
+def released_state():
+    """Random weights under the key names and shapes of the released checkpoints."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+
+    def conv(key, *shape):
+        fan_in = shape[1] * shape[2] * shape[3]
+        state[key] = torch.randn(*shape, generator=generator) / fan_in**0.5
+
+    def norm(key, channels):
+        state[f"{key}.weight"] = 1 + 0.1 * torch.randn(channels, generator=generator)
+        state[f"{key}.bias"] = 0.1 * torch.randn(channels, generator=generator)
+        state[f"{key}.running_mean"] = 0.1 * torch.randn(channels, generator=generator)
+        state[f"{key}.running_var"] = 0.9 + torch.rand(channels, generator=generator)
+        state[f"{key}.num_batches_tracked"] = torch.tensor(1)
+
+    conv("encoder.main.0.weight", 64, 1, 5, 5)
+    norm("encoder.main.1", 64)
+    for half, stages in (("encoder", ENCODER), ("decoder", DECODER)):
+        for resolution, (inputs, outputs) in stages.items():
+            key = f"{half}.main.res_in_{resolution}"
+            if key not in NO_PROJECTION:
+                conv(f"{key}.conv_expand.weight", outputs, inputs, 1, 1)
+            conv(f"{key}.conv1.weight", outputs, inputs, 3, 3)
+            norm(f"{key}.bn1", outputs)
+            conv(f"{key}.conv2.weight", outputs, outputs, 3, 3)
+            norm(f"{key}.bn2", outputs)
+    state["encoder.fc.weight"] = torch.randn(256, 8192, generator=generator) / 90
+    state["encoder.fc.bias"] = torch.randn(256, generator=generator)
+    state["decoder.fc.0.weight"] = torch.randn(8192, 128, generator=generator) / 11
+    state["decoder.fc.0.bias"] = torch.randn(8192, generator=generator)
+    conv("decoder.main.predict.weight", 1, 64, 5, 5)
+    state["decoder.main.predict.bias"] = torch.zeros(1)
+    return state
+
+
+def released_reconstruction(state, x):
+    """Run the released layers straight from their state dict, BatchNorm in evaluation mode."""
+
+    def norm(y, key):
+        names = ("running_mean", "running_var", "weight", "bias")
+        return F.batch_norm(y, *(state[f"{key}.{name}"] for name in names), eps=1e-5)
+
+    def block(y, key):
+        skip = F.conv2d(y, state[f"{key}.conv_expand.weight"]) if f"{key}.conv_expand.weight" in state else y
+        h = F.leaky_relu(norm(F.conv2d(y, state[f"{key}.conv1.weight"], padding=1), f"{key}.bn1"), 0.2)
+        return F.leaky_relu(norm(F.conv2d(h, state[f"{key}.conv2.weight"], padding=1), f"{key}.bn2") + skip, 0.2)
+
+    y = F.leaky_relu(norm(F.conv2d(x, state["encoder.main.0.weight"], padding=2), "encoder.main.1"), 0.2)
+    y = F.avg_pool2d(y, 2)
+    for resolution in (64, 32, 16, 8):
+        y = F.avg_pool2d(block(y, f"encoder.main.res_in_{resolution}"), 2)
+    y = block(y, "encoder.main.res_in_4").flatten(1)
+    mean = F.linear(y, state["encoder.fc.weight"], state["encoder.fc.bias"])[:, :128]
+    y = F.relu(F.linear(mean, state["decoder.fc.0.weight"], state["decoder.fc.0.bias"])).reshape(-1, 512, 4, 4)
+    for resolution in (4, 8, 16, 32, 64):
+        y = F.interpolate(block(y, f"decoder.main.res_in_{resolution}"), scale_factor=2)
+    y = block(y, "decoder.main.res_in_128")
+    return torch.sigmoid(
+        F.conv2d(y, state["decoder.main.predict.weight"], state["decoder.main.predict.bias"], padding=2)
+    )
+
+
+def test_converted_weights_reconstruct_as_the_released_network_does(tmp_path):
+    state = released_state()
+    torch.save({"model_weights": state, "epoch": 3}, tmp_path / "best_model.pt")
+    network = IntrospectiveVAE(**NETWORK).eval()
+    network.load_state_dict(read_released_checkpoint(tmp_path / "best_model.pt"))
+    x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = released_reconstruction(state, x)
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 1e-3
+
+
+@pytest.mark.needs_shared
+def test_key_names_are_those_of_the_released_checkpoints(shared_data):
+    rows = [
+        line.split(",") for line in (shared_data.parent / "reference/ra_checkpoint_keys.csv").read_text().split()[1:]
+    ]
+    shapes = {key: () if shape == "scalar" else tuple(map(int, shape.split("x"))) for key, shape, _ in rows}
+    assert {key: tuple(value.shape) for key, value in released_state().items()} == shapes
+
+
+def test_missing_and_left_over_keys_are_refused():
+    state = released_state()
+    del state["encoder.fc.bias"]
+    with pytest.raises(ArtifactError, match="encoder.fc.bias"):
+        convert_released_state(state)
+    with pytest.raises(ArtifactError, match="surprise"):
+        convert_released_state(released_state() | {"surprise": torch.zeros(1)})
+
+
+class Payload:
+    def __reduce__(self):
+        return (nn.Identity, ())
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model_weights": Payload()}))
+    with pytest.raises(ArtifactError, match="more than"):
+        read_released_checkpoint(tmp_path / "evil.pt")

@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from pathology_screen.losses import exp_elbo, kl_divergence, reversed_similarity, squared_error
+
+
+def test_squared_error_sums_over_the_pixels_of_each_sample():
+    image = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]], [[[1.0, 1.0], [1.0, 1.0]]]])
+    reconstruction = torch.tensor([[[[0.5, 1.0], [0.0, 1.0]]], [[[0.0, 0.0], [1.0, 1.0]]]])
+    assert squared_error(image, reconstruction).tolist() == [0.25 + 0.25 + 1.0, 2.0]
+
+
+def test_kl_divergence_by_hand():
+    mean, log_variance = torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, math.log(4.0)]])
+    second = 0.5 * 1.0 + 0.5 * (4.0 + 4.0 - 1.0 - math.log(4.0))
+    torch.testing.assert_close(kl_divergence(mean, log_variance), torch.tensor([0.0, second]))
+
+
+def test_kl_divergence_equals_torch_distributions():
+    mean, log_variance = torch.randn(4, 7), torch.randn(4, 7)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(kl_divergence(mean, log_variance), expected)
+
+
+def test_exp_elbo_by_hand():
+    value = exp_elbo(torch.tensor([100.0]), torch.tensor([3.0]), beta_rec=0.5, beta_neg=128.0, scale=1 / 1024)
+    assert value.item() == pytest.approx(math.exp(-2 * (50 + 384) / 1024))
+
+
+def test_reversed_similarity_by_hand():
+    """One level, two samples: orthogonal (cosine 0) and equal (cosine 1); mean squared error (1 + 1 + 0 + 0) / 4."""
+    a = torch.tensor([[[[1.0, 0.0]]], [[[3.0, 4.0]]]])
+    b = torch.tensor([[[[0.0, 1.0]]], [[[3.0, 4.0]]]])
+    assert reversed_similarity([a], [b]).item() == pytest.approx(0.5 + 0.5 * 0.5)
+    assert reversed_similarity([a, a], [b, a]).item() == pytest.approx(0.75, abs=1e-6)
+
+
+def test_reversed_similarity_reaches_both_sides():
+    a, b = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4, requires_grad=True)
+    reversed_similarity([a], [b]).backward()
+    assert a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
