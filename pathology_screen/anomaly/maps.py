@@ -1,0 +1,114 @@
+"""Anomaly maps: the plain residual, Eq. 5 of the paper and its ablations."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from monai.utils import convert_to_tensor
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from pathology_screen.anomaly.equalization import equalize as adaptive_equalization
+from pathology_screen.anomaly.perceptual import perceptual_distance
+from pathology_screen.errors import ArtifactError, ConfigError, InputError
+
+REFERENCE_SIZE = 128
+"""Image side in pixels at which `sigma` is given; elsewhere it grows and shrinks with the image."""
+
+
+class AnomalyMap(nn.Module):
+    """How an image x differs from its pseudo-healthy reconstruction x_ph, pixel by pixel.
+
+    Eq. 5 as the released code computes it:
+
+        |eq(x_ph) - eq(x)| * G(S(x_ph, x)) * G(S(eq(x_ph), eq(x)))
+
+    with eq the adaptive histogram equalisation, S the perceptual distance and G a Gaussian blur that the paper does not
+    mention. Both images are clamped to [0, 1] first. The ablations of Table 3 are |x_ph - x| * G(S(x_ph, x)) without
+    equalisation, |eq(x_ph) - eq(x)| without perceptual distance, and without both the plain residual |x_ph - x|, not
+    clamped.
+
+    Args:
+        perceptual: "st_alex", "squeeze", "encoder" (see `perceptual_distance`), "none", or a module that maps two
+            batches to a distance map and has an `identity`.
+        equalize: whether to equalise.
+        sigma: standard deviation of G in pixels of a 128 px image.
+        weights: passed to `perceptual_distance`.
+    """
+
+    def __init__(
+        self,
+        perceptual: str | nn.Module = "st_alex",
+        equalize: bool = True,
+        sigma: float = 2.0,
+        weights: str | os.PathLike | nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.perceptual: nn.Module | None = None
+        if isinstance(perceptual, nn.Module):
+            self.perceptual = perceptual
+        elif perceptual != "none":
+            self.perceptual = perceptual_distance(perceptual, weights)
+        self.equalize = equalize
+        self.sigma = sigma
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the values of the map depend on, ready for JSON; part of the identity of a calibration."""
+        perceptual = "none" if self.perceptual is None else self.perceptual.identity
+        return {"perceptual": perceptual, "equalize": self.equalize, "sigma": self.sigma}
+
+    @torch.no_grad()
+    def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        """Compute the maps.
+
+        Args:
+            image: shape (B, 1, H, W), in [0, 1].
+            reconstruction: the same shape.
+
+        Returns:
+            Shape (B, 1, H, W), float32, at least 0, on the device of the image.
+
+        Raises:
+            InputError: "not_finite", if the image holds NaN or infinite values.
+            ArtifactError: if the reconstruction does: the weights are broken.
+            ConfigError: if the shapes differ or the images are too small (32 px, without perceptual distance 16 px).
+        """
+        x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
+        x_ph = convert_to_tensor(reconstruction, dtype=torch.float32, device=x.device, track_meta=False)
+        _check(x, x_ph)
+        if self.perceptual is None and not self.equalize:
+            return (x_ph - x).abs()
+
+        pairs = [(x_ph.clamp(0, 1), x.clamp(0, 1))]
+        if self.equalize:
+            pairs.append((adaptive_equalization(x_ph), adaptive_equalization(x)))
+        anomaly_map = torch.abs(pairs[-1][0] - pairs[-1][1])
+        if self.perceptual is not None:
+            for a, b in pairs:
+                anomaly_map = anomaly_map * gaussian_blur(self.perceptual(a, b), self.sigma)
+        return anomaly_map
+
+
+def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur maps (B, 1, H, W) with `scipy.ndimage.gaussian_filter` and its defaults (cut at 4 sigma, reflected borders);
+    `sigma` in pixels of a 128 px image."""
+    sigmas = [sigma * side / REFERENCE_SIZE for side in maps.shape[-2:]]
+    blurred = gaussian_filter(maps.cpu().numpy(), sigmas, axes=(2, 3))
+    return torch.from_numpy(blurred).to(maps.device)
+
+
+def image_score(anomaly_map: torch.Tensor) -> torch.Tensor:
+    """Image score (B,): mean of a map (B, 1, H, W) over all pixels, background included, as in the released code."""
+    return anomaly_map.mean(dim=(1, 2, 3))
+
+
+def _check(x: torch.Tensor, x_ph: torch.Tensor) -> None:
+    if x.shape != x_ph.shape or x.ndim != 4 or x.shape[1] != 1:
+        raise ConfigError(f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}")
+    if not x.isfinite().all():
+        raise InputError("not_finite", "the image given to the anomaly map")
+    if not x_ph.isfinite().all():
+        raise ArtifactError("the reconstruction holds NaN or infinite values: the weights of the network are broken")

@@ -1,0 +1,173 @@
+"""Perceptual distance maps, `S_lpips` in Eq. 5 of the paper, with the `lpips` package and weights already installed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lpips
+import torch
+from torch import nn
+from torchvision.models import SqueezeNet1_1_Weights
+
+from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
+from pathology_screen.errors import ArtifactError, ConfigError
+
+MICRO_BATCH = 8
+"""Images at a time: on a CPU small batches are faster than one large one."""
+
+SMALLEST_SIDE = 32
+"""Below this the deepest layers of the ImageNet networks have no pixels left."""
+
+SQUEEZE_FILE = Path(SqueezeNet1_1_Weights.IMAGENET1K_V1.url).name
+ST_ALEX_SHA256 = "468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
+
+
+class PerceptualDistance(nn.Module):
+    """A frozen perceptual metric that gives one distance a pixel.
+
+    Attributes:
+        identity: name of the backbone and sha256 of its weights; part of the identity of a calibration.
+    """
+
+    def __init__(self, name: str, metric: nn.Module) -> None:
+        super().__init__()
+        self.metric = metric.eval().requires_grad_(False)
+        self.identity = f"{name}:{weights_sha256(metric)}"
+
+    def train(self, mode: bool = True) -> PerceptualDistance:
+        """Stay in evaluation mode, also inside a module that is being trained."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Distance between two batches (B, 1, H, W) in [0, 1] -> (B, 1, H, W) float32, at least 0."""
+        self.metric.to(a.device)
+        pairs = zip(a.split(MICRO_BATCH), b.split(MICRO_BATCH))
+        return torch.cat([self.metric(x, y) for x, y in pairs])
+
+
+class SpatialLPIPS(lpips.LPIPS):
+    """`lpips.LPIPS` as a map of images in [0, 1], built on the meta device: nothing is drawn and nothing downloaded."""
+
+    def __init__(self, net: str) -> None:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.filterwarnings("ignore", module="torchvision")
+            super().__init__(net=net, pretrained=False, pnet_rand=True, spatial=True, verbose=False)
+        self.scaling_layer = lpips.ScalingLayer()
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if min(a.shape[-2:]) < SMALLEST_SIDE:
+            raise ConfigError(f"perceptual distances need images of at least {SMALLEST_SIDE} px a side")
+        return super().forward(a, b, normalize=True)
+
+    def load(self, state: dict[str, torch.Tensor]) -> SpatialLPIPS:
+        """Take over the weights, all of them."""
+        try:
+            unknown = self.load_state_dict(state, strict=False, assign=True).unexpected_keys
+        except RuntimeError as error:
+            raise ArtifactError("the perceptual weights have other shapes than the network") from error
+        missing = [name for name, tensor in self.state_dict().items() if tensor.is_meta]
+        if missing or unknown:
+            raise ArtifactError(f"the perceptual weights lack {missing} and hold unknown {unknown}")
+        return self
+
+
+class EmbeddingDistance(nn.Module):
+    """Distance between the embeddings of an encoder trained on brains.
+
+    At each layer the embeddings are normalised to unit length at each pixel; their squared difference is averaged over
+    channels and enlarged bilinearly; the layers are summed.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = copy.deepcopy(encoder)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        distance = torch.zeros_like(a)
+        for f, g in zip(self.encoder.embeddings(a), self.encoder.embeddings(b)):  # each (B, C, h, w)
+            squared = (lpips.normalize_tensor(f) - lpips.normalize_tensor(g)).square()
+            distance += lpips.upsample(squared.mean(dim=1, keepdim=True), out_HW=a.shape[-2:])
+        return distance
+
+
+def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | None = None) -> PerceptualDistance:
+    """Build a perceptual distance from weights on this machine; nothing is ever downloaded.
+
+    Args:
+        backbone: "st_alex" (ST-LPIPS on an anti-aliased AlexNet, from the installed `stlpips-pytorch`), "squeeze"
+            (LPIPS on SqueezeNet 1.1, as in the paper, from the torch hub cache) or "encoder" (a brain encoder).
+        weights: path of the weights where they are not in their usual place; for "encoder" the module itself, copied
+            and frozen, with a method `embeddings(x)` that gives a list of (B, C, h, w).
+
+    Raises:
+        ArtifactError: if the weights are missing or are not what they should be.
+        ConfigError: if the backbone is unknown, or "encoder" comes without a module.
+    """
+    if backbone == "encoder":
+        if not isinstance(weights, nn.Module) or not hasattr(weights, "embeddings"):
+            raise ConfigError('the backbone "encoder" needs weights=<a module with a method `embeddings`>')
+        return PerceptualDistance(backbone, EmbeddingDistance(weights))
+    if isinstance(weights, nn.Module) or backbone not in ("st_alex", "squeeze"):
+        raise ConfigError(f'the perceptual backbone "{backbone}" is unknown or takes no module as weights')
+    return PerceptualDistance(backbone, _st_alex(weights) if backbone == "st_alex" else _squeeze(weights))
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of a module's weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _squeeze(file: str | os.PathLike | None) -> SpatialLPIPS:
+    metric, trunk = SpatialLPIPS("squeeze"), _read(file or _squeeze_file())
+    heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / "squeeze.pth")
+    names = {key: "features." + key.split(".", 2)[2] for key in metric.state_dict() if key.startswith("net.")}
+    return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
+
+
+def _st_alex(file: str | os.PathLike | None) -> SpatialLPIPS:
+    metric = SpatialLPIPS("alex")
+    with torch.device("meta"):
+        metric.net = AntialiasedAlexNet()
+    metric.load(_read(file or _st_alex_file()))
+    if weights_sha256(metric) != ST_ALEX_SHA256:
+        raise ArtifactError("these are not the published weights of ST-LPIPS AlexNet: their sha256 differs")
+    return metric
+
+
+def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
+    if not Path(file).is_file():
+        raise ArtifactError(f"the perceptual weights {Path(file).name} do not exist")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: tensor.float() for name, tensor in state.items()}
+    except Exception as error:  # torch.load and the unpickler raise many kinds
+        raise ArtifactError(f"{Path(file).name} does not hold weights that can be read safely") from error
+
+
+def _squeeze_file() -> Path:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZE_FILE
+    if not file.is_file():
+        raise ArtifactError(
+            f"LPIPS on SqueezeNet needs {SQUEEZE_FILE} in the torch hub cache ($TORCH_HOME/hub/checkpoints, by default "
+            f"~/.cache/torch/hub/checkpoints). Download {SqueezeNet1_1_Weights.IMAGENET1K_V1.url} and put it there, or "
+            'give its path as `weights`, or choose perceptual="st_alex", which needs no download'
+        )
+    return file
+
+
+def _st_alex_file() -> Path:
+    package = importlib.util.find_spec("stlpips_pytorch")  # found, not imported: only its weights are used
+    if package is None or package.origin is None:
+        raise ArtifactError("ST-LPIPS needs the package stlpips-pytorch: pip install stlpips-pytorch")
+    return Path(package.origin).parent / "weights" / "vST0.0" / "alex_shift_tolerant.pth"

@@ -1,0 +1,187 @@
+"""What healthy brains look like to one screening configuration: the pixel threshold and the healthy image scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pixel threshold and healthy score distribution, bound to what they were measured with.
+
+    Attributes:
+        pixel_threshold: a pixel is called abnormal where the anomaly map is *greater* than this.
+        false_positive_rate: the share of healthy pixels, background included, that was asked for.
+        achieved_false_positive_rate: the share that exceeds the threshold: of "all_pixels" (never above the one asked
+            for) and of "brain_pixels" (image above 0).
+        scores: image score of each healthy slice.
+        subjects: number of the subject, from 0, that each slice comes from; names are not kept.
+        identity: what the numbers depend on, as JSON values: "weights_sha256", "preprocessing", "scoring".
+    """
+
+    pixel_threshold: float
+    false_positive_rate: float
+    achieved_false_positive_rate: dict[str, float]
+    scores: tuple[float, ...]
+    subjects: tuple[int, ...]
+    identity: dict[str, Any]
+
+    @property
+    def n_slices(self) -> int:
+        return len(self.scores)
+
+    @property
+    def n_subjects(self) -> int:
+        return len(set(self.subjects))
+
+    @property
+    def calibration_id(self) -> str:
+        """sha256 of the content, in canonical JSON."""
+        return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
+
+    def percentile(self, score: float) -> float:
+        """Percentage (0-100) of the healthy slices whose score is at most this one."""
+        return 100 * float(np.mean(np.asarray(self.scores) <= score))
+
+    def p_value(self, score: float) -> float:
+        """Conformal p-value of one slice of a new subject.
+
+        For healthy subjects like those calibrated on, whatever the distribution of scores, it is at most alpha with
+        probability at most alpha. The slices of one subject share one vote (hierarchical conformal prediction: Lee,
+        Barber and Willett 2023), so the smallest value is 1 / (n_subjects + 1): a level of 5 % takes 19 subjects.
+        """
+        exceeds, subjects = np.asarray(self.scores) >= score, np.asarray(self.subjects)
+        shares = [exceeds[subjects == subject].mean() for subject in np.unique(subjects)]
+        return float((1 + np.sum(shares)) / (1 + len(shares)))
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to be used with anything else than what the calibration was measured with.
+
+        Raises:
+            ArtifactError: names the entries that differ.
+        """
+        expected, given = _flat(self.identity), _flat(_plain(identity))
+        absent = "absent"
+        differing = [
+            f"{name} ({expected.get(name, absent)} in the calibration, {given.get(name, absent)} here)"
+            for name in sorted(expected.keys() | given.keys())
+            if expected.get(name, absent) != given.get(name, absent)
+        ]
+        if differing:
+            raise ArtifactError("the calibration belongs to something else: " + "; ".join(differing))
+
+    def save(self, path: str | Path) -> None:
+        """Write the calibration as JSON, whole or not at all."""
+        document = {"schema_version": SCHEMA_VERSION, "calibration_id": self.calibration_id, **asdict(self)}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=2, allow_nan=False))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read a calibration.
+
+        Raises:
+            ArtifactError: if the file is missing, damaged, altered by hand, or of another schema version.
+        """
+        name = Path(path).name
+        try:
+            document = json.loads(Path(path).read_text())
+            version, stored_id = document.pop("schema_version"), document.pop("calibration_id")
+            actual_id = hashlib.sha256(_canonical(document).encode()).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{name} is not a calibration that can be read") from error
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(f"{name} has schema version {version}, this software reads {SCHEMA_VERSION}")
+        if actual_id != stored_id:
+            raise ArtifactError(f"{name} was altered after it was written: its calibration_id does not match")
+        return cls(**document | {"scores": tuple(document["scores"]), "subjects": tuple(document["subjects"])})
+
+
+def fit_calibration(
+    maps: np.ndarray | torch.Tensor,
+    images: np.ndarray | torch.Tensor,
+    subjects: Sequence[str],
+    identity: Mapping[str, Any],
+    false_positive_rate: float = 0.05,
+) -> Calibration:
+    """Fit the calibration on slices of healthy subjects who were not trained on.
+
+    The threshold is the smallest number that at most the given share of all pixels of all slices exceeds, background
+    included as in the paper (section 4.2), found exactly and not on a grid.
+
+    Args:
+        maps: anomaly maps, arrays or CPU tensors of shape (N, 1, H, W).
+        images: the images, the same shape; above 0 is brain.
+        subjects: who each slice comes from, N names; only their number is kept.
+        identity: what the maps depend on, as JSON values: "weights_sha256", "preprocessing" and "scoring"
+            (`AnomalyMap.identity`).
+        false_positive_rate: between 0 and 1.
+
+    Raises:
+        ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not between 0 and 1.
+        InputError: "not_finite", if a map holds NaN or infinite values; "no_tissue", if every image is empty.
+    """
+    maps, images = np.asarray(maps), np.asarray(images)
+    if maps.size == 0 or maps.shape != images.shape or len(subjects) != len(maps):
+        raise ConfigError(f"maps {maps.shape}, images {images.shape} and {len(subjects)} subjects do not go together")
+    if not (images > 0).any():
+        raise InputError("no_tissue", "in the images of the calibration set")
+    if not 0 < false_positive_rate < 1:
+        raise ConfigError(f"the false positive rate must lie between 0 and 1, not {false_positive_rate}")
+    if not np.isfinite(maps).all():
+        raise InputError("not_finite", "the anomaly maps of the calibration set")
+
+    threshold = pixel_threshold(maps, false_positive_rate)
+    exceeds, brain = maps > threshold, images > 0
+    scores = maps.reshape(len(maps), -1).mean(axis=1, dtype=np.float64)
+    number = {subject: i for i, subject in enumerate(dict.fromkeys(subjects))}
+    return Calibration(
+        pixel_threshold=threshold,
+        false_positive_rate=false_positive_rate,
+        achieved_false_positive_rate={
+            "all_pixels": float(exceeds.mean()),
+            "brain_pixels": float(exceeds[brain].mean()),
+        },
+        scores=tuple(scores.tolist()),
+        subjects=tuple(number[subject] for subject in subjects),
+        identity=_plain(identity),
+    )
+
+
+def pixel_threshold(maps: np.ndarray, false_positive_rate: float) -> float:
+    """The smallest number that at most this share of all values exceeds; always one of the values."""
+    allowed = math.floor(false_positive_rate * maps.size * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
+    rank = maps.size - 1 - allowed
+    return float(np.partition(maps, rank, axis=None)[rank])
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity as JSON gives it back."""
+    return json.loads(_canonical(dict(identity)))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}" if name else key).items()}

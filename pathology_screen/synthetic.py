@@ -1,0 +1,84 @@
+"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from skimage.draw import ellipse
+
+from pathology_screen.errors import ConfigError, InputError
+
+REFERENCE_SIZE = 128
+"""Image side for which the paper gives its lengths in pixels; other sizes scale them."""
+
+PERCENTILE_BANDS = ((1, 5), (30, 70), (95, 99))
+"""Hypointense, mean-ranged and hyperintense."""
+
+
+def add_ellipses(
+    image: np.ndarray, rng: np.random.Generator, percentiles_of: Literal["image", "tissue"] = "image"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint three ellipses of constant intensity: one hypointense, one mean-ranged, one hyperintense.
+
+    Each intensity is uniform between two percentiles of the image as it is by then (1-5, 30-70, 95-99), each centre
+    uniform over the middle half (32 to 96 of 128 px), each angle uniform over 0-360 degrees. The paper's axes,
+    "normally distributed between 8 and 12", are read as semi-axes from N(10, 1) clipped to [8, 12] px. Ellipses may
+    overlap.
+
+    Args:
+        image: shape (H, W), in [0, 1].
+        rng: source of every draw.
+        percentiles_of: "image" counts the background, as the released code does: where it fills much of the image, the
+            hypointense ellipse is black. "tissue" takes the pixels above 0 alone.
+
+    Returns:
+        The anomalous image, shape and dtype of the image, and the mask of the three ellipses, bool (H, W).
+
+    Raises:
+        ConfigError: if `percentiles_of` is something else.
+        InputError: "no_tissue", if percentiles of tissue are wanted of an empty image.
+    """
+    if percentiles_of not in ("image", "tissue"):
+        raise ConfigError(f'percentiles_of must be "image" or "tissue", not "{percentiles_of}"')
+    if percentiles_of == "tissue" and not (image > 0).any():
+        raise InputError("no_tissue")
+    anomalous, mask = image.copy(), np.zeros(image.shape, bool)
+    scale = np.array(image.shape) / REFERENCE_SIZE
+    for band in PERCENTILE_BANDS:
+        values = anomalous[anomalous > 0] if percentiles_of == "tissue" else anomalous
+        intensity = rng.uniform(*np.percentile(values, band))
+        centre = rng.uniform(32, 96, size=2) * scale
+        semi_axes = rng.normal(10, 1, size=2).clip(8, 12) * scale.min()
+        rotation = np.deg2rad(rng.uniform(0, 360))
+        (row, column), (height, width) = centre, semi_axes
+        pixels = ellipse(row, column, height, width, shape=image.shape, rotation=rotation)
+        anomalous[pixels], mask[pixels] = intensity, True
+    return anomalous, mask
+
+
+def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Copy one rectangle of the image onto another place of it.
+
+    Width and height are uniform over 25 to 50 px of 128, the upper left corners of source and destination uniform from
+    25 px to where the rectangle still fits.
+
+    Args:
+        image: shape (H, W).
+        rng: source of every draw.
+
+    Returns:
+        The anomalous image, shape and dtype of the image, and the mask of the destination, bool (H, W).
+    """
+    size = np.array(image.shape)
+    low, high = np.round(np.outer([25, 50], size) / REFERENCE_SIZE).astype(int)
+    extent = rng.integers(low, high)
+    source, destination = rng.integers(low, size - extent, size=(2, 2))
+    anomalous, mask = image.copy(), np.zeros(image.shape, bool)
+    anomalous[_box(destination, extent)] = image[_box(source, extent)]
+    mask[_box(destination, extent)] = True
+    return anomalous, mask
+
+
+def _box(corner: np.ndarray, extent: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(start, start + length) for start, length in zip(corner, extent))

@@ -1,0 +1,172 @@
+"""Perceptual distance maps."""
+
+import sys
+
+import lpips
+import pytest
+import torch
+from torch import nn
+from torchvision.models import squeezenet1_1
+
+from pathology_screen.anomaly import perceptual_distance
+from pathology_screen.anomaly.perceptual import SQUEEZE_FILE
+from pathology_screen.errors import ArtifactError, ConfigError
+
+
+class TwoLayers(nn.Module):
+    """An encoder with embeddings at half and a quarter of the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.ModuleList([nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
+        self.dropout = nn.Dropout()
+
+    def embeddings(self, x: torch.Tensor) -> list[torch.Tensor]:
+        first = self.layers[0](x)
+        return [first, self.layers[1](self.dropout(first))]
+
+
+@pytest.fixture(params=["st_alex", "encoder"])
+def distance(request):
+    return perceptual_distance(request.param, TwoLayers() if request.param == "encoder" else None)
+
+
+def test_shape_sign_and_zero(distance, images, reconstructions):
+    result = distance(images, reconstructions)
+    assert result.shape == images.shape
+    assert result.dtype == torch.float32
+    assert result.amin() >= 0
+    assert result.mean() > 0
+    assert not distance(images, images.clone()).any()
+
+
+def test_symmetric(distance, images, reconstructions):
+    torch.testing.assert_close(distance(images, reconstructions), distance(reconstructions, images))
+
+
+def test_batches_of_any_size_give_the_same(distance, images, reconstructions):
+    a, b = (batch[..., :32, :32].repeat(5, 1, 1, 1)[:9] for batch in (images, reconstructions))
+    single = torch.cat([distance(a[i : i + 1], b[i : i + 1]) for i in range(9)])
+    torch.testing.assert_close(distance(a, b), single, rtol=1e-4, atol=1e-6)
+
+
+def test_stays_frozen_inside_a_module_in_training(distance, images, reconstructions):
+    expected = distance(images, reconstructions)
+    parent = nn.Sequential(distance).train()
+    images.requires_grad_()
+    result = parent[0](images, reconstructions)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    assert not result.requires_grad
+    assert not any(parameter.requires_grad for parameter in distance.parameters())
+
+
+def test_st_alex_values_equal_the_published_implementation():
+    """Reference values from stlpips-pytorch 0.0.2 itself, LPIPS(net="alex", variant="shift_tolerant", spatial=True)."""
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
+    a = (0.5 + 0.5 * torch.sin(rows / 5) * torch.cos(columns / 7))[None, None]
+    b = (0.5 + 0.5 * torch.sin(rows / 5 + 1) * torch.cos(columns / 9))[None, None]
+    result = perceptual_distance("st_alex")(a, b)
+    sample = result[0, 0, [0, 20, 40, 63], [0, 30, 60, 95]]
+    torch.testing.assert_close(sample, torch.tensor([0.0258837, 0.031731, 0.0272605, 0.07932]), rtol=1e-4, atol=1e-6)
+    assert result.mean().item() == pytest.approx(0.0452365, rel=1e-4)
+
+
+def test_building_neither_imports_the_foreign_code_nor_draws_random_numbers():
+    state = torch.get_rng_state()
+    perceptual_distance("st_alex")
+    assert torch.equal(state, torch.get_rng_state())
+    assert "stlpips_pytorch" not in sys.modules
+
+
+def test_identity_names_backbone_and_weights():
+    assert perceptual_distance("st_alex").identity == (
+        "st_alex:468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
+    )
+    encoder = TwoLayers()
+    first = perceptual_distance("encoder", encoder).identity
+    assert first == perceptual_distance("encoder", TwoLayers()).identity
+    with torch.no_grad():
+        encoder.layers[0].bias[0] += 1e-6
+    assert perceptual_distance("encoder", encoder).identity != first
+
+
+def test_encoder_is_copied(images, reconstructions):
+    encoder = TwoLayers()
+    distance = perceptual_distance("encoder", encoder)
+    before = distance(images, reconstructions)
+    nn.init.ones_(encoder.layers[0].weight)
+    torch.testing.assert_close(distance(images, reconstructions), before, rtol=0, atol=0)
+    assert encoder.training
+    assert encoder.layers[0].weight.requires_grad
+
+
+def test_encoder_distance_by_definition(images, reconstructions):
+    encoder = TwoLayers().eval()
+    expected = torch.zeros_like(images)
+    with torch.no_grad():
+        for f, g in zip(encoder.embeddings(images), encoder.embeddings(reconstructions)):
+            difference = (nn.functional.normalize(f) - nn.functional.normalize(g)).square().mean(1, keepdim=True)
+            expected += nn.functional.interpolate(difference, (48, 48), mode="bilinear")
+    torch.testing.assert_close(perceptual_distance("encoder", encoder)(images, reconstructions), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated since 0.13")
+def test_squeeze_equals_lpips_with_the_same_trunk(tmp_path, images, reconstructions):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        reference = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
+    trunk = squeezenet1_1().state_dict()
+    for key, value in reference.net.state_dict().items():
+        trunk["features." + key.split(".", 1)[1]] = value
+    torch.save(trunk, tmp_path / "trunk.pth")
+    with torch.no_grad():
+        expected = reference(images, reconstructions, normalize=True)
+    distance = perceptual_distance("squeeze", tmp_path / "trunk.pth")
+    torch.testing.assert_close(distance(images, reconstructions), expected, rtol=0, atol=0)
+
+
+@pytest.mark.needs_shared
+def test_squeeze_from_the_torch_hub_cache(shared_data, monkeypatch, images, reconstructions):
+    monkeypatch.setenv("TORCH_HOME", str(shared_data.parent / "torch_home"))
+    result = perceptual_distance("squeeze")(images, reconstructions)
+    assert result.amin() >= 0
+    assert 0.01 < result.mean() < 1
+
+
+def test_missing_squeeze_weights_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ArtifactError, match=SQUEEZE_FILE) as refusal:
+        perceptual_distance("squeeze")
+    assert "https://download.pytorch.org" in str(refusal.value)
+    assert "st_alex" in str(refusal.value)
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_wrong_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(ArtifactError, match=r"weights\.pth do not exist"):
+        perceptual_distance("st_alex", path)
+    path.write_bytes(b"not weights")
+    with pytest.raises(ArtifactError, match="read safely"):
+        perceptual_distance("st_alex", path)
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    with pytest.raises(ArtifactError, match="lack"):
+        perceptual_distance("squeeze", path)
+    torch.save({"features.0.weight": torch.zeros(64, 3, 5, 5)}, path)
+    with pytest.raises(ArtifactError, match="other shapes"):
+        perceptual_distance("squeeze", path)
+    state = perceptual_distance("st_alex").metric.state_dict()
+    torch.save({k: v * 1.01 for k, v in state.items() if not k.startswith("lins.")}, path)
+    with pytest.raises(ArtifactError, match="sha256"):
+        perceptual_distance("st_alex", path)
+
+
+def test_wrong_choices_are_refused():
+    with pytest.raises(ConfigError, match="vgg"):
+        perceptual_distance("vgg")
+    with pytest.raises(ConfigError, match="embeddings"):
+        perceptual_distance("encoder")
+    with pytest.raises(ConfigError, match="32 px"):
+        perceptual_distance("st_alex")(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16))

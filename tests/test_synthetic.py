@@ -1,0 +1,99 @@
+"""Synthetic anomalies keep the ranges of Appendix C.1."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import label
+from skimage.measure import regionprops
+
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.synthetic import add_ellipses, copy_paste
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def brain(size: int = 128) -> np.ndarray:
+    """A disc of tissue (0.2-0.8, no two pixels alike) on black, (size, size) float32."""
+    rows, columns = np.mgrid[:size, :size] / size - 0.5
+    values = np.random.default_rng(0).uniform(0.2, 0.8, (size, size))
+    return np.where(rows**2 + columns**2 < 0.45**2, values, 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("anomaly", [add_ellipses, copy_paste])
+class TestEveryAnomaly:
+    def test_changes_nothing_outside_its_mask(self, anomaly):
+        image = brain()
+        anomalous, mask = anomaly(image, np.random.default_rng(1))
+        assert anomalous.shape == mask.shape == image.shape
+        assert (anomalous.dtype, mask.dtype) == (np.float32, bool)
+        np.testing.assert_array_equal(anomalous[~mask], image[~mask])
+        assert (anomalous[mask] != image[mask]).mean() > 0.5
+        np.testing.assert_array_equal(image, brain())
+
+    def test_the_generator_decides(self, anomaly):
+        first, again, other = (anomaly(brain(), np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+    @pytest.mark.parametrize("size", [64, 256])
+    def test_area_scales_with_the_image(self, anomaly, size):
+        share = {
+            n: np.mean([anomaly(brain(n), np.random.default_rng(seed))[1].mean() for seed in range(40)])
+            for n in (128, size)
+        }
+        assert share[size] == pytest.approx(share[128], rel=0.1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=seeds)
+def test_ellipses_keep_their_ranges(seed):
+    image = brain()
+    anomalous, mask = add_ellipses(image, np.random.default_rng(seed), percentiles_of="tissue")
+    changed = np.unique(anomalous[mask & (anomalous != image)])
+    assert 1 <= len(changed) <= 3
+    bands = [(0.2, 0.27), (0.35, 0.65), (0.73, 0.8)]  # of values uniform over 0.2-0.8, some of them painted over
+    assert all(any(low <= value <= high for low, high in bands) for value in changed)
+
+    rows, columns = np.nonzero(mask)
+    assert min(rows.min(), columns.min()) >= 32 - 12 - 1
+    assert max(rows.max(), columns.max()) <= 96 + 12 + 1
+
+    regions, n = label(mask)
+    if n == 3:
+        for region in regionprops(regions):
+            semi_axes = region.axis_major_length / 2, region.axis_minor_length / 2
+            assert 7.7 <= semi_axes[1] <= semi_axes[0] <= 12.3
+
+
+def test_percentiles_of_the_image_count_the_background():
+    """On an image that is mostly black the first percentiles are 0, as in the released code."""
+    image = brain()
+    image[:60] = 0
+    of_image, mask = add_ellipses(image, np.random.default_rng(0))
+    of_tissue, _ = add_ellipses(image, np.random.default_rng(0), percentiles_of="tissue")
+    assert (of_image[mask] == 0).any()
+    assert (of_tissue[mask] >= 0.2).all()
+
+
+def test_ellipses_refuse_what_they_cannot_do():
+    with pytest.raises(ConfigError, match="bones"):
+        add_ellipses(brain(), np.random.default_rng(0), percentiles_of="bones")
+    with pytest.raises(InputError) as refusal:
+        add_ellipses(np.zeros((64, 64)), np.random.default_rng(0), percentiles_of="tissue")
+    assert refusal.value.code == "no_tissue"
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=seeds)
+def test_rectangles_keep_their_ranges(seed):
+    image = np.random.default_rng(0).random((128, 128)).astype(np.float32)
+    anomalous, mask = copy_paste(image, np.random.default_rng(seed))
+    rows, columns = np.nonzero(mask)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert mask.sum() == height * width
+    assert min(height, width) >= 25 and max(height, width) < 50
+    assert min(rows.min(), columns.min()) >= 25
+    patch = anomalous[mask].reshape(height, width)
+    (source,) = np.argwhere(image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]) + 25  # no two pixels are alike
+    np.testing.assert_array_equal(patch, image[source[0] : source[0] + height, source[1] : source[1] + width])
