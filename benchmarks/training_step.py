@@ -1,4 +1,5 @@
-"""Compare one RA training step with the literal definition in the tests: counted FLOPs, equal losses, and interleaved timings.
+"""Compare one RA training step with the literal definition in the tests: counted FLOPs, equal losses, and interleaved
+timings.
 
 python benchmarks/training_step.py [--pairs 5] [--batch 8] [--channels 64 128 256 512 512]
 """

@@ -15,19 +15,22 @@ def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL[N(mean, exp(log_variance)) || N(0, 1)] summed over the latent dimensions: (B, Z) twice -> (B,), in nats (Eq. 1)."""
+    """Return KL[N(mean, exp(log_variance)) || N(0, 1)] summed over the latent dimensions: (B, Z) twice -> (B,),
+    in nats (Eq. 1)."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 
 def exp_elbo(error: Tensor, kl: Tensor, beta_rec: float, beta_neg: float, scale: float, alpha: float = 2.0) -> Tensor:
-    """Return exp(alpha * ELBO) of generated samples, with ELBO = -scale * (beta_rec * error + beta_neg * kl) (Eq. 2): (B,) twice -> (B,)."""
+    """Return exp(alpha * ELBO) of generated samples, with ELBO = -scale * (beta_rec * error + beta_neg * kl) (Eq.
+    2): (B,) twice -> (B,)."""
     return torch.exp(-alpha * scale * (beta_rec * error + beta_neg * kl))
 
 
 def reversed_similarity(image: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> Tensor:
     """Compare the encoder's embeddings of image and reconstruction, level by level (Eq. 3).
 
-    Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus half the mean squared error.
+    Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus half the mean
+        squared error.
 
     Args:
         image, reconstruction: one (B, C_l, H_l, W_l) a level.

@@ -89,12 +89,14 @@ def introspective_step(
 ) -> Step:
     """Update the encoder, then the decoder, on one batch.
 
-    Gradients are asked for the encoder's or the decoder's parameters alone, so the other half is frozen without being told, and the decoder's
+    Gradients are asked for the encoder's or the decoder's parameters alone, so the other half is frozen without
+    being told, and the decoder's
     two outputs, whose weights do not change in between, serve both updates.
 
     Args:
         image: (B, 1, H, W) in [0, 1].
-        noise: (4, B, latent) standard normal: for z of the image, the sampled latent, z of the reconstruction, z of the sample.
+        noise: (4, B, latent) standard normal: for z of the image, the sampled latent, z of the
+            reconstruction, z of the sample.
         weights: of the terms.
 
     Raises:
@@ -203,7 +205,8 @@ class IntrospectiveTrainer(Trainer):
         return engine.state.output
 
     def draw(self, iteration: int, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return this rank's part of the iteration's noise, (4, B, latent), and its batch, augmented and channels-last."""
+        """Return this rank's part of the iteration's noise, (4, B, latent), and its batch, augmented and
+        channels-last."""
         rank, world_size = rank_and_world_size()
         count = len(image)
         part = slice(rank * count, (rank + 1) * count)

@@ -1,4 +1,5 @@
-"""Random draws that depend on nothing but a seed and a position, so that a resumed or a distributed run repeats them."""
+"""Random draws that depend on nothing but a seed and a position, so that a resumed or a distributed run repeats
+them."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def rank_and_world_size() -> tuple[int, int]:
 class SeededBatches(Sampler[list[int]]):
     """Yield batches of indices without end, each epoch a new permutation, starting after `iteration` batches.
 
-    With several ranks, each takes its part of one batch that is `world size` times as large, so that all ranks together see what one process
+    With several ranks, each takes its part of one batch that is `world size` times as large, so that all ranks
+    together see what one process
     with the larger batch would see. The last, incomplete batch of an epoch is dropped.
 
     Args:

@@ -32,7 +32,8 @@ class TrainingState:
     - `resume.pt`: network, optimizers, counters and history, every `interval` seconds and at the end of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
 
-    All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after the ValidationHandler.
+    All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
+    the ValidationHandler.
 
     Args:
         output_dir: folder of the run.
@@ -80,7 +81,8 @@ class TrainingState:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["run"] != self.run():
             raise ConfigError(
-                f"{path.name} belongs to another run ({state['run']}, now {self.run()}); remove it or name another output_dir"
+                f"{path.name} belongs to another run ({state['run']}, now {self.run()}); "
+                "remove it or name another output_dir"
             )
         self.network.load_state_dict(state["network"])
         for name, optimizer in self.optimizers.items():

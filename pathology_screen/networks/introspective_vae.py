@@ -1,6 +1,8 @@
-"""The residual variational autoencoder that RA and SI-VAE share: a flat latent vector, and the encoder's embeddings by name.
+"""The residual variational autoencoder that RA and SI-VAE share: a flat latent vector, and the encoder's embeddings
+by name.
 
-Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021, https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use
+Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021, https://github.com/taldatech/soft-intro-vae-pytorch) as
+Reversed Autoencoders use
 it (Bercea et al., MIDL 2023, section 3 and Appendix A).
 """
 
@@ -39,7 +41,8 @@ def normalization(name: str, channels: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, or a 1x1 projection where the channels change or `project` asks for it."""
+    """Two 3x3 convolutions beside an identity, or a 1x1 projection where the channels change or `project` asks
+    for it."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, project: bool = False) -> None:
         super().__init__()
@@ -109,7 +112,8 @@ class Decoder(nn.Module):
 
 
 class IntrospectiveVAE(nn.Module):
-    """Reconstruct a slice from the posterior mean of its latent vector; RA and SI-VAE train it by `IntrospectiveTrainer`.
+    """Reconstruct a slice from the posterior mean of its latent vector; RA and SI-VAE train it by
+    `IntrospectiveTrainer`.
 
     Args:
         size: height and width in pixels, a multiple of 2 ** len(channels).

@@ -1,4 +1,5 @@
-"""Turn a checkpoint of the code released with the RA paper into weights of `IntrospectiveVAE(norm="affine", extra_projection=True)`.
+"""Turn a checkpoint of the code released with the RA paper into weights of `IntrospectiveVAE(norm="affine",
+extra_projection=True)`.
 
 Its batch normalisation never left evaluation mode, so each one is folded into the scale and shift that it amounts to.
 """
@@ -43,7 +44,8 @@ def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Read a file `{model_weights, ...}` or a bare state dict with weights_only=True and convert it.
 
     Raises:
-        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its keys or shapes are not those of a released checkpoint.
+        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its keys or
+            shapes are not those of a released checkpoint.
     """
     path = Path(path)
     if not path.is_file():

@@ -19,7 +19,8 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
         path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as it is.
 
     Raises:
-        ArtifactError: if the file is missing, is no plain state dict (it is read with weights_only=True), or does not fit the network.
+        ArtifactError: if the file is missing, is no plain state dict (it is read with weights_only=True), or
+            does not fit the network.
     """
     if path is None:
         return network

@@ -1,4 +1,5 @@
-"""Eq. 2 and 4 written out plainly, one pass for each term as in the paper's released code, to hold the fast step against."""
+"""Eq. 2 and 4 written out plainly, one pass for each term as in the paper's released code, to hold the fast step
+against."""
 
 import torch
 from torch import nn

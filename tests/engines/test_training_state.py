@@ -29,7 +29,8 @@ def equal(a, b):
 
 
 def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(tmp_path):
-    """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log equal those of a whole run."""
+    """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log equal those of
+    a whole run."""
     killed = subprocess.run([sys.executable, SCRIPT, str(tmp_path / "killed"), "3", "4", "5"])
     assert killed.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "killed/resume.pt", weights_only=True)["iteration"] in (4, 5)

@@ -1,4 +1,5 @@
-"""A whole training run on a tiny network; also a script: `tiny_training.py OUTPUT EPOCHS BATCH [KILL_AT_ITERATION]`, alone or under torchrun."""
+"""A whole training run on a tiny network; also a script: `tiny_training.py OUTPUT EPOCHS BATCH [KILL_AT_ITERATION]`,
+alone or under torchrun."""
 
 import os
 import signal
@@ -30,7 +31,8 @@ def images(count, seed=0):
 
 
 def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning_rate=1e-3, samples=12):
-    """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and augmentation."""
+    """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
+    augmentation."""
     torch.manual_seed(0)
     network = IntrospectiveVAE(size=16, channels=(8, 8), latent=4)
     dataset = Dataset([{"image": image} for image in images(samples)])

@@ -1,0 +1,102 @@
+"""Write the results of a screening run, scan by scan, as a handler of MONAI's evaluator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ignite.engine import Engine, Events
+
+from pathology_screen.calibration import Calibration
+from pathology_screen.files import replacing
+from pathology_screen.geometry import embed
+from pathology_screen.outputs.figures import save_panel
+from pathology_screen.outputs.nifti import save_volume
+from pathology_screen.outputs.record import save_record, versions
+from pathology_screen.screening import AcceptedScans
+
+
+class ScreeningWriter:
+    """Handler that writes for each scan, under its name in `output_dir`:
+
+    - `NAME_anomaly.nii.gz`, `NAME_reconstruction.nii.gz`: the map and the pseudo-healthy slice in the scan's own
+      geometry, zero elsewhere;
+    - `NAME_panel.png`: input, reconstruction, map and regions;
+    - `NAME.json`: score, thresholds and provenance;
+
+    and `scores.csv` over all scans, refused ones included, rewritten after each scan.
+
+    Args:
+        output_dir: folder of the results.
+        calibration: of the weights, preprocessing and scoring in use.
+        scans: the dataset that is screened.
+        method: name of the method.
+    """
+
+    def __init__(self, output_dir: str, calibration: Calibration, scans: AcceptedScans, method: str) -> None:
+        self.folder, self.calibration, self.scans, self.method = Path(output_dir), calibration, scans, method
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
+
+    def started(self, engine: Engine) -> None:
+        self.rows = []
+
+    def write(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output):
+            self.write_scan(item | output)
+        self.write_table()
+
+    def write_scan(self, data: dict[str, Any]) -> None:
+        """Write the files of one scan and note its row of the table."""
+        name, meta = data["name"], data["image"].meta
+        image, reconstruction, anomaly_map = (np.asarray(data[key][0]) for key in ("image", "pred", "anomaly_map"))
+        threshold = self.calibration.pixel_threshold
+        brain = image > 0
+        row = {
+            "name": name,
+            "status": "scored",
+            "score": data["score"],
+            "percentile": self.calibration.percentile(data["score"]),
+            "brain_fraction_above_threshold": float((anomaly_map > threshold)[brain].mean()),
+            "level": int(meta["level"]),
+        }
+        shape, affine = tuple(meta["volume_shape"]), np.asarray(meta["volume_affine"])
+        for key, suffix in (("anomaly_map_volume", "anomaly"), ("reconstruction_volume", "reconstruction")):
+            part = data[key]
+            whole = embed(np.asarray(part[0]), np.asarray(part.affine), shape, affine)
+            save_volume(whole, affine, self.folder / f"{name}_{suffix}.nii.gz")
+        title = f"{name}   score {row['score']:.3g} (percentile {row['percentile']:.0f} of healthy slices)"
+        save_panel(image, reconstruction, anomaly_map, threshold, title, self.folder / f"{name}_panel.png")
+        provenance = {
+            "method": self.method,
+            "calibration_id": self.calibration.calibration_id,
+            "identity": self.calibration.identity,
+            "versions": versions(),
+            "source": meta["source"],
+        }
+        record = row | {"pixel_threshold": threshold, "intended_use": "research only", "provenance": provenance}
+        save_record(record, self.folder / f"{name}.json")
+        self.rows.append(row)
+
+    def write_table(self) -> None:
+        """Write `scores.csv`: the scored scans, highest score first, then the refused ones with their codes."""
+        scored = sorted(self.rows, key=lambda row: -row["score"])
+        refused = [
+            {"name": refusal.name, "status": "refused", "code": refusal.code, "reason": refusal.reason}
+            for refusal in self.scans.refused
+        ]
+        columns = ["name", "status", "score", "percentile", "brain_fraction_above_threshold", "level", "code", "reason"]
+        with replacing(self.folder / "scores.csv") as temporary:
+            pd.DataFrame(scored + refused, columns=columns).to_csv(temporary, index=False)
+
+    def finish(self) -> None:
+        """Write the table once more, and end the program with status 1 and the reasons if a scan was refused."""
+        self.write_table()
+        if self.scans.refused:
+            reasons = "\n".join(f"  {refusal.name}: {refusal.reason}" for refusal in self.scans.refused)
+            raise SystemExit(f"{len(self.scans.refused)} of {len(self.scans.data)} scans were refused:\n{reasons}")

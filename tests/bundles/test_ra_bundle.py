@@ -1,0 +1,209 @@
+"""The RA bundle's workflows, run in this process on a small phantom cohort with a narrow network."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, onnx_export, verify_net_in_out
+
+from pathology_screen.bundles import bundle_root
+from pathology_screen.calibration import Calibration
+from pathology_screen.cohorts import make_phantom_cohort
+from pathology_screen.errors import ArtifactError
+
+CONFIGS = bundle_root("ra") / "configs"
+NARROW = {"network_def#channels": [8, 8, 8, 8, 8], "network_def#latent": 4}
+
+
+def workflow(*names, run_id, **overrides):
+    """An initialized workflow of the bundle's configurations, with overrides as on the command line."""
+    made = ConfigWorkflow(
+        config_file=[str(CONFIGS / f"{name}.json") for name in names],
+        meta_file=str(CONFIGS / "metadata.json"),
+        workflow_type="infer" if names[0] == "inference" else "train",
+        run_id=run_id,
+        **NARROW,
+        **overrides,
+    )
+    made.initialize()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Datalist of a cohort of a few subjects with three slices each."""
+    root = tmp_path_factory.mktemp("cohort")
+    return make_phantom_cohort(root, training=4, validation=1, calibration=2, healthy=1, lesions=1, levels=3)
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """Output folder of a training run of two epochs."""
+    output = tmp_path_factory.mktemp("run")
+    run = workflow("train", run_id="training", datalist=str(cohort), output_dir=str(output), max_epochs=2, batch_size=4)
+    assert run.check_properties() == []
+    run.run()
+    run.finalize()
+    return output
+
+
+def screen(trained, output, **overrides):
+    run = workflow("inference", run_id="run", ckpt=str(trained / "model.pt"), output_dir=str(output), **overrides)
+    run.run()
+    return pd.read_csv(output / "scores.csv")
+
+
+def test_training_leaves_weights_calibration_log_and_pictures(trained):
+    log = pd.read_csv(trained / "log.csv")
+    assert log.epoch.tolist() == [1, 2]
+    assert {"encoder_loss", "decoder_loss", "val_mse", "val_perceptual_distance"} <= set(log.columns)
+    assert Calibration.load(trained / "calibration.json").n_subjects == 2
+    assert list((trained / "pictures").glob("*.png")) and list((trained / "tensorboard").iterdir())
+
+
+def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, cohort, tmp_path):
+    items = json.loads(cohort.read_text())["test"]
+    table = screen(trained, tmp_path, datalist=str(cohort))
+    assert table.status.tolist() == ["scored"] * len(items) and table.score.is_monotonic_decreasing
+    for item in items:
+        scan = nib.load(cohort.parent / item["image"])
+        name = Path(item["image"]).name.split(".")[0]
+        for suffix in ("anomaly", "reconstruction"):
+            result = nib.load(tmp_path / f"{name}_{suffix}.nii.gz")
+            assert result.shape == scan.shape and np.allclose(result.affine, scan.affine)
+        painted = np.asarray(result.dataobj)
+        assert sum(painted.any(axis=tuple(a for a in range(3) if a != axis)).sum() == 1 for axis in range(3)) == 1
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        assert record["score"] == pytest.approx(table.set_index("name").score[name])
+        assert len(record["provenance"]["identity"]["weights_sha256"]) == 64
+        assert (tmp_path / f"{name}_panel.png").stat().st_size > 1000
+
+
+def test_same_scan_same_score(trained, cohort, tmp_path):
+    first, second = (screen(trained, tmp_path / run, datalist=str(cohort)) for run in "ab")
+    assert first.equals(second)
+
+
+def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(trained, cohort, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    good = cohort.parent / json.loads(cohort.read_text())["test"][0]["image"]
+    (scans / "good.nii.gz").write_bytes(good.read_bytes())
+    image = nib.load(good)
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
+    voxels[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(voxels, image.affine), scans / "broken.nii.gz")
+    with pytest.raises(SystemExit, match="1 of 2 scans were refused"):
+        screen(trained, tmp_path / "out", dataset_dir=str(scans))
+    table = pd.read_csv(tmp_path / "out/scores.csv").set_index("name")
+    assert table.status.to_dict() == {"good": "scored", "broken": "refused"}
+    assert table.code["broken"] == "not_finite" and np.isnan(table.score["broken"])
+    assert not list((tmp_path / "out").glob("broken*"))
+
+
+def test_all_scans_refused(trained, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), scans / "constant.nii.gz")
+    with pytest.raises(SystemExit, match="1 of 1"):
+        screen(trained, tmp_path / "out", dataset_dir=str(scans))
+
+
+def test_a_calibration_of_other_settings_is_refused(trained, cohort, tmp_path):
+    with pytest.raises((ArtifactError, RuntimeError)) as error:
+        screen(trained, tmp_path, datalist=str(cohort), **{"preprocessing_options#millimetres": 200.0})
+    assert "millimetres" in str(error.getrepr(chain=True))
+
+
+def test_evaluating(trained, cohort, tmp_path):
+    run = workflow(
+        *("train", "evaluate"),
+        run_id="evaluating",
+        datalist=str(cohort),
+        ckpt=str(trained / "model.pt"),
+        output_dir=str(tmp_path),
+    )
+    run.run()
+    assert 0 < run.evaluator.state.metrics["mse"] < 1
+    assert list(tmp_path.glob("*.csv"))
+
+
+def test_paper_profile_takes_a_training_step(cohort, tmp_path):
+    """At its full width, but with the wheel's perceptual backbone."""
+    run = ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in ("train.json", "paper.json")],
+        meta_file=None,
+        workflow_type="train",
+        run_id="training",
+        datalist=str(cohort),
+        output_dir=str(tmp_path),
+        batch_size=1,
+        **{"scoring#perceptual": "st_alex"},
+    )
+    run.initialize()
+    trainer = run.parser.get_parsed_content("train#trainer")
+    assert (trainer.state.max_epochs, trainer.encoder_optimizer.param_groups[0]["lr"]) == (1500, 5e-5)
+    assert sum(parameter.numel() for parameter in trainer.network.parameters()) == 29_430_785
+    output = trainer._iteration(trainer, next(iter(trainer.data_loader)))
+    assert np.isfinite(output["loss"])
+
+
+def test_network_keeps_the_format_that_metadata_states():
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("kind", ["script", "onnx"])
+def test_exported_network_gives_the_same_output(kind, tmp_path):
+    from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+
+    torch.manual_seed(0)
+    network = IntrospectiveVAE(channels=(8, 8, 8, 8, 8), latent=4).eval()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    options = {
+        "net_id": "network_def",
+        "ckpt_file": str(tmp_path / "model.pt"),
+        "meta_file": str(CONFIGS / "metadata.json"),
+        "config_file": str(CONFIGS / "inference.json"),
+    } | {key: value for key, value in NARROW.items() if key.startswith("network_def")}
+    x = torch.rand(1, 1, 128, 128)
+    if kind == "script":
+        ckpt_export(filepath=str(tmp_path / "model.ts"), **options)
+        exported = torch.jit.load(tmp_path / "model.ts")(x)
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        onnx_export(filepath=str(tmp_path / "model.onnx"), **options)
+        session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+        exported = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+    with torch.no_grad():
+        torch.testing.assert_close(exported, network(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
+    overrides = ["--max_epochs", "1", "--batch_size", "4", "--network_def#channels", "[8,8,8,8,8]"]
+    subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(CONFIGS / "train.json")]
+        + ["--datalist", str(cohort), "--output_dir", str(tmp_path / "out"), *overrides],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / "out/calibration.json").exists()
