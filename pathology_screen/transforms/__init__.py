@@ -1,0 +1,28 @@
+"""MONAI transforms from a scan to the network grid and back, and the augmentation of training batches."""
+
+from pathology_screen.transforms.augmentation import RandomAffineBatch
+from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
+from pathology_screen.transforms.brain_extraction import ExtractBraind, extract_brain, is_brain_extracted
+from pathology_screen.transforms.factories import eval_transforms, train_transforms
+from pathology_screen.transforms.grid import ResampleToGridd
+from pathology_screen.transforms.levels import axial_slices, each_level
+from pathology_screen.transforms.load import LoadScand, ScanReader
+from pathology_screen.transforms.tissue import ScaleByTissuePercentiled, tissue_mask
+
+__all__ = [
+    "AxialSliced",
+    "ExtractBraind",
+    "LoadScand",
+    "RandomAffineBatch",
+    "ResampleToGridd",
+    "ScaleByTissuePercentiled",
+    "ScanReader",
+    "each_level",
+    "eval_transforms",
+    "axial_slices",
+    "extract_brain",
+    "is_brain_extracted",
+    "tissue_extent",
+    "tissue_mask",
+    "train_transforms",
+]

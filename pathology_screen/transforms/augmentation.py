@@ -1,0 +1,85 @@
+"""The paper's augmentation, for a whole batch at once and from an explicit generator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.networks.layers import AffineTransform
+
+BIAS_GRID = 4
+
+
+class RandomAffineBatch:
+    """Rotate, shift, scale and flip slices at random (paper, Appendix B), and if asked vary their intensities.
+
+    Drawing and applying are separate, so that in distributed training every rank draws the same numbers for the global
+    batch and applies its own part:
+
+        parameters = augment.draw(global_batch_size, generator)
+        images = augment.apply(images, parameters[rank::world_size])
+
+    Options change what the numbers mean, never how many are drawn.
+
+    Args:
+        rotation_degrees: angle uniform in plus or minus this.
+        translation: shift uniform in plus or minus this fraction of the side, along each axis.
+        scale: range of a uniform factor; above 1 enlarges.
+        flip: probability of a left-right flip, after the rest.
+        contrast: range of a log-uniform exponent on intensities in [0, 1]; (1, 1) changes nothing.
+        bias_field: largest relative strength of a smooth multiplicative field; 0 changes nothing.
+    """
+
+    def __init__(
+        self,
+        rotation_degrees: float = 10.0,
+        translation: float = 0.1,
+        scale: tuple[float, float] = (0.9, 1.1),
+        flip: float = 0.5,
+        contrast: tuple[float, float] = (1.0, 1.0),
+        bias_field: float = 0.0,
+    ) -> None:
+        self.rotation_degrees, self.translation, self.scale, self.flip = rotation_degrees, translation, scale, flip
+        self.contrast, self.bias_field = contrast, bias_field
+        self._sample = AffineTransform(
+            normalized=True, mode="bilinear", padding_mode="zeros", align_corners=False, reverse_indexing=False
+        )
+
+    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6 + 16), on the CPU."""
+        return torch.rand(count, 6 + BIAS_GRID**2, generator=generator)
+
+    def theta(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Turn drawn rows into sampling matrices (n, 2, 3): place in the output -> place in the input.
+
+        Places are (x to the right, y downwards), from -1 at one edge of the image to 1 at the other, as in
+        `torch.nn.functional.affine_grid`. A positive angle turns the image counter-clockwise as displayed.
+        """
+        u = parameters.double().T
+        angle = math.radians(self.rotation_degrees) * (2 * u[0] - 1)
+        shift = 2 * self.translation * (2 * u[1:3] - 1)  # (2, n); the side is 2 long
+        scale = self.scale[0] + (self.scale[1] - self.scale[0]) * u[3]
+        mirror = 1 - 2 * (u[4] < self.flip).double()
+        cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+        inverse = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (n, 2, 2)
+        offset = -inverse @ shift.T[..., None]  # (n, 2, 1)
+        flipped = inverse * torch.stack([mirror, torch.ones_like(mirror)], -1)[:, None]
+        return torch.cat([flipped, offset], dim=-1)
+
+    def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from outside."""
+        parameters = parameters.to(images.device)
+        out = self._sample(images, self.theta(parameters).to(images.dtype))
+        if self.bias_field:
+            coarse = 2 * parameters[:, 6:].to(images.dtype).reshape(-1, 1, BIAS_GRID, BIAS_GRID) - 1
+            smooth = torch.nn.functional.interpolate(coarse, images.shape[2:], mode="bicubic", align_corners=True)
+            out = (out * (1 + self.bias_field * smooth)).clamp(0, 1)
+        if tuple(self.contrast) != (1.0, 1.0):
+            low, high = (math.log(bound) for bound in self.contrast)
+            exponent = torch.exp(low + (high - low) * parameters[:, 5].to(images.dtype))
+            out = out.clamp(0, 1) ** exponent[:, None, None, None]
+        return out
+
+    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw and apply: (n, 1, H, H) -> (n, 1, H, H)."""
+        return self.apply(images, self.draw(len(images), generator))

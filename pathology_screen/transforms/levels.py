@@ -1,0 +1,58 @@
+"""Every axial level of a scan, not one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.data import Dataset
+from monai.transforms import Compose
+from tqdm import tqdm
+
+from pathology_screen.errors import ConfigError
+from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
+
+
+def each_level(transforms: Compose, item: Mapping[str, Any], key: str = "image") -> Iterator[dict[str, Any]]:
+    """Yield the transformed item of every level that holds tissue, from inferior; the volume is read once.
+
+    Args:
+        transforms: from `eval_transforms`; every yielded item can be inverted with it.
+        item: of a datalist.
+        key: key of the path.
+    """
+    at_slice, volume = _before_slice(transforms, item)
+    for level in range(*tissue_extent(np.asarray(volume[key][0]))):
+        yield transforms({**volume, "level": level}, start=at_slice)
+
+
+def axial_slices(
+    data: Sequence[Mapping[str, Any]], transform: Compose, levels: str | None = "all", key: str = "image"
+) -> Dataset:
+    """Prepare the slices of many scans once and keep them in memory; each scan is read once.
+
+    Args:
+        data: items of a datalist.
+        transform: from `train_transforms` or `eval_transforms`.
+        levels: "all": every axial level that holds tissue; None: the one slice that the transform chooses.
+        key: key of the path.
+
+    Returns:
+        A dataset of prepared items, scan by scan, from inferior to superior.
+
+    Raises:
+        ConfigError: if `levels` is neither.
+    """
+    if levels not in ("all", None):
+        raise ConfigError(f'levels is "all" or None, not {levels!r}')
+    prepared: list[dict[str, Any]] = []
+    for item in tqdm(data, desc="preparing", unit="scan"):
+        prepared += [transform(item)] if levels is None else each_level(transform, item, key)
+    return Dataset(prepared)
+
+
+def _before_slice(transforms: Compose, item: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    at_slice = next(i for i, step in enumerate(transforms.transforms) if isinstance(step, AxialSliced))
+    whole = {**item, "level": "all"}  # so that the reader reads every level
+    return at_slice, transforms(whole, end=at_slice)

@@ -1,0 +1,74 @@
+"""Load a scan with this package's strict readers, as a MONAI MetaTensor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection, PathLike
+from monai.data import ImageReader
+from monai.transforms import LoadImaged
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
+from pathology_screen.io import Scan, read_scan
+
+
+class ScanReader(ImageReader):
+    """MONAI reader of one scan: a NIfTI file, or a DICOM folder, archive or list of files.
+
+    Args:
+        options: keyword arguments of `io.read_scan`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """True: `io.read_scan` looks at the content, and refuses what it does not know."""
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Scan:
+        """Read the scan at a path, or in a list of DICOM files; raises InputError."""
+        paths = [Path(path) for path in ensure_tuple(data)]
+        return read_scan(paths[0] if len(paths) == 1 else paths, **self.options, **kwargs)
+
+    def get_data(self, img: Scan) -> tuple[np.ndarray, dict]:
+        """Voxels (I, J, K) and the meta data that `LoadScand` promises."""
+        meta = {
+            MetaKeys.AFFINE: img.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(img.voxels.shape),
+            MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            "volume_shape": list(img.volume_shape),
+            "volume_affine": np.asarray(img.volume_affine).tolist(),
+            "source": json.dumps(dict(img.source)),  # a string, for batches cannot hold dictionaries that differ
+        }
+        return img.voxels, meta
+
+
+class LoadScand(LoadImaged):
+    """Load a scan with `io.read_scan`: path -> MetaTensor (1, I, J, K), float32, affine RAS+ in mm.
+
+    The item may hold `series_uid` and `axial_slice`, which are handed to the reader. The meta data hold `volume_shape`,
+    `volume_affine` (lists; of the whole volume, where only a part was read) and `source` (JSON text of `Scan.source`).
+
+    Args:
+        keys: keys of the paths.
+        level: "middle" lets the reader read only the middle axial slice; not used for items that name a `level`.
+
+    Raises:
+        InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its RuntimeError).
+    """
+
+    def __init__(self, keys: KeysCollection, level: str | None = None, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+        self.level = level
+
+    def __call__(self, data: Mapping, reader: ImageReader | None = None) -> dict:
+        options = {name: data[name] for name in ("series_uid", "axial_slice") if name in data}
+        level = None if "level" in data else self.level
+        return super().__call__(data, reader or ScanReader(level=level, **options))

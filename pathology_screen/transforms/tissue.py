@@ -1,0 +1,61 @@
+"""Tissue against background, and the intensity scale that rests on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from pathology_screen.errors import InputError
+
+BACKGROUND_FRACTION = 0.1
+
+
+def tissue_mask(image: np.ndarray) -> np.ndarray:
+    """Tell tissue from background by intensity.
+
+    Tissue is what exceeds a tenth of the 99th percentile of the positive intensities. Air in a magnitude image lies
+    below that (2 to 5 % of the brightest tissue), all but the darkest fluid above it, and in a brain-extracted image,
+    whose background is zero, the rule keeps the brain. It does not depend on the unit of intensity, and hardly on
+    how much background surrounds the head.
+
+    Args:
+        image: intensities of any shape; negative values are background.
+
+    Returns:
+        bool, same shape; all False where no intensity is positive.
+    """
+    positive = image[image > 0]
+    if positive.size == 0:
+        return np.zeros(image.shape, bool)
+    return image > BACKGROUND_FRACTION * np.percentile(positive, 99)
+
+
+class ScaleByTissuePercentiled(MapTransform):
+    """Divide an image by a percentile of its tissue intensities and clip to [0, 1] (paper, Appendix B).
+
+    Args:
+        keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.
+        percentile: of the intensities inside `tissue_mask`, which is mapped to 1.
+
+    Raises:
+        InputError: "no_tissue" where no intensity is positive.
+    """
+
+    def __init__(self, keys: KeysCollection, percentile: float = 98.0, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.percentile = percentile
+
+    def __call__(self, data: Mapping) -> dict:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = np.asarray(d[key])
+            tissue = tissue_mask(image)
+            if not tissue.any():
+                raise InputError("no_tissue", "the slice holds no positive intensity")
+            scale = float(np.percentile(image[tissue], self.percentile))
+            d[key] = torch.clamp(d[key] / scale, 0, 1)
+        return d

@@ -1,0 +1,60 @@
+"""Every level of a scan."""
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Invertd
+
+from pathology_screen.errors import ConfigError
+from pathology_screen.transforms import axial_slices, each_level, eval_transforms, train_transforms
+
+AFFINE = np.diag([-4.0, -4.0, 6.0, 1.0])
+
+
+@pytest.fixture
+def scan(head, nifti):
+    volume = head((44, 50, 32), AFFINE, brain_only=True)
+    return nifti(volume, AFFINE), volume
+
+
+def test_every_level_with_tissue_is_a_slice_that_keeps_its_item(scan):
+    path, volume = scan
+    slices = axial_slices([{"image": path, "subject": "a"}, {"image": path, "subject": "b"}], train_transforms())
+    area = (volume > 100).sum((0, 1))
+    levels = np.flatnonzero(area > 0.05 * area.max()).tolist()
+    assert [item["level"] for item in slices] == 2 * levels
+    assert [item["subject"] for item in slices] == len(levels) * ["a"] + len(levels) * ["b"]
+
+
+def test_without_levels_each_scan_is_one_slice(scan):
+    path, _ = scan
+    (one,) = axial_slices([{"image": path}], train_transforms(level=9), levels=None)
+    assert torch.equal(one["image"], train_transforms()({"image": path, "level": 9})["image"])
+    with pytest.raises(ConfigError, match="levels"):
+        axial_slices([{"image": path}], train_transforms(), levels="some")
+
+
+@pytest.mark.parametrize("level", [0.5, "middle"])
+def test_each_level_equals_the_item_that_names_it(scan, level):
+    path, _ = scan
+    transforms = eval_transforms(level=level, brain_extraction="never")
+    found = list(each_level(transforms, {"image": path}))
+    expected = [transforms({"image": path, "level": one["level"]}) for one in found]
+    assert len(found) == len(expected) > 15
+    for one, other in zip(found, expected):
+        assert torch.equal(one["image"].as_tensor(), other["image"].as_tensor())
+        assert one["image"].meta["level"] == other["image"].meta["level"] == one["level"]
+
+
+def test_the_slices_of_all_levels_put_the_brain_together_again(scan):
+    path, volume = scan
+    transforms = eval_transforms(brain_extraction="never")
+    invert = Invertd("pred", transforms, orig_keys="image", nearest_interp=False)
+    whole = torch.zeros(1, *volume.shape)
+    for item in each_level(transforms, {"image": path}):
+        item["pred"] = item["image"].clone()
+        whole += invert(item)["pred"].as_tensor()
+    shown = np.asarray(whole[0])
+    inside = volume > 500
+    assert np.corrcoef(shown[inside], volume[inside])[0, 1] > 0.9
+    assert shown[volume == 0].mean() < 0.01

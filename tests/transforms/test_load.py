@@ -1,0 +1,73 @@
+"""Loading a scan as a MetaTensor."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from pathology_screen.errors import InputError, find_refusal
+from pathology_screen.io import read_scan
+from pathology_screen.transforms import LoadScand
+
+AFFINE = np.array([[0, 0, -2.0, 10], [-1.0, 0, 0, 20], [0, 3.0, 0, -30], [0, 0, 0, 1]])
+
+
+def volume():
+    return np.random.default_rng(0).uniform(0, 100, (6, 7, 8)).astype(np.float32)
+
+
+def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
+    path = nifti(volume(), AFFINE)
+    image = LoadScand("image")({"image": path})["image"]
+    assert isinstance(image, MetaTensor)
+    assert image.shape == (1, 6, 7, 8)
+    assert image.dtype == torch.float32
+    assert np.array_equal(image[0], volume())
+    assert np.allclose(image.affine, AFFINE)
+    assert image.meta["volume_shape"] == [6, 7, 8]
+    assert np.allclose(image.meta["volume_affine"], AFFINE)
+    assert json.loads(image.meta["source"]) == dict(read_scan(path).source)
+
+
+def test_only_the_middle_slice_is_read_where_asked(nifti):
+    path = nifti(volume(), AFFINE)  # inferior to superior along the second axis
+    image = LoadScand("image", level="middle")({"image": path})["image"]
+    assert image.shape == (1, 6, 1, 8)
+    assert np.array_equal(image[0, :, 0], volume()[:, 3])
+    assert image.meta["volume_shape"] == [6, 7, 8]
+    assert LoadScand("image", level="middle")({"image": path, "level": 5})["image"].shape == (1, 6, 7, 8)
+
+
+def test_a_single_slice_needs_the_word_of_the_item(nifti):
+    path = nifti(volume()[..., :1], np.diag([1.0, 1.0, 5.0, 1.0]))
+    with pytest.raises(InputError) as refusal:
+        LoadScand("image")({"image": path})
+    assert refusal.value.code == "single_slice"
+    assert LoadScand("image")({"image": path, "axial_slice": True})["image"].shape == (1, 6, 7, 1)
+
+
+@pytest.mark.parametrize(("name", "code"), [("absent.nii.gz", "not_found"), ("notes.txt", "unsupported_format")])
+def test_a_refusal_reaches_the_caller_and_no_other_reader_is_tried(tmp_path, name, code):
+    (tmp_path / "notes.txt").write_text("no scan")
+    item = {"image": str(tmp_path / name)}
+    with pytest.raises(InputError) as refusal:
+        LoadScand("image")(item)
+    assert refusal.value.code == code
+    with pytest.raises(RuntimeError) as wrapped:
+        Compose([LoadScand("image")])(item)
+    assert find_refusal(wrapped.value).code == code
+    assert isinstance(wrapped.value.__cause__, InputError)
+
+
+@pytest.mark.needs_shared
+def test_a_dicom_folder_and_the_list_of_its_files_are_the_same_scan(shared_data):
+    folder = shared_data / "dicom_hanke_t1"
+    from_folder = LoadScand("image")({"image": str(folder)})["image"]
+    files = [str(file) for file in sorted(folder.glob("*.dcm"))]
+    from_list = LoadScand("image")({"image": files[::-1]})["image"]
+    assert torch.equal(from_folder.as_tensor(), from_list.as_tensor())
+    assert torch.equal(from_folder.affine, from_list.affine)
+    assert json.loads(from_folder.meta["source"])["format"] == "dicom"
