@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,8 @@ class Calibrator:
         weights: state dict of `network`, loaded by `run`.
         network: image -> reconstruction, (B, 1, H, W).
         anomaly_map: (image, reconstruction) -> map.
-        data: healthy datalist items, apart from those used for training; `subject` names the person.
-        preprocessing: item -> {"image": (1, H, W)}.
-        preprocessing_options: its description for the calibration's identity.
+        dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the person, `subject`.
+        preprocessing_options: what made the slices, for the calibration's identity.
         false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
     """
 
@@ -47,13 +46,12 @@ class Calibrator:
         weights: str,
         network: nn.Module,
         anomaly_map: AnomalyMap,
-        data: Sequence[Mapping[str, Any]],
-        preprocessing: Callable,
+        dataset: Dataset,
         preprocessing_options: Mapping[str, Any],
         false_positive_rate: float = 0.05,
     ) -> None:
         self.weights, self.network, self.anomaly_map = Path(weights), network, anomaly_map
-        self.data, self.preprocessing, self.preprocessing_options = data, preprocessing, preprocessing_options
+        self.dataset, self.preprocessing_options = dataset, preprocessing_options
         self.false_positive_rate = false_positive_rate
 
     @torch.no_grad()
@@ -63,16 +61,16 @@ class Calibrator:
             return None
         network = load_weights(self.network, self.weights).eval()
         device = next(network.parameters()).device
-        loader = DataLoader(Dataset(self.data, self.preprocessing), batch_size=8, num_workers=0)
+        loader = DataLoader(self.dataset, batch_size=8, num_workers=0)
         images, maps = [], []
         for batch in tqdm(loader, desc="calibrating"):
-            image = batch["image"].as_tensor()
+            image = batch["image"]
             images.append(image)
             maps.append(self.anomaly_map(image, network(image.to(device)).cpu()))
         calibration = fit_calibration(
             torch.cat(maps),
             torch.cat(images),
-            [item["subject"] for item in self.data],
+            [item["subject"] for item in self.dataset],
             calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map),
             self.false_positive_rate,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class ScreeningWriter:
             "calibration_id": self.calibration.calibration_id,
             "identity": self.calibration.identity,
             "versions": versions(),
-            "source": meta["source"],
+            "source": json.loads(meta["source"]),
         }
         record = row | {"pixel_threshold": threshold, "intended_use": "research only", "provenance": provenance}
         save_record(record, self.folder / f"{name}.json")
