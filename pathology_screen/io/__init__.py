@@ -1,0 +1,68 @@
+"""Strict readers: one scan as a `Scan`, or an `InputError` that says why it cannot be read faithfully."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.io.archive import open_archive
+from pathology_screen.io.discover import files_below, find_scans, is_nifti, is_zip
+from pathology_screen.io.file import File
+from pathology_screen.io.nifti import read_nifti
+from pathology_screen.io.scan import Scan
+
+__all__ = ["Scan", "find_scans", "read_scan"]
+
+
+def read_scan(
+    path: str | Path | Sequence[str | Path],
+    *,
+    series_uid: str | None = None,
+    axial_slice: bool = False,
+    level: str | None = None,
+) -> Scan:
+    """Read one scan.
+
+    Args:
+        path: a NIfTI file, or a DICOM file; or a folder (read at any depth), a .zip archive or a list of files that
+            holds DICOM files or one NIfTI file.
+        series_uid: SeriesInstanceUID of the series to read; needed where the DICOM files belong to several.
+        axial_slice: declares an image of one slice as axial; otherwise one slice alone is refused.
+        level: "middle" allows reading only the middle axial slice, which is much faster: of n slices from inferior to
+            superior number n // 2, counted from 0. A DICOM series whose slices are closer to coronal or sagittal is
+            read whole all the same. The geometry of the whole is checked in any case; the pixels, of what was read.
+
+    Returns:
+        The whole volume, or the part of it that `level` asks for.
+
+    Raises:
+        InputError: the scan cannot be read faithfully; its `code` says why.
+        ConfigError: an unknown level, or a DICOM file where the packages that read DICOM are not installed.
+    """
+    if level not in (None, "middle"):
+        raise ConfigError(f'level is "middle" or None, not {level!r}')
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
+    for file in paths:
+        if not file.exists():
+            raise InputError("not_found", file.name)
+    read = partial(_read_files, series_uid=series_uid, axial_slice=axial_slice, level=level)
+    if not isinstance(path, str | Path):
+        return read(paths)
+    if paths[0].is_dir():
+        return read(files_below(paths[0]))
+    if is_zip(paths[0]):
+        with open_archive(paths[0]) as files:
+            return read(files)
+    return read(paths)
+
+
+def _read_files(files: Sequence[File], *, series_uid: str | None, axial_slice: bool, level: str | None) -> Scan:
+    if len(files) == 1 and is_nifti(files[0]):
+        return read_nifti(files[0], axial_slice=axial_slice, level=level)
+    try:
+        from pathology_screen.io.dicom import read_dicom
+    except ImportError as error:
+        raise ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]") from error
+    return read_dicom(files, series_uid=series_uid, axial_slice=axial_slice, level=level)

@@ -1,0 +1,131 @@
+"""A NIfTI file (.nii, .nii.gz) as one volume, or a refusal."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+from typing import BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from pathology_screen.errors import InputError
+from pathology_screen.io import checks
+from pathology_screen.io.file import File, opened
+from pathology_screen.io.scan import Scan
+
+HEADER_BYTES = 540
+"""Size of a NIfTI-2 header; that of NIfTI-1 is 348."""
+MAX_DATA_OFFSET = 64 * 2**20
+"""Most bytes before the first voxel: the header and its extensions."""
+MAX_TRAILING_BYTES = 2**20
+"""Most bytes that a compressed file may hold after its last voxel."""
+MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
+
+
+def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = None) -> Scan:
+    """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content).
+
+    The affine is the sform where its code is set, else the qform; a file that sets neither is refused. Trailing axes of
+    one voxel are dropped: (I, J, K, 1) is a volume. A two-dimensional image is one slice, (I, J) -> (I, J, 1).
+    A compressed file is always unpacked to its end, so that its checksum is verified.
+
+    Args:
+        file: the file, on disk or in an archive.
+        axial_slice: declares a single slice, two-dimensional or with one axis of one voxel, as axial.
+        level: "middle" reads the middle axial level alone, along whichever array axis axial slices are stacked.
+
+    Raises:
+        InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome", "missing_geometry",
+            "bad_rescale", and what the functions of `io.checks` raise.
+    """
+    with opened(file) as stored, np.errstate(over="ignore"):  # check_voxels finds what overflows float32
+        stream = _unpacked(stored)
+        image_class, header = _read_header(stream)
+        shape, (affine, affine_source) = _volume_shape(header), _affine(header)
+        _check_scaling(header)
+        obliquity = checks.check_affine(affine)
+        checks.check_slices(shape, affine, axial_slice)
+        index, part_shape, part_affine = [slice(None)] * 3, list(shape), affine
+        if level is not None:
+            axis, k = checks.axial_index(shape, affine, level)
+            index[axis], part_shape[axis] = slice(k, k + 1), 1
+            part_affine = checks.slice_affine(affine, axis, k)
+        stream.seek(0)
+        data = image_class.from_stream(cast(io.IOBase, stream)).dataobj
+        scaled = data[tuple(index[: data.ndim])]  # by scl_slope and scl_inter
+        voxels = np.asarray(scaled, dtype=np.float32).reshape(part_shape, order="A")
+    checks.check_voxels(voxels)
+    source = {"format": "nifti", "file_count": 1, "affine_source": affine_source, "obliquity_deg": round(obliquity, 2)}
+    return Scan(voxels, part_affine, shape, affine, source)
+
+
+def _unpacked(stream: BinaryIO) -> BinaryIO:
+    """The stream itself, or the content of a gzip file, unpacked to memory at most to the size that it declares."""
+    compressed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    if not compressed:
+        return stream
+    with gzip.GzipFile(fileobj=stream) as unzipped:
+        head = unzipped.read(HEADER_BYTES)
+        _, header = _read_header(io.BytesIO(head))
+        _volume_shape(header)
+        declared = header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(header.get_data_shape())
+        data = head + unzipped.read(declared + MAX_TRAILING_BYTES + 1 - len(head))
+    if len(data) > declared + MAX_TRAILING_BYTES:
+        raise InputError("unreadable", "the file unpacks to more than its header declares")
+    return io.BytesIO(data)
+
+
+def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
+    """Read the header alone (not its extensions), and the nibabel class that reads the whole."""
+    raw = stream.read(HEADER_BYTES)
+    if raw[344:348] == b"n+1\0":
+        image_class, size = nib.Nifti1Image, 348
+    elif raw[4:8] == b"n+2\0":
+        image_class, size = nib.Nifti2Image, 540
+    else:
+        raise InputError("unsupported_format", "it has no NIfTI magic string", "A pair of .hdr and .img is not read")
+    if size not in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")):
+        raise InputError("unreadable", "the header does not state its own size")  # nibabel would repair it
+    header = image_class.header_class(raw[:size])
+    if not 0 < header.get_data_offset() <= MAX_DATA_OFFSET:
+        raise InputError("unreadable", "the header places the voxels outside the file")
+    return image_class, header
+
+
+def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
+    """Shape of the one grey volume that the header declares, or a refusal."""
+    stored = tuple(int(extent) for extent in header.get_data_shape())
+    if header.get_data_dtype().kind not in "uif":
+        raise InputError("not_monochrome", f"the voxels are {header.get_value_label('datatype')}")
+    if len(stored) < 2 or any(extent != 1 for extent in stored[3:]):
+        raise InputError("not_3d", f"its shape is {' x '.join(map(str, stored))}", "Pass one volume of it")
+    i, j, k = (*stored, 1)[:3]
+    if min(i, j, k) < 1:
+        raise InputError("unreadable", "the header declares an image without voxels")
+    checks.check_shape((i, j, k))
+    return i, j, k
+
+
+def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, str]:
+    """Affine in millimetres, and where it comes from ("sform" or "qform")."""
+    source = "sform" if header["sform_code"] > 0 else "qform"
+    if header[f"{source}_code"] <= 0:
+        hint = "Write the right one with nibabel's image.set_sform(affine, code=1)"
+        raise InputError("missing_geometry", "neither sform nor qform is set", hint)
+    try:
+        affine = header.get_sform() if source == "sform" else header.get_qform()
+    except (ValueError, HeaderDataError):
+        raise InputError("missing_geometry", "the qform is not valid") from None
+    affine[:3] *= MILLIMETRES[header.get_xyzt_units()[0]]
+    return affine, source
+
+
+def _check_scaling(header: nib.Nifti1Header) -> None:
+    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means that voxels are not scaled."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
+        raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")

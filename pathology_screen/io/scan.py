@@ -1,0 +1,32 @@
+"""The one form in which a scan leaves the readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A volume in the order in which it was stored, or one slice of it.
+
+    Attributes:
+        voxels: float32, shape (I, J, K), real-world intensities (rescale applied, MONOCHROME1 inverted). DICOM slices
+            lie along the last axis. Where a part of the volume was read, only that part; its cut axis has one voxel.
+        affine: float64, shape (4, 4), voxel index of `voxels` -> millimetres in RAS+.
+        volume_shape: shape of the whole stored volume; equals `voxels.shape` unless a part was read.
+        volume_affine: affine of the whole stored volume; equals `affine` unless a part was read.
+        source: facts about the origin, plain (JSON) and free of patient data. Always `format` ("dicom" or "nifti"),
+            `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
+            `affine_source`; for DICOM `series_uid`, `transfer_syntax`, `ignored_file_count`, and what
+            `io.acquisition` knows: there, a missing entry means unknown.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    volume_shape: tuple[int, int, int]
+    volume_affine: np.ndarray
+    source: Mapping[str, Any] = field(default_factory=dict)
