@@ -1,0 +1,365 @@
+"""One synthetic T1w brain: the MNI152 template, folded, deformed and imaged differently for every seed.
+
+Deep structures (ventricles, basal ganglia, thalamus, cerebellum) are the template's; the cortex is drawn anew: sulci
+are the zero surfaces of a random field that runs towards the depth of the hemisphere, and every point is cerebrospinal
+fluid, grey or white matter by its distance to the nearest sulcus or to the brain surface. All fields are functions of
+the position in millimetres, so the slices of one volume belong together.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage as ndi
+
+from pathology_screen.errors import ConfigError
+
+Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
+
+SCALP_MARGIN = 32  # mm around the brain that a whole head needs
+CENTRE = np.array([0, -17, 16], np.float32)  # mm in MNI space, at mid-ventricle: lies near the centre of every volume
+HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)  # mm in MNI space, right
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Volumes on the 1 mm MNI152 grid, cut to the slab that the slices can reach; float32.
+
+    Attributes:
+        origin: (3,), position of voxel (0, 0, 0) in mm.
+        sharp: (5, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to the outer surface
+            of the brain, to the nearest surface or fissure, and to the lateral ventricles (mm; the first two positive
+            inside, the third negative inside).
+        smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the direction away from
+            the lateral ventricles (3).
+    """
+
+    origin: np.ndarray
+    sharp: np.ndarray
+    smooth: np.ndarray
+
+    def at(self, volumes: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Values (C, ...) of volumes (C, I, J, K) at points (3, ...) in mm."""
+        return sample(volumes, points - _along(self.origin, points))
+
+    def surface(self, points: np.ndarray) -> np.ndarray:
+        """Distance to the brain's outer surface in mm, positive inside, at points (3, ...)."""
+        return self.at(self.sharp[2:3], points)[0]
+
+
+def sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Trilinear interpolation of volumes (C, I, J, K) at fractional voxel indices (3, ...); float32, (C, ...)."""
+    last_axis_first = index.reshape(3, -1)[::-1].T
+    grid = 2 * last_axis_first / np.float32(np.array(volumes.shape[:0:-1]) - 1) - 1
+    values = torch.nn.functional.grid_sample(
+        torch.from_numpy(volumes)[None],
+        torch.from_numpy(grid)[None, None, None],
+        padding_mode="border",
+        align_corners=True,
+    )
+    return values.numpy().reshape(len(volumes), *index.shape[1:])
+
+
+def _along(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A vector in the shape that broadcasts against points (3, ...)."""
+    return np.asarray(vector, np.float32).reshape(3, *[1] * (points.ndim - 1))
+
+
+def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
+    """Rises from 0 to 1 across distance 0 (partial volume); the width is in the unit of the distance."""
+    return 1 / (1 + np.exp(np.clip(distance / np.float32(-width), -30, 30)))
+
+
+def _signed_distance(inside: np.ndarray) -> np.ndarray:
+    return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
+
+
+def template_folder() -> Path:
+    """Folder of the MNI152 maps inside the installed nilearn package.
+
+    Raises:
+        ConfigError: if nilearn is not installed or does not hold the maps.
+    """
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("The phantom cohort is drawn from the MNI152 maps in nilearn: pip install nilearn.")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+
+def _load_map(name: str, box: tuple[slice, ...]) -> np.ndarray:
+    path = template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    if not path.is_file():
+        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)[box].astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def load_template(margin: int = 0) -> Template:
+    """Read the MNI152 maps and derive the volumes of `Template`.
+
+    Args:
+        margin: mm kept around the brain in the axial plane: 0, or `SCALP_MARGIN` for whole heads.
+    """
+    low, high = np.array([24, 25, 32]), np.array([173, 210, 147])  # the brain, 40 mm below to 75 mm above the origin
+    box = tuple(map(slice, low, high))
+    t1, white = _load_map("t1", box), _load_map("wm", box) / 255
+    origin = low - np.array([98.0, 134.0, 72.0])
+    x, y, z = (np.arange(n, dtype=np.float32) + o for n, o in zip(t1.shape, origin))
+    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+
+    brain = t1 > 0
+    parts, _ = ndi.label(brain & (t1 < 105))
+    seeds = [parts[tuple((np.array([side * 9, -4, 21]) - origin).astype(int))] for side in (-1, 1)]
+    ventricles = np.isin(parts, seeds)
+    from_ventricles = -_signed_distance(ventricles)
+    away = np.stack(np.gradient(ndi.gaussian_filter(from_ventricles, 2.5)))
+
+    # kept: thalamus, basal ganglia and insula; hindbrain; brain stem; everything near the ventricles
+    nuclei = np.sqrt((x / 37) ** 2 + ((y + 8) / 38) ** 2 + ((z - 4) / 26) ** 2)
+    hindbrain = np.sqrt((x / 75) ** 2 + ((y + 62) / 42) ** 2 + ((z + 40) / 36) ** 2)
+    stem = np.sqrt((x / 22) ** 2 + ((y + 28) / 26) ** 2 + ((z + 20) / 30) ** 2)
+    outside_kept = np.minimum(30 * np.minimum(nuclei, hindbrain) - 30, np.minimum(22 * stem - 22, from_ventricles - 5))
+    kept = soft_step(-outside_kept, 1.2)
+
+    midline = (np.abs(x) < 1) & (white < 0.35) & (kept < 0.5)
+    fissures = (t1 < 115) & ~ventricles | midline
+    depth = ndi.distance_transform_edt(brain & ~fissures)
+    border = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
+    surface = _signed_distance(np.pad(brain, border[1:]))
+    volumes = np.stack([t1, white, depth, from_ventricles, kept, *away]).astype(np.float32)
+    t1, white, depth, from_ventricles, *smooth = np.pad(volumes, border, mode="edge")
+    return Template(
+        origin=origin - [margin, margin, 0],
+        sharp=np.stack([t1, white, surface, depth, from_ventricles]),
+        smooth=np.stack(smooth),
+    )
+
+
+def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Field:
+    """A smooth, periodic, zero-mean, unit-variance random function of the position.
+
+    Args:
+        rng: source of the white noise.
+        sigma: mm, width of the Gaussian that smooths it; the period is `nodes * sigma / 1.5`.
+        nodes: grid nodes per axis.
+    """
+    grid = ndi.gaussian_filter(rng.standard_normal((nodes,) * 3, dtype=np.float32), 1.5, mode="wrap")
+    grid = np.pad((grid - grid.mean()) / grid.std(), (0, 1), mode="wrap")[None]
+    return lambda points: sample(grid, np.mod(points * np.float32(1.5 / sigma), nodes))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """What makes one brain differ from the template, drawn once for a subject.
+
+    Attributes:
+        scale: (3,), size relative to the template.
+        rotation: (3, 3).
+        offset: (3,) mm, of the head in the scanner.
+        bend: vector field (3, ...) in mm: the smooth deviation from the template's shape.
+        wiggle: vector field (3, ...) in mm: bends the sulci in their depth.
+        sulci: pairs (field whose zero surfaces are the sulci, field of their depth in mm), primary and secondary.
+        ventricle_growth: mm by which the walls of the lateral ventricles lie outside the template's.
+        sulcal_width: mm, half the width of a sulcus in its depth.
+        cortex: mm, thickness of the grey matter.
+        intensity: of fluid and grey matter; white matter is 1.
+        shading: field, relative deviation of the tissue's intensity.
+    """
+
+    scale: np.ndarray
+    rotation: np.ndarray
+    offset: np.ndarray
+    bend: Field
+    wiggle: Field
+    sulci: tuple[tuple[Field, Field], tuple[Field, Field]]
+    ventricle_growth: float
+    sulcal_width: float
+    cortex: float
+    intensity: tuple[float, float]
+    shading: Field
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Anatomy:
+        """Draw a healthy adult; wide ventricles and wide sulci come together, as with age."""
+        atrophy = float(np.clip(rng.normal(), -1.6, 1.8))
+        wide, fine = [_vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)]
+        primary, secondary = random_field(rng, 4.2, 80), random_field(rng, 3.4, 80)
+        depth, shallow = random_field(rng, 8), random_field(rng, 6)
+        shading = random_field(rng, 9)
+        return cls(
+            scale=rng.normal(0.965, 0.025) * rng.normal(1, 0.02, 3),
+            rotation=_rotation(np.deg2rad(rng.normal(0, [3, 1.5, 2.5]))),
+            offset=rng.normal(0, [2, 3, 2]),
+            bend=lambda points: wide(points) + fine(points),
+            wiggle=_vector_field(rng, 7, 2.5),
+            sulci=(
+                (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
+                (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
+            ),
+            ventricle_growth=1.2 + 1.2 * atrophy + rng.normal(0, 0.4),
+            sulcal_width=0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1),
+            cortex=rng.uniform(2.6, 3.2),
+            intensity=(rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)),
+            shading=lambda points: 0.025 * shading(points),
+        )
+
+    def to_template(self, points: np.ndarray) -> np.ndarray:
+        """Position in the template of points (3, ...) in scanner mm, before the ventricles grow."""
+        centred = points - _along(self.offset, points) + self.bend(points)
+        turned = [sum(np.float32(self.rotation[j, i]) * centred[j] for j in range(3)) for i in range(3)]
+        return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
+
+
+def _vector_field(rng: np.random.Generator, sigma: float, amplitude: float) -> Field:
+    parts = [random_field(rng, sigma) for _ in range(3)]
+    return lambda points: np.stack([np.float32(amplitude) * part(points) for part in parts])
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Product of the turns about the three axes, radians."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _fold_space(points: np.ndarray) -> np.ndarray:
+    """Move points towards the surface of their hemisphere, so that a field read there varies little with depth."""
+    side = np.where(points[0] < 0, np.float32(-1), np.float32(1))
+    centre = [side * HEMISPHERE_CENTRE[0], HEMISPHERE_CENTRE[1], HEMISPHERE_CENTRE[2]]
+    offset = [points[i] - centre[i] for i in range(3)]
+    radius = np.sqrt(sum((offset[i] / HEMISPHERE_RADII[i]) ** 2 for i in range(3)))
+    stretch = np.float32(0.55) + np.float32(0.45) / np.maximum(radius, np.float32(0.35))
+    return np.stack([centre[i] + offset[i] * stretch for i in range(3)])
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """A brain at sampled points; every array float32, shape (S, H, W).
+
+    Attributes:
+        intensity: 0 outside the brain, white matter near 1.
+        white: share of white matter, 0-1.
+        surface: distance to the outer surface in mm, positive inside.
+        ventricles: distance to the lateral ventricles in mm, negative inside.
+    """
+
+    intensity: np.ndarray
+    white: np.ndarray
+    surface: np.ndarray
+    ventricles: np.ndarray
+
+
+def slow_fields(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+    """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it.
+
+    Returns:
+        (11, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
+        and secondary sulci, share of kept template, shading, distance to the brain's surface.
+    """
+    position = anatomy.to_template(points)
+    folds = _fold_space(position + anatomy.wiggle(points))
+    position = position - _growth(template, anatomy.ventricle_growth, position)
+    kept = template.at(template.smooth[:1], position)
+    depths = (depth(points) for _, depth in anatomy.sulci)
+    return np.stack([*position, *folds, *depths, *kept, anatomy.shading(points), template.surface(position)])
+
+
+def _growth(template: Template, growth: float, position: np.ndarray) -> np.ndarray:
+    """How far tissue seen at a template position moved when the ventricles grew by `growth` mm; (3, S, h, w)."""
+    distance = template.at(template.sharp[4:], position)
+    moved = np.float32(growth) * np.exp(np.maximum(distance, 0) / -15)  # fades with the distance
+    moved = np.minimum(moved, np.maximum(distance + 2, 0))  # what is inside stays inside
+    return moved * template.at(template.smooth[1:], position)
+
+
+def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: float) -> Tissue:
+    """Tissue at the points of slices.
+
+    Args:
+        slow: (11, S, H, W), `slow_fields` at the points.
+        pixel: mm between neighbours along the last two axes.
+    """
+    near = slow[10] > -4  # the N points that are worth the work
+    position, folds, depths, (kept, shading) = np.split(slow[:10, near], [3, 6, 8])
+    t1, white, surface, inside, ventricles = template.at(template.sharp, position)
+
+    def full(values: np.ndarray, elsewhere: np.ndarray | float = 0) -> np.ndarray:
+        """Values (N,) at all points (S, H, W)."""
+        result = np.full(near.shape, elsewhere, np.float32)
+        result[near] = values
+        return result
+
+    # cortex: distance to the nearest pial surface (outer surface, fissure or sulcus)
+    pial, spared = inside, 25 * np.maximum(white - np.float32(0.78), 0)
+    for (field, _), depth in zip(anatomy.sulci, depths):
+        value = field(folds)
+        slope = np.hypot(*np.gradient(full(value), pixel, axis=(1, 2)))[near]
+        below = np.maximum(inside - depth, 0) + spared  # below its fundus a sulcus recedes
+        pial = np.minimum(pial, np.hypot(np.abs(value) / np.maximum(slope, np.float32(0.03)), below))
+    half_width = anatomy.sulcal_width * (1 + np.exp(inside / -4))
+    fluid = np.maximum(soft_step(half_width - pial, 0.3), np.clip((130 - t1) / 50, 0, 1))
+    to_white = np.minimum(pial - half_width - anatomy.cortex, 7 * (white - np.float32(0.12)))
+    white_share = soft_step(to_white, 0.35) * (1 - fluid)
+    csf, grey = anatomy.intensity
+    cortex = csf * fluid + white_share + grey * (1 - fluid - white_share)
+
+    levels = [0.9 * csf, csf, grey, grey + 0.4 * (1 - grey), 1.0, 1.04]
+    core = np.interp(t1, [30, 68, 160, 195, 223, 245], levels).astype(np.float32)
+    intensity = (cortex + kept * (core - cortex)) * (1 + shading) * (surface > -0.5)
+    white_share = white_share + kept * (np.clip((t1 - 190) / 33, 0, 1) - white_share)
+    return Tissue(full(intensity), full(white_share), full(surface, slow[10]), full(ventricles, np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class Scalp:
+    """What lies outside the brain in a whole-head scan, as layers by distance from the brain's surface.
+
+    Attributes:
+        gap, bone, fat: mm, thickness of the fluid, the skull and the fat under the skin.
+        marrow, brightness: intensity of the skull's spongy middle and of the fat.
+        waviness: field, mm, uneven thickness.
+    """
+
+    gap: float
+    bone: float
+    fat: float
+    marrow: float
+    brightness: float
+    waviness: Field
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Scalp:
+        """Draw the layers of an adult head."""
+        return cls(
+            gap=rng.uniform(1.0, 3.0),
+            bone=rng.uniform(5.0, 7.5),
+            fat=rng.uniform(2.5, 5.5),
+            marrow=rng.uniform(0.4, 0.7),
+            brightness=rng.uniform(0.9, 1.25),
+            waviness=random_field(rng, 14),
+        )
+
+    def intensity(self, surface: np.ndarray, position: np.ndarray, fluid: float) -> np.ndarray:
+        """Intensity at points outside the brain.
+
+        Args:
+            surface: (S, H, W), mm to the brain's surface, negative outside it.
+            position: (3, S, H, W), position in the template in mm.
+            fluid: intensity of cerebrospinal fluid.
+        """
+        outside = -surface - self.gap - np.maximum(0.6 * self.waviness(position), -self.gap)
+        temple = np.exp(-(((position[1] - 12) / 26) ** 2) - (np.maximum(position[2] + 12, 0) / 26) ** 2)
+        muscle = 9 * temple * np.clip((np.abs(position[0]) - 35) / 15, 0, 1)  # mm of temporal muscle
+        table, crust = 0.28 * self.bone, self.bone + muscle
+        edges = [0, table, self.bone - table, self.bone, crust, crust + self.fat, crust + self.fat + 1.2]
+        layers = [fluid, 0.08, self.marrow, 0.08, 0.5, self.brightness, 0.6]  # from fluid to skin; then air
+        return np.select([outside < edge for edge in edges], layers, 0).astype(np.float32)

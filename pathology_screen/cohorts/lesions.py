@@ -1,0 +1,107 @@
+"""Lesions drawn into a synthetic brain: each displaces and repaints tissue, and says how much of a voxel it fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from pathology_screen.cohorts.anatomy import Anatomy, Field, Template, Tissue, random_field, soft_step
+
+RADII = {  # mm, smallest and largest
+    "hypointense lesion": (8, 15),
+    "hyperintense lesion": (7, 12),
+    "mass": (11, 17),
+    "resection cavity": (13, 19),
+}
+KINDS = (*RADII, "enlarged ventricles")
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """One focal lesion.
+
+    Attributes:
+        kind: one of `RADII`.
+        centre: (3,) in scanner mm.
+        radius: mm, mean.
+        outline: field of the border's relative deviation from a sphere.
+        texture: field of the intensity's variation.
+        strength: 0-1, where the lesion lies in the range of contrasts of its kind.
+    """
+
+    kind: str
+    centre: np.ndarray
+    radius: float
+    outline: Field
+    texture: Field
+    strength: float
+
+    @classmethod
+    def draw(cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy) -> Lesion:
+        """Draw a lesion of a kind where it can occur: a cavity at the surface, the others in the depth.
+
+        All are centred just above the middle level, so that a method that looks at that level alone can see them.
+        """
+        radius = float(rng.uniform(*RADII[kind]))
+        shallow, deep = (2, 7) if kind == "resection cavity" else (0.8 * radius, 40)  # mm below the surface
+        while True:
+            centre = np.array([rng.choice([-1, 1]) * rng.uniform(14, 60), rng.uniform(-58, 59), rng.uniform(1, 4)])
+            position = anatomy.to_template(centre.astype(np.float32))
+            surface, _, ventricles = template.at(template.sharp[2:], position)
+            if shallow < surface < deep and ventricles > 0.6 * radius:
+                break
+        return cls(
+            kind,
+            centre,
+            radius,
+            outline=random_field(rng, 0.5 * radius),
+            texture=random_field(rng, 2.5, 48),
+            strength=float(rng.uniform()),
+        )
+
+    def _offset(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Vector and distance from the centre."""
+        offset = points - np.float32(self.centre).reshape(3, *[1] * (points.ndim - 1))
+        return offset, np.sqrt((offset**2).sum(0))
+
+    def displace(self, points: np.ndarray, room: np.ndarray) -> np.ndarray:
+        """Where tissue seen at points (3, ...) lay before a mass pushed it outwards; others leave it in place.
+
+        Args:
+            room: mm to the brain's outer surface, which does not give way.
+        """
+        if self.kind != "mass":
+            return points
+        offset, distance = self._offset(points)
+        push = 0.65 * self.radius * np.exp(-np.maximum(distance - self.radius, 0) / (2 * self.radius))
+        push = np.minimum(push, 0.7 * distance) * np.clip(room / 10, 0, 1)
+        return points - offset * (push / np.maximum(distance, 1e-3)).astype(np.float32)
+
+    def paint(self, tissue: Tissue, points: np.ndarray, fluid: float, grey: float) -> tuple[Tissue, np.ndarray]:
+        """Repaint the tissue at points (3, S, H, W); return it with the lesion's share of every point, 0-1."""
+        inward = self.radius * (1 + 0.25 * self.outline(points)) - self._offset(points)[1]  # mm from the border
+        texture = self.texture(points)
+        brain, old = tissue.surface > -0.5, tissue.intensity
+        around: float | np.ndarray = 0.0  # share of changed tissue around the lesion that counts as lesion
+        if self.kind == "hypointense lesion":
+            share = soft_step(inward, 1.0) * (tissue.ventricles > 0.5)
+            new = fluid + (0.15 + 0.45 * self.strength) * (grey - fluid) + 0.05 * texture
+        elif self.kind == "hyperintense lesion":
+            share = soft_step(inward, 0.6) * (tissue.ventricles > 0.5)
+            new = 1.25 + 0.3 * self.strength + 0.06 * texture
+        elif self.kind == "resection cavity":
+            share = soft_step(inward, 0.4)
+            new = 0.9 * fluid + 0.02 * texture
+            gliosis = soft_step(inward + 2.5, 0.6) * (tissue.surface > 1)
+            old = old + 0.5 * gliosis * (0.85 * grey - old)
+        else:  # a mass: dark core, rind, and oedema that spreads in the white matter
+            share = soft_step(inward, 0.8)
+            rind = grey * (0.95 + 0.15 * self.strength) + 0.06 * texture
+            new = rind + soft_step(inward - 0.35 * self.radius, 1.0) * (1.6 * fluid - rind)
+            white = ndi.gaussian_filter(tissue.white, (0, 2, 2))
+            around = soft_step(inward + 0.5 * self.radius, 2.0) * white
+            old = old + around * (0.95 * grey - old)
+        intensity = (old + share * (new - old)) * brain
+        return replace(tissue, intensity=intensity), np.maximum(share, around) * brain

@@ -1,0 +1,139 @@
+"""Datalists: paths, checks, and one item a level."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pathology_screen.cohorts import datalist as module
+from pathology_screen.cohorts import load_datalist, resolve_dataset
+from pathology_screen.errors import ConfigError
+
+OASIS = Path(__file__).parents[2] / "data_lists" / "oasis.json"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a datalist, and a small NIfTI file for every image that it names."""
+
+    def write(content, files=True, folder=tmp_path):
+        for items in content.values():
+            for item in items if files and isinstance(items, list) else []:
+                name = item if isinstance(item, str) else item["image"]
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([1, 1, 5, 1])), folder / name)
+        path = tmp_path / "list.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+def item(number, **more):
+    return {"image": f"sub-{number}.nii.gz", "subject": f"s{number}", **more}
+
+
+def test_phantom_sections_load(phantom):
+    training, test = load_datalist(phantom, "training"), load_datalist(phantom, "test")
+    assert [len(training), len(test)] == [2, 6]
+    assert all(Path(entry["image"]).is_file() for entry in training)
+    assert all(Path(entry["label"]).is_file() for entry in test)
+    assert test[0]["pathology"] == "healthy"
+
+
+def test_images_are_relative_to_the_datalist_or_to_base_dir(write, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    path = write({"training": [item(1)]}, folder=elsewhere)
+    with pytest.raises(ConfigError, match=r"sub-1\.nii\.gz"):
+        load_datalist(path, "training")
+    (entry,) = load_datalist(path, "training", base_dir=elsewhere)
+    assert Path(entry["image"]) == elsewhere / "sub-1.nii.gz"
+
+
+def test_other_values_are_kept_even_where_a_file_of_that_name_exists(write, tmp_path):
+    (tmp_path / "s1").mkdir()
+    (tmp_path / "mass").touch()
+    path = write({"test": [item(1, pathology="mass", age=3)]})
+    (entry,) = load_datalist(path, "test")
+    assert (entry["subject"], entry["pathology"], entry["age"]) == ("s1", "mass", 3)
+
+
+def test_plain_file_names_are_items(write):
+    path = write({"test": ["sub-1.nii.gz", "sub-2.nii.gz"]})
+    assert [Path(entry["image"]).name for entry in load_datalist(path, "test")] == ["sub-1.nii.gz", "sub-2.nii.gz"]
+
+
+def test_empty_section_is_empty(write):
+    assert load_datalist(write({"test": [], "training": [item(1)]}), "test") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"training": [item(1)], "test": [item(2, subject="s1")]}, "subject s1 .*training.*test"),
+        ({"training": [item(1)], "test": [{"image": "sub-1.nii.gz"}], "x": [item(3, subject="sub-1.nii.gz")]}, "sub-1"),
+        ({"training": [item(1), item(1)]}, "sub-1.nii.gz 2 times"),
+        ({"training": [{"subject": "s1"}]}, "no image"),
+        ({"validation": [item(1)]}, "no section"),
+    ],
+)
+def test_inconsistent_datalists_are_refused(write, content, message):
+    with pytest.raises(ConfigError, match=message):
+        load_datalist(write(content, files=False), "training")
+
+
+def test_two_sessions_of_a_subject_in_one_section_are_welcome(write):
+    path = write({"training": [item(1), item(2, subject="s1")]})
+    assert len(load_datalist(path, "training")) == 2
+
+
+def test_missing_label_is_named(write):
+    path = write({"test": [item(1, label="mask.nii.gz")]})
+    with pytest.raises(ConfigError, match=r"mask\.nii\.gz"):
+        load_datalist(path, "test")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"training": [3]}'])
+def test_what_is_no_datalist_is_refused(tmp_path, text):
+    path = tmp_path / "list.json"
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_datalist(path, "training")
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_datalist(path, "training")
+
+
+def test_without_arguments_the_phantom_is_the_dataset(phantom, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "make_phantom_cohort", lambda head: asked.append(head) or phantom)
+    assert resolve_dataset(section="test") == load_datalist(phantom, "test")
+    assert len(resolve_dataset("", "", section="training", head=True)) == 2
+    assert asked == [False, True]
+
+
+def test_users_datalist_and_folder(write, tmp_path):
+    folder = tmp_path / "data"
+    path = write({"training": [item(1)]}, folder=folder)
+    expected = str(folder / "sub-1.nii.gz")
+    assert resolve_dataset(folder, path, section="training")[0]["image"] == expected
+    with pytest.raises(ConfigError, match=r"datalist\.json"):
+        resolve_dataset(folder, section="training")
+    path.rename(folder / "datalist.json")
+    assert resolve_dataset(folder, section="training")[0]["image"] == expected
+
+
+def test_oasis_list_splits_by_subject():
+    content = json.loads(OASIS.read_text())
+    ids = {name: [entry["subject"] for entry in content[name]] for name in content if isinstance(content[name], list)}
+    assert [len(ids[name]) for name in ("training", "validation", "calibration", "test")] == [48, 4, 20, 22]
+    everyone = [subject for subjects in ids.values() for subject in subjects]
+    assert len(set(everyone)) == len(everyone) == 94
+    assert all(entry["image"] == f"sub-{entry['subject']}_T1w.nii.gz" for name in ids for entry in content[name])
+    assert {entry["pathology"] for entry in content["test"] if entry["subject"] < "N"} == {"mild dementia"}
+
+
+@pytest.mark.needs_shared
+def test_oasis_list_finds_its_scans(shared_data):
+    assert len(resolve_dataset(shared_data / "oasis", OASIS, section="test")) == 22
