@@ -44,7 +44,7 @@ def main() -> None:
         step = introspective_step(
             ours, *ours_optimizers, image.contiguous(memory_format=torch.channels_last), noise, weights
         )
-        return step.encoder_loss, step.decoder_loss
+        return step["encoder_loss"], step["decoder_loss"]
 
     def run_literal():
         return [loss.item() for loss in literal_step(literal, *literal_optimizers, image, noise, literal_weights)]

@@ -42,6 +42,7 @@ class TrainingState:
         batches: the sampler behind the training loader, moved on when a run resumes.
         evaluator: its key metric decides which weights are best; None keeps the last ones.
         patience: stop after so many epochs without a better key metric; None never does.
+        warm_up: iterations whose weights do not compete for the best ones.
         interval: seconds between checkpoints within an epoch.
         resume: go on from `resume.pt` where there is one.
 
@@ -58,12 +59,13 @@ class TrainingState:
         batches: SeededBatches,
         evaluator: Evaluator | None = None,
         patience: int | None = None,
+        warm_up: int = 0,
         interval: float = 120.0,
         resume: bool = True,
     ) -> None:
         self.folder = Path(output_dir)
         self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
-        self.patience, self.interval, self.resume = patience, interval, resume
+        self.patience, self.warm_up, self.interval, self.resume = patience, warm_up, interval, resume
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
         self.saved_at = time.monotonic()
@@ -100,14 +102,15 @@ class TrainingState:
         return {"samples": batches.length, "batch": batches.batch_size * batches.world_size, "seed": batches.seed}
 
     def iteration_completed(self, engine: Engine) -> None:
-        for name, value in engine.state.output.items():
+        state: Any = engine.state
+        for name, value in state.output.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        ends_epoch = engine.state.iteration % len(self.batches) == 0  # then validation comes first
+        ends_epoch = state.iteration % len(self.batches) == 0  # then validation comes first
         if not ends_epoch and time.monotonic() - self.saved_at > self.interval:
             self.save(engine)
 
     def epoch_completed(self, engine: Engine) -> None:
-        row = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        row: dict[str, float] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         row |= {name: total / len(self.batches) for name, total in self.sums.items()}
         self.sums = {}
         best = True
@@ -118,17 +121,17 @@ class TrainingState:
         self.history.append(row)
         if best:
             self.write("model.pt", self.network.state_dict())
+        if self.evaluator is not None and engine.state.iteration <= self.warm_up:
+            self.evaluator.state.best_metric_epoch = -1  # MONAI takes the next metric for the first
         self.save(engine)
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
                 pd.DataFrame(self.history).to_csv(path, index=False)
-        if (
-            self.patience
-            and self.evaluator
-            and engine.state.epoch - self.evaluator.state.best_metric_epoch >= self.patience
-        ):
-            logger.info("no better validation for %d epochs: training stops", self.patience)
-            engine.terminate()
+        if self.patience and self.evaluator is not None and engine.state.iteration > self.warm_up:
+            waited = engine.state.epoch - self.evaluator.state.best_metric_epoch
+            if waited >= self.patience:
+                logger.info("no better validation for %d epochs: training stops", waited)
+                engine.terminate()
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""

@@ -30,7 +30,7 @@ def images(count, seed=0):
     return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")
 
 
-def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning_rate=1e-3, samples=12):
+def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning_rate=1e-3, samples=12, warm_up=1):
     """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
     augmentation."""
     torch.manual_seed(0)
@@ -54,6 +54,7 @@ def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning
         batches,
         evaluator,
         patience=patience,
+        warm_up=warm_up,
         interval=interval,
     )
     return IntrospectiveTrainer(
@@ -64,6 +65,7 @@ def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning
         network=network,
         encoder_optimizer=encoder_optimizer,
         decoder_optimizer=decoder_optimizer,
+        warm_up=warm_up,
         augmentation=RandomAffineBatch(),
         seed=7,
         train_handlers=[ValidationHandler(interval=1, validator=evaluator), state],
