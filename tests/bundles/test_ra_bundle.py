@@ -207,3 +207,18 @@ def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
         capture_output=True,
     )
     assert (tmp_path / "out/calibration.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_bundle(cohort, tmp_path):
+    configs = [str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")]
+    overrides = ["--max_epochs", "1", "--batch_size", "2", "--network_def#channels", "[8,8,8,8,8]"]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        + ["-m", "monai.bundle", "run", "training", "--config_file", str(configs)]
+        + ["--datalist", str(cohort), "--output_dir", str(tmp_path / "out"), *overrides],
+        check=True,
+        capture_output=True,
+    )
+    assert pd.read_csv(tmp_path / "out/log.csv").epoch.tolist() == [1]
+    assert Calibration.load(tmp_path / "out/calibration.json").n_subjects == 2

@@ -71,7 +71,7 @@ def test_patience_stops_training(tmp_path):
 
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
-    """With a rate of 0 no epoch is better than the first, so the first after the warm-up of two epochs stays the best."""
+    """With a rate of 0 no epoch betters the first; after a warm-up of two epochs the third is the first."""
     trainer = make_trainer(tmp_path, 4, 4, learning_rate=0.0, warm_up=6)
     trainer.run()
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["best"][1] == 3
