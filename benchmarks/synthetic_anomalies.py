@@ -1,10 +1,10 @@
-"""Measure a bundle's weights on unseen healthy slices in a random pose: reconstruction, and AUPRC on synthetic anomalies.
+"""Measure weights on unseen healthy slices in a random pose: reconstruction, and AUPRC on synthetic anomalies.
 
-    python benchmarks/synthetic_anomalies.py --dataset_dir DIR --datalist data_lists/oasis.json [--ckpt model.pt] [--every 6]
+    python benchmarks/synthetic_anomalies.py --dataset_dir DIR --datalist data_lists/oasis.json [--ckpt model.pt]
 
-Healthy test subjects, every n-th axial level, posed by the paper's augmentation. Beside the model stand two controls without learning:
-`template` (absolute difference to the training mean at that level, not posed) and `intensity` (the equalised image). Intervals are 95 %
-bootstrap intervals over subjects. Prints one JSON object.
+Healthy test subjects, every n-th axial level, posed by the paper's augmentation. Beside the model stand two controls
+without learning: `template` (absolute difference to the training mean at that level, not posed) and `intensity` (the
+equalised image). Intervals are 95 % bootstrap intervals over subjects. Prints one JSON object.
 """
 
 import argparse

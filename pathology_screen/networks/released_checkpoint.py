@@ -6,13 +6,13 @@ Its batch normalisation never left evaluation mode, so each one is folded into t
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pathology_screen.errors import ArtifactError
+from pathology_screen.networks.weights import read_checkpoint
 
 NETWORK = {"size": 128, "channels": [64, 128, 256, 512, 512], "latent": 128, "norm": "affine", "extra_projection": True}
 """Arguments of the network that the released checkpoints fit."""
@@ -47,15 +47,9 @@ def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
         ArtifactError: if the file is missing, holds anything but tensors and plain values, or its keys or
             shapes are not those of a released checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"there is no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ArtifactError(f"{path.name} is damaged or holds more than tensors and plain values") from error
+    content = read_checkpoint(path)
     if not isinstance(content, dict):
-        raise ArtifactError(f"{path.name} holds no state dict")
+        raise ArtifactError(f"{Path(path).name} holds no state dict")
     return convert_released_state(content.get("model_weights", content))
 
 

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from pathology_screen.errors import ArtifactError
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Read a file that holds tensors and plain values alone, onto the CPU.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with weights_only=True).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"there are no weights at {path}; train first, or name others with --ckpt")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ArtifactError(f"{path.name} is damaged or holds more than tensors and plain values") from error
 
 
 def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
@@ -19,20 +35,12 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
         path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as it is.
 
     Raises:
-        ArtifactError: if the file is missing, is no plain state dict (it is read with weights_only=True), or
-            does not fit the network.
+        ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
     """
     if path is None:
         return network
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"there are no weights at {path}; train first, or name other weights with --ckpt")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ArtifactError(f"{path.name} is damaged or holds more than a state dict") from error
-    try:
-        network.load_state_dict(state)
+        network.load_state_dict(read_checkpoint(path))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path.name} does not fit {type(network).__name__}: {error}") from error
+        raise ArtifactError(f"{Path(path).name} does not fit {type(network).__name__}: {error}") from error
     return network
