@@ -1,0 +1,173 @@
+"""The documentation holds what it promises: links, commands and tables agree with the repository."""
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from pathology_screen import cli
+from pathology_screen.errors import REFUSALS
+from pathology_screen.outputs import writer
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+MODEL_CARDS = sorted((ROOT / "bundles").glob("*/docs/README.md"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data_lists/README.md", *PAGES, *MODEL_CARDS]
+PLACEHOLDER = re.compile(r"[A-Z_]+(/|$)|best_model\.pt$")
+
+every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The shell commands in the code blocks of a page, as words; lines joined by a backslash are one."""
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    fenced = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    indented = "\n".join(re.findall(r"^ {4}(?=python |pathology-screen |torchrun )(.*)$", text, re.MULTILINE))
+    lines = [line for line in (fenced + "\n" + indented).splitlines() if line.strip()]
+    return [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
+
+
+def commands_of_all(*names: str) -> list[tuple[str, list[str]]]:
+    """Commands that hold all the names, each with the page where it stands."""
+    found = [(str(path.relative_to(ROOT)), words) for path in TEXTS for words in commands(path)]
+    return [(page, words) for page, words in found if all(name in words for name in names)]
+
+
+def options(words: list[str]) -> dict[str, str]:
+    """`--key value` pairs of a command."""
+    return {word[2:]: value for word, value in zip(words, words[1:]) if word.startswith("--")}
+
+
+def heading_anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@every_text
+def test_relative_links_lead_to_files_and_headings(path):
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", path.read_text("utf-8"))
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in heading_anchors(target), f"{link} names no heading"
+
+
+def given_files(words: list[str]) -> list[str]:
+    """The configuration and metadata files that a bundle command names."""
+    chosen = [value for key, value in options(words).items() if key in ("config_file", "meta_file")]
+    return [file for value in chosen for file in (ast.literal_eval(value) if value.startswith("[") else [value])]
+
+
+def exists(file: str) -> bool:
+    return (ROOT / file).is_file() or bool(PLACEHOLDER.match(file))
+
+
+def test_bundle_commands_name_existing_files():
+    found = commands_of_all("-m", "monai.bundle")
+    assert len(found) > 15
+    for page, words in found:
+        files = given_files(words)
+        assert files and all(map(exists, files)), f"{page}: {words}"
+
+
+def test_bundle_runs_name_what_the_configurations_hold():
+    for page, words in commands_of_all("-m", "monai.bundle", "run"):
+        config = ConfigParser.load_config_files([ROOT / file for file in given_files(words) if (ROOT / file).is_file()])
+        parser = ConfigParser(config)
+        given = words[words.index("run") + 1 :]
+        assert (given[0] if not given[0].startswith("--") else "run") in config, f"{page}: {given[0]}"
+        for key in options(given).keys() - {"config_file", "meta_file"}:
+            assert key in parser or is_argument(parser, key), f"{page} sets {key}, which does not exist"
+
+
+def is_argument(parser: ConfigParser, key: str) -> bool:
+    """Whether a key that the configuration leaves out is an argument of what it belongs to."""
+    parent, _, name = key.rpartition("#")
+    targets = {"scoring": "pathology_screen.anomaly.AnomalyMap"}
+    target = targets.get(parent) or (parent in parser and parser[parent].get("_target_"))
+    if not target:
+        return False
+    module, _, attribute = target.rpartition(".")
+    return name in inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+
+
+def test_options_of_pages_exist_in_the_configurations():
+    """Options written in the text rather than in a command."""
+    configs = [ConfigParser(json.loads(path.read_text())) for path in (ROOT / "bundles/ra/configs").glob("*.json")]
+    for path in TEXTS:
+        for key in re.findall(r"`--([a-z_]+#[a-z_#]+)", path.read_text("utf-8")):
+            assert any(key in parser or is_argument(parser, key) for parser in configs), f"{path.name}: {key}"
+
+
+def test_subcommands_and_their_options_exist():
+    found = [(page, words) for page, words in commands_of_all() if words[:1] == ["pathology-screen"]]
+    assert {words[1] for _, words in found} == set(subcommands())
+    for page, words in found:
+        try:
+            cli._parser().parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"{page}: {words} is no command")
+
+
+def subcommands() -> list[str]:
+    actions = cli._parser()._actions
+    return next(list(action.choices) for action in actions if isinstance(action, argparse._SubParsersAction))
+
+
+def test_scripts_exist():
+    for page, words in commands_of_all("python"):
+        scripts = [word for word in words[1:2] if word.endswith(".py")]
+        assert all(map(exists, scripts)), f"{page}: {words}"
+
+
+def test_two_commands_stand_at_the_top_of_the_readme():
+    first, second = re.findall(r"^    (.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)[:2]
+    assert "monai.bundle run training" in first and "inference.json" in first
+    assert second.endswith("python -m pytest")
+
+
+@pytest.mark.parametrize("page", ["refusals.md", "training.md"])
+def test_tables_are_what_the_code_says(page):
+    tables = runpy.run_path(str(ROOT / "docs/make_tables.py"))
+    name, table = tables["TABLES"][page]
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    assert tables["fill"](text, name, table()) == text, "run: python docs/make_tables.py"
+
+
+def test_every_refusal_has_its_row():
+    text = (ROOT / "docs/refusals.md").read_text("utf-8")
+    assert dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.*) \|$", text, re.MULTILINE)) == REFUSALS
+
+
+def test_fields_of_the_record_are_those_that_are_written():
+    text = (ROOT / "docs/screening.md").read_text("utf-8")
+    record = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    written = inspect.getsource(writer)
+    for key in [*record, *record["provenance"]]:
+        assert f'"{key}"' in written, f"{key} is not written"
+    columns = re.search(r"The columns of `scores.csv` are (.*?)\.\s", text, re.DOTALL)[1]
+    assert json.dumps(re.findall(r"`(\w+)`", columns)) in written
+
+
+def test_python_examples_import_what_exists():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
+    imports = [node for block in blocks for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_navigation_lists_every_page():
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == sorted(str(path.relative_to(ROOT / "docs")) for path in PAGES)
