@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
@@ -18,8 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except ScreeningError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ScreeningError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
 
@@ -75,14 +76,15 @@ def _import_checkpoint(options: argparse.Namespace) -> None:
     from pathology_screen.files import replacing
     from pathology_screen.networks.introspective_vae import IntrospectiveVAE
     from pathology_screen.networks.released_checkpoint import NETWORK, read_released_checkpoint
+    from pathology_screen.networks.weights import load_weights
 
+    network: dict[str, Any] = NETWORK
     state = read_released_checkpoint(options.checkpoint)
-    IntrospectiveVAE(**NETWORK).load_state_dict(state)
     with replacing(options.output / "model.pt") as path:
         torch.save(state, path)
-    overlay = {f"network_def#{name}": value for name, value in NETWORK.items()} | {
-        "ckpt": str((options.output / "model.pt").resolve())
-    }
+        load_weights(IntrospectiveVAE(**network), path)  # or the checkpoint is refused
+    overlay = {f"network_def#{name}": value for name, value in network.items()}
+    overlay["ckpt"] = str((options.output / "model.pt").resolve())
     with replacing(options.output / "network.json") as path:
         path.write_text(json.dumps(overlay, indent=4) + "\n")
     print(f"wrote model.pt and network.json; add {options.output / 'network.json'} after paper.json to --config_file")

@@ -23,15 +23,15 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
         The folder `models/`; its `origin.json` holds the hash of the weights, the calibration's id, and `made_by`.
 
     Raises:
-        ArtifactError: if a file is missing, or the calibration belongs to other weights.
+        ArtifactError: if a file is missing, or the calibration belongs to other weights; the bundle is as before then.
     """
     files = {"model.pt": "model.pt", "calibration.json": "calibration.json", "log.csv": "training_log.csv"}
     for name in files:
         if not (run / name).is_file():
-            raise ArtifactError(f"{run / name} is missing: let the training run end first")
+            raise ArtifactError(f"the run has no {name}: let it end first")
     digest = sha256(run / "model.pt")
     calibration = Calibration.load(run / "calibration.json")
-    if calibration.identity["weights_sha256"] != digest:
+    if calibration.identity.get("weights_sha256") != digest:
         raise ArtifactError("calibration.json belongs to other weights than model.pt; run `calibrating` first")
     models = bundle / "models"
     for source, target in files.items():

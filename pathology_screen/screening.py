@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from pathology_screen.anomaly import AnomalyMap
 from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.engines import calibration_identity
-from pathology_screen.errors import ArtifactError, find_refusal
+from pathology_screen.errors import ArtifactError, ConfigError, InputError, find_refusal
 from pathology_screen.io import find_scans
 
 
@@ -36,6 +38,9 @@ class AcceptedScans(IterableDataset):
 
     Attributes:
         refused: the refusals of the last pass.
+
+    Raises:
+        ConfigError: on iteration in a worker process, which could not report its refusals: load with num_workers=0.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable) -> None:
@@ -44,6 +49,8 @@ class AcceptedScans(IterableDataset):
         self.refused: list[Refusal] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        if get_worker_info() is not None:
+            raise ConfigError("scans are screened in one process: set num_workers to 0")
         self.refused.clear()
         for item in tqdm(self.data, desc="screening", unit="scan"):
             try:
@@ -66,14 +73,40 @@ def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]
             paths start from.
         datalist: Decathlon datalist.
 
+    Returns:
+        Items with `image` and a unique `name`, which names the files of the results: that of the datalist, or else the
+        image's path below the folder that all images share, without its suffix.
+
     Raises:
         InputError: if there is no scan.
-        ConfigError: if the datalist is faulty.
+        ConfigError: if the datalist is faulty, or two names are alike or a name cannot be that of a file.
     """
     if dataset_dir and not datalist:
         return find_scans(dataset_dir)
     items = resolve_dataset(dataset_dir, datalist, section="test")
-    return [{"name": Path(item["image"]).name.split(".")[0], **item} for item in items]
+    if not items:
+        raise InputError("empty", 'section "test" of the datalist')
+    return _named(items)
+
+
+def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give every item a name that can be that of a file, unique even where case is not told apart."""
+    images = [Path(item["image"]).absolute() for item in items]
+    shared = os.path.commonpath([image.parent for image in images])
+    named: dict[str, dict[str, Any]] = {}
+    for item, image in zip(items, images):
+        name = str(item.get("name") or _name(image.relative_to(shared)))
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+            raise ConfigError(f'"{name}" cannot name files: use letters, digits, ".", "-" and "_" alone')
+        if name.casefold() in named:
+            raise ConfigError(f'two scans of the datalist are named "{name}": give each item a "name" of its own')
+        named[name.casefold()] = {**item, "name": name}
+    return list(named.values())
+
+
+def _name(image: Path) -> str:
+    stem = re.sub(r"\.(nii|nii\.gz|zip|dcm)$", "", image.as_posix(), flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip(".")
 
 
 def calibration_beside(
@@ -87,7 +120,8 @@ def calibration_beside(
     path = Path(weights).with_name("calibration.json")
     if not path.is_file():
         raise ArtifactError(
-            f"{path} is missing: scores mean nothing without it; run `calibrating` of train.json for these weights"
+            f"{path.name} is missing beside the weights: scores mean nothing without it; "
+            "run `calibrating` of train.json for these weights"
         )
     calibration = Calibration.load(path)
     calibration.check_identity(calibration_identity(weights, preprocessing_options, anomaly_map))

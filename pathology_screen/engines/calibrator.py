@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import DataLoader, Dataset
@@ -70,7 +70,7 @@ class Calibrator:
         calibration = fit_calibration(
             torch.cat(maps),
             torch.cat(images),
-            [item["subject"] for item in self.dataset],
+            [item["subject"] for item in cast(Iterable, self.dataset)],
             calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map),
             self.false_positive_rate,
         )

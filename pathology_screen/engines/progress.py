@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -24,16 +25,17 @@ class ProgressBar:
         self.bar: tqdm | None = None
 
     def advance(self, engine: Engine) -> None:
+        state: Any = engine.state
         if self.bar is None:
             self.bar = tqdm(
-                total=engine.state.max_epochs * engine.state.epoch_length,
-                initial=engine.state.iteration - 1,
+                total=state.max_epochs * state.epoch_length,
+                initial=state.iteration - 1,
                 desc="training",
                 unit="it",
                 disable=rank_and_world_size()[0] > 0,
                 mininterval=1.0,
             )
-        self.bar.set_postfix(epoch=engine.state.epoch, loss=f"{engine.state.output['loss']:.4f}", refresh=False)
+        self.bar.set_postfix(epoch=state.epoch, loss=f"{state.output['loss']:.4f}", refresh=False)
         self.bar.update()
 
     def close(self, engine: Engine, error: Exception | None = None) -> None:
@@ -73,8 +75,9 @@ class ReconstructionPictures:
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
         """Draw one row of images, one of reconstructions, one of maps scaled to the highest value among them."""
+        state: Any = engine.state
         self.network.eval()
-        reconstruction = self.network(self.images.to(engine.state.device)).cpu()
+        reconstruction = self.network(self.images.to(state.device)).cpu()
         maps = self.anomaly_map(self.images, reconstruction)
         figure = Figure(figsize=(2 * len(self.images), 6), layout="tight")
         axes = figure.subplots(3, len(self.images), squeeze=False)
@@ -83,5 +86,5 @@ class ReconstructionPictures:
             for axis, picture in zip(row, pictures):
                 axis.imshow(picture[0], cmap=colours, vmin=0, vmax=highest)
                 axis.axis("off")
-        with replacing(self.folder / f"epoch-{engine.state.epoch:04d}.png") as path:
+        with replacing(self.folder / f"epoch-{state.epoch:04d}.png") as path:
             figure.savefig(path)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
+from monai.utils import convert_to_numpy
 
 from pathology_screen.calibration import Calibration
 from pathology_screen.files import replacing
-from pathology_screen.geometry import embed
+from pathology_screen.geometry import axial_orientation, embed
 from pathology_screen.outputs.figures import save_panel
 from pathology_screen.outputs.nifti import save_volume
 from pathology_screen.outputs.record import save_record, versions
@@ -48,28 +50,30 @@ class ScreeningWriter:
         self.rows = []
 
     def write(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output):
             self.write_scan(item | output)
         self.write_table()
 
     def write_scan(self, data: dict[str, Any]) -> None:
         """Write the files of one scan and note its row of the table."""
-        name, meta = data["name"], data["image"].meta
-        image, reconstruction, anomaly_map = (np.asarray(data[key][0]) for key in ("image", "pred", "anomaly_map"))
-        threshold = self.calibration.pixel_threshold
-        brain = image > 0
+        name, meta, threshold = data["name"], data["image"].meta, self.calibration.pixel_threshold
+        image, reconstruction, anomaly_map = (
+            convert_to_numpy(data[key][0]) for key in ("image", "pred", "anomaly_map")
+        )  # (H, W)
+        part = data["anomaly_map_volume"]  # (1, i, j, k), what was read of the volume
+        part_affine = convert_to_numpy(part.affine)
+        shape, affine = tuple(meta["volume_shape"]), np.asarray(meta["volume_affine"])
         row = {
             "name": name,
             "status": "scored",
             "score": data["score"],
             "percentile": self.calibration.percentile(data["score"]),
-            "brain_fraction_above_threshold": float((anomaly_map > threshold)[brain].mean()),
-            "level": int(meta["level"]),
+            "brain_fraction_above_threshold": float((anomaly_map > threshold)[image > 0].mean()),
+            "level": int(meta["level"]) + levels_below(part.shape[1:], part_affine, shape, affine),
         }
-        shape, affine = tuple(meta["volume_shape"]), np.asarray(meta["volume_affine"])
         for key, suffix in (("anomaly_map_volume", "anomaly"), ("reconstruction_volume", "reconstruction")):
-            part = data[key]
-            whole = embed(np.asarray(part[0]), np.asarray(part.affine), shape, affine)
+            whole = embed(convert_to_numpy(data[key][0]), part_affine, shape, affine)  # (I, J, K)
             save_volume(whole, affine, self.folder / f"{name}_{suffix}.nii.gz")
         title = f"{name}   score {row['score']:.3g} (percentile {row['percentile']:.0f} of healthy slices)"
         save_panel(image, reconstruction, anomaly_map, threshold, title, self.folder / f"{name}_panel.png")
@@ -93,7 +97,7 @@ class ScreeningWriter:
         ]
         columns = ["name", "status", "score", "percentile", "brain_fraction_above_threshold", "level", "code", "reason"]
         with replacing(self.folder / "scores.csv") as temporary:
-            pd.DataFrame(scored + refused, columns=columns).to_csv(temporary, index=False)
+            pd.DataFrame(scored + refused, columns=columns).astype({"level": "Int64"}).to_csv(temporary, index=False)
 
     def finish(self) -> None:
         """Write the table once more, and end the program with status 1 and the reasons if a scan was refused."""
@@ -101,3 +105,10 @@ class ScreeningWriter:
         if self.scans.refused:
             reasons = "\n".join(f"  {refusal.name}: {refusal.reason}" for refusal in self.scans.refused)
             raise SystemExit(f"{len(self.scans.refused)} of {len(self.scans.data)} scans were refused:\n{reasons}")
+
+
+def levels_below(part_shape: Sequence[int], part_affine: np.ndarray, shape: Sequence[int], affine: np.ndarray) -> int:
+    """Count the axial levels of a volume that lie inferior to a part of it; arguments as in `geometry.embed`."""
+    axis, direction = axial_orientation(affine)
+    first = round(np.linalg.solve(affine, part_affine[:, 3])[axis])
+    return first if direction > 0 else shape[axis] - part_shape[axis] - first

@@ -1,0 +1,132 @@
+"""A bundle is found by its name wherever the package is installed and whatever the working directory."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pathology_screen.bundles import bundle_root, bundles_folder
+from pathology_screen.errors import ConfigError
+from pathology_screen.registry import METHODS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def test_every_method_has_its_bundle():
+    for name in METHODS:
+        root = bundle_root(name)
+        assert root == bundles_folder().resolve() / name
+        metadata = json.loads((root / "configs" / "metadata.json").read_text())
+        assert metadata["required_packages_version"]["pathology_screen"]
+        assert (root / "LICENSE").is_file() and (root / "docs" / "README.md").is_file()
+
+
+def test_the_working_directory_does_not_matter(tmp_path, monkeypatch):
+    expected = bundle_root("ra")
+    (tmp_path / "ra" / "configs").mkdir(parents=True)
+    (tmp_path / "ra" / "configs" / "metadata.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root("ra") == expected
+
+
+def test_a_bundle_of_ones_own_is_found_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "configs").mkdir(parents=True)
+    (tmp_path / "mine" / "configs" / "metadata.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root(tmp_path / "mine") == bundle_root("mine") == (tmp_path / "mine").resolve()
+
+
+@pytest.mark.parametrize("name", ["no_such_method", "", ".", "ra/configs"])
+def test_what_is_no_bundle_is_refused_with_those_that_are(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"bundles here: .*\bra\b"):
+        bundle_root(name)
+
+
+def pip(*arguments):
+    """Run pip without the network; return its output, which must hold no warning."""
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-m", "pip", *arguments[:1], *options, *arguments[1:]]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what a wheel is built from, with weights and with leftovers of runs."""
+    copy = tmp_path_factory.mktemp("checkout")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    if tracked.returncode:
+        pytest.skip("not in a git checkout")
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "docs/", "data_lists/", "benchmarks/")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((CHECKOUT / name).read_bytes())
+    for name in ("models/model.pt", "models/model.ts", "runs/train/log.csv", "eval/table.csv", "runs/a/model.pt"):
+        (copy / "bundles/ra" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "bundles/ra" / name).write_bytes(b"x")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    output = tmp_path_factory.mktemp("wheel")
+    log = pip("wheel", "-v", "--wheel-dir", str(output), str(checkout)).lower()
+    assert "deprecat" not in log and "absent from the `packages`" not in log
+    return next(output.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_every_module_and_every_bundle(wheel, checkout):
+    names = zipfile.ZipFile(wheel).namelist()
+    package, bundles = checkout / "pathology_screen", checkout / "bundles"
+    shipped = ("LICENSE", "configs/*", "docs/*", "models/*.pt", "models/*.json", "models/*.csv")
+    expected = {f"pathology_screen/{path.relative_to(package)}" for path in package.rglob("*") if path.is_file()} | {
+        f"pathology_screen/_bundles/{path.relative_to(bundles)}"
+        for part in shipped
+        for path in bundles.glob(f"*/{part}")
+    }
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert {"LICENSE", "configs", "docs", "models"} == {name.split("/")[3] for name in names if "/_bundles/ra/" in name}
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_bundles_from_any_folder(wheel, tmp_path):
+    pip("install", "--target", str(tmp_path / "site"), str(wheel))
+    code = "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    module, root = map(Path, result.stdout.split())
+    assert module == tmp_path / "site/pathology_screen/bundles.py"
+    assert root == tmp_path / "site/pathology_screen/_bundles/ra"
+    assert {path.name for path in root.iterdir()} == {"LICENSE", "configs", "docs", "models"}
+    assert (root / "models/model.pt").is_file()
+
+
+@pytest.mark.slow
+def test_an_editable_installation_finds_the_bundles_of_the_checkout(checkout, tmp_path):
+    """As a wheel that holds a link in place of the code; its path file works in a folder for packages alone."""
+    pip("install", "--target", str(tmp_path / "site"), "--editable", str(checkout))
+    code = (
+        f"import site; site.addsitedir({str(tmp_path / 'site')!r})\n"
+        "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
+    )
+    result = subprocess.run([sys.executable, "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    module, root = map(Path, result.stdout.split())
+    assert module == checkout / "pathology_screen/bundles.py" and root == checkout / "bundles/ra"

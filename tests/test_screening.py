@@ -1,0 +1,192 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.data import DataLoader
+from monai.transforms import Compose
+
+from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.calibration import Calibration
+from pathology_screen.engines import calibration_identity
+from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.screening import AcceptedScans, Refusal, calibration_beside, scans
+from pathology_screen.transforms import LoadScand
+
+PREPROCESSING = {"grid": "isotropic", "size": 128}
+
+
+def save_scan(path, value=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6) * value
+    nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    return str(path)
+
+
+@pytest.fixture
+def items(tmp_path):
+    """A good scan, one with NaN, one that is not there, another good one."""
+    return [
+        {"name": "first", "image": save_scan(tmp_path / "first.nii.gz")},
+        {"name": "broken", "image": save_scan(tmp_path / "broken.nii.gz", np.nan)},
+        {"name": "absent", "image": str(tmp_path / "absent.nii.gz")},
+        {"name": "last", "image": save_scan(tmp_path / "last.nii.gz")},
+    ]
+
+
+# --- AcceptedScans ---
+
+
+def test_refused_scans_are_left_out_and_accounted_for(items):
+    accepted = AcceptedScans(items, Compose([LoadScand("image")]))
+    for _ in range(2):  # a second pass starts its own account
+        assert [item["name"] for item in accepted] == ["first", "last"]
+        assert [(refusal.name, refusal.code) for refusal in accepted.refused] == [
+            ("broken", "not_finite"),
+            ("absent", "not_found"),
+        ]
+    assert all(f"[{refusal.code}]" in refusal.reason for refusal in accepted.refused)
+
+
+def test_the_account_grows_scan_by_scan(items):
+    accepted = AcceptedScans(items, Compose([LoadScand("image")]))
+    passed = iter(accepted)
+    assert next(passed)["name"] == "first" and accepted.refused == []
+    assert next(passed)["name"] == "last" and len(accepted.refused) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), ConfigError("no such grid"), MemoryError()])
+def test_an_error_that_is_no_refusal_ends_the_run(error):
+    def transform(item):
+        raise error
+
+    with pytest.raises(type(error)):
+        list(AcceptedScans([{"name": "a"}], transform))
+
+
+def test_a_refusal_needs_no_monai_around_it():
+    def transform(item):
+        raise InputError("no_tissue", "level 3")
+
+    accepted = AcceptedScans([{"name": "a"}], transform)
+    assert list(accepted) == []
+    assert accepted.refused == [Refusal("a", "no_tissue", str(InputError("no_tissue", "level 3")))]
+
+
+def test_worker_processes_are_refused_for_they_would_lose_refusals(items):
+    accepted = AcceptedScans(items, Compose([LoadScand("image")]))
+    assert len(list(DataLoader(accepted, batch_size=1, num_workers=0))) == 2
+    with pytest.raises(ConfigError, match="num_workers"):
+        list(DataLoader(accepted, batch_size=1, num_workers=1))
+
+
+# --- what is screened ---
+
+
+@pytest.fixture
+def datalist(tmp_path):
+    """Function that writes a datalist of test scans and their files."""
+
+    def write(*entries):
+        section = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
+        for entry in section:
+            save_scan(tmp_path / entry["image"])
+        (tmp_path / "datalist.json").write_text(json.dumps({"test": section}))
+        return str(tmp_path / "datalist.json")
+
+    return write
+
+
+def test_scans_below_a_folder_have_names_of_their_own(tmp_path):
+    for subject in ("sub-1", "sub-2"):
+        save_scan(tmp_path / subject / "T1w.nii.gz")
+    assert [item["name"] for item in scans(str(tmp_path), None)] == ["sub-1_T1w", "sub-2_T1w"]
+
+
+def test_names_are_those_of_the_files_where_all_lie_in_one_folder(datalist):
+    found = scans(None, datalist("images/sub-1_T1w.nii.gz", "images/sub-2.run-1.nii", "images/1.2.840.NII"))
+    assert [item["name"] for item in found] == ["sub-1_T1w", "sub-2.run-1", "1.2.840"]
+
+
+def test_files_of_one_name_in_different_folders_keep_apart(datalist):
+    entries = ("site/sub-1/anat/T1w.nii.gz", "site/sub-2/anat/T1w.nii.gz", "site/sub 3/T1w.nii.gz")
+    found = scans(None, datalist(*entries))
+    assert [item["name"] for item in found] == ["sub-1_anat_T1w", "sub-2_anat_T1w", "sub_3_T1w"]
+    assert all(item["image"].endswith(entry) for item, entry in zip(found, entries))
+
+
+def test_names_and_other_entries_of_the_datalist_stay(datalist):
+    (item,) = scans(None, datalist({"image": "a.nii.gz", "name": "case-7", "level": 3, "subject": "S1"}))
+    assert (item["name"], item["level"], item["subject"]) == ("case-7", 3, "S1")
+    (item,) = scans(None, datalist({"image": "a.nii.gz", "name": 7}))
+    assert item["name"] == "7"
+
+
+def test_paths_start_from_dataset_dir_where_it_is_named(datalist, tmp_path):
+    path = datalist({"image": "a.nii.gz"})
+    save_scan(tmp_path / "elsewhere/a.nii.gz")
+    (item,) = scans(str(tmp_path / "elsewhere"), path)
+    assert item["image"] == str(tmp_path / "elsewhere/a.nii.gz") and item["name"] == "a"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ({"image": "a.nii.gz", "name": "x"}, {"image": "b.nii.gz", "name": "x"}),
+        ({"image": "a.nii.gz", "name": "x"}, {"image": "b.nii.gz", "name": "X"}),
+        ({"image": "x.nii.gz"}, {"image": "x.nii"}),
+        ({"image": "sub/1.nii.gz"}, {"image": "sub_1.nii.gz"}),
+    ],
+)
+def test_two_scans_never_share_a_name(entries, datalist):
+    with pytest.raises(ConfigError, match='"name"'):
+        scans(None, datalist(*entries))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "..", ".hidden", "a b", "a\\b", "é", "a\n"])
+def test_a_name_that_is_no_file_name_is_refused(name, datalist):
+    with pytest.raises(ConfigError, match="cannot name files"):
+        scans(None, datalist({"image": "a.nii.gz", "name": name}))
+
+
+def test_nothing_to_screen_is_refused(datalist, tmp_path):
+    with pytest.raises(InputError, match="empty"):
+        scans(None, datalist())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        scans(str(tmp_path / "folder"), None)
+    with pytest.raises(InputError, match="not_found"):
+        scans(str(tmp_path / "nowhere"), None)
+
+
+# --- the calibration beside the weights ---
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"weights")
+    identity = calibration_identity(path, PREPROCESSING, AnomalyMap("none"))
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+    Calibration(0.1, 0.05, rates, (0.5, 0.25), (0, 1), identity).save(tmp_path / "calibration.json")
+    return path
+
+
+def test_calibration_beside_its_weights(weights):
+    assert calibration_beside(str(weights), PREPROCESSING, AnomalyMap("none")).n_subjects == 2
+
+
+def test_a_calibration_of_something_else_is_refused(weights):
+    with pytest.raises(ArtifactError, match="size"):
+        calibration_beside(weights, PREPROCESSING | {"size": 64}, AnomalyMap("none"))
+    with pytest.raises(ArtifactError, match="equalize"):
+        calibration_beside(weights, PREPROCESSING, AnomalyMap("none", equalize=False))
+    weights.write_bytes(b"other weights")
+    with pytest.raises(ArtifactError, match="weights_sha256"):
+        calibration_beside(weights, PREPROCESSING, AnomalyMap("none"))
+
+
+def test_weights_without_calibration_are_refused(weights):
+    weights.with_name("calibration.json").unlink()
+    with pytest.raises(ArtifactError, match="run `calibrating`"):
+        calibration_beside(weights, PREPROCESSING, AnomalyMap("none"))
