@@ -24,7 +24,7 @@ SETTINGS = {
     "learning rate": "learning_rate",
     "channels": "network_def#channels",
     "normalisation": "network_def#norm",
-    "`beta_rec`": "train#trainer#weights#beta_rec",
+    "`beta_rec`": "train#loss#beta_rec",
     "training levels (none: the screened one alone)": "levels",
     "screened level": "level",
     "domain": "preprocessing_options#domain",

@@ -32,7 +32,7 @@ class Calibration:
             for) and of "brain_pixels" (image above 0).
         scores: image score of each healthy slice.
         subjects: number of the subject, from 0, that each slice comes from; names are not kept.
-        identity: what the numbers depend on, as JSON values: "weights_sha256", "preprocessing", "scoring".
+        identity: what the numbers depend on, as JSON values: "weights_sha256", "preprocessing", "scoring", "level".
     """
 
     pixel_threshold: float

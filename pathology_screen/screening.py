@@ -82,7 +82,7 @@ def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]
         ConfigError: if the datalist is faulty, or two names are alike or a name cannot be that of a file.
     """
     if dataset_dir and not datalist:
-        return find_scans(dataset_dir)
+        return find_scans(str(dataset_dir))
     items = resolve_dataset(dataset_dir, datalist, section="test")
     if not items:
         raise InputError("empty", 'section "test" of the datalist')
@@ -112,7 +112,7 @@ def _name(image: Path) -> str:
 def calibration_beside(
     weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap
 ) -> Calibration:
-    """Load `calibration.json` beside the weights.
+    """Load `calibration.json` beside the weights, whatever level it was fitted at (`comparable` tells).
 
     Raises:
         ArtifactError: if it is missing, or belongs to other weights, preprocessing or scoring.
@@ -121,8 +121,14 @@ def calibration_beside(
     if not path.is_file():
         raise ArtifactError(
             f"{path.name} is missing beside the weights: scores mean nothing without it; "
-            "run `calibrating` of train.json for these weights"
+            "run `calibrating` of train.json with the run's folder as output_dir"
         )
     calibration = Calibration.load(path)
-    calibration.check_identity(calibration_identity(weights, preprocessing_options, anomaly_map))
+    level = calibration.identity.get("level", "all")
+    calibration.check_identity(calibration_identity(weights, preprocessing_options, anomaly_map, level))
     return calibration
+
+
+def comparable(calibration: Calibration, level: str | int | float) -> bool:
+    """Tell whether a slice taken at `level` may be compared with the healthy slices of a calibration."""
+    return calibration.identity["level"] in ("all", level)

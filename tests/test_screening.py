@@ -166,7 +166,7 @@ def test_nothing_to_screen_is_refused(datalist, tmp_path):
 def weights(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(b"weights")
-    identity = calibration_identity(path, PREPROCESSING, AnomalyMap("none"))
+    identity = calibration_identity(path, PREPROCESSING, AnomalyMap("none"), 0.55)
     rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
     Calibration(0.1, 0.05, rates, (0.5, 0.25), (0, 1), identity).save(tmp_path / "calibration.json")
     return path

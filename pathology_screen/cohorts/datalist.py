@@ -48,7 +48,7 @@ def load_datalist(
     """Read one section of a datalist.
 
     Args:
-        path: JSON file with lists of items `{"image": path, "subject": id, ...}`; without `subject` the name of the
+        path: JSON file with lists of items `{"image": path, "subject": id, ...}`; without `subject` the path of the
             image stands for it.
         section: key of the list.
         base_dir: folder that the paths are relative to; default the datalist's own.
@@ -69,7 +69,10 @@ def load_datalist(
         return []
     items = load_decathlon_datalist(path, data_list_key=section, base_dir=base_dir)
     # MONAI takes any value for a path where a file of that name exists, a subject's id for one; undo that
-    items = [raw | {key: item[key] for key in FILE_KEYS if key in item} for raw, item in zip(sections[section], items)]
+    items = [
+        {"subject": raw["image"]} | raw | {key: item[key] for key in FILE_KEYS if key in item}
+        for raw, item in zip(sections[section], items)
+    ]
     _check_files(path.name, items)
     return items
 
@@ -95,14 +98,17 @@ def _read_sections(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _check_split(name: str, sections: dict[str, list[dict[str, Any]]]) -> None:
     home: dict[str, str] = {}
+    owner: dict[str, str] = {}
     for section, items in sections.items():
         image, times = Counter(item["image"] for item in items).most_common(1)[0] if items else ("", 1)
         if times > 1:
             raise ConfigError(f'{name} names {Path(image).name} {times} times in section "{section}"')
         for item in items:
-            subject = str(item.get("subject", Path(item["image"]).name))
+            subject = str(item.get("subject", item["image"]))
             if home.setdefault(subject, section) != section:
                 raise ConfigError(f'{name} has subject {subject} in the sections "{home[subject]}" and "{section}"')
+            if owner.setdefault(item["image"], subject) != subject:
+                raise ConfigError(f"{name} gives {Path(item['image']).name} to two subjects")
 
 
 def _check_files(name: str, items: list[dict[str, Any]]) -> None:

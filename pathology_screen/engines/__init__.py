@@ -5,7 +5,6 @@ from pathology_screen.engines.evaluation import (
     MeanPerceptualDistance,
     improves,
     prepare_reconstruction,
-    training_losses,
 )
 from pathology_screen.engines.introspective import (
     IntrospectiveTrainer,
@@ -35,5 +34,4 @@ __all__ = [
     "prepare_reconstruction",
     "rank_and_world_size",
     "seeded_generator",
-    "training_losses",
 ]

@@ -19,13 +19,14 @@ from pathology_screen.networks.weights import load_weights
 
 
 def calibration_identity(
-    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap
+    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap, level: str | int | float
 ) -> dict[str, Any]:
-    """Return what a calibration belongs to: the hash of the weights, the preprocessing and the scoring."""
+    """Return what a calibration belongs to: the hash of the weights, the preprocessing, the scoring and the level."""
     return {
         "weights_sha256": sha256(weights),
         "preprocessing": dict(preprocessing_options),
         "scoring": anomaly_map.identity,
+        "level": level,
     }
 
 
@@ -37,7 +38,7 @@ class Calibrator:
         network: image -> reconstruction, (B, 1, H, W).
         anomaly_map: (image, reconstruction) -> map.
         dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the person, `subject`.
-        preprocessing_options: what made the slices, for the calibration's identity.
+        preprocessing_options, level: what made the slices, for the calibration's identity; level "all" for all levels.
         false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
     """
 
@@ -48,10 +49,11 @@ class Calibrator:
         anomaly_map: AnomalyMap,
         dataset: Dataset,
         preprocessing_options: Mapping[str, Any],
+        level: str | int | float,
         false_positive_rate: float = 0.05,
     ) -> None:
         self.weights, self.network, self.anomaly_map = Path(weights), network, anomaly_map
-        self.dataset, self.preprocessing_options = dataset, preprocessing_options
+        self.dataset, self.preprocessing_options, self.level = dataset, preprocessing_options, level
         self.false_positive_rate = false_positive_rate
 
     @torch.no_grad()
@@ -64,14 +66,14 @@ class Calibrator:
         loader = DataLoader(self.dataset, batch_size=8, num_workers=0)
         images, maps = [], []
         for batch in tqdm(loader, desc="calibrating"):
-            image = batch["image"]
-            images.append(image)
-            maps.append(self.anomaly_map(image, network(image.to(device)).cpu()))
+            image = batch["image"].to(device)
+            images.append(image.cpu())
+            maps.append(self.anomaly_map(image, network(image)).cpu())
         calibration = fit_calibration(
             torch.cat(maps),
             torch.cat(images),
             [item["subject"] for item in cast(Iterable, self.dataset)],
-            calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map),
+            calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map, self.level),
             self.false_positive_rate,
         )
         calibration.save(self.weights.with_name("calibration.json"))

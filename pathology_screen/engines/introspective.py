@@ -14,7 +14,7 @@ from torch import distributed as dist
 from torch.optim import Optimizer
 
 from pathology_screen.engines.random import rank_and_world_size, seeded_generator
-from pathology_screen.errors import ScreeningError
+from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.losses import exp_elbo, kl_divergence, reversed_similarity, squared_error
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 from pathology_screen.transforms import RandomAffineBatch
@@ -52,7 +52,7 @@ def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> 
     """Step the optimizers along the gradient of the loss for their parameters alone, averaged over the ranks.
 
     Raises:
-        TrainingDiverged: if the loss is not finite; nothing was changed then.
+        TrainingDiverged: if the loss is not finite; no parameter of the optimizers was changed then.
     """
     if not torch.isfinite(loss):
         raise TrainingDiverged(f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume")
@@ -171,6 +171,9 @@ class IntrospectiveTrainer(Trainer):
 
     Every random draw depends on the seed and the iteration alone.
 
+    Raises:
+        ConfigError: if the warm-up is not shorter than the training.
+
     Args:
         device: where the network is.
         max_epochs: passes over the training set.
@@ -179,7 +182,7 @@ class IntrospectiveTrainer(Trainer):
         network: an `IntrospectiveVAE` on the device.
         encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
         weights: of the loss terms, `IntrospectiveWeights` or its fields.
-        warm_up: iterations of `variational_step` before the first introspective one (the paper has none).
+        warm_up: epochs of `variational_step` before the first introspective one (the paper has none).
         augmentation: of whole batches, such as `transforms.RandomAffineBatch`; None for none.
         seed: of noise and augmentation.
         train_handlers, prepare_batch: as in MONAI's trainers.
@@ -215,13 +218,15 @@ class IntrospectiveTrainer(Trainer):
         self.weights = (
             IntrospectiveWeights(**weights) if isinstance(weights, dict) else weights or IntrospectiveWeights()
         )
+        if warm_up >= max_epochs:
+            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
         self.warm_up, self.augmentation, self.seed = warm_up, augmentation, seed
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
         image, _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         noise, image = self.draw(engine.state.iteration, image)
         self.network.train()
-        step = variational_step if engine.state.iteration <= self.warm_up else introspective_step
+        step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
         engine.state.output = step(
             self.network, self.encoder_optimizer, self.decoder_optimizer, image, noise, self.weights
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ class TrainingState:
 
     It writes into `output_dir`, each file whole or not at all:
 
-    - `model.pt`: the network's state dict at the best validation so far;
+    - `model.pt`: the network's state dict, on the CPU, at the best validation so far, or else at the end;
     - `resume.pt`: network, optimizers, counters and history, every `interval` seconds and at the end of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
 
@@ -42,12 +43,14 @@ class TrainingState:
         batches: the sampler behind the training loader, moved on when a run resumes.
         evaluator: its key metric decides which weights are best; None keeps the last ones.
         patience: stop after so many epochs without a better key metric; None never does.
-        warm_up: iterations whose weights do not compete for the best ones.
+        warm_up: epochs whose weights do not compete for the best ones.
         interval: seconds between checkpoints within an epoch.
-        resume: go on from `resume.pt` where there is one.
+        identity: what else must agree for a run to be resumed, as JSON values; options may then not change in between.
+
+    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now.
 
     Raises:
-        ConfigError: if `resume.pt` belongs to a run with other data, batches or seed.
+        ConfigError: if `resume.pt` belongs to another run.
         TrainingDiverged: if a weight is not finite; `resume.pt` then still holds the last good state.
     """
 
@@ -61,57 +64,71 @@ class TrainingState:
         patience: int | None = None,
         warm_up: int = 0,
         interval: float = 120.0,
-        resume: bool = True,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(output_dir)
         self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
-        self.patience, self.warm_up, self.interval, self.resume = patience, warm_up, interval, resume
+        self.patience, self.warm_up, self.interval = patience, warm_up, interval
+        self.identity = {} if identity is None else dict(identity)
         self.history: list[dict[str, float]] = []
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, tuple[float, int]] = {}  # sum and count of each training value in this epoch
         self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+        engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def load(self, engine: Engine) -> None:
         """Take up the state in `resume.pt`, if there is one."""
         path = self.folder / "resume.pt"
-        if not (self.resume and path.exists()):
+        if not path.exists():
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["run"] != self.run():
+            differing = [name for name, value in self.run().items() if state["run"].get(name) != value]
             raise ConfigError(
-                f"{path.name} belongs to another run ({state['run']}, now {self.run()}); "
+                f"{path.name} belongs to another run: {', '.join(differing)} differ; "
                 "remove it or name another output_dir"
             )
         self.network.load_state_dict(state["network"])
         for name, optimizer in self.optimizers.items():
+            rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         self.history, self.sums = state["history"], state["sums"]
         engine.state.iteration = self.batches.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // len(self.batches)
         logger.info("resumed after %d iterations", state["iteration"])
+        self.stop_if_patience_is_over(engine)
 
-    def run(self) -> dict[str, int]:
-        """Return what must agree for a run to be resumed: samples, batch size over all ranks, and seed."""
+    def run(self) -> dict[str, Any]:
+        """Return what must agree for a run to be resumed."""
         batches = self.batches
-        return {"samples": batches.length, "batch": batches.batch_size * batches.world_size, "seed": batches.seed}
+        return {
+            "samples": batches.length,
+            "batch": batches.batch_size * batches.world_size,
+            "seed": batches.seed,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            **{name: json.dumps(value, sort_keys=True) for name, value in self.identity.items()},
+        }
 
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state
         for name, value in state.output.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + value, count + 1)
         ends_epoch = state.iteration % len(self.batches) == 0  # then validation comes first
         if not ends_epoch and time.monotonic() - self.saved_at > self.interval:
             self.save(engine)
 
     def epoch_completed(self, engine: Engine) -> None:
         row: dict[str, float] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
-        row |= {name: total / len(self.batches) for name, total in self.sums.items()}
+        row |= {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
         best = True
         if self.evaluator is not None:
@@ -120,18 +137,29 @@ class TrainingState:
             best = self.evaluator.state.best_metric_epoch == engine.state.epoch
         self.history.append(row)
         if best:
-            self.write("model.pt", self.network.state_dict())
-        if self.evaluator is not None and engine.state.iteration <= self.warm_up:
+            self.write_model()
+        if self.evaluator is not None and engine.state.epoch <= self.warm_up:
             self.evaluator.state.best_metric_epoch = -1  # MONAI takes the next metric for the first
-        self.save(engine)
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
                 pd.DataFrame(self.history).to_csv(path, index=False)
-        if self.patience and self.evaluator is not None and engine.state.iteration > self.warm_up:
-            waited = engine.state.epoch - self.evaluator.state.best_metric_epoch
-            if waited >= self.patience:
-                logger.info("no better validation for %d epochs: training stops", waited)
-                engine.terminate()
+        self.save(engine)
+        self.stop_if_patience_is_over(engine)
+
+    def completed(self, engine: Engine) -> None:
+        if not (self.folder / "model.pt").exists():  # no epoch was validated
+            self.write_model()
+
+    def stop_if_patience_is_over(self, engine: Engine) -> None:
+        """End training where the best epoch lies `patience` epochs back."""
+        best = self.evaluator.state.best_metric_epoch if self.evaluator is not None else -1
+        if self.patience and best > 0 and engine.state.epoch - best >= self.patience:
+            logger.info("no better validation for %d epochs: training stops", engine.state.epoch - best)
+            engine.terminate()
+
+    def write_model(self) -> None:
+        """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
+        self.write("model.pt", {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()})
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""

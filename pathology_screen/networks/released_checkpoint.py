@@ -48,9 +48,7 @@ def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
             shapes are not those of a released checkpoint.
     """
     content = read_checkpoint(path)
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{Path(path).name} holds no state dict")
-    return convert_released_state(content.get("model_weights", content))
+    return convert_released_state(content.get("model_weights", content) if isinstance(content, dict) else content)
 
 
 def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -59,6 +57,8 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ArtifactError: naming the keys that are missing or left over.
     """
+    if not (isinstance(released, dict) and all(isinstance(value, Tensor) for value in released.values())):
+        raise ArtifactError("not a released RA checkpoint: it holds no state dict")
     left = dict(released)
     missing: list[str] = []
     state: dict[str, Tensor] = {}
@@ -74,6 +74,8 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
             take(f"{source}.{name}") for name in ("weight", "bias", "running_mean", "running_var")
         )
         left.pop(f"{source}.num_batches_tracked", None)
+        if not weight.shape == bias.shape == mean.shape == variance.shape:
+            raise ArtifactError(f"not a released RA checkpoint: the shapes of {source} do not agree")
         scale = weight / torch.sqrt(variance + _EPSILON)
         state[f"{target}.weight"], state[f"{target}.bias"] = scale, bias - mean * scale
 

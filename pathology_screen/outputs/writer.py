@@ -18,7 +18,10 @@ from pathology_screen.geometry import axial_orientation, embed
 from pathology_screen.outputs.figures import save_panel
 from pathology_screen.outputs.nifti import save_volume
 from pathology_screen.outputs.record import save_record, versions
-from pathology_screen.screening import AcceptedScans
+from pathology_screen.screening import AcceptedScans, comparable
+
+RESULTS = ("_anomaly.nii.gz", "_reconstruction.nii.gz", "_panel.png", ".json")
+"""What the names of a scan's files end in."""
 
 
 class ScreeningWriter:
@@ -29,17 +32,27 @@ class ScreeningWriter:
     - `NAME_panel.png`: input, reconstruction, map and regions;
     - `NAME.json`: score, thresholds and provenance;
 
-    and `scores.csv` over all scans, refused ones included, rewritten after each scan.
+    and `scores.csv` over all scans, refused ones included, rewritten after each scan. Files that an earlier run left
+    for a scan that is refused now are removed.
 
     Args:
         output_dir: folder of the results.
         calibration: of the weights, preprocessing and scoring in use.
         scans: the dataset that is screened.
         method: name of the method.
+        level: at which the slices are taken; a score of another level than the calibration's has no percentile.
     """
 
-    def __init__(self, output_dir: str, calibration: Calibration, scans: AcceptedScans, method: str) -> None:
-        self.folder, self.calibration, self.scans, self.method = Path(output_dir), calibration, scans, method
+    def __init__(
+        self,
+        output_dir: str,
+        calibration: Calibration,
+        scans: AcceptedScans,
+        method: str,
+        level: str | int | float,
+    ) -> None:
+        self.folder, self.calibration, self.scans = Path(output_dir), calibration, scans
+        self.method, self.level = method, level
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -68,14 +81,17 @@ class ScreeningWriter:
             "name": name,
             "status": "scored",
             "score": data["score"],
-            "percentile": self.calibration.percentile(data["score"]),
+            "percentile": self.calibration.percentile(data["score"]) if self._comparable(data) else None,
             "brain_fraction_above_threshold": float((anomaly_map > threshold)[image > 0].mean()),
             "level": int(meta["level"]) + levels_below(part.shape[1:], part_affine, shape, affine),
         }
         for key, suffix in (("anomaly_map_volume", "anomaly"), ("reconstruction_volume", "reconstruction")):
             whole = embed(convert_to_numpy(data[key][0]), part_affine, shape, affine)  # (I, J, K)
             save_volume(whole, affine, self.folder / f"{name}_{suffix}.nii.gz")
-        title = f"{name}   score {row['score']:.3g} (percentile {row['percentile']:.0f} of healthy slices)"
+        place = "not calibrated at this level"
+        if row["percentile"] is not None:
+            place = f"percentile {row['percentile']:.0f} of healthy slices"
+        title = f"{name}   score {row['score']:.3g} ({place})"
         save_panel(image, reconstruction, anomaly_map, threshold, title, self.folder / f"{name}_panel.png")
         provenance = {
             "method": self.method,
@@ -88,6 +104,9 @@ class ScreeningWriter:
         save_record(record, self.folder / f"{name}.json")
         self.rows.append(row)
 
+    def _comparable(self, data: dict[str, Any]) -> bool:
+        return comparable(self.calibration, data.get("level", self.level))
+
     def write_table(self) -> None:
         """Write `scores.csv`: the scored scans, highest score first, then the refused ones with their codes."""
         scored = sorted(self.rows, key=lambda row: -row["score"])
@@ -95,6 +114,9 @@ class ScreeningWriter:
             {"name": refusal.name, "status": "refused", "code": refusal.code, "reason": refusal.reason}
             for refusal in self.scans.refused
         ]
+        for refusal in self.scans.refused:
+            for suffix in RESULTS:
+                (self.folder / f"{refusal.name}{suffix}").unlink(missing_ok=True)
         columns = ["name", "status", "score", "percentile", "brain_fraction_above_threshold", "level", "code", "reason"]
         with replacing(self.folder / "scores.csv") as temporary:
             pd.DataFrame(scored + refused, columns=columns).astype({"level": "Int64"}).to_csv(temporary, index=False)

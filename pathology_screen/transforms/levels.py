@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
+
+READ_BY_LOADER = ("level", "series_uid", "axial_slice")
+"""Keys of an item, beside the path, that decide what is read of a scan."""
 
 
 def each_level(transforms: Compose, item: Mapping[str, Any], key: str = "image") -> Iterator[dict[str, Any]]:
@@ -39,16 +43,26 @@ def axial_slices(
         key: key of the path.
 
     Returns:
-        A dataset of prepared items, scan by scan, from inferior to superior.
+        A dataset of `{key: slice, "subject": text, "level": index}`, scan by scan, from inferior to superior; whatever
+        else an item holds is left behind. `level` is absent where the transform chose it and gives plain tensors.
 
     Raises:
-        ConfigError: if `levels` is neither.
+        ConfigError: if `levels` is neither, or there is no item.
     """
     if levels not in ("all", None):
         raise ConfigError(f'levels is "all" or None, not {levels!r}')
+    if not data:
+        raise ConfigError("there is no scan to take slices from: the section of the datalist is empty")
     prepared: list[dict[str, Any]] = []
     for item in tqdm(data, desc="preparing", unit="scan"):
-        prepared += [transform(item)] if levels is None else each_level(transform, item, key)
+        needed = {name: item[name] for name in (key, *READ_BY_LOADER) if name in item}
+        try:
+            slices = [transform(needed)] if levels is None else list(each_level(transform, needed, key))
+        except Exception as error:
+            error.add_note(f"while preparing {Path(str(item[key])).name}")
+            raise
+        kept = {name: str(item[name]) for name in ("subject",) if name in item}
+        prepared += [{name: one[name] for name in (key, "level") if name in one} | kept for one in slices]
     return Dataset(prepared)
 
 

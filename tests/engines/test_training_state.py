@@ -72,9 +72,35 @@ def test_patience_stops_training(tmp_path):
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
     """With a rate of 0 no epoch betters the first; after a warm-up of two epochs the third is the first."""
-    trainer = make_trainer(tmp_path, 4, 4, learning_rate=0.0, warm_up=6)
+    trainer = make_trainer(tmp_path, 4, 4, learning_rate=0.0, warm_up=2)
     trainer.run()
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["best"][1] == 3
+
+
+def test_a_run_that_patience_ended_stays_ended(tmp_path):
+    make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0).run()
+    model = (tmp_path / "model.pt").read_bytes()
+    again = make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0)
+    again.run()
+    assert again.state.epoch == 4 and (tmp_path / "model.pt").read_bytes() == model
+
+
+def test_patience_waits_for_the_first_validation_after_the_warm_up(tmp_path):
+    trainer = make_trainer(tmp_path, 6, 4, patience=2, warm_up=4, learning_rate=0.0)
+    trainer.run()
+    assert trainer.state.epoch == 6
+
+
+def test_resuming_takes_the_learning_rate_that_is_configured_now(tmp_path):
+    make_trainer(tmp_path, 1, 4).run()
+    slower = make_trainer(tmp_path, 2, 4, learning_rate=1e-5)
+    slower.run()
+    assert slower.encoder_optimizer.param_groups[0]["lr"] == 1e-5
+
+
+def test_a_warm_up_that_fills_the_training_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="leaves nothing"):
+        make_trainer(tmp_path, 2, 4, warm_up=2)
 
 
 def test_divergence_keeps_the_last_good_state(tmp_path):
@@ -93,8 +119,10 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
 
 def test_resuming_with_other_data_is_refused(tmp_path):
     make_trainer(tmp_path, 1, 4).run()
-    with pytest.raises(ConfigError, match="another run"):
+    with pytest.raises(ConfigError, match="another run: batch differ"):
         make_trainer(tmp_path, 2, 6).run()
+    with pytest.raises(ConfigError, match="another run: loss differ"):
+        make_trainer(tmp_path, 2, 4, identity={"loss": 2}).run()
 
 
 def test_two_ranks_reproduce_one_process_with_the_double_batch(tmp_path):

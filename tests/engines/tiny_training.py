@@ -30,7 +30,9 @@ def images(count, seed=0):
     return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")
 
 
-def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning_rate=1e-3, samples=12, warm_up=1):
+def make_trainer(
+    output, epochs, batch, *, patience=None, interval=0.0, learning_rate=1e-3, samples=12, warm_up=0, identity=None
+):
     """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
     augmentation."""
     torch.manual_seed(0)
@@ -56,6 +58,7 @@ def make_trainer(output, epochs, batch, *, patience=None, interval=0.0, learning
         patience=patience,
         warm_up=warm_up,
         interval=interval,
+        identity=identity,
     )
     return IntrospectiveTrainer(
         device="cpu",

@@ -25,6 +25,7 @@ def test_missing_damaged_and_pickled_files_are_refused(tmp_path):
         load_weights(nn.Linear(3, 2), tmp_path / "model.pt")
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut")
     torch.save(nn.Linear(3, 2), tmp_path / "module.pt")
-    for name in ("cut.pt", "module.pt"):
+    (tmp_path / "text.pt").write_text("no weights at all")
+    for name in ("cut.pt", "module.pt", "text.pt"):
         with pytest.raises(ArtifactError, match="damaged or holds more"):
             load_weights(nn.Linear(3, 2), tmp_path / name)

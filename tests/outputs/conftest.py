@@ -39,7 +39,7 @@ def blob() -> np.ndarray:
 @pytest.fixture
 def calibration() -> Calibration:
     rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    return Calibration(0.3, 0.05, rates, (0.02, 0.04, 0.2), (0, 1, 2), {"weights_sha256": "a" * 64})
+    return Calibration(0.3, 0.05, rates, (0.02, 0.04, 0.2), (0, 1, 2), {"weights_sha256": "a" * 64, "level": "middle"})
 
 
 @pytest.fixture
@@ -65,9 +65,10 @@ def screen(tmp_path, calibration):
 
     def run(items, output=tmp_path / "out", network=None, **options):
         options = {"level": "middle", "domain": "whole_head", "size": 96} | options
+        level = options["level"]
         preprocessing = eval_transforms(**options)
         dataset = AcceptedScans(items, preprocessing)
-        writer = ScreeningWriter(str(output), calibration, dataset, "ra")
+        writer = ScreeningWriter(str(output), calibration, dataset, "ra", level)
         volumes = ["anomaly_map_volume", "reconstruction_volume"]
         back = Invertd(volumes, preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True)
         SupervisedEvaluator(

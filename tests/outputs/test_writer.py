@@ -123,6 +123,13 @@ def test_scans_of_one_file_name_keep_their_own_results(scan, screen, tmp_path):
     assert files(tmp_path / "out") == expected | {"scores.csv"}
 
 
+def test_a_slice_of_another_level_than_the_calibrations_has_no_percentile(scan, screen, tmp_path):
+    screen([scan("middle"), scan("other") | {"level": 3}])
+    rows = table(tmp_path / "out")
+    assert rows.percentile.notna().to_dict() == {"middle": True, "other": False}
+    assert json.loads((tmp_path / "out/other.json").read_text())["percentile"] is None
+
+
 # --- refusals ---
 
 
@@ -130,6 +137,13 @@ def test_scans_of_one_file_name_keep_their_own_results(scan, screen, tmp_path):
 def broken(tmp_path):
     nib.save(nib.Nifti1Image(np.full((6, 6, 6), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
     return {"image": str(tmp_path / "broken.nii.gz"), "name": "broken"}
+
+
+def test_files_of_a_scan_that_is_refused_now_are_removed(scan, broken, screen, tmp_path):
+    screen([scan("good"), scan("once-fine")])
+    with pytest.raises(SystemExit):
+        screen([scan("good"), broken | {"name": "once-fine"}]).finish()
+    assert not [name for name in files(tmp_path / "out") if name.startswith("once-fine")]
 
 
 def test_refused_scans_stand_in_the_table_and_nowhere_else(scan, broken, screen, tmp_path):

@@ -32,6 +32,19 @@ def test_without_levels_each_scan_is_one_slice(scan):
     assert torch.equal(one["image"], train_transforms()({"image": path, "level": 9})["image"])
     with pytest.raises(ConfigError, match="levels"):
         axial_slices([{"image": path}], train_transforms(), levels="some")
+    with pytest.raises(ConfigError, match="no scan"):
+        axial_slices([], train_transforms())
+
+
+def test_what_else_an_item_holds_stays_behind_and_a_refusal_names_its_scan(scan, tmp_path):
+    path, _ = scan
+    items = [{"image": path, "subject": 7, "boxes": [1]}, {"image": path, "subject": "b", "age": None}]
+    slices = axial_slices(items, train_transforms(), levels=None)
+    assert [set(item) for item in slices] == [{"image", "subject"}] * 2
+    assert slices[0]["subject"] == "7"
+    with pytest.raises(RuntimeError) as error:
+        axial_slices([{"image": str(tmp_path / "lost.nii.gz")}], train_transforms())
+    assert error.value.__notes__ == ["while preparing lost.nii.gz"]
 
 
 @pytest.mark.parametrize("level", [0.5, "middle"])
