@@ -17,7 +17,8 @@ from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.engines import calibration_identity
 from pathology_screen.errors import ArtifactError, ConfigError, InputError, find_refusal
-from pathology_screen.io import find_scans
+from pathology_screen.io import find_scans, safe_names
+from pathology_screen.transforms import READ_BY_LOADER
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class AcceptedScans(IterableDataset):
                 yield prepared
 
 
-def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]:
+def scans(dataset_dir: str | None, datalist: str | None, series_uid: str | None = None) -> list[dict[str, Any]]:
     """List what is to be screened: the datalist's test section, all scans below a path, or the embedded cohort's
     test scans.
 
@@ -72,6 +73,7 @@ def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]
         dataset_dir: a NIfTI file, a DICOM folder or zip, or a tree of them; with a datalist, the folder its
             paths start from.
         datalist: Decathlon datalist.
+        series_uid: SeriesInstanceUID to read where a folder holds several series.
 
     Returns:
         Items with `image` and a unique `name`, which names the files of the results: that of the datalist, or else the
@@ -82,7 +84,8 @@ def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]
         ConfigError: if the datalist is faulty, or two names are alike or a name cannot be that of a file.
     """
     if dataset_dir and not datalist:
-        return find_scans(str(dataset_dir))
+        chosen = {"series_uid": str(series_uid)} if series_uid else {}
+        return [item | chosen for item in find_scans(str(dataset_dir))]
     items = resolve_dataset(dataset_dir, datalist, section="test")
     if not items:
         raise InputError("empty", 'section "test" of the datalist')
@@ -90,23 +93,20 @@ def scans(dataset_dir: str | None, datalist: str | None) -> list[dict[str, Any]]
 
 
 def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give every item a name that can be that of a file, unique even where case is not told apart."""
+    """Keep what reading needs of each item, and give it a name that can be that of a file and is unique."""
     images = [Path(item["image"]).absolute() for item in items]
     shared = os.path.commonpath([image.parent for image in images])
+    names = safe_names([image.relative_to(shared).as_posix() for image in images])
     named: dict[str, dict[str, Any]] = {}
-    for item, image in zip(items, images):
-        name = str(item.get("name") or _name(image.relative_to(shared)))
+    for item, name in zip(items, names):
+        name = str(item.get("name", name))
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise ConfigError(f'"{name}" cannot name files: use letters, digits, ".", "-" and "_" alone')
         if name.casefold() in named:
             raise ConfigError(f'two scans of the datalist are named "{name}": give each item a "name" of its own')
-        named[name.casefold()] = {**item, "name": name}
+        needed = {key: item[key] for key in ("image", *READ_BY_LOADER) if item.get(key) is not None}
+        named[name.casefold()] = {**needed, "name": name}
     return list(named.values())
-
-
-def _name(image: Path) -> str:
-    stem = re.sub(r"\.(nii|nii\.gz|zip|dcm)$", "", image.as_posix(), flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip(".")
 
 
 def calibration_beside(

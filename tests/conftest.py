@@ -1,4 +1,4 @@
-"""Shared fixtures: one thread count for reproducible numbers, and the folder of real scans where it is at hand."""
+"""The folder of real scans, where it is at hand."""
 
 from pathlib import Path
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +25,7 @@ from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
 from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.simulation import IN_PLANE, Volume, simulate
 from pathology_screen.errors import ConfigError
+from pathology_screen.files import replacing
 
 VERSION = 1
 """Part of the folder's name; raise it when the voxels change."""
@@ -173,13 +173,5 @@ def _nifti(voxels: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Imag
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under a temporary name in the same folder, then rename: a file is whole or absent."""
-    handle, name = tempfile.mkstemp(prefix=".making-", suffix="".join(path.suffixes), dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with replacing(path) as temporary:
         write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

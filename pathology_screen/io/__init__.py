@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io.archive import open_archive
-from pathology_screen.io.discover import files_below, find_scans, is_nifti, is_zip
+from pathology_screen.io.discover import files_below, find_scans, is_nifti, is_zip, safe_names
 from pathology_screen.io.file import File
 from pathology_screen.io.nifti import read_nifti
 from pathology_screen.io.scan import Scan
 
-__all__ = ["Scan", "find_scans", "read_scan"]
+__all__ = ["Scan", "find_scans", "read_scan", "safe_names"]
 
 
 def read_scan(

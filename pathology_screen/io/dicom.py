@@ -21,7 +21,7 @@ from pydicom.uid import UID
 from pathology_screen.errors import InputError
 from pathology_screen.io import checks
 from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
-from pathology_screen.io.discover import is_dicom
+from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, opened, parsing
 from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import ORIENTATION_TOLERANCE, check_parallel, stack_slices
@@ -33,7 +33,6 @@ _HEADER = (
 )
 _TAGS = {keyword: int(Tag(keyword)) for keyword in (*_HEADER, *FACT_KEYWORDS)}
 _PIXEL_DATA = {int(Tag(keyword)) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData")}
-_BARE_STARTS = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\0\x08\0\0", b"\0\x08\0\5"}  # data sets without preamble
 _SMALL_FILE = 2**18  # bytes
 _TRANSFORMS: dict[str, Any] = {"dtype": np.float32, "apply_real_world_transform": False, "apply_voi_transform": False}
 
@@ -126,7 +125,7 @@ def _read_header(file: File) -> _Image | None:
     with opened(file) as stream:
         start = stream.read(_SMALL_FILE)
         if start[128:132] != b"DICM":
-            if start[:4] in _BARE_STARTS:
+            if start[:4] in BARE_STARTS:
                 raise InputError("unreadable", f"{file.name} lacks the preamble of a DICOM file")
             return None
         source = BytesIO(start) if len(start) < _SMALL_FILE else stream  # memory is parsed in two thirds of the time

@@ -123,7 +123,7 @@ class IntrospectiveVAE(nn.Module):
         extra_projection: two more 1x1 projections between equal channel counts, as in the released checkpoints.
 
     Raises:
-        ConfigError: if the size is no multiple of 2 ** len(channels).
+        ConfigError: if the size is no multiple of 2 ** len(channels), or the channels do not suit the norm.
     """
 
     def __init__(
@@ -135,6 +135,8 @@ class IntrospectiveVAE(nn.Module):
         extra_projection: bool = False,
     ) -> None:
         super().__init__()
+        if norm == "group" and any(width % 8 for width in channels):
+            raise ConfigError(f"GroupNorm of 8 needs channels in multiples of 8, not {tuple(channels)}")
         if size % 2 ** len(channels):
             raise ConfigError(f"the image size must be a multiple of {2 ** len(channels)}, not {size}")
         self.latent = latent

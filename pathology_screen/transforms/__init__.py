@@ -5,11 +5,12 @@ from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
 from pathology_screen.transforms.brain_extraction import ExtractBraind, extract_brain, is_brain_extracted
 from pathology_screen.transforms.factories import eval_transforms, train_transforms
 from pathology_screen.transforms.grid import ResampleToGridd
-from pathology_screen.transforms.levels import axial_slices, each_level
+from pathology_screen.transforms.levels import READ_BY_LOADER, axial_slices, each_level
 from pathology_screen.transforms.load import LoadScand, ScanReader
 from pathology_screen.transforms.tissue import ScaleByTissuePercentiled, tissue_mask
 
 __all__ = [
+    "READ_BY_LOADER",
     "AxialSliced",
     "ExtractBraind",
     "LoadScand",

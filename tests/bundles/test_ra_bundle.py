@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, onnx_export, verify_net_in_out
+from scan_builders import dicom_datasets, save
 
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
@@ -54,7 +55,9 @@ def cohort(tmp_path_factory):
 def trained(cohort, tmp_path_factory):
     """Output folder of a training run of two epochs."""
     output = tmp_path_factory.mktemp("run")
-    run = workflow("train", run_id="training", datalist=str(cohort), output_dir=str(output), max_epochs=2, batch_size=4)
+    run = workflow(
+        "train", run_id="training", datalist=str(cohort), output_dir=str(output), max_epochs=2, warm_up=1, batch_size=4
+    )
     assert run.check_properties() == []
     run.run()
     run.finalize()
@@ -121,6 +124,45 @@ def test_all_scans_refused(trained, tmp_path):
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), scans / "constant.nii.gz")
     with pytest.raises(SystemExit, match="1 of 1"):
         screen(trained, tmp_path / "out", dataset_dir=str(scans))
+
+
+def test_a_dicom_folder_and_a_single_nifti_file(trained, cohort, tmp_path):
+    scan = nib.as_closest_canonical(nib.load(cohort.parent / json.loads(cohort.read_text())["test"][0]["image"]))
+    rows = np.asarray(scan.dataobj)[::-1, ::-1].T.astype("uint16")  # slices, rows to posterior, columns to left
+    pixel = nib.affines.voxel_sizes(scan.affine)
+    (tmp_path / "series").mkdir()
+    save(dicom_datasets(rows, spacing=(pixel[2], pixel[1], pixel[0])), tmp_path / "series")
+    nib.save(scan, tmp_path / "scan.nii.gz")
+    scores = []
+    for name in ("series", "scan.nii.gz"):
+        table = screen(trained, tmp_path / f"out-{name}", dataset_dir=str(tmp_path / name))
+        (result,) = (tmp_path / f"out-{name}").glob("*_anomaly.nii.gz")
+        assert sorted(nib.load(result).shape) == sorted(scan.shape)
+        scores.append(table.score[0])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
+    """Whole heads, padded and resized, at the middle level; narrow weights, calibrated by their own workflow."""
+    heads = make_phantom_cohort(
+        tmp_path, head=True, training=1, validation=1, calibration=1, healthy=1, lesions=0, levels=3
+    )
+    options = {"datalist": str(heads), "output_dir": str(tmp_path / "run"), "scoring#perceptual": "st_alex"}
+    configs = [str(CONFIGS / name) for name in ("train.json", "paper.json")]
+    narrow = {"network_def#channels": [8, 8, 8, 8, 8], "network_def#latent": 4}
+    made = ConfigWorkflow(configs, workflow_type="train", run_id="calibrating", meta_file=None, **narrow, **options)
+    made.initialize()
+    network = made.parser.get_parsed_content("network")
+    (tmp_path / "run").mkdir()
+    torch.save(network.state_dict(), tmp_path / "run/model.pt")
+    made.run()
+    configs[0] = str(CONFIGS / "inference.json")
+    options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "run/model.pt")}
+    made = ConfigWorkflow(configs, workflow_type="infer", run_id="run", meta_file=None, **narrow, **options)
+    made.initialize()
+    made.run()
+    table = pd.read_csv(tmp_path / "out/scores.csv")
+    assert table.status.tolist() == ["scored"] and table.percentile.notna().all() and table.level.tolist() == [1]
 
 
 def test_a_calibration_of_other_settings_is_refused(trained, cohort, tmp_path):
@@ -198,7 +240,7 @@ def test_exported_network_gives_the_same_output(kind, tmp_path):
 
 
 def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
-    overrides = ["--max_epochs", "1", "--batch_size", "4", "--network_def#channels", "[8,8,8,8,8]"]
+    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4", "--network_def#channels", "[8,8,8,8,8]"]
     subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(CONFIGS / "train.json")]
         + ["--datalist", str(cohort), "--output_dir", str(tmp_path / "out"), *overrides],
@@ -212,7 +254,7 @@ def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_the_bundle(cohort, tmp_path):
     configs = [str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")]
-    overrides = ["--max_epochs", "1", "--batch_size", "2", "--network_def#channels", "[8,8,8,8,8]"]
+    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2", "--network_def#channels", "[8,8,8,8,8]"]
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
         + ["-m", "monai.bundle", "run", "training", "--config_file", str(configs)]

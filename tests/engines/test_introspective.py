@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from literal_introspective_step import literal_step
+from torch.utils.flop_counter import FlopCounterMode
 
 from pathology_screen.engines.introspective import (
     IntrospectiveWeights,
@@ -80,6 +81,21 @@ def test_noise_zero_gives_the_posterior_mean():
     mean, log_variance = torch.randn(2, 5), torch.randn(2, 5)
     assert torch.equal(reparameterize(mean, log_variance, torch.zeros(2, 5)), mean)
     torch.testing.assert_close(reparameterize(mean, log_variance, torch.ones(2, 5)), mean + log_variance.exp().sqrt())
+
+
+def test_the_step_counts_at_most_0_72_of_the_literal_flops():
+    torch.manual_seed(0)
+    network = IntrospectiveVAE(size=32, channels=(8, 16, 16), latent=8)
+    image, noise = torch.rand(1, 1, 32, 32), torch.randn(4, 1, 8)
+    counts = []
+    for step, weights in (
+        (introspective_step, IntrospectiveWeights()),
+        (literal_step, IntrospectiveWeights(gamma_rec=1e-8)),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            step(network, *optimizers(network, lr=0.0), image, noise, weights)
+        counts.append(counter.get_total_flops())
+    assert 0.6 < counts[0] / counts[1] <= 0.72
 
 
 def test_a_nan_stops_before_anything_changes():

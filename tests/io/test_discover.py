@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scan_builders import dicom_datasets, head_volume, save
 
 from pathology_screen.errors import InputError
-from pathology_screen.io import find_scans, read_scan
+from pathology_screen.io import find_scans, read_scan, safe_names
 
 
 @pytest.fixture
@@ -75,3 +75,19 @@ def test_names_are_safe_and_unique(tmp_path_factory, stems):
     names = [item["name"] for item in items]
     assert len({name.casefold() for name in names}) == len(names) == len({item["image"] for item in items})
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
+
+
+def test_dicom_without_preamble_is_listed_so_that_it_is_refused(tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "image").write_bytes(b"\x08\0\5\0CS" + bytes(200))
+    assert [item["name"] for item in find_scans(tmp_path)] == ["old"]
+
+
+def test_long_names_are_cut_and_stay_unique():
+    names = safe_names(["a" * 300 + "/scan.nii.gz", "a" * 300 + "/other.nii.gz", "short.nii"])
+    assert len(set(names)) == 3 and max(map(len, names)) == 120 and names[2] == "short"
+
+
+def test_names_without_latin_letters_are_numbered():
+    assert safe_names(["\u8111.nii.gz", "\u5fc3.nii.gz"]) == ["_", "_-2"]

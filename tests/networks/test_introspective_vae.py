@@ -46,5 +46,7 @@ def test_affine_is_a_batch_norm_with_frozen_statistics():
 def test_impossible_options_are_refused():
     with pytest.raises(ConfigError, match="multiple of 8"):
         IntrospectiveVAE(size=100, channels=(8, 8, 8))
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        IntrospectiveVAE(channels=(12, 24))
     with pytest.raises(ConfigError, match="norm"):
         IntrospectiveVAE(norm="instance")
