@@ -43,3 +43,17 @@ def reversed_similarity(image: Sequence[Tensor], reconstruction: Sequence[Tensor
         for a, b in zip(image, reconstruction)
     ]
     return torch.stack(levels).sum()
+
+
+def negative_elbo(output: tuple[Tensor, Tensor, Tensor], image: Tensor) -> Tensor:
+    """Return the loss of the VAE: half the squared error plus the KL divergence, each summed over a sample and averaged
+    over the batch.
+
+    It is -ELBO for a Gaussian likelihood of standard deviation 1, up to a constant (Zimmerer et al., 2019).
+
+    Args:
+        output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as `VAE.sample` gives them.
+        image: (B, 1, H, W).
+    """
+    reconstruction, mean, log_variance = output
+    return (0.5 * squared_error(image, reconstruction) + kl_divergence(mean, log_variance)).mean()

@@ -1,16 +1,22 @@
-"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper)."""
+"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper), and the noise that the DAE learns to
+remove."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
+import torch
 from skimage.draw import ellipse
+from torch.nn import functional as F
 
 from pathology_screen.errors import ConfigError, InputError
 
 REFERENCE_SIZE = 128
 """Image side for which the paper gives its lengths in pixels; other sizes scale them."""
+
+FOREGROUND = 0.01
+"""The DAE's noise is added to brighter pixels alone."""
 
 PERCENTILE_BANDS = ((1, 5), (30, 70), (95, 99))
 """Hypointense, mean-ranged and hyperintense."""
@@ -78,6 +84,33 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
     anomalous[_box(destination, extent)] = image[_box(source, extent)]
     mask[_box(destination, extent)] = True
     return anomalous, mask
+
+
+def coarse_noise(
+    count: int, size: int, generator: torch.Generator, deviation: float = 0.2, resolution: int = 16
+) -> torch.Tensor:
+    """Draw the noise of the DAE (Kascenas et al., MIDL 2022): normal on a coarse grid, enlarged bilinearly with aligned
+    corners, then rolled by one random shift that the whole batch shares.
+
+    Args:
+        count: number of images; with several ranks all of theirs, of which each takes its part.
+        size: height and width of the images in pixels.
+        generator: source of every draw, on the CPU.
+        deviation: standard deviation on the grid.
+        resolution: height and width of the grid.
+
+    Returns:
+        Shape (count, 1, size, size), float32, on the CPU; for `add_coarse_noise`.
+    """
+    grid = deviation * torch.randn(count, 1, resolution, resolution, generator=generator)
+    noise = F.interpolate(grid, size=(size, size), mode="bilinear", align_corners=True)
+    shift = torch.randint(size, (2,), generator=generator).tolist()
+    return noise.roll(shift, dims=(2, 3))
+
+
+def add_coarse_noise(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Add noise to the foreground of images: (B, 1, H, W) twice -> the same shape, not clipped."""
+    return image + noise * (image > FOREGROUND)
 
 
 def _box(corner: np.ndarray, extent: np.ndarray) -> tuple[slice, ...]:

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from pathology_screen.losses import exp_elbo, kl_divergence, reversed_similarity, squared_error
+from pathology_screen.losses import (
+    exp_elbo,
+    kl_divergence,
+    negative_elbo,
+    reversed_similarity,
+    squared_error,
+)
 
 
 def test_squared_error_sums_over_the_pixels_of_each_sample():
@@ -42,3 +48,19 @@ def test_reversed_similarity_reaches_both_sides():
     a, b = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4, requires_grad=True)
     reversed_similarity([a], [b]).backward()
     assert a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
+
+
+def test_negative_elbo_by_hand():
+    """Squared errors 0.5 and 1; KL divergences 0 and 0.5 (mean 1, variance 1)."""
+    image = torch.tensor([[[[0.5, 0.5]]], [[[1.0, 1.0]]]])
+    reconstruction = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 0.0]]]])
+    output = reconstruction, torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1)
+    assert negative_elbo(output, image).item() == pytest.approx((0.25 + 0.5 + 0.5) / 2)
+
+
+def test_negative_elbo_is_that_of_a_unit_gaussian_up_to_a_constant():
+    image, reconstruction = torch.rand(2, 3, 1, 4, 4)
+    mean, log_variance = torch.randn(2, 3, 5)
+    likelihood = torch.distributions.Normal(reconstruction, 1.0).log_prob(image).sum((1, 2, 3)).mean()
+    expected = kl_divergence(mean, log_variance).mean() - likelihood - 0.5 * 16 * math.log(2 * math.pi)
+    torch.testing.assert_close(negative_elbo((reconstruction, mean, log_variance), image), expected)

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 from skimage.measure import regionprops
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.synthetic import add_ellipses, copy_paste
+from pathology_screen.synthetic import add_coarse_noise, add_ellipses, coarse_noise, copy_paste
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -97,3 +98,44 @@ def test_rectangles_keep_their_ranges(seed):
     patch = anomalous[mask].reshape(height, width)
     (source,) = np.argwhere(image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]) + 25  # no two pixels are alike
     np.testing.assert_array_equal(patch, image[source[0] : source[0] + height, source[1] : source[1] + width])
+
+
+class TestCoarseNoise:
+    def test_is_a_rolled_bilinear_enlargement_of_a_coarse_grid(self):
+        """Every 3rd pixel of a 10 px image lies on a 4 x 4 grid with aligned corners; between, values are linear."""
+        noise = coarse_noise(2, 10, torch.Generator().manual_seed(0), deviation=0.2, resolution=4)
+        grid = 0.2 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        fits = [
+            (row, column)
+            for row in range(10)
+            for column in range(10)
+            if torch.allclose(noise.roll((-row, -column), (2, 3))[..., ::3, ::3], grid, atol=1e-6)
+        ]
+        assert len(fits) == 1  # one shift for the whole batch
+        unrolled = noise.roll([-shift for shift in fits[0]], (2, 3))
+        between = (2 * grid[..., :-1, :] + grid[..., 1:, :]) / 3
+        torch.testing.assert_close(unrolled[..., 1::3, ::3], between, rtol=1e-4, atol=1e-6)
+
+    def test_has_the_paper_s_deviation_and_resolution(self):
+        """Bilinear interpolation keeps 2/3 of the variance an axis between its nodes, and nearly that over all pixels;
+        values 128/15 px apart (one cell) are correlated, three cells apart they are not."""
+        noise = coarse_noise(400, 128, torch.Generator().manual_seed(1))
+        assert noise.shape == (400, 1, 128, 128) and noise.dtype == torch.float32
+        assert noise.mean().item() == pytest.approx(0, abs=0.01)
+        assert noise.std().item() == pytest.approx(0.2 * 2 / 3, rel=0.03)
+        near, far = ((noise * noise.roll(shift, 3)).mean().item() / 0.04 for shift in (4, 26))
+        assert near > 0.25 and abs(far) < 0.05
+
+    def test_each_call_draws_a_shift(self):
+        generator = torch.Generator().manual_seed(0)
+        seams = {coarse_noise(1, 64, generator).diff(dim=3).abs().amax((0, 1, 2)).argmax().item() for _ in range(8)}
+        assert len(seams) > 4  # the wrapped border is the one jump
+
+    def test_the_generator_decides(self):
+        first, again, other = (coarse_noise(3, 32, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        assert torch.equal(first, again) and not torch.equal(first, other)
+
+    def test_is_added_to_the_foreground_alone(self):
+        image = torch.tensor([0.0, 0.01, 0.011, 1.0]).reshape(1, 1, 2, 2)
+        noisy = add_coarse_noise(image, torch.tensor([0.5, 0.5, -0.5, 0.5]).reshape(1, 1, 2, 2))
+        torch.testing.assert_close(noisy.flatten(), torch.tensor([0.0, 0.01, -0.489, 1.5]))  # not clipped

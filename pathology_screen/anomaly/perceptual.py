@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.util
 import os
 import warnings
@@ -17,6 +16,7 @@ from torchvision.models import SqueezeNet1_1_Weights
 
 from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.networks.weights import tensors_sha256
 
 MICRO_BATCH = 8
 """Images at a time: on a CPU small batches are faster than one large one."""
@@ -120,12 +120,8 @@ def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | 
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """sha256 over the names, types, shapes and bytes of a module's weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    """sha256 over a module's weights, whatever file they came from."""
+    return tensors_sha256(module.state_dict().items())
 
 
 def _squeeze(file: str | os.PathLike | None) -> SpatialLPIPS:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pathology_screen.errors import ArtifactError
 
@@ -43,3 +45,12 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{Path(path).name} does not fit {type(network).__name__}: {error}") from error
     return network
+
+
+def tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over the names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
