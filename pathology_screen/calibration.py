@@ -116,6 +116,7 @@ class Calibration:
 def fit_calibration(
     maps: np.ndarray | torch.Tensor,
     images: np.ndarray | torch.Tensor,
+    scores: Sequence[float],
     subjects: Sequence[str],
     identity: Mapping[str, Any],
     false_positive_rate: float = 0.05,
@@ -128,6 +129,7 @@ def fit_calibration(
     Args:
         maps: anomaly maps, arrays or CPU tensors of shape (N, 1, H, W).
         images: the images, the same shape; above 0 is brain.
+        scores: image score of each slice, N numbers.
         subjects: who each slice comes from, N names; only their number is kept.
         identity: what the maps depend on, as JSON values: "weights_sha256", "preprocessing" and "scoring"
             (`AnomalyMap.identity`).
@@ -135,21 +137,21 @@ def fit_calibration(
 
     Raises:
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not between 0 and 1.
-        InputError: "not_finite", if a map holds NaN or infinite values; "no_tissue", if every image is empty.
+        InputError: "not_finite", if a map or score is NaN or infinite; "no_tissue", if every image is empty.
     """
     maps, images = np.asarray(maps), np.asarray(images)
-    if maps.size == 0 or maps.shape != images.shape or len(subjects) != len(maps):
-        raise ConfigError(f"maps {maps.shape}, images {images.shape} and {len(subjects)} subjects do not go together")
+    if maps.size == 0 or maps.shape != images.shape or not len(scores) == len(subjects) == len(maps):
+        given = f"maps {maps.shape}, images {images.shape}, {len(scores)} scores and {len(subjects)} subjects"
+        raise ConfigError(f"{given} do not go together")
     if not (images > 0).any():
         raise InputError("no_tissue", "in the images of the calibration set")
     if not 0 < false_positive_rate < 1:
         raise ConfigError(f"the false positive rate must lie between 0 and 1, not {false_positive_rate}")
-    if not np.isfinite(maps).all():
-        raise InputError("not_finite", "the anomaly maps of the calibration set")
+    if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
+        raise InputError("not_finite", "the anomaly maps or scores of the calibration set")
 
     threshold = pixel_threshold(maps, false_positive_rate)
     exceeds, brain = maps > threshold, images > 0
-    scores = maps.reshape(len(maps), -1).mean(axis=1, dtype=np.float64)
     number = {subject: i for i, subject in enumerate(dict.fromkeys(subjects))}
     return Calibration(
         pixel_threshold=threshold,
@@ -158,7 +160,7 @@ def fit_calibration(
             "all_pixels": float(exceeds.mean()),
             "brain_pixels": float(exceeds[brain].mean()),
         },
-        scores=tuple(scores.tolist()),
+        scores=tuple(float(score) for score in scores),
         subjects=tuple(number[subject] for subject in subjects),
         identity=_plain(identity),
     )

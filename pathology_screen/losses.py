@@ -57,3 +57,25 @@ def negative_elbo(output: tuple[Tensor, Tensor, Tensor], image: Tensor) -> Tenso
     """
     reconstruction, mean, log_variance = output
     return (0.5 * squared_error(image, reconstruction) + kl_divergence(mean, log_variance)).mean()
+
+
+def feature_discrepancy(cloner: Sequence[Tensor], teacher: Sequence[Tensor], mse_weight: float = 0.01) -> Tensor:
+    """Compare the features of cloner and teacher, layer by layer: the loss of MKD, and on three layers its image score
+    (Salehi et al., CVPR 2021).
+
+    Per layer and sample 1 - cosine similarity of the flattened maps, plus `mse_weight` times their mean squared error;
+    summed over the layers.
+
+    Args:
+        cloner, teacher: one (B, C_l, H_l, W_l) a layer.
+        mse_weight: lambda (source: 0.5 for MVTec, 0.01 otherwise). The deepest features of the teacher "st_vgg16" are
+            about a hundred times as large as the others; there 1e-4 keeps the two terms of one size.
+
+    Returns:
+        (B,), zero where the features agree.
+    """
+    layers = [
+        1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8) + mse_weight * (a - b).square().flatten(1).mean(1)
+        for a, b in zip(cloner, teacher)
+    ]
+    return torch.stack(layers).sum(0)

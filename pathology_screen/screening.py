@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.anomaly import Scoring
 from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.engines import calibration_identity
@@ -110,7 +110,7 @@ def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def calibration_beside(
-    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap
+    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: Scoring
 ) -> Calibration:
     """Load `calibration.json` beside the weights, whatever level it was fitted at (`comparable` tells).
 

@@ -87,7 +87,7 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 def coarse_noise(
-    count: int, size: int, generator: torch.Generator, deviation: float = 0.2, resolution: int = 16
+    count: int, generator: torch.Generator, size: int, deviation: float = 0.2, resolution: int = 16
 ) -> torch.Tensor:
     """Draw the noise of the DAE (Kascenas et al., MIDL 2022): normal on a coarse grid, enlarged bilinearly with aligned
     corners, then rolled by one random shift that the whole batch shares.

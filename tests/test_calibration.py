@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pathology_screen.calibration import Calibration, fit_calibration, pixel_threshold
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 
+SCORES = [0.5, 0.1, 0.4, 0.2, 0.6, 0.3]
 IDENTITY = {
     "weights_sha256": "a" * 64,
     "preprocessing": {"grid": "isotropic", "size": 128, "levels": (10, 12)},
@@ -29,7 +30,7 @@ def maps() -> np.ndarray:
 def calibration(maps) -> Calibration:
     images = np.ones_like(maps)
     images[..., :8] = 0
-    return fit_calibration(maps, images, ["anna", "anna", "ben", "ben", "cleo", "cleo"], IDENTITY)
+    return fit_calibration(maps, images, SCORES, ["anna", "anna", "ben", "ben", "cleo", "cleo"], IDENTITY)
 
 
 @given(
@@ -67,8 +68,8 @@ def test_achieved_rates(maps, calibration):
     assert calibration.achieved_false_positive_rate["brain_pixels"] == exceeds[..., 8:].mean()
 
 
-def test_scores_and_subjects(maps, calibration):
-    np.testing.assert_allclose(calibration.scores, maps.mean(axis=(1, 2, 3)), rtol=1e-6)
+def test_scores_and_subjects(calibration):
+    assert calibration.scores == tuple(SCORES)
     assert calibration.subjects == (0, 0, 1, 1, 2, 2)
     assert (calibration.n_slices, calibration.n_subjects) == (6, 3)
 
@@ -77,7 +78,7 @@ def test_tensors_are_taken_too(maps, calibration):
     images = torch.ones(maps.shape)
     images[..., :8] = 0
     names = ["anna", "anna", "ben", "ben", "cleo", "cleo"]
-    assert fit_calibration(torch.from_numpy(maps), images, names, IDENTITY) == calibration
+    assert fit_calibration(torch.from_numpy(maps), images, SCORES, names, IDENTITY) == calibration
 
 
 def test_percentile(calibration):
@@ -157,14 +158,21 @@ def test_sets_that_cannot_calibrate_are_refused(maps):
     broken = maps.copy()
     broken[3, 0, 2, 2] = np.nan
     with pytest.raises(InputError) as refusal:
-        fit_calibration(broken, images, names, IDENTITY)
+        fit_calibration(broken, images, SCORES, names, IDENTITY)
     assert refusal.value.code == "not_finite"
+    with pytest.raises(InputError):
+        fit_calibration(maps, images, [*SCORES[:5], np.inf], names, IDENTITY)
     with pytest.raises(InputError) as refusal:
-        fit_calibration(maps, images * 0, names, IDENTITY)
+        fit_calibration(maps, images * 0, SCORES, names, IDENTITY)
     assert refusal.value.code == "no_tissue"
-    for arguments in ((maps[:0], images[:0], []), (maps, images[:5], names), (maps, images, names[:5])):
+    for arguments in (
+        (maps[:0], images[:0], [], []),
+        (maps, images[:5], SCORES, names),
+        (maps, images, SCORES, names[:5]),
+        (maps, images, SCORES[:5], names),
+    ):
         with pytest.raises(ConfigError):
             fit_calibration(*arguments, IDENTITY)
     for rate in (0, 1, 5):
         with pytest.raises(ConfigError, match="between 0 and 1"):
-            fit_calibration(maps, images, names, IDENTITY, false_positive_rate=rate)
+            fit_calibration(maps, images, SCORES, names, IDENTITY, false_positive_rate=rate)

@@ -9,9 +9,9 @@ import pathology_screen
 
 PACKAGE = Path(pathology_screen.__file__).parent
 ORDER = [
-    *({"errors"}, {"files", "registry"}, {"bundles", "geometry"}, {"io"}, {"transforms"}),
-    *({"networks", "losses", "synthetic"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
-    *({"screening", "publishing"}, {"outputs"}, {"cli", "label"}),
+    *({"errors"}, {"files", "registry"}, {"bundles", "geometry"}, {"io"}, {"transforms"}, {"losses", "synthetic"}),
+    *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
+    *({"screening", "publishing"}, {"experiments"}, {"outputs"}, {"cli", "label"}),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -103,7 +103,7 @@ def test_rectangles_keep_their_ranges(seed):
 class TestCoarseNoise:
     def test_is_a_rolled_bilinear_enlargement_of_a_coarse_grid(self):
         """Every 3rd pixel of a 10 px image lies on a 4 x 4 grid with aligned corners; between, values are linear."""
-        noise = coarse_noise(2, 10, torch.Generator().manual_seed(0), deviation=0.2, resolution=4)
+        noise = coarse_noise(2, torch.Generator().manual_seed(0), 10, deviation=0.2, resolution=4)
         grid = 0.2 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
         fits = [
             (row, column)
@@ -119,7 +119,7 @@ class TestCoarseNoise:
     def test_has_the_paper_s_deviation_and_resolution(self):
         """Bilinear interpolation keeps 2/3 of the variance an axis between its nodes, and nearly that over all pixels;
         values 128/15 px apart (one cell) are correlated, three cells apart they are not."""
-        noise = coarse_noise(400, 128, torch.Generator().manual_seed(1))
+        noise = coarse_noise(400, torch.Generator().manual_seed(1), 128)
         assert noise.shape == (400, 1, 128, 128) and noise.dtype == torch.float32
         assert noise.mean().item() == pytest.approx(0, abs=0.01)
         assert noise.std().item() == pytest.approx(0.2 * 2 / 3, rel=0.03)
@@ -128,11 +128,11 @@ class TestCoarseNoise:
 
     def test_each_call_draws_a_shift(self):
         generator = torch.Generator().manual_seed(0)
-        seams = {coarse_noise(1, 64, generator).diff(dim=3).abs().amax((0, 1, 2)).argmax().item() for _ in range(8)}
+        seams = {coarse_noise(1, generator, 64).diff(dim=3).abs().amax((0, 1, 2)).argmax().item() for _ in range(8)}
         assert len(seams) > 4  # the wrapped border is the one jump
 
     def test_the_generator_decides(self):
-        first, again, other = (coarse_noise(3, 32, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        first, again, other = (coarse_noise(3, torch.Generator().manual_seed(seed), 32) for seed in (1, 1, 2))
         assert torch.equal(first, again) and not torch.equal(first, other)
 
     def test_is_added_to_the_foreground_alone(self):

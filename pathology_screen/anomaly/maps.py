@@ -76,9 +76,7 @@ class AnomalyMap(nn.Module):
             ArtifactError: if the reconstruction does: the weights are broken.
             ConfigError: if the shapes differ or the images are too small (32 px, without perceptual distance 16 px).
         """
-        x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-        x_ph = convert_to_tensor(reconstruction, dtype=torch.float32, device=x.device, track_meta=False)
-        _check(x, x_ph)
+        x, x_ph = check_pair(image, reconstruction)
         if self.perceptual is None and not self.equalize:
             return (x_ph - x).abs()
 
@@ -90,6 +88,10 @@ class AnomalyMap(nn.Module):
             for a, b in pairs:
                 anomaly_map = anomaly_map * gaussian_blur(self.perceptual(a, b), self.sigma)
         return anomaly_map
+
+    def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
+        """Image score (B,) of maps (B, 1, H, W): their mean (`image_score`), whatever the image."""
+        return image_score(anomaly_map)
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -105,10 +107,20 @@ def image_score(anomaly_map: torch.Tensor) -> torch.Tensor:
     return anomaly_map.mean(dim=(1, 2, 3))
 
 
-def _check(x: torch.Tensor, x_ph: torch.Tensor) -> None:
-    if x.shape != x_ph.shape or x.ndim != 4 or x.shape[1] != 1:
-        raise ConfigError(f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}")
+def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and what a network made of them as plain float32 tensors on the device of the images.
+
+    Raises:
+        InputError: "not_finite", if an image holds NaN or infinite values.
+        ArtifactError: if a prediction does: the weights are broken.
+        ConfigError: if they are not two batches (B, 1, H, W) of one shape.
+    """
+    x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
+    y = convert_to_tensor(prediction, dtype=torch.float32, device=x.device, track_meta=False)
+    if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 1:
+        raise ConfigError(f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
     if not x.isfinite().all():
         raise InputError("not_finite", "the image given to the anomaly map")
-    if not x_ph.isfinite().all():
-        raise ArtifactError("the reconstruction holds NaN or infinite values: the weights of the network are broken")
+    if not y.isfinite().all():
+        raise ArtifactError("the network's output holds NaN or infinite values: its weights are broken")
+    return x, y

@@ -11,7 +11,7 @@ from monai.data import DataLoader, Dataset
 from torch import nn
 from tqdm import tqdm
 
-from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.anomaly import Scoring
 from pathology_screen.calibration import Calibration, fit_calibration
 from pathology_screen.engines.random import rank_and_world_size
 from pathology_screen.files import sha256
@@ -19,7 +19,7 @@ from pathology_screen.networks.weights import load_weights
 
 
 def calibration_identity(
-    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: AnomalyMap, level: str | int | float
+    weights: str | Path, preprocessing_options: Mapping[str, Any], anomaly_map: Scoring, level: str | int | float
 ) -> dict[str, Any]:
     """Return what a calibration belongs to: the hash of the weights, the preprocessing, the scoring and the level."""
     return {
@@ -35,8 +35,8 @@ class Calibrator:
 
     Args:
         weights: state dict of `network`, loaded by `run`.
-        network: image -> reconstruction, (B, 1, H, W).
-        anomaly_map: (image, reconstruction) -> map.
+        network: image -> prediction, (B, 1, H, W).
+        anomaly_map: makes maps and image scores of images and predictions.
         dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the person, `subject`.
         preprocessing_options, level: what made the slices, for the calibration's identity; level "all" for all levels.
         false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
@@ -46,7 +46,7 @@ class Calibrator:
         self,
         weights: str,
         network: nn.Module,
-        anomaly_map: AnomalyMap,
+        anomaly_map: Scoring,
         dataset: Dataset,
         preprocessing_options: Mapping[str, Any],
         level: str | int | float,
@@ -64,14 +64,17 @@ class Calibrator:
         network = load_weights(self.network, self.weights).eval()
         device = next(network.parameters()).device
         loader = DataLoader(self.dataset, batch_size=8, num_workers=0)
-        images, maps = [], []
+        images, maps, scores = [], [], []
         for batch in tqdm(loader, desc="calibrating"):
             image = batch["image"].to(device)
             images.append(image.cpu())
-            maps.append(self.anomaly_map(image, network(image)).cpu())
+            anomaly_map = self.anomaly_map(image, network(image))
+            maps.append(anomaly_map.cpu())
+            scores += self.anomaly_map.score(image, anomaly_map).tolist()
         calibration = fit_calibration(
             torch.cat(maps),
             torch.cat(images),
+            scores,
             [item["subject"] for item in cast(Iterable, self.dataset)],
             calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map, self.level),
             self.false_positive_rate,

@@ -1,4 +1,4 @@
-"""What validation of a reconstruction method needs beyond MONAI's evaluator."""
+"""What validation of a method needs beyond MONAI's evaluator."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ def prepare_reconstruction(
     """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of reconstruction methods."""
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, image
+
+
+def prepare_healthy_map(batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any) -> tuple[Tensor, Tensor]:
+    """Give each healthy image, (B, 1, H, W), the empty map as its target: the `prepare_batch` of methods whose network
+    gives an anomaly map."""
+    image = batchdata["image"].to(device=device, non_blocking=non_blocking)
+    return image, torch.zeros_like(image)
 
 
 def improves(current: float, best: float) -> bool:

@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 from monai.engines import Trainer
-from monai.engines.utils import IterationEvents, default_prepare_batch
+from monai.engines.utils import IterationEvents
 from torch import Tensor
-from torch import distributed as dist
 from torch.optim import Optimizer
 
-from pathology_screen.engines.random import rank_and_world_size, seeded_generator
+from pathology_screen.engines.gradients import average_over_ranks
 from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.losses import exp_elbo, kl_divergence, reversed_similarity, squared_error
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
-from pathology_screen.transforms import RandomAffineBatch
 
 
 class TrainingDiverged(ScreeningError):
@@ -58,11 +56,8 @@ def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> 
         raise TrainingDiverged(f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume")
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
-    world_size = rank_and_world_size()[1]
+    average_over_ranks(gradients)
     for parameter, gradient in zip(parameters, gradients):
-        if world_size > 1:
-            dist.all_reduce(gradient)
-            gradient /= world_size
         parameter.grad = gradient
     for optimizer in optimizers:
         optimizer.step()
@@ -167,9 +162,7 @@ def introspective_step(
 
 
 class IntrospectiveTrainer(Trainer):
-    """Run `introspective_step` on augmented batches, after a warm-up if wanted.
-
-    Every random draw depends on the seed and the iteration alone.
+    """Run `introspective_step` on every batch, after a warm-up if wanted.
 
     Raises:
         ConfigError: if the warm-up is not shorter than the training.
@@ -181,11 +174,11 @@ class IntrospectiveTrainer(Trainer):
         epoch_length: batches an epoch.
         network: an `IntrospectiveVAE` on the device.
         encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
+        prepare_batch: gives image, target (not used) and `(noise,)` with noise (B, 4, latent), such as
+            `TrainingBatch`.
         weights: of the loss terms, `IntrospectiveWeights` or its fields.
         warm_up: epochs of `variational_step` before the first introspective one (the paper has none).
-        augmentation: of whole batches, such as `transforms.RandomAffineBatch`; None for none.
-        seed: of noise and augmentation.
-        train_handlers, prepare_batch: as in MONAI's trainers.
+        train_handlers: as in MONAI's trainers.
     """
 
     def __init__(
@@ -197,12 +190,10 @@ class IntrospectiveTrainer(Trainer):
         network: IntrospectiveVAE,
         encoder_optimizer: Optimizer,
         decoder_optimizer: Optimizer,
+        prepare_batch: Callable,
         weights: IntrospectiveWeights | dict[str, float] | None = None,
         warm_up: int = 0,
-        augmentation: RandomAffineBatch | None = None,
-        seed: int = 0,
         train_handlers: Sequence | None = None,
-        prepare_batch: Callable = default_prepare_batch,
     ) -> None:
         super().__init__(
             device=device,
@@ -213,35 +204,25 @@ class IntrospectiveTrainer(Trainer):
             handlers=train_handlers,
             decollate=False,
         )
-        self.network = network.to(memory_format=torch.channels_last)
+        if warm_up >= max_epochs:
+            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
+        self.network, self.warm_up = network, warm_up
         self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
         self.weights = (
             IntrospectiveWeights(**weights) if isinstance(weights, dict) else weights or IntrospectiveWeights()
         )
-        if warm_up >= max_epochs:
-            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
-        self.warm_up, self.augmentation, self.seed = warm_up, augmentation, seed
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
-        image, _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        noise, image = self.draw(engine.state.iteration, image)
+        image, _, (noise,), _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         self.network.train()
         step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
         engine.state.output = step(
-            self.network, self.encoder_optimizer, self.decoder_optimizer, image, noise, self.weights
+            self.network,
+            self.encoder_optimizer,
+            self.decoder_optimizer,
+            image,
+            noise.transpose(0, 1),  # (4, B, latent)
+            self.weights,
         )
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
-
-    def draw(self, iteration: int, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return this rank's part of the iteration's noise, (4, B, latent), and its batch, augmented and
-        channels-last."""
-        rank, world_size = rank_and_world_size()
-        count = len(image)
-        part = slice(rank * count, (rank + 1) * count)
-        generator = seeded_generator(self.seed, 1, iteration)
-        noise = torch.randn(4, count * world_size, self.network.latent, generator=generator)[:, part].to(image)
-        if self.augmentation is not None:
-            parameters = self.augmentation.draw(count * world_size, seeded_generator(self.seed, 2, iteration))
-            image = self.augmentation.apply(image, parameters[part])
-        return noise, image.contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pathology_screen.engines.random import rank_and_world_size
+from pathology_screen.engines.training_state import training_values
 from pathology_screen.files import replacing
 
 
@@ -35,7 +36,7 @@ class ProgressBar:
                 disable=rank_and_world_size()[0] > 0,
                 mininterval=1.0,
             )
-        self.bar.set_postfix(epoch=state.epoch, loss=f"{state.output['loss']:.4f}", refresh=False)
+        self.bar.set_postfix(epoch=state.epoch, loss=f"{training_values(state.output)['loss']:.4f}", refresh=False)
         self.bar.update()
 
     def close(self, engine: Engine, error: Exception | None = None) -> None:
@@ -46,13 +47,14 @@ class ProgressBar:
 
 
 class ReconstructionPictures:
-    """Handler that writes `pictures/epoch-NNNN.png`: images, reconstructions and anomaly maps, one column each.
+    """Handler that writes `pictures/epoch-NNNN.png`: images, what the network makes of them (a reconstruction, with MKD
+    a map), and anomaly maps, one column each.
 
     Args:
         output_dir: folder of the run.
-        network: image -> reconstruction, (B, 1, H, W).
+        network: image -> prediction, (B, 1, H, W).
         images: the few images to draw, (B, 1, H, W) in [0, 1].
-        anomaly_map: (image, reconstruction) -> map, (B, 1, H, W).
+        anomaly_map: (image, prediction) -> map, (B, 1, H, W).
         interval: epochs between pictures; one is drawn at the end as well.
     """
 
@@ -74,14 +76,14 @@ class ReconstructionPictures:
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
-        """Draw one row of images, one of reconstructions, one of maps scaled to the highest value among them."""
+        """Draw one row of images, one of predictions, one of maps scaled to the highest value among them."""
         state: Any = engine.state
         self.network.eval()
-        reconstruction = self.network(self.images.to(state.device)).cpu()
-        maps = self.anomaly_map(self.images, reconstruction)
+        prediction = self.network(self.images.to(state.device)).cpu()
+        maps = self.anomaly_map(self.images, prediction)
         figure = Figure(figsize=(2 * len(self.images), 6), layout="tight")
         axes = figure.subplots(3, len(self.images), squeeze=False)
-        rows = [(self.images, "gray", 1.0), (reconstruction, "gray", 1.0), (maps, "inferno", float(maps.max()) or 1.0)]
+        rows = [(self.images, "gray", 1.0), (prediction, "gray", 1.0), (maps, "inferno", float(maps.max()) or 1.0)]
         for row, (pictures, colours, highest) in zip(axes, rows):
             for axis, picture in zip(row, pictures):
                 axis.imshow(picture[0], cmap=colours, vmin=0, vmax=highest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from pathology_screen.engines.introspective import TrainingDiverged
 from pathology_screen.engines.random import SeededBatches, rank_and_world_size
@@ -22,6 +24,15 @@ from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 
 logger = logging.getLogger(__name__)
+
+
+def training_values(output: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scalars among what an iteration gave, its losses, by name."""
+    return {
+        str(name): torch.as_tensor(value).detach().item()
+        for name, value in output.items()
+        if isinstance(value, float) or (isinstance(value, torch.Tensor) and value.ndim == 0)
+    }
 
 
 class TrainingState:
@@ -42,16 +53,18 @@ class TrainingState:
         optimizers: by name.
         batches: the sampler behind the training loader, moved on when a run resumes.
         evaluator: its key metric decides which weights are best; None keeps the last ones.
+        schedule: of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
         warm_up: epochs whose weights do not compete for the best ones.
         interval: seconds between checkpoints within an epoch.
         identity: what else must agree for a run to be resumed, as JSON values; options may then not change in between.
 
-    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now.
+    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now, or where the
+    schedule had brought it.
 
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
-        TrainingDiverged: if a weight is not finite; `resume.pt` then still holds the last good state.
+        TrainingDiverged: if a loss or a weight is not finite; `resume.pt` then still holds the last good state.
     """
 
     def __init__(
@@ -61,6 +74,7 @@ class TrainingState:
         optimizers: Mapping[str, Optimizer],
         batches: SeededBatches,
         evaluator: Evaluator | None = None,
+        schedule: LRScheduler | None = None,
         patience: int | None = None,
         warm_up: int = 0,
         interval: float = 120.0,
@@ -68,7 +82,7 @@ class TrainingState:
     ) -> None:
         self.folder = Path(output_dir)
         self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
-        self.patience, self.warm_up, self.interval = patience, warm_up, interval
+        self.schedule, self.patience, self.warm_up, self.interval = schedule, patience, warm_up, interval
         self.identity = {} if identity is None else dict(identity)
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, tuple[float, int]] = {}  # sum and count of each training value in this epoch
@@ -96,8 +110,11 @@ class TrainingState:
         for name, optimizer in self.optimizers.items():
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
-            for group, rate in zip(optimizer.param_groups, rates):
-                group["lr"] = rate
+            if self.schedule is None:
+                for group, rate in zip(optimizer.param_groups, rates):
+                    group["lr"] = rate
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         self.history, self.sums = state["history"], state["sums"]
@@ -119,7 +136,9 @@ class TrainingState:
 
     def iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state
-        for name, value in state.output.items():
+        for name, value in training_values(state.output).items():
+            if not math.isfinite(value):
+                raise TrainingDiverged(f"{name} is {value}; lower the learning rate, then resume")
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = (total + value, count + 1)
         ends_epoch = state.iteration % len(self.batches) == 0  # then validation comes first
@@ -168,6 +187,7 @@ class TrainingState:
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "schedule": self.schedule.state_dict() if self.schedule else None,
             "best": (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
             if self.evaluator
             else None,

@@ -10,29 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pathology_screen.losses import feature_discrepancy
 from pathology_screen.networks import vgg
-from pathology_screen.networks.introspective_vae import normalization
-
-
-def feature_discrepancy(cloner: list[Tensor], teacher: list[Tensor], mse_weight: float = 0.01) -> Tensor:
-    """Compare the features of cloner and teacher, layer by layer: the loss, and on three layers the image score.
-
-    Per layer and sample 1 - cosine similarity of the flattened maps, plus `mse_weight` times their mean squared error;
-    summed over the layers.
-
-    Args:
-        cloner, teacher: one (B, C_l, H_l, W_l) a layer.
-        mse_weight: lambda (source: 0.5 for MVTec, 0.01 otherwise). The deepest features of the teacher "st_vgg16" are
-            about a hundred times as large as the others; there 1e-4 keeps the two terms of one size.
-
-    Returns:
-        (B,), zero where the features agree.
-    """
-    layers = [
-        1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8) + mse_weight * (a - b).square().flatten(1).mean(1)
-        for a, b in zip(cloner, teacher)
-    ]
-    return torch.stack(layers).sum(0)
+from pathology_screen.networks.normalization import normalization
 
 
 class GuidedReLU(torch.autograd.Function):
@@ -56,7 +36,7 @@ class Cloner(nn.Module):
 
     Args:
         width: channels, a multiple of 8 (paper: 16).
-        norm: "group", "affine" or "batch" (see `introspective_vae.normalization`).
+        norm: "group", "affine" or "batch" (see `normalization`).
     """
 
     def __init__(self, width: int = 16, norm: str = "batch") -> None:
@@ -101,7 +81,7 @@ class MultiresolutionDistillation(nn.Module):
     """Compare a cloner, trained on healthy slices alone, with its teacher: they disagree where a slice is anomalous.
 
     The teacher is no part of the state dict. Slices are repeated to three channels and, as in the source, not
-    standardised with the statistics of ImageNet. Training minimises the mean of `feature_discrepancy` over the
+    standardised with the statistics of ImageNet. Training minimises the mean of `losses.feature_discrepancy` over the
     four layers of `compare`; maps and score use the last three. Gradient maps need evaluation mode.
 
     Args:
@@ -109,7 +89,7 @@ class MultiresolutionDistillation(nn.Module):
         teacher_weights: path of the teacher's weights where they are not in their usual place.
         width: of the cloner.
         norm: of the cloner.
-        mse_weight: of the squared error (see `feature_discrepancy`).
+        mse_weight: of the squared error (see `losses.feature_discrepancy`).
 
     Raises:
         ArtifactError, ConfigError: see `vgg.vgg16`.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pathology_screen.networks.introspective_vae import normalization
+from pathology_screen.networks.normalization import normalization
 
 NEGATIVE_SLOPE = 0.3
 """Of every LeakyReLU: the default of Keras, in which the original is written."""

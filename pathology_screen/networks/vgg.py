@@ -44,7 +44,7 @@ class MaxBlurPool(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
+        binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float32) / 4
         self.register_buffer(
             "filter", torch.outer(binomial, binomial).repeat(channels, 1, 1, 1), persistent=False
         )  # (C, 1, 3, 3)

@@ -20,6 +20,9 @@ from pathology_screen.outputs.nifti import save_volume
 from pathology_screen.outputs.record import save_record, versions
 from pathology_screen.screening import AcceptedScans, comparable
 
+VOLUMES = {"anomaly_map_volume": "anomaly", "reconstruction_volume": "reconstruction"}
+"""Key of what the postprocessing took back to the scan -> what the name of its file ends in."""
+
 RESULTS = ("_anomaly.nii.gz", "_reconstruction.nii.gz", "_panel.png", ".json")
 """What the names of a scan's files end in."""
 
@@ -27,8 +30,8 @@ RESULTS = ("_anomaly.nii.gz", "_reconstruction.nii.gz", "_panel.png", ".json")
 class ScreeningWriter:
     """Handler that writes for each scan, under its name in `output_dir`:
 
-    - `NAME_anomaly.nii.gz`, `NAME_reconstruction.nii.gz`: the map and the pseudo-healthy slice in the scan's own
-      geometry, zero elsewhere;
+    - `NAME_anomaly.nii.gz` and, from a method that reconstructs, `NAME_reconstruction.nii.gz`: the map and the
+      pseudo-healthy slice in the scan's own geometry, zero elsewhere;
     - `NAME_panel.png`: input, reconstruction, map and regions;
     - `NAME.json`: score, thresholds and provenance;
 
@@ -71,9 +74,9 @@ class ScreeningWriter:
     def write_scan(self, data: dict[str, Any]) -> None:
         """Write the files of one scan and note its row of the table."""
         name, meta, threshold = data["name"], data["image"].meta, self.calibration.pixel_threshold
-        image, reconstruction, anomaly_map = (
-            convert_to_numpy(data[key][0]) for key in ("image", "pred", "anomaly_map")
-        )  # (H, W)
+        reconstructs = "reconstruction_volume" in data
+        image, anomaly_map = (convert_to_numpy(data[key][0]) for key in ("image", "anomaly_map"))  # (H, W)
+        reconstruction = convert_to_numpy(data["pred"][0]) if reconstructs else None
         part = data["anomaly_map_volume"]  # (1, i, j, k), what was read of the volume
         part_affine = convert_to_numpy(part.affine)
         shape, affine = tuple(meta["volume_shape"]), np.asarray(meta["volume_affine"])
@@ -85,9 +88,9 @@ class ScreeningWriter:
             "brain_fraction_above_threshold": float((anomaly_map > threshold)[image > 0].mean()),
             "level": int(meta["level"]) + levels_below(part.shape[1:], part_affine, shape, affine),
         }
-        for key, suffix in (("anomaly_map_volume", "anomaly"), ("reconstruction_volume", "reconstruction")):
+        for key in VOLUMES.keys() & data.keys():
             whole = embed(convert_to_numpy(data[key][0]), part_affine, shape, affine)  # (I, J, K)
-            save_volume(whole, affine, self.folder / f"{name}_{suffix}.nii.gz")
+            save_volume(whole, affine, self.folder / f"{name}_{VOLUMES[key]}.nii.gz")
         place = "not calibrated at this level"
         if row["percentile"] is not None:
             place = f"percentile {row['percentile']:.0f} of healthy slices"

@@ -158,7 +158,7 @@ def test_input_that_cannot_be_scored_is_refused(images):
     with pytest.raises(InputError) as refusal:
         anomaly_map(broken, images)
     assert refusal.value.code == "not_finite"
-    with pytest.raises(ArtifactError, match="weights of the network"):
+    with pytest.raises(ArtifactError, match="weights are broken"):
         anomaly_map(images, broken)
     with pytest.raises(ConfigError, match="two batches"):
         anomaly_map(images, images[:1])

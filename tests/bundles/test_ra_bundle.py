@@ -184,26 +184,6 @@ def test_evaluating(trained, cohort, tmp_path):
     assert list(tmp_path.glob("*.csv"))
 
 
-def test_paper_profile_takes_a_training_step(cohort, tmp_path):
-    """At its full width, but with the wheel's perceptual backbone."""
-    run = ConfigWorkflow(
-        config_file=[str(CONFIGS / name) for name in ("train.json", "paper.json")],
-        meta_file=None,
-        workflow_type="train",
-        run_id="training",
-        datalist=str(cohort),
-        output_dir=str(tmp_path),
-        batch_size=1,
-        **{"scoring#perceptual": "st_alex"},
-    )
-    run.initialize()
-    trainer = run.parser.get_parsed_content("train#trainer")
-    assert (trainer.state.max_epochs, trainer.encoder_optimizer.param_groups[0]["lr"]) == (1500, 5e-5)
-    assert sum(parameter.numel() for parameter in trainer.network.parameters()) == 29_430_785
-    output = trainer._iteration(trainer, next(iter(trainer.data_loader)))
-    assert np.isfinite(output["loss"])
-
-
 def test_network_keeps_the_format_that_metadata_states():
     verify_net_in_out(
         net_id="network_def",

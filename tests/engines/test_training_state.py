@@ -28,13 +28,17 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(tmp_path):
+METHODS = ["ra", "ae_s", "vae", "dae", "mkd"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(method, tmp_path):
     """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log equal those of
     a whole run."""
-    killed = subprocess.run([sys.executable, SCRIPT, str(tmp_path / "killed"), "3", "4", "5"])
+    killed = subprocess.run([sys.executable, SCRIPT, method, str(tmp_path / "killed"), "3", "4", "5"])
     assert killed.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "killed/resume.pt", weights_only=True)["iteration"] in (4, 5)
-    resumed, whole = make_trainer(tmp_path / "killed", 3, 4), make_trainer(tmp_path / "whole", 3, 4)
+    resumed, whole = (make_trainer(tmp_path / run, 3, 4, method=method) for run in ("killed", "whole"))
     resumed.run()
     whole.run()
     assert resumed.state.iteration == whole.state.iteration == 9
@@ -103,6 +107,32 @@ def test_a_warm_up_that_fills_the_training_is_refused(tmp_path):
         make_trainer(tmp_path, 2, 4, warm_up=2)
 
 
+def test_a_run_resumes_where_the_schedule_had_brought_the_learning_rate(tmp_path):
+    """With a rate near 0 nothing improves, so that the rate falls to a tenth every second epoch."""
+    options = {"method": "ae_s", "learning_rate": 1e-12, "plateau": 1}
+    make_trainer(tmp_path / "a", 4, 4, **options).run()
+    longer, whole = (make_trainer(tmp_path / run, 7, 4, **options) for run in "ab")
+    longer.run()
+    whole.run()
+    rates = [trainer.optimizer.param_groups[0]["lr"] for trainer in (longer, whole)]
+    assert rates[0] == rates[1] == pytest.approx(1e-15)
+    assert equal(longer.network.state_dict(), whole.network.state_dict())
+
+
+@pytest.mark.parametrize("method", ["vae", "dae"])
+def test_a_loss_that_is_not_finite_stops_training(method, tmp_path):
+    trainer = make_trainer(tmp_path, 5, 4, method=method)
+
+    @trainer.on(Events.ITERATION_STARTED(once=5))
+    def poison(engine):
+        with torch.no_grad():
+            next(engine.network.parameters()).fill_(float("nan"))
+
+    with pytest.raises(TrainingDiverged, match="loss is nan"):
+        trainer.run()
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["iteration"] == 4
+
+
 def test_divergence_keeps_the_last_good_state(tmp_path):
     trainer = make_trainer(tmp_path, 5, 4)
 
@@ -125,7 +155,10 @@ def test_resuming_with_other_data_is_refused(tmp_path):
         make_trainer(tmp_path, 2, 4, identity={"loss": 2}).run()
 
 
-def test_two_ranks_reproduce_one_process_with_the_double_batch(tmp_path):
+@pytest.mark.parametrize(
+    "method", ["ra", "vae", *(pytest.param(method, marks=pytest.mark.slow) for method in ("ae_s", "dae", "mkd"))]
+)
+def test_two_ranks_reproduce_one_process_with_the_double_batch(method, tmp_path):
     """In float64, since Adam divides rounding errors by gradients near zero."""
     command = [
         sys.executable,
@@ -134,13 +167,14 @@ def test_two_ranks_reproduce_one_process_with_the_double_batch(tmp_path):
         "--standalone",
         "--nproc_per_node=2",
         SCRIPT,
+        method,
         str(tmp_path),
         "2",
         "2",
     ]
     subprocess.run(command, check=True, capture_output=True)
     torch.set_default_dtype(torch.float64)
-    one = make_trainer(tmp_path / "one", 2, 4)
+    one = make_trainer(tmp_path / "one", 2, 4, method=method)
     one.run()
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert equal(*ranks)

@@ -1,0 +1,74 @@
+"""The anomaly maps and the image score of MKD, which compares features and reconstructs nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from pathology_screen.anomaly.maps import check_pair, gaussian_blur
+from pathology_screen.errors import ConfigError
+from pathology_screen.networks.distillation import MultiresolutionDistillation
+
+Kind = Literal["discrepancy", "gradient", "smooth_gradient", "guided_backpropagation"]
+
+
+class DistillationMap(nn.Module):
+    """Where cloner and teacher disagree (Salehi et al., CVPR 2021). Maps are not scaled image by image.
+
+    Args:
+        network: whose output is the map "discrepancy", and whose gradients are the others.
+        kind: "discrepancy" (the network's own forward map), or the gradient of the image score with respect to the
+            image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or "guided_backpropagation", which the
+            source takes.
+        sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs gradients with 4.
+
+    Raises:
+        ConfigError: if the kind is unknown.
+    """
+
+    def __init__(self, network: MultiresolutionDistillation, kind: Kind = "discrepancy", sigma: float = 0.0) -> None:
+        super().__init__()
+        if kind not in get_args(Kind):
+            raise ConfigError(f"the kind of an MKD map is one of {', '.join(get_args(Kind))}, not {kind!r}")
+        self.network, self.kind, self.sigma = network, kind, sigma
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Kind and blur of the map, and the teacher and the loss weight of the score, ready for JSON."""
+        network = self.network
+        return {
+            "kind": self.kind,
+            "sigma": self.sigma,
+            "teacher": network.teacher.identity,
+            "mse_weight": network.mse_weight,
+        }
+
+    @torch.no_grad()
+    def forward(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Return the maps.
+
+        Args:
+            image: (B, 1, H, W), in [0, 1].
+            prediction: the network's output for the image, the same shape; the gradient maps do not use it.
+
+        Returns:
+            (B, 1, H, W), float32, at least 0.
+
+        Raises:
+            InputError, ArtifactError, ConfigError: see `AnomalyMap.forward`.
+        """
+        x, maps = check_pair(image, prediction)
+        if self.kind == "smooth_gradient":  # the same noise for every image, whatever batch it is in
+            maps = torch.cat(
+                [self.network.smooth_gradient(one, torch.Generator().manual_seed(0)) for one in x.split(1)]
+            )
+        elif self.kind != "discrepancy":
+            maps = self.network.gradient(x, guided=self.kind == "guided_backpropagation")
+        return gaussian_blur(maps, self.sigma) if self.sigma else maps
+
+    @torch.no_grad()
+    def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
+        """Image score (B,): the discrepancy of the last three layers, whatever the map."""
+        return self.network.score(check_pair(image, anomaly_map)[0])
