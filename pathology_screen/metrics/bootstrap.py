@@ -1,0 +1,130 @@
+"""Bootstrap over subjects: how far a number, or the difference of two methods, would vary with other subjects.
+
+Slices, pixels and boxes of one subject are not independent, so subjects are drawn, each with all that belongs to it.
+Percentile intervals of few subjects are too narrow: those of a mean, named 95 %, cover the truth in 94 % of studies of
+40 to 80 subjects, 93 % of 20 and 90 % of 8 (measured and by theory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from pathology_screen.errors import ConfigError
+from pathology_screen.metrics.pooled import PooledStatistic, combined
+
+
+class Interval(NamedTuple):
+    """A statistic and the bounds of its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A statistic of one method minus that of another, its interval, and the two-sided p-value of "no difference"."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap_interval(
+    statistic: PooledStatistic,
+    groups: Mapping[str, Hashable] | None = None,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval over subjects.
+
+    Args:
+        statistic: see `metrics.pooled`.
+        groups: subject -> group, such as healthy or pathological. Each group keeps its size in every resample
+            (stratified bootstrap). None draws from all subjects alike.
+        resamples: how many times subjects are drawn.
+        confidence: share of the resamples inside the interval, between 0 and 1.
+        seed: of the draws; the same seed gives the same interval.
+
+    Raises:
+        ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects, an option is out of
+            range, or the statistic is undefined in some resample, as an AUROC where nobody healthy was drawn.
+    """
+    drawn = _resampled(statistic, groups, resamples, confidence, seed)
+    return Interval(statistic.value, *_bounds(drawn, confidence))
+
+
+def paired_difference(
+    first: PooledStatistic,
+    second: PooledStatistic,
+    groups: Mapping[str, Hashable] | None = None,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """First method minus second on the same subjects, who are drawn for both together.
+
+    The p-value is twice the smaller share of resamples, the observed data counted as one more, in which the difference
+    is at most, or at least, zero; at the given confidence it agrees with whether the interval holds zero. Its smallest
+    value is 2 / (resamples + 1). Arguments and errors as in `bootstrap_interval`; ConfigError also where the methods
+    were not measured on the same subjects.
+    """
+    if not np.array_equal(first.subjects, second.subjects):
+        differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
+        raise ConfigError(f"the methods were not measured on the same subjects: {differing} in one of them only")
+    difference = combined(np.subtract, first, second)
+    drawn = _resampled(difference, groups, resamples, confidence, seed)
+    tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
+    p_value = min(1.0, 2 * (1 + tail) / (1 + resamples))
+    return Difference(difference.value, *_bounds(drawn, confidence), p_value)
+
+
+def draw_weights(subjects: np.ndarray, groups: Mapping[str, Hashable] | None, resamples: int, seed: int) -> np.ndarray:
+    """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as float64."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, len(subjects)))
+    for name, members in _members(subjects, groups).items():
+        if len(members) < 2:
+            where = f"the group {name!r}" if groups is not None else "the statistic"
+            raise ConfigError(f"a bootstrap over subjects needs at least two of them, {where} has {len(members)}")
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    return weights
+
+
+def _members(subjects: np.ndarray, groups: Mapping[str, Hashable] | None) -> dict[Hashable, list[int]]:
+    members: dict[Hashable, list[int]] = {}
+    for index, subject in enumerate(subjects.tolist()):
+        if groups is not None and subject not in groups:
+            raise ConfigError(f'the subject "{subject}" has no group')
+        members.setdefault(groups[subject] if groups is not None else None, []).append(index)
+    return members
+
+
+def _resampled(
+    statistic: PooledStatistic,
+    groups: Mapping[str, Hashable] | None,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> np.ndarray:
+    if resamples < 1 or not 0 < confidence < 1:
+        raise ConfigError(f"{resamples} resamples at a confidence of {confidence} make no interval")
+    drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples, seed))
+    undefined = np.count_nonzero(~np.isfinite(drawn))
+    if undefined:
+        raise ConfigError(
+            f"the statistic is undefined in {undefined} of {resamples} resamples: name the group of each subject, so "
+            "that every resample holds all groups"
+        )
+    return drawn
+
+
+def _bounds(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.percentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)

@@ -1,0 +1,120 @@
+"""Errors of reconstructions, in whole images and in altered regions."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from scipy.ndimage import gaussian_filter, uniform_filter
+from skimage.metrics import structural_similarity as skimage_ssim
+
+from pathology_screen.anomaly import perceptual_distance
+from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.metrics import (
+    masked_mean,
+    mean_squared_error,
+    perceptual_error,
+    relative_sharpness,
+    structural_similarity,
+)
+
+METRICS = (mean_squared_error, structural_similarity, relative_sharpness)
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    smooth = np.stack([gaussian_filter(rng.random((40, 40)), 2) for _ in range(3)])
+    return torch.from_numpy((smooth - smooth.min()) / np.ptp(smooth)).float()[:, None]
+
+
+def test_worked_examples():
+    image = torch.zeros(2, 1, 2, 2)
+    reconstruction = torch.tensor([[[[0.1, 0.2], [0.0, 0.0]]], [[[0.5, 0.5], [0.5, 0.5]]]])
+    assert mean_squared_error(image, reconstruction).tolist() == pytest.approx([0.05 / 4, 0.25])
+    mask = torch.tensor([[[[1, 0], [0, 0]]], [[[1, 1], [0, 0]]]])
+    assert mean_squared_error(image, reconstruction, mask).tolist() == pytest.approx([0.01, 0.25])
+    assert masked_mean(reconstruction, mask * 0.5).tolist() == pytest.approx([0.1, 0.5])  # a soft mask is a weight
+    assert masked_mean(reconstruction.square(), mask > 0).dtype == torch.float64
+
+
+def test_only_the_altered_region_counts_and_against_the_healthy_image(images):
+    """Table 1: an autoencoder that copies the anomaly has its error, one that restores the image has none."""
+    mask = torch.zeros_like(images, dtype=torch.bool)
+    mask[:, :, 10:20, 10:20] = True
+    altered = torch.where(mask, 1.0, images)
+    expected = ((1 - images[mask]) ** 2).reshape(3, -1).mean(1)
+    assert mean_squared_error(images, altered, mask).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    wrong_elsewhere = torch.where(mask, images, 0.5)
+    assert mean_squared_error(images, wrong_elsewhere, mask).tolist() == [0, 0, 0]
+    assert (mean_squared_error(images, wrong_elsewhere) > 0).all()
+
+
+def test_similarity_equals_scikit_images(images):
+    rng = np.random.default_rng(1)
+    reconstruction = images + 0.1 * torch.from_numpy(rng.normal(size=images.shape))
+    found = structural_similarity(MetaTensor(images), reconstruction).tolist()
+    pairs = zip(images[:, 0].double().numpy(), reconstruction[:, 0].numpy())
+    assert found == pytest.approx([skimage_ssim(x, y, data_range=1.0) for x, y in pairs], abs=1e-9)
+    assert structural_similarity(images, images).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_sharpness_is_the_detail_beside_the_local_mean(images):
+    blurred = torch.from_numpy(gaussian_filter(images.numpy(), (0, 0, 1, 1)))
+    found = relative_sharpness(images, blurred)
+    assert (found < 0.9).all()
+    assert relative_sharpness(images, images).tolist() == [1, 1, 1]
+    assert relative_sharpness(images, 3 * images + 1).tolist() == pytest.approx([3, 3, 3])
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    framed = torch.zeros_like(images)  # away from the border, where the window is cut
+    framed[inner] = images[inner]
+
+    def literal(batch):
+        detail = [x - uniform_filter(x, 3, mode="constant") for x in batch[:, 0].double().numpy()]
+        return np.array([np.sqrt((d[1:-1, 1:-1] ** 2).mean()) for d in detail])
+
+    framed[..., :3, :] = framed[..., -3:, :] = 0
+    framed[..., :3] = framed[..., -3:] = 0
+    shifted = framed.roll(1, dims=-1) * 0.7
+    expected = literal(shifted) / literal(framed)
+    assert relative_sharpness(framed, shifted).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_perceptual_error_is_the_mean_of_the_distance_map(images):
+    distance = perceptual_distance("st_alex")
+    noisy = (images + 0.3 * torch.randn(images.shape, generator=torch.manual_seed(0))).clamp(0, 1)
+    whole = perceptual_error(images, noisy, distance)
+    assert whole.tolist() == pytest.approx(distance(images, noisy).mean((1, 2, 3)).tolist(), rel=1e-5)
+    half = torch.zeros_like(images)
+    half[..., :20] = 1
+    parts = [perceptual_error(images, noisy, distance, mask) for mask in (half, 1 - half)]
+    assert ((parts[0] + parts[1]) / 2).tolist() == pytest.approx(whole.tolist(), rel=1e-6)
+    assert perceptual_error(images, images, distance).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    outside = perceptual_error(images, noisy + 2, distance)  # clamped, as in Eq. 5
+    assert outside.tolist() == pytest.approx(perceptual_error(images, torch.ones_like(images), distance).tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_cannot_be_compared_is_refused(metric, images):
+    with pytest.raises(ConfigError, match="expected two batches"):
+        metric(images, images[:2])
+    with pytest.raises(ConfigError, match="expected two batches"):
+        metric(images[0], images[0])
+    broken = images.clone()
+    broken[1, 0, 3, 3] = float("nan")
+    with pytest.raises(InputError, match="not_finite"):
+        metric(broken, images)
+    with pytest.raises(ArtifactError, match="weights"):
+        metric(images, broken)
+
+
+def test_an_empty_mask_a_flat_image_and_a_tiny_one_are_refused(images):
+    mask = torch.ones_like(images)
+    mask[1] = 0
+    with pytest.raises(ConfigError, match=r"empty mask: images \[1\]"):
+        mean_squared_error(images, images, mask)
+    with pytest.raises(ConfigError, match="does not lie on"):
+        mean_squared_error(images, images, mask[:, 0])
+    with pytest.raises(InputError, match="constant_image"):
+        relative_sharpness(torch.full_like(images, 0.5), images)
+    with pytest.raises(ConfigError, match="7 x 7"):
+        structural_similarity(images[..., :6], images[..., :6])
