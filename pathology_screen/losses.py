@@ -45,18 +45,20 @@ def reversed_similarity(image: Sequence[Tensor], reconstruction: Sequence[Tensor
     return torch.stack(levels).sum()
 
 
-def negative_elbo(output: tuple[Tensor, Tensor, Tensor], image: Tensor) -> Tensor:
-    """Return the loss of the VAE: half the squared error plus the KL divergence, each summed over a sample and averaged
-    over the batch.
+def negative_elbo(output: tuple[Tensor, Tensor, Tensor], image: Tensor, deviation: float = 1.0) -> Tensor:
+    """Return the loss of the VAE: half the squared error over the likelihood's variance plus the KL divergence, each
+    summed over a sample and averaged over the batch.
 
-    It is -ELBO for a Gaussian likelihood of standard deviation 1, up to a constant (Zimmerer et al., 2019).
+    It is -ELBO for a Gaussian likelihood, up to a constant (Zimmerer et al., 2019).
 
     Args:
         output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as `VAE.sample` gives them.
         image: (B, 1, H, W).
+        deviation: standard deviation of the likelihood (source: 1); the smaller, the closer the reconstruction.
     """
     reconstruction, mean, log_variance = output
-    return (0.5 * squared_error(image, reconstruction) + kl_divergence(mean, log_variance)).mean()
+    error = squared_error(image, reconstruction) / (2 * deviation**2)
+    return (error + kl_divergence(mean, log_variance)).mean()
 
 
 def feature_discrepancy(cloner: Sequence[Tensor], teacher: Sequence[Tensor], mse_weight: float = 0.01) -> Tensor:

@@ -17,7 +17,7 @@ class Method:
         network: dotted path of its network's class.
         parameters: number of trained parameters by profile of the bundle; none for a control, which learns nothing and
             has no bundle.
-        reconstructs: whether the network paints a pseudo-healthy image; if not, it gives an anomaly map.
+        reconstructs: whether the network paints a pseudo-healthy image.
     """
 
     name: str
@@ -91,6 +91,7 @@ METHODS = {
             title="Control: the slice's own equalised intensity",
             paper="Meissen et al.: Challenging Current Semi-supervised Anomaly Segmentation Methods (BrainLes 2021)",
             network=f"{_NETWORKS}.controls.Black",
+            reconstructs=False,
         ),
     )
 }

@@ -40,17 +40,25 @@ def test_info_lists_every_method_at_once():
         took.append(time.perf_counter() - start)
     assert min(took) < 0.5 and result.stderr == "set()\n"
     for method in METHODS.values():
-        assert f"{method.name}\t{method.title}" in result.stdout and str(bundle_root(method.name)) in result.stdout
+        assert f"{method.name}: {method.title}" in result.stdout and method.paper in result.stdout
+        assert method.is_control or str(bundle_root(method.name)) in result.stdout
+    assert "29,430,785 (paper profile)" in result.stdout
 
 
-def test_info_tells_whether_there_are_weights(tmp_path, monkeypatch, capsys):
+def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pathology_screen.cli.bundle_root", lambda name: tmp_path / name)
     assert main(["info"]) == 0
     assert "none yet" in capsys.readouterr().out
-    (tmp_path / "ra/models").mkdir(parents=True)
-    (tmp_path / "ra/models/model.pt").write_bytes(bytes(2_340_000))
+    weights = tmp_path / "ra/models/model.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(bytes(2_340_000))
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+    calibration = Calibration(0.1, 0.05, rates, (0.1, 0.2, 0.3), (0, 0, 1), {"weights_sha256": sha256(weights)})
+    calibration.save(weights.with_name("calibration.json"))
     assert main(["info"]) == 0
-    assert "weights: 2.3 MB" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"compact profile, 2.3 MB, sha256 {sha256(weights)}" in printed
+    assert f"3 slices of 2 healthy subjects, id {calibration.calibration_id[:12]}" in printed
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["--help"], 0), ([], 2), (["diagnose"], 2)])
@@ -93,7 +101,7 @@ def test_an_imported_checkpoint_is_the_network_of_the_bundle(checkpoint, tmp_pat
     expected.load_state_dict(convert_released_state(released_state()))
     x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(network(x), expected(x))
+        torch.testing.assert_close(network(x), expected(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_and_nothing_is_written(checkpoint, tmp_path, capsys):

@@ -58,9 +58,11 @@ def test_negative_elbo_by_hand():
     assert negative_elbo(output, image).item() == pytest.approx((0.25 + 0.5 + 0.5) / 2)
 
 
-def test_negative_elbo_is_that_of_a_unit_gaussian_up_to_a_constant():
+@pytest.mark.parametrize("deviation", [1.0, 0.25])
+def test_negative_elbo_is_that_of_a_gaussian_up_to_a_constant(deviation):
     image, reconstruction = torch.rand(2, 3, 1, 4, 4)
     mean, log_variance = torch.randn(2, 3, 5)
-    likelihood = torch.distributions.Normal(reconstruction, 1.0).log_prob(image).sum((1, 2, 3)).mean()
-    expected = kl_divergence(mean, log_variance).mean() - likelihood - 0.5 * 16 * math.log(2 * math.pi)
-    torch.testing.assert_close(negative_elbo((reconstruction, mean, log_variance), image), expected)
+    likelihood = torch.distributions.Normal(reconstruction, deviation).log_prob(image).sum((1, 2, 3)).mean()
+    constant = 0.5 * 16 * math.log(2 * math.pi * deviation**2)
+    expected = kl_divergence(mean, log_variance).mean() - likelihood - constant
+    torch.testing.assert_close(negative_elbo((reconstruction, mean, log_variance), image, deviation), expected)

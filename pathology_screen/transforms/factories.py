@@ -11,6 +11,7 @@ from monai.utils import ensure_tuple
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.transforms.axial_slice import AxialSliced
+from pathology_screen.transforms.boxes import BOX_KEYS, DrawBoxesd
 from pathology_screen.transforms.brain_extraction import ExtractBraind
 from pathology_screen.transforms.grid import ResampleToGridd
 from pathology_screen.transforms.load import LoadScand
@@ -35,6 +36,7 @@ def eval_transforms(
     percentile: float = 98.0,
     domain: Literal["brain_extracted", "whole_head"] = "brain_extracted",
     brain_extraction: Literal["auto", "always", "never"] = "auto",
+    boxes: bool = False,
 ) -> Compose:
     """Path of a scan -> axial slice on the network grid.
 
@@ -50,6 +52,7 @@ def eval_transforms(
         percentile: of tissue intensity that becomes 1.
         domain: "brain_extracted" sees brains only; "whole_head" sees slices as they are.
         brain_extraction: of scans for the domain "brain_extracted", see `ExtractBraind`.
+        boxes: whether annotated boxes come along as masks (see `DrawBoxesd`), one channel a box.
 
     Returns:
         A Compose that gives MetaTensors (1, size, size), float32, in [0, 1], rows to posterior and columns to the
@@ -64,13 +67,15 @@ def eval_transforms(
     if domain not in ("brain_extracted", "whole_head"):
         raise ConfigError(f'domain is "brain_extracted" or "whole_head", not {domain!r}')
     extraction = brain_extraction if domain == "brain_extracted" else "never"
-    part_suffices = level == "middle" and extraction == "never" and not mask_keys
+    part_suffices = level == "middle" and extraction == "never" and not mask_keys and not boxes
     load_masks = [LoadImaged(mask_keys, ensure_channel_first=True, allow_missing_keys=True)] if mask_keys else []
-    both = (*ensure_tuple(keys), *ensure_tuple(mask_keys))
+    box_masks = tuple(f"{name}_masks" for name in BOX_KEYS) if boxes else ()
+    both = (*ensure_tuple(keys), *ensure_tuple(mask_keys), *box_masks)
     return Compose(
         [
             LoadScand(keys, level="middle" if part_suffices else None),
             *load_masks,
+            *([DrawBoxesd(ensure_tuple(keys)[0])] if boxes else []),
             ExtractBraind(keys, when=extraction),
             Orientationd(both, axcodes=DISPLAY_AXES, labels=None, allow_missing_keys=True),
             AxialSliced(both, level=level, allow_missing_keys=True),

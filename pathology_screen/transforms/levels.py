@@ -32,7 +32,12 @@ def each_level(transforms: Compose, item: Mapping[str, Any], key: str = "image")
 
 
 def axial_slices(
-    data: Sequence[Mapping[str, Any]], transform: Compose, levels: str | None = "all", key: str = "image"
+    data: Sequence[Mapping[str, Any]],
+    transform: Compose,
+    levels: str | None = "all",
+    key: str = "image",
+    also: Sequence[str] = (),
+    kept: Sequence[str] = ("subject",),
 ) -> Dataset:
     """Prepare the slices of many scans once and keep them in memory; each scan is read once.
 
@@ -41,10 +46,13 @@ def axial_slices(
         transform: from `train_transforms` or `eval_transforms`.
         levels: "all": every axial level that holds tissue; None: the one slice that the transform chooses.
         key: key of the path.
+        also: other keys that the transform reads or adds, such as those of masks; an item may lack them.
+        kept: other keys of the items whose values each of their slices gets, as text.
 
     Returns:
-        A dataset of `{key: slice, "subject": text, "level": index}`, scan by scan, from inferior to superior; whatever
-        else an item holds is left behind. `level` is absent where the transform chose it and gives plain tensors.
+        A dataset of `{key: slice, "level": index}` with these and what is kept, scan by scan, from inferior to
+        superior; whatever else an item holds is left behind. `level` is absent where the transform chose it and gives
+        plain tensors.
 
     Raises:
         ConfigError: if `levels` is neither, or there is no item.
@@ -55,14 +63,14 @@ def axial_slices(
         raise ConfigError("there is no scan to take slices from: the section of the datalist is empty")
     prepared: list[dict[str, Any]] = []
     for item in tqdm(data, desc="preparing", unit="scan"):
-        needed = {name: item[name] for name in (key, *READ_BY_LOADER) if name in item}
+        needed = {name: item[name] for name in (key, *also, *READ_BY_LOADER) if name in item}
         try:
             slices = [transform(needed)] if levels is None else list(each_level(transform, needed, key))
         except Exception as error:
             error.add_note(f"while preparing {Path(str(item[key])).name}")
             raise
-        kept = {name: str(item[name]) for name in ("subject",) if name in item}
-        prepared += [{name: one[name] for name in (key, "level") if name in one} | kept for one in slices]
+        own = {name: str(item[name]) for name in kept if name in item}
+        prepared += [{name: one[name] for name in (key, *also, "level") if name in one} | own for one in slices]
     return Dataset(prepared)
 
 

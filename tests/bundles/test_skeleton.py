@@ -18,6 +18,7 @@ OWN = {
         "warm_up",
         "learning_rate",
         "loss_weights",
+        "deviation",
         "scoring",
         "anomaly_map",
         "network_def",
@@ -30,6 +31,7 @@ OWN = {
         "train#handlers#1#warm_up",
         "train#handlers#1#identity#warm_up",
         "train#handlers#1#identity#loss_weights",
+        "train#handlers#1#identity#deviation",
         "train#trainer",
         "validate#key_metric",
         "validate#additional_metrics",
@@ -61,7 +63,8 @@ OWN = {
 PROFILE_KEYS = {
     "ship": {"output_dir", "max_epochs", "warm_up", "val_interval"},
     "paper": {
-        *("output_dir", "max_epochs", "patience", "warm_up", "learning_rate", "loss_weights", "levels", "level"),
+        *("output_dir", "max_epochs", "patience", "warm_up", "learning_rate", "loss_weights", "deviation"),
+        *("levels", "level"),
         *("calibration_section", "preprocessing_options", "scoring"),
         *("network_def#channels", "network_def#latent", "network_def#teacher", "network_def#norm"),
         "network_def#mse_weight",

@@ -1,0 +1,19 @@
+"""The experiments of the paper, and their results on disk."""
+
+from pathology_screen.experiments.detection import detection
+from pathology_screen.experiments.lesions import lesions
+from pathology_screen.experiments.localization import ablation, localization
+from pathology_screen.experiments.report import Measurements, Report, Row
+from pathology_screen.experiments.setting import Setting
+from pathology_screen.experiments.synthetic import synthetic
+
+EXPERIMENTS = {
+    "synthetic": synthetic,
+    "detection": detection,
+    "localization": localization,
+    "ablation": ablation,
+    "lesions": lesions,
+}
+"""Name -> function of a `Setting` that gives a `Report`."""
+
+__all__ = ["EXPERIMENTS", "Measurements", "Report", "Row", "Setting"]

@@ -1,0 +1,126 @@
+"""Finding annotated boxes (paper, section 4.2, Table 2b, Figures 4a and 7), and what each part of Eq. 5 adds to it
+(section 4.3, Table 3, Figure 6, Appendix D)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from pathology_screen.calibration import pixel_threshold
+from pathology_screen.experiments.models import SCORINGS, Model
+from pathology_screen.experiments.pictures import method_grid
+from pathology_screen.experiments.report import Measurements, Report
+from pathology_screen.experiments.setting import Setting
+from pathology_screen.experiments.slices import NORMAL, Slices
+from pathology_screen.experiments.training_curves import training_curves
+from pathology_screen.metrics import LocalizationMetric, box_scores, combined, healthy_tissue, pooled_mean
+
+FALSE_POSITIVE_RATE = 0.05
+
+
+def localization(setting: Setting) -> Report:
+    """Compare methods by the annotated boxes that they find, and by what they tag beside them.
+
+    The threshold is the smallest that at most 5 % of the pixels of normal slices exceed: of the test section under the
+    protocols "paper" and "official_code", as in the paper, else of the calibration section.
+
+    Raises:
+        ConfigError: if no slice has a box, or there is no normal slice for the threshold.
+    """
+    slices = setting.section("test")
+    boxed = slices[[i for i, labels in enumerate(slices.box_labels) if labels]]
+    classes = sorted({label for labels in boxed.box_labels for label in labels})
+    targets = [_target(boxed, i) for i in range(len(boxed))]
+    on_test = setting.protocol in ("paper", "official_code")
+    normals = slices if on_test else setting.section("calibration")
+    normals = normals[[i for i, group in enumerate(normals.groups) if group == NORMAL]]
+    measurements, per_class = Measurements(), []
+    drawn: dict[tuple[str, str], tuple[Tensor | None, Tensor]] = {}
+    for model in tqdm(setting.models, desc="localisation", unit="method"):
+        of_normals, predictions = model.predict(normals), model.predict(boxed)
+        for scoring in setting.scorings(model):
+            healthy_maps = model.maps(normals, of_normals, scoring)
+            threshold = pixel_threshold(healthy_maps.numpy(), FALSE_POSITIVE_RATE)
+            maps = model.maps(boxed, predictions, scoring)
+            metric = LocalizationMetric(threshold, classes, setting.protocol)
+            rows = metric(list(maps), targets)
+            _measure(measurements, model, scoring, box_scores(rows, setting.protocol), boxed)
+            for name, found in metric.aggregate()["per_class"].items():
+                per_class.append({"method": model.label, "scoring": scoring, "class": name, **_plain(found)})
+            drawn[model.label, scoring] = (predictions if model.method.reconstructs else None, maps)
+    table = pd.DataFrame(per_class)
+    n = sum(map(len, boxed.box_labels))
+    notes = [
+        f"{n} boxes on {len(boxed)} slices of {len(set(boxed.subjects))} people; each box is scored on its own.",
+        f"Protocol {setting.protocol}; threshold from {len(normals)} normal slices of the "
+        f"{'test' if on_test else 'calibration'} section, of whose pixels at most 5 % exceed it.",
+        "detected: more than 10 % of the box is tagged, which a map that tags much of everything does by chance.",
+        "fraction ratio: tagged share of the boxes over that of the tissue outside them; about 1 is chance.",
+    ]
+    figures = {"classes": _class_figure(table), "maps": method_grid(boxed, drawn, _first_of_each(boxed, classes))}
+    tables = {"classes": table}
+    return Report("localization", "Localisation of boxes", measurements, notes, setting.provenance(), figures, tables)
+
+
+def ablation(setting: Setting) -> Report:
+    """Compare the plain residual, Eq. 5 and the two maps between them (Table 3) by the boxes found, and where runs are
+    named, their training curves (Figure 6)."""
+    report = localization(replace(setting, scoring=tuple(SCORINGS)))
+    figures = dict(report.figures)
+    runs = {choice.label: choice.run for choice in setting.choices if choice.run is not None}
+    if runs:
+        figures["training"] = training_curves(runs)
+    return replace(report, name="ablation", title="Ablation of the anomaly map", figures=figures)
+
+
+def _target(slices: Slices, i: int) -> dict:
+    boxes = torch.cat([slices.boxes[i], slices.other_boxes[i]])
+    healthy = healthy_tissue(slices.images[i, 0].numpy(), (boxes > 0).numpy())
+    return {"boxes": slices.boxes[i].clamp(0, 1), "healthy": healthy, "labels": slices.box_labels[i]}
+
+
+def _measure(
+    measurements: Measurements, model: Model, scoring: str, scores: dict[str, np.ndarray], boxed: Slices
+) -> None:
+    subjects = [subject for subject, labels in zip(boxed.subjects, boxed.box_labels) for _ in labels]
+    means = {name: pooled_mean(scores[name].astype(float), subjects) for name in ("detected", "f1")}
+    shares = [pooled_mean(scores[f"{where}_fraction"], subjects) for where in ("box", "healthy")]
+    means["fraction ratio"] = combined(_ratio, *shares)
+    for name, statistic in means.items():
+        measurements.add(model.label, scoring, name, statistic, len(subjects))
+
+
+def _ratio(box: np.ndarray, healthy: np.ndarray) -> np.ndarray:
+    return box / np.maximum(healthy, np.finfo(float).tiny)
+
+
+def _plain(found: dict) -> dict:
+    names = ("n", "detected", "f1", "false_positives", "box_fraction", "healthy_fraction", "fraction_ratio", "empty")
+    return {name: found[name] for name in names}
+
+
+def _first_of_each(slices: Slices, classes: Sequence[str], most: int = 6) -> list[int]:
+    """The first slice of each class."""
+    first = {name: next(i for i, labels in enumerate(slices.box_labels) if name in labels) for name in classes}
+    return list(dict.fromkeys(first.values()))[:most]
+
+
+def _class_figure(table: pd.DataFrame) -> Figure:
+    """Bars: share of the boxes of each class that each method and scoring finds."""
+    share = table.assign(share=table["detected"] / table["n"], name=table["method"] + " (" + table["scoring"] + ")")
+    wide = share.pivot_table(index="class", columns="name", values="share", sort=False)
+    figure = Figure(figsize=(max(6, 1.6 * len(wide)), 4), layout="constrained")
+    axis = figure.subplots()
+    wide.plot.bar(ax=axis, rot=0, width=0.85)
+    axis.set_ylabel("share of boxes found")
+    axis.set_xlabel("")
+    axis.set_ylim(0, 1)
+    axis.legend(fontsize=7, ncols=2)
+    return figure

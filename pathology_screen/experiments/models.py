@@ -1,0 +1,173 @@
+"""The methods under comparison: networks with their weights, and the ways of scoring what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from torch import Tensor, nn
+
+from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
+from pathology_screen.bundles import bundle_root
+from pathology_screen.engines import load_weights
+from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.experiments.slices import Slices
+from pathology_screen.files import sha256
+from pathology_screen.networks.controls import Black, Template
+from pathology_screen.networks.distillation import MultiresolutionDistillation
+from pathology_screen.registry import METHODS, Method
+
+BATCH = 8
+SCORINGS = {
+    "residual": {"perceptual": False, "equalize": False},
+    "equalised": {"perceptual": False, "equalize": True},
+    "perceptual": {"perceptual": True, "equalize": False},
+    "eq5": {"perceptual": True, "equalize": True},
+}
+"""Name -> the terms of Eq. 5 that it takes: those of Table 3 of the paper."""
+
+
+class Chosen(NamedTuple):
+    """A method as it was asked for: `METHOD`, `METHOD=RUN` or `METHOD:LABEL=RUN`."""
+
+    method: Method
+    label: str
+    run: Path | None
+
+    @classmethod
+    def parse(cls, text: str) -> Chosen:
+        """Read the text of one choice.
+
+        Raises:
+            ConfigError: if the method is unknown.
+        """
+        name, _, run = text.partition("=")
+        name, _, label = name.partition(":")
+        if name not in METHODS:
+            raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
+        return cls(METHODS[name], label or name, Path(run) if run else None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method ready to look at slices.
+
+    Attributes:
+        label: its name in tables; several runs of one method that share it are its seeds.
+        method: of the registry.
+        networks: level -> network; under None the one for every level.
+        scorings: name -> from images and predictions to maps and scores.
+        weights_sha256: of the weights' file; None for a control.
+    """
+
+    label: str
+    method: Method
+    networks: Mapping[int | None, nn.Module]
+    scorings: Mapping[str, Scoring]
+    weights_sha256: str | None = None
+
+    @torch.no_grad()
+    def predict(self, slices: Slices) -> Tensor:
+        """Return what the network makes of each slice: (N, 1, H, W), float32.
+
+        Raises:
+            ConfigError: if it knows nothing of a level (a template without training slices there).
+        """
+        predictions = torch.empty_like(slices.images)
+        for level in dict.fromkeys(slices.levels):
+            network = self.networks.get(level, self.networks.get(None))
+            if network is None:
+                raise ConfigError(f"{self.label}: no training slice lies at level {level}")
+            places = [i for i, other in enumerate(slices.levels) if other == level]
+            for part in (places[i : i + BATCH] for i in range(0, len(places), BATCH)):
+                predictions[part] = network(slices.images[part])
+        return predictions
+
+    @torch.no_grad()
+    def maps(self, slices: Slices, predictions: Tensor, scoring: str) -> Tensor:
+        """Return the anomaly maps of slices and predictions, (N, 1, H, W), under one of the scorings."""
+        score = self.scorings[scoring]
+        return torch.cat([score(x, y) for x, y in zip(slices.images.split(BATCH), predictions.split(BATCH))])
+
+    @torch.no_grad()
+    def scores(self, slices: Slices, maps: Tensor, scoring: str) -> Tensor:
+        """Return the image scores of slices and their maps, (N,)."""
+        score = self.scorings[scoring].score
+        return torch.cat([score(x, y) for x, y in zip(slices.images.split(BATCH), maps.split(BATCH))])
+
+
+class Profile(NamedTuple):
+    """What all methods of an experiment share: how slices are prepared, and the perceptual backbone."""
+
+    preprocessing_options: Mapping[str, Any]
+    level: str | int | float
+    backbone: str
+    overlays: tuple[str, ...]
+
+
+def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
+    """Take the settings that all bundles share from RA's.
+
+    Args:
+        name: "compact" or "paper".
+        backbone: another perceptual backbone than the profile's.
+
+    Raises:
+        ConfigError: if there is no such profile.
+    """
+    if name not in ("compact", "paper"):
+        raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
+    overlays = ("inference.json",) if name == "compact" else ("inference.json", "paper.json")
+    config = _config("ra", overlays)
+    return Profile(
+        config["preprocessing_options"], config["level"], backbone or config["scoring"]["perceptual"], overlays
+    )
+
+
+def load_models(choices: Sequence[Chosen], profile: Profile, training: Slices | None) -> list[Model]:
+    """Build the chosen methods, all with one and the same perceptual backbone.
+
+    Args:
+        choices: without a run, a method has the weights that its bundle ships.
+        profile: of the bundles.
+        training: slices for the control `template`, at the levels that are looked at.
+
+    Raises:
+        ArtifactError: if weights are missing or do not fit.
+        ConfigError: if `template` is chosen and there are no training slices.
+    """
+    backbone = perceptual_distance(profile.backbone)
+    scorings = {
+        name: AnomalyMap(backbone if terms["perceptual"] else "none", equalize=terms["equalize"])
+        for name, terms in SCORINGS.items()
+    }
+    return [_load(choice, profile, training, scorings) for choice in choices]
+
+
+def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: Mapping[str, Scoring]) -> Model:
+    method, label, run = choice
+    if method.name == "intensity":
+        return Model(label, method, {None: Black()}, {"equalised": scorings["equalised"]})
+    if method.name == "template":
+        if training is None:
+            raise ConfigError("the control `template` needs the training section of the datalist")
+        levels = dict.fromkeys(training.levels)
+        places = {level: [i for i, other in enumerate(training.levels) if other == level] for level in levels}
+        return Model(label, method, {level: Template(training.images[at]) for level, at in places.items()}, scorings)
+    weights = (run or bundle_root(method.name) / "models") / "model.pt"
+    if not weights.is_file():
+        advice = "train it and name the run" if run is None else "is that the output_dir of a run that ended?"
+        raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
+    config = _config(method.name, profile.overlays)
+    network = load_weights(config.get_parsed_content("network_def"), weights).eval().requires_grad_(False)
+    own = {"discrepancy": DistillationMap(network)} if isinstance(network, MultiresolutionDistillation) else scorings
+    return Model(label, method, {None: network}, own, sha256(weights))
+
+
+def _config(name: str, overlays: Sequence[str]) -> ConfigParser:
+    folder = bundle_root(name) / "configs"
+    return ConfigParser(ConfigParser.load_config_files([folder / overlay for overlay in overlays]))

@@ -1,0 +1,120 @@
+"""What an experiment is run on: a datalist, methods, scorings, a profile and a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pathology_screen.cohorts import resolve_dataset
+from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.models import SCORINGS, Chosen, Model, Profile, load_models, read_profile
+from pathology_screen.experiments.slices import Slices, load_slices
+from pathology_screen.files import sha256
+from pathology_screen.metrics.localization import PROTOCOLS, Protocol
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The methods and data of an experiment, prepared when they are first asked for.
+
+    Attributes:
+        methods: as in `Chosen.parse`.
+        dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
+        scoring: names of the scorings to compare; a method that knows none of them is scored its own way.
+        every: take every n-th axial level that holds tissue; None takes the one that is screened.
+        profile: "compact" or "paper".
+        backbone: perceptual backbone in place of the profile's.
+        seed: of all draws.
+        random_pose: of synthetic anomalies: pose the slices at random first, since an average image is a strong
+            detector on aligned ones.
+        percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
+        protocol: of the localisation of boxes (see `metrics.LocalizationMetric`).
+    """
+
+    methods: Sequence[str]
+    dataset_dir: str | None = None
+    datalist: str | None = None
+    scoring: Sequence[str] = ("residual", "eq5")
+    every: int | None = None
+    profile: str = "compact"
+    backbone: str | None = None
+    seed: int = 0
+    random_pose: bool = False
+    percentiles_of: Literal["image", "tissue"] = "image"
+    protocol: Protocol = "pixel_count"
+    prepared: dict[str, Slices] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.scoring) - set(SCORINGS):
+            raise ConfigError(f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}")
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
+        if self.every is not None and self.every < 1:
+            raise ConfigError(f"every n-th level needs n of at least 1, not {self.every}")
+
+    @cached_property
+    def shared(self) -> Profile:
+        """What all methods share."""
+        return read_profile(self.profile, self.backbone)
+
+    @cached_property
+    def choices(self) -> list[Chosen]:
+        """The methods as they were asked for."""
+        return [Chosen.parse(text) for text in self.methods]
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """The methods, ready."""
+        templates = any(choice.method.name == "template" for choice in self.choices)
+        return load_models(self.choices, self.shared, self.section("training") if templates else None)
+
+    def section(self, name: str) -> Slices:
+        """The slices of a section of the datalist."""
+        if name not in self.prepared:
+            head = self.shared.preprocessing_options["domain"] == "whole_head"
+            items = resolve_dataset(self.dataset_dir, self.datalist, section=name, head=head)
+            every = 1 if name == "training" and self.every else self.every  # a template at each level that may be asked
+            options = self.shared.preprocessing_options
+            self.prepared[name] = load_slices(items, options, self.shared.level, every)
+        return self.prepared[name]
+
+    def scorings(self, model: Model) -> list[str]:
+        """The scorings that are compared for a method: those asked for, or else its own."""
+        return [name for name in self.scoring if name in model.scorings] or list(model.scorings)
+
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers depend on, ready for JSON; paths are left out."""
+        methods = [
+            {
+                "label": model.label,
+                "method": model.method.name,
+                "weights_sha256": model.weights_sha256,
+                "scorings": {name: model.scorings[name].identity for name in self.scorings(model)},
+            }
+            for model in self.models
+        ]
+        return {
+            "datalist": self._datalist_identity(),
+            "dataset": Path(self.datalist).name
+            if self.datalist
+            else "embedded cohort"
+            if not self.dataset_dir
+            else "datalist.json",
+            "profile": self.profile,
+            "preprocessing": dict(self.shared.preprocessing_options),
+            "level": f"every {self.every}" if self.every else self.shared.level,
+            "seed": self.seed,
+            "random_pose": self.random_pose,
+            "percentiles_of": self.percentiles_of,
+            "protocol": self.protocol,
+            "methods": methods,
+        }
+
+    def _datalist_identity(self) -> str:
+        if not (self.datalist or self.dataset_dir):
+            return "embedded cohort"
+        path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
+        return f"{path.name}, sha256 {sha256(path)}"

@@ -1,0 +1,129 @@
+"""The slices that an experiment looks at, prepared once for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pathology_screen.errors import ConfigError
+from pathology_screen.transforms import RandomAffineBatch, axial_slices, eval_transforms
+from pathology_screen.transforms.boxes import BOX_KEYS
+
+HEALTHY, NORMAL, PATHOLOGICAL = "healthy", "normal", "pathological"
+LISTED = ("subjects", "levels", "pathology", "groups", "boxes", "other_boxes", "box_labels")
+"""Attributes that hold one entry a slice."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Prepared slices and what is known of them.
+
+    Attributes:
+        images: (N, 1, H, W) in [0, 1].
+        subjects: the person of each.
+        levels: axial level of each, counted from inferior; None where the preprocessing chose one a scan.
+        pathology: "healthy" or the name of the finding, of each scan.
+        groups: "normal", or the group of findings that the datalist names; "pathological" where it names none.
+        masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has none.
+        boxes: of each slice, its K annotated boxes as masks (K, H, W), soft at their edges.
+        other_boxes: likewise those that are neither counted nor healthy.
+        box_labels: of each slice, the K names of its boxes.
+    """
+
+    images: Tensor
+    subjects: tuple[str, ...]
+    levels: tuple[int | None, ...]
+    pathology: tuple[str, ...]
+    groups: tuple[str, ...]
+    masks: Tensor
+    boxes: tuple[Tensor, ...]
+    other_boxes: tuple[Tensor, ...]
+    box_labels: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, chosen: Sequence[int]) -> Slices:
+        """The slices at these places."""
+        index = list(chosen)
+        if not index:
+            raise ConfigError("no slice is left to look at")
+        listed = {name: tuple(getattr(self, name)[i] for i in index) for name in LISTED}
+        return replace(self, images=self.images[index], masks=self.masks[index], **listed)
+
+    def healthy(self) -> Slices:
+        """Those of healthy people.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        return self[[i for i, name in enumerate(self.pathology) if name == HEALTHY]]
+
+    def posed(self, generator: torch.Generator) -> Slices:
+        """Each slice, with its mask, in a random pose of the paper's augmentation (Appendix B); boxes stay behind."""
+        augmentation = RandomAffineBatch()
+        parameters = augmentation.draw(len(self), generator)
+        images, masks = (augmentation.apply(pictures, parameters) for pictures in (self.images, self.masks))
+        none = tuple(masks.new_zeros(0, *masks.shape[2:]) for _ in self.boxes)
+        return replace(self, images=images, masks=masks, boxes=none, other_boxes=none, box_labels=((),) * len(self))
+
+
+def load_slices(
+    items: Sequence[Mapping[str, Any]],
+    preprocessing_options: Mapping[str, Any],
+    level: str | int | float,
+    every: int | None = None,
+) -> Slices:
+    """Prepare slices of scans.
+
+    Args:
+        items: of a datalist, with `image` and perhaps `subject`, `pathology` (healthy where absent) and `label`, the
+            path of a mask.
+        preprocessing_options, level: see `transforms.eval_transforms`.
+        every: take every n-th level that holds tissue; None takes the one at `level`.
+
+    Raises:
+        ConfigError: if no slice is left.
+    """
+    transform = eval_transforms(mask_keys=("label",), level=level, boxes=True, **preprocessing_options)
+    prepared = axial_slices(
+        items,
+        transform,
+        levels="all" if every else None,
+        also=("label", *BOX_KEYS, *(f"{name}_{part}" for name in BOX_KEYS for part in ("masks", "labels"))),
+        kept=("subject", "pathology", "group"),
+    )
+    slices = [prepared[i] for i in range(len(prepared))]
+    if every:
+        slices = [item for item in slices if item["level"] % every == every // 2]
+    if not slices:
+        raise ConfigError("no slice is left to look at")
+    images = torch.stack([item["image"].as_tensor() for item in slices])
+    masks = [item["label"].as_tensor() if "label" in item else torch.zeros_like(images[0]) for item in slices]
+    pathology = tuple(item.get("pathology", HEALTHY) for item in slices)
+    return Slices(
+        images,
+        subjects=tuple(item["subject"] for item in slices),
+        levels=tuple(item["level"] if every else None for item in slices),
+        pathology=pathology,
+        groups=tuple(
+            item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL) for item, name in zip(slices, pathology)
+        ),
+        masks=torch.stack(masks).float(),
+        boxes=tuple(_boxes(item, "boxes")[0] for item in slices),
+        other_boxes=tuple(_boxes(item, "other_boxes")[0] for item in slices),
+        box_labels=tuple(_boxes(item, "boxes")[1] for item in slices),
+    )
+
+
+def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Masks and labels of the boxes on a slice; those on other slices of the scan are left out."""
+    plane = item["image"].shape[1:]
+    masks = item[f"{name}_masks"].as_tensor() if f"{name}_masks" in item else torch.zeros(0, *plane)
+    alone = item["image"].meta["volume_shape"].count(1) > 0  # of a scan of one slice, all boxes lie on it
+    here = [i for i, mask in enumerate(masks) if alone or (mask > 0).any()]
+    return masks[here], tuple(item[f"{name}_labels"][i] for i in here)

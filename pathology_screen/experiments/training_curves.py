@@ -1,0 +1,39 @@
+"""How validation errors fell while runs were trained (paper, Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pathology_screen.errors import ArtifactError
+
+CURVES = {"val_mse": "validation MSE", "val_perceptual_distance": "validation perceptual distance"}
+
+
+def training_curves(runs: Mapping[str, Path]) -> Figure:
+    """Draw validation MSE and perceptual distance over the epochs.
+
+    Args:
+        runs: label -> output folder of a training run, with its `log.csv`.
+
+    Raises:
+        ArtifactError: if a run has no log.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = dict(zip(CURVES, figure.subplots(1, len(CURVES))))
+    for label, run in runs.items():
+        if not (run / "log.csv").is_file():
+            raise ArtifactError(f"{label}: {run.name} has no log.csv: is it the output_dir of a training run?")
+        log = pd.read_csv(run / "log.csv")
+        for name, axis in axes.items():
+            if name in log:
+                validated = log[log[name].notna()]
+                axis.plot(validated["epoch"], validated[name], label=label, linewidth=1)
+    for name, axis in axes.items():
+        axis.set_title(CURVES[name], fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.legend(fontsize=7)
+    return figure
