@@ -173,10 +173,9 @@ class Report:
     def write(self, output: Path) -> Path:
         """Write the report into a folder, each file whole or not at all, and return its page.
 
-        `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences, `NAME.md`, `NAME.tex`
-        and `NAME.html` the table as people read it; further tables and figures have names of their own.
-        """Write `NAME.{csv,json,md,tex,html}`, `NAME_comparisons.csv`, `NAME_TABLE.csv` and `NAME_FIGURE.png` into a folder, each whole
-        or not at all, and return the page."""
+        `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences, and `NAME.md`,
+        `NAME.tex` and `NAME.html` the table as people read it; further tables and figures have names of their own.
+        """
         numbers = pd.DataFrame(self.rows)
         document = {
             "experiment": self.name,
