@@ -6,6 +6,7 @@ python docs/make_tables.py
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,45 @@ from monai.bundle import ConfigParser
 
 from pathology_screen.bundles import bundle_root
 from pathology_screen.errors import REFUSALS
+from pathology_screen.registry import METHODS
 
 DOCS = Path(__file__).resolve().parent
+BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
 PROFILES = {"compact": [], "ship": ["ship.json"], "paper": ["paper.json"]}
-SETTINGS = {
-    "epochs": "max_epochs",
+COMMON = {
     "patience in epochs": "patience",
-    "warm-up in iterations": "warm_up",
+    "epochs between validations": "val_interval",
     "batch size": "batch_size",
-    "learning rate": "learning_rate",
-    "channels": "network_def#channels",
-    "normalisation": "network_def#norm",
-    "`beta_rec`": "train#loss#beta_rec",
     "training levels (none: the screened one alone)": "levels",
     "screened level": "level",
+    "section to calibrate on": "calibration_section",
     "domain": "preprocessing_options#domain",
     "grid": "preprocessing_options#grid",
-    "perceptual distance": "scoring#perceptual",
 }
-"""Row of the table -> where the setting is in the configuration."""
+"""Row of the table -> where the setting is in the configuration; alike in all bundles."""
+
+OWN = {
+    "epochs": "max_epochs",
+    "warm-up in epochs": "warm_up",
+    "learning rate": "learning_rate",
+    "`beta_rec`": "loss_weights#beta_rec",
+    "`beta_kl`": "loss_weights#beta_kl",
+    "`beta_neg`": "loss_weights#beta_neg",
+    "`reversed_similarity` (lambda)": "loss_weights#reversed_similarity",
+    "`deviation` of the likelihood": "deviation",
+    "channels": "network_def#channels",
+    "latent vector": "network_def#latent",
+    "teacher": "network_def#teacher",
+    "normalisation": "network_def#norm",
+    "`mse_weight`": "network_def#mse_weight",
+    "deviation of the noise": "train#prepare_batch#noise#deviation",
+    "grid of the noise": "train#prepare_batch#noise#resolution",
+    "perceptual distance": "scoring#perceptual",
+    "equalisation": "scoring#equalize",
+    "map": "scoring#kind",
+    "blur of the map (sigma)": "scoring#sigma",
+}
+"""The same of what each bundle sets for itself; it has the rows of what it knows."""
 
 
 def refusals() -> str:
@@ -40,26 +61,56 @@ def refusals() -> str:
 
 
 def profiles() -> str:
-    """The table of what the profiles of the RA bundle set."""
-    configs = bundle_root("ra") / "configs"
+    """The table of what the profiles set alike in all bundles.
+
+    Raises:
+        ValueError: if the bundles do not agree.
+    """
+    tables = {tuple(map(tuple, _rows(bundle, COMMON))) for bundle in BUNDLES}
+    (rows,) = tables
+    return _table(["", *PROFILES], rows)
+
+
+def recipe(bundle: str) -> str:
+    """The table of what the profiles of one bundle set."""
+    counts = METHODS[bundle].parameters
+    parameters = ["parameters", *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES)]
+    return _table(["", *PROFILES], [*_rows(bundle, OWN), parameters])
+
+
+def fill(page: str, name: str, table: str) -> str:
+    """Replace what stands between the two comments of a name, which the page must hold.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    pattern = rf"(<!-- {name}:start.*? -->\n).*?(<!-- {name}:end -->)"
+    filled, number = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", page, flags=re.DOTALL)
+    if number != 1:
+        raise ValueError(f"the page has {number} places for the table {name}, not 1")
+    return filled
+
+
+TABLES = [
+    ("refusals.md", "refusals", refusals),
+    ("training.md", "profiles", profiles),
+    *(("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
+]
+"""Page, name of the table, and what makes it."""
+
+
+def _rows(bundle: str, settings: dict[str, str]) -> list[list[str]]:
+    """A row for each setting that the bundle has: its name, and its value in each profile."""
+    configs = bundle_root(bundle) / "configs"
     parsers = [
         ConfigParser(ConfigParser.load_config_files([configs / "train.json", *(configs / name for name in overlays)]))
         for overlays in PROFILES.values()
     ]
-    rows = [[row, *(_text(_setting(parser, key)) for parser in parsers)] for row, key in SETTINGS.items()]
-    return _table(["", *PROFILES], rows)
+    known = {row: key for row, key in settings.items() if key in parsers[0]}
+    return [[row, *(_text(_setting(parser, key)) for parser in parsers)] for row, key in known.items()]
 
 
-def fill(page: str, name: str, table: str) -> str:
-    """Replace what stands between the two comments of a name."""
-    pattern = rf"(<!-- {name}:start.*? -->\n).*?(<!-- {name}:end -->)"
-    return re.sub(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", page, count=1, flags=re.DOTALL)
-
-
-TABLES = {"refusals.md": ("refusals", refusals), "training.md": ("profiles", profiles)}
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def _table(header: list[str], rows: Any) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -77,6 +128,6 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
-    for file, (name, table) in TABLES.items():
+    for file, name, table in TABLES:
         path = DOCS / file
         path.write_text(fill(path.read_text("utf-8"), name, table()), "utf-8")

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def test_every_method_has_its_bundle():
-    for name in METHODS:
+    for name in (method.name for method in METHODS.values() if not method.is_control):
         root = bundle_root(name)
         assert root == bundles_folder().resolve() / name
         metadata = json.loads((root / "configs" / "metadata.json").read_text())
@@ -69,7 +69,7 @@ def checkout(tmp_path_factory):
     if tracked.returncode:
         pytest.skip("not in a git checkout")
     for name in filter(None, tracked.stdout.split("\0")):
-        if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "docs/", "data_lists/", "benchmarks/")):
+        if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((CHECKOUT / name).read_bytes())
     for name in ("models/model.pt", "models/model.ts", "runs/train/log.csv", "eval/table.csv", "runs/a/model.pt"):
@@ -96,6 +96,8 @@ def test_the_wheel_carries_every_module_and_every_bundle(wheel, checkout):
         for part in shipped
         for path in bundles.glob(f"*/{part}")
     }
+    lists = [path.name for path in (checkout / "data_lists").iterdir() if path.suffix in (".csv", ".py")]
+    expected |= {f"pathology_screen/_data_lists/{name}" for name in lists}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {"LICENSE", "configs", "docs", "models"} == {name.split("/")[3] for name in names if "/_bundles/ra/" in name}
 

@@ -79,14 +79,20 @@ class ReconstructionPictures:
         """Draw one row of images, one of predictions, one of maps scaled to the highest value among them."""
         state: Any = engine.state
         self.network.eval()
-        prediction = self.network(self.images.to(state.device)).cpu()
-        maps = self.anomaly_map(self.images, prediction)
+        images = self.images.to(state.device)
+        prediction = self.network(images)
+        maps = self.anomaly_map(images, prediction).cpu()
+        highest = float(maps.max()) or 1.0
         figure = Figure(figsize=(2 * len(self.images), 6), layout="tight")
         axes = figure.subplots(3, len(self.images), squeeze=False)
-        rows = [(self.images, "gray", 1.0), (prediction, "gray", 1.0), (maps, "inferno", float(maps.max()) or 1.0)]
-        for row, (pictures, colours, highest) in zip(axes, rows):
+        rows = [
+            (self.images, "gray", 1.0),
+            (prediction.cpu(), "gray", 1.0),
+            (maps, "inferno", float(maps.max()) or 1.0),
+        ]
+        for row, (pictures, colours, brightest) in zip(axes, rows):
             for axis, picture in zip(row, pictures):
-                axis.imshow(picture[0], cmap=colours, vmin=0, vmax=highest)
+                axis.imshow(picture[0], cmap=colours, vmin=0, vmax=brightest)
                 axis.axis("off")
         with replacing(self.folder / f"epoch-{state.epoch:04d}.png") as path:
             figure.savefig(path)

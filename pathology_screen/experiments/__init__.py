@@ -1,5 +1,6 @@
 """The experiments of the paper, and their results on disk."""
 
+from pathology_screen.experiments.bundle_evaluation import BundleEvaluation
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.lesions import lesions
 from pathology_screen.experiments.localization import ablation, localization
@@ -16,4 +17,4 @@ EXPERIMENTS = {
 }
 """Name -> function of a `Setting` that gives a `Report`."""
 
-__all__ = ["EXPERIMENTS", "Measurements", "Report", "Row", "Setting"]
+__all__ = ["EXPERIMENTS", "BundleEvaluation", "Measurements", "Report", "Row", "Setting"]

@@ -39,7 +39,7 @@ def localization(setting: Setting) -> Report:
     classes = sorted({label for labels in boxed.box_labels for label in labels})
     targets = [_target(boxed, i) for i in range(len(boxed))]
     on_test = setting.protocol in ("paper", "official_code")
-    normals = slices if on_test else setting.section("calibration")
+    normals = slices if on_test else setting.section(setting.shared.calibration_section)
     normals = normals[[i for i, group in enumerate(normals.groups) if group == NORMAL]]
     measurements, per_class = Measurements(), []
     drawn: dict[tuple[str, str], tuple[Tensor | None, Tensor]] = {}
@@ -60,7 +60,7 @@ def localization(setting: Setting) -> Report:
     notes = [
         f"{n} boxes on {len(boxed)} slices of {len(set(boxed.subjects))} people; each box is scored on its own.",
         f"Protocol {setting.protocol}; threshold from {len(normals)} normal slices of the "
-        f"{'test' if on_test else 'calibration'} section, of whose pixels at most 5 % exceed it.",
+        f"{'test' if on_test else setting.shared.calibration_section} section, of whose pixels at most 5 % exceed it.",
         "detected: more than 10 % of the box is tagged, which a map that tags much of everything does by chance.",
         "fraction ratio: tagged share of the boxes over that of the tissue outside them; about 1 is chance.",
     ]

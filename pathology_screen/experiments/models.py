@@ -101,12 +101,14 @@ class Model:
 
 
 class Profile(NamedTuple):
-    """What all methods of an experiment share: how slices are prepared, and the perceptual backbone."""
+    """What all methods of an experiment share: how slices are prepared, the perceptual backbone, the configurations
+    laid over each other, and the section of the datalist that thresholds are fitted on."""
 
     preprocessing_options: Mapping[str, Any]
     level: str | int | float
     backbone: str
     overlays: tuple[str, ...]
+    calibration_section: str = "calibration"
 
 
 def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
@@ -123,9 +125,9 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
         raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
     overlays = ("inference.json",) if name == "compact" else ("inference.json", "paper.json")
     config = _config("ra", overlays)
-    return Profile(
-        config["preprocessing_options"], config["level"], backbone or config["scoring"]["perceptual"], overlays
-    )
+    section = config.get("calibration_section", "calibration")
+    backbone = backbone or config["scoring"]["perceptual"]
+    return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section)
 
 
 def load_models(choices: Sequence[Chosen], profile: Profile, training: Slices | None) -> list[Model]:

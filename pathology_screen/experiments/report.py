@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,7 +31,7 @@ class Row(NamedTuple):
         scoring: name of the scoring; "" where the number does not depend on it.
         metric: name of what was measured; a column of the table.
         value: the number, of several runs of one label their mean; NaN where it is not defined.
-        low, high: bounds of its 95 % bootstrap interval over subjects.
+        low, high: bounds of its 95 % bootstrap interval over subjects; None where a group has a single one.
         deviation: standard deviation over the runs; None for a single run.
         n: of how many images or boxes it is the summary.
         subjects: of how many people.
@@ -40,8 +41,8 @@ class Row(NamedTuple):
     scoring: str
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     deviation: float | None
     n: int
     subjects: int
@@ -85,10 +86,12 @@ class Measurements:
         rows = []
         for key, runs in self.measured.items():
             statistic = self._mean(key)
-            interval = bootstrap_interval(statistic, self._groups(statistic), resamples=RESAMPLES)
+            low, high = None, None
+            if self._enough(statistic):
+                _, low, high = bootstrap_interval(statistic, self._groups(statistic), resamples=RESAMPLES)
             values = [one.value for one, _ in runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            rows.append(Row(*key, *interval, deviation, runs[0][1], len(statistic.subjects)))
+            rows.append(Row(*key, statistic.value, low, high, deviation, runs[0][1], len(statistic.subjects)))
         return rows
 
     def comparisons(self) -> list[Comparison]:
@@ -98,6 +101,8 @@ class Measurements:
         for method, scoring, metric in self.measured:
             for key in self.measured:
                 if method == first and key[2] == metric and key != (method, scoring, metric):
+                    if not self._enough(self._mean(key)):
+                        continue
                     statistic, other = self._mean((method, scoring, metric)), self._mean(key)
                     difference = paired_difference(statistic, other, self._groups(statistic), resamples=RESAMPLES)
                     found.append(Comparison(metric, _named(method, scoring), _named(*key[:2]), *difference))
@@ -106,6 +111,11 @@ class Measurements:
     def _mean(self, key: tuple[str, str, str]) -> PooledStatistic:
         runs = [statistic for statistic, _ in self.measured[key]]
         return runs[0] if len(runs) == 1 else combined(lambda *values: np.mean(values, axis=0), *runs)
+
+    def _enough(self, statistic: PooledStatistic) -> bool:
+        """Whether every group has the two subjects that a bootstrap needs."""
+        groups = self._groups(statistic) or dict.fromkeys(statistic.subjects)
+        return min(Counter(groups.values()).values()) > 1
 
     def _groups(self, statistic: PooledStatistic) -> dict[str, Hashable] | None:
         return None if self.groups is None else {name: self.groups[name] for name in statistic.subjects}
@@ -233,7 +243,8 @@ def _cell(row: Row) -> str:
     if row.value != row.value:
         return "not defined"
     runs = "" if row.deviation is None else f" ± {row.deviation:.2g}"
-    return f"{row.value:.3g}{runs} [{row.low:.3g}, {row.high:.3g}]"
+    bounds = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
+    return f"{row.value:.3g}{runs}{bounds}"
 
 
 def _html_table(table: pd.DataFrame) -> str:

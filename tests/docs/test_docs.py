@@ -16,11 +16,13 @@ from monai.bundle import ConfigParser
 from pathology_screen import cli
 from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs import writer
+from pathology_screen.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 MODEL_CARDS = sorted((ROOT / "bundles").glob("*/docs/README.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data_lists/README.md", *PAGES, *MODEL_CARDS]
+BUNDLES = [name for name, method in METHODS.items() if not method.is_control]
 PLACEHOLDER = re.compile(r"[A-Z_]+(/|$)|best_model\.pt$")
 
 every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -92,20 +94,54 @@ def test_bundle_runs_name_what_the_configurations_hold():
 def is_argument(parser: ConfigParser, key: str) -> bool:
     """Whether a key that the configuration leaves out is an argument of what it belongs to."""
     parent, _, name = key.rpartition("#")
-    targets = {"scoring": "pathology_screen.anomaly.AnomalyMap"}
-    target = targets.get(parent) or (parent in parser and parser[parent].get("_target_"))
+    if parent not in parser:
+        return False
+    target = called(parser["anomaly_map"]) if parent == "scoring" else parser[parent].get("_target_")
     if not target:
         return False
     module, _, attribute = target.rpartition(".")
     return name in inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
 
 
+def called(expression: str) -> str:
+    """The class or function that an expression of a configuration calls: "$a.B(**@c)" -> "a.B"."""
+    return re.match(r"\$([\w.]+)\(", expression)[1]
+
+
+def configurations(bundle: str) -> list[ConfigParser]:
+    """Training and inference of a bundle."""
+    files = [ROOT / "bundles" / bundle / "configs" / name for name in ("train.json", "inference.json")]
+    return [ConfigParser(ConfigParser.load_config_files([file])) for file in files]
+
+
 def test_options_of_pages_exist_in_the_configurations():
-    """Options written in the text rather than in a command."""
-    configs = [ConfigParser(json.loads(path.read_text())) for path in (ROOT / "bundles/ra/configs").glob("*.json")]
+    """Options written in the text rather than in a command: on a page in those of any bundle, on a model card in those
+    of its own."""
+    parsers = {bundle: configurations(bundle) for bundle in BUNDLES}
+    found = 0
     for path in TEXTS:
+        card = path.parents[1].name if path in MODEL_CARDS else None
+        known = parsers[card] if card else [parser for both in parsers.values() for parser in both]
         for key in re.findall(r"`--([a-z_]+#[a-z_#]+)", path.read_text("utf-8")):
-            assert any(key in parser or is_argument(parser, key) for parser in configs), f"{path.name}: {key}"
+            assert any(key in parser or is_argument(parser, key) for parser in known), f"{path.name}: {key}"
+            found += 1
+    assert found > 10
+
+
+def test_every_bundle_has_a_model_card_with_its_own_commands():
+    assert [path.parents[1].name for path in MODEL_CARDS] == sorted(BUNDLES)
+    for path in MODEL_CARDS:
+        bundle = path.parents[1].name
+        files = [file for words in commands(path) for file in given_files(words)]
+        assert files and all(file.startswith(f"bundles/{bundle}/") for file in files), path
+        assert {f"bundles/{bundle}/configs/{name}.json" for name in ("train", "inference", "paper")} <= set(files)
+
+
+def test_every_method_stands_on_the_page_of_baselines():
+    text = (ROOT / "docs/baselines.md").read_text("utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in text] == []
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [name for name in BUNDLES if f"`bundles/{name}`" not in readme] == []
 
 
 def test_subcommands_and_their_options_exist():
@@ -135,12 +171,23 @@ def test_two_commands_stand_at_the_top_of_the_readme():
     assert second.endswith("python -m pytest")
 
 
-@pytest.mark.parametrize("page", ["refusals.md", "training.md"])
-def test_tables_are_what_the_code_says(page):
+def test_tables_are_what_the_code_says():
     tables = runpy.run_path(str(ROOT / "docs/make_tables.py"))
-    name, table = tables["TABLES"][page]
-    text = (ROOT / "docs" / page).read_text("utf-8")
-    assert tables["fill"](text, name, table()) == text, "run: python docs/make_tables.py"
+    assert {name for _, name, _ in tables["TABLES"]} >= {
+        "refusals",
+        "profiles",
+        *(f"recipe-{name}" for name in BUNDLES),
+    }
+    for page, name, table in tables["TABLES"]:
+        text = (ROOT / "docs" / page).read_text("utf-8")
+        assert tables["fill"](text, name, table()) == text, f"{name} in {page}; run: python docs/make_tables.py"
+
+
+def test_a_table_without_its_place_on_the_page_is_an_error():
+    fill = runpy.run_path(str(ROOT / "docs/make_tables.py"))["fill"]
+    assert fill("<!-- a:start -->\nold\n<!-- a:end -->", "a", "new") == "<!-- a:start -->\n\nnew\n<!-- a:end -->"
+    with pytest.raises(ValueError, match="0 places for the table b"):
+        fill("<!-- a:start -->\n<!-- a:end -->", "b", "new")
 
 
 def test_every_refusal_has_its_row():
