@@ -88,7 +88,7 @@ class ReconstructionPictures:
         rows = [
             (self.images, "gray", 1.0),
             (prediction.cpu(), "gray", 1.0),
-            (maps, "inferno", float(maps.max()) or 1.0),
+            (maps, "inferno", highest),
         ]
         for row, (pictures, colours, brightest) in zip(axes, rows):
             for axis, picture in zip(row, pictures):
