@@ -15,9 +15,13 @@ from pathology_screen.experiments.slices import NORMAL, Slices
 from pathology_screen.metrics import combined, pooled_auroc
 
 
+LOCAL = "local"
+"""Group of scans with local findings: no part of the paper's average."""
+
+
 def detection(setting: Setting) -> Report:
     """Compare methods by the AUROC of each group of pathological test scans against the normal ones, and the mean of
-    these AUROCs.
+    these AUROCs but that of local findings.
 
     A person belongs to one group; where several slices of a person are looked at, each counts on its own and the
     intervals keep them together.
@@ -42,7 +46,8 @@ def detection(setting: Setting) -> Report:
                 labels = np.array([slices.groups[i] == group for i in places])
                 statistic = pooled_auroc(labels, found[places], [slices.subjects[i] for i in places])
                 measurements.add(model.label, scoring, f"{group} AUROC", statistic, len(places))
-                parts.append(statistic)
+                if group != LOCAL:
+                    parts.append(statistic)
             if len(parts) > 1:
                 mean = combined(lambda *values: np.mean(values, axis=0), *parts)
                 measurements.add(model.label, scoring, "average AUROC", mean, len(slices))

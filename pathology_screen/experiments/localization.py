@@ -112,6 +112,11 @@ def _first_of_each(slices: Slices, classes: Sequence[str], most: int = 6) -> lis
     return list(dict.fromkeys(first.values()))[:most]
 
 
+def _counts(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """Each class and its number of boxes, in the order of the table."""
+    return list(table.drop_duplicates("class")[["class", "n"]].itertuples(index=False, name=None))
+
+
 def _class_figure(table: pd.DataFrame) -> Figure:
     """Bars: share of the boxes of each class that each method and scoring finds."""
     share = table.assign(share=table["detected"] / table["n"], name=table["method"] + " (" + table["scoring"] + ")")
@@ -122,5 +127,7 @@ def _class_figure(table: pd.DataFrame) -> Figure:
     axis.set_ylabel("share of boxes found")
     axis.set_xlabel("")
     axis.set_ylim(0, 1)
-    axis.legend(fontsize=7, ncols=2)
+    axis.set_xticks(axis.get_xticks(), [f"{name}\n({of})".replace(" ", "\n") for name, of in _counts(table)])
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=4)
+    axis.get_legend().remove()
     return figure
