@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.models import Model
+from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import NORMAL, Slices
 from pathology_screen.metrics import combined, pooled_auroc
-
 
 LOCAL = "local"
 """Group of scans with local findings: no part of the paper's average."""
@@ -57,7 +57,10 @@ def detection(setting: Setting) -> Report:
         "Intervals are 95 % bootstrap intervals over people, each group kept in size; with few people too narrow.",
     ]
     figures = {"scores": _score_figure(slices, [NORMAL, *groups], scores)}
-    return Report("detection", "Detection by the image score", measurements, notes, setting.provenance(), figures)
+    tables = published("detection", slices)
+    return Report(
+        "detection", "Detection by the image score", measurements, notes, setting.provenance(), figures, tables
+    )
 
 
 def _scores(model: Model, slices: Slices, predictions: Tensor, scoring: str) -> np.ndarray:

@@ -14,8 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.calibration import pixel_threshold
+from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.models import SCORINGS, Model
 from pathology_screen.experiments.pictures import method_grid
+from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import NORMAL, Slices
@@ -65,19 +67,30 @@ def localization(setting: Setting) -> Report:
         "fraction ratio: tagged share of the boxes over that of the tissue outside them; about 1 is chance.",
     ]
     figures = {"classes": _class_figure(table), "maps": method_grid(boxed, drawn, _first_of_each(boxed, classes))}
-    tables = {"classes": table}
+    tables = {"classes": table, **published("localization", slices)}
     return Report("localization", "Localisation of boxes", measurements, notes, setting.provenance(), figures, tables)
 
 
 def ablation(setting: Setting) -> Report:
-    """Compare the plain residual, Eq. 5 and the two maps between them (Table 3) by the boxes found, and where runs are
-    named, their training curves (Figure 6)."""
-    report = localization(replace(setting, scoring=tuple(SCORINGS)))
-    figures = dict(report.figures)
+    """Compare the plain residual, Eq. 5 and the two maps between them (Table 3) by the boxes found and, where the test
+    section has normal scans too, by detection; where runs are named, draw their training curves (Figure 6)."""
+    setting = replace(setting, scoring=tuple(SCORINGS))
+    found = localization(setting)
+    measurements, figures = found.measurements, dict(found.figures)
+    test = setting.section("test")
+    if NORMAL in test.groups:
+        measurements = measurements.merged(detection(setting).measurements)
     runs = {choice.label: choice.run for choice in setting.choices if choice.run is not None}
     if runs:
         figures["training"] = training_curves(runs)
-    return replace(report, name="ablation", title="Ablation of the anomaly map", figures=figures)
+    return replace(
+        found,
+        name="ablation",
+        title="Ablation of the anomaly map",
+        measurements=measurements,
+        figures=figures,
+        tables={"classes": found.tables["classes"], **published("ablation", test)},
+    )
 
 
 def _target(slices: Slices, i: int) -> dict:

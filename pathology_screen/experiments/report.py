@@ -81,6 +81,12 @@ class Measurements:
         """Note a statistic over n images or boxes."""
         self.measured.setdefault((method, scoring, metric), []).append((statistic, n))
 
+    def merged(self, other: Measurements) -> Measurements:
+        """Both together, with the groups of the other."""
+        both = Measurements(other.groups)
+        both.measured = {**self.measured, **other.measured}
+        return both
+
     def rows(self) -> list[Row]:
         """Every number with its interval."""
         rows = []
@@ -178,7 +184,8 @@ class Report:
         table = self.table()
         lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
         body = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-        return f"# {self.title}\n\n{body}\n" + "".join(f"- {note}\n" for note in self.notes)
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"# {self.title}\n\n{body}\n{notes}"
 
     def write(self, output: Path) -> Path:
         """Write the report into a folder, each file whole or not at all, and return its page.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathology_screen.errors import ConfigError
+from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.transforms import RandomAffineBatch, axial_slices, eval_transforms
 from pathology_screen.transforms.boxes import BOX_KEYS
 
@@ -81,22 +81,28 @@ def load_slices(
     """Prepare slices of scans.
 
     Args:
-        items: of a datalist, with `image` and perhaps `subject`, `pathology` (healthy where absent) and `label`, the
-            path of a mask.
+        items: of a datalist, with `image` and `subject`, and perhaps `pathology` (healthy where absent), `group`,
+            `boxes`, `other_boxes` and `label`, the path of a mask.
         preprocessing_options, level: see `transforms.eval_transforms`.
         every: take every n-th level that holds tissue; None takes the one at `level`.
 
     Raises:
-        ConfigError: if no slice is left.
+        ConfigError: if no slice is left, or a scan is refused.
     """
     transform = eval_transforms(mask_keys=("label",), level=level, boxes=True, **preprocessing_options)
-    prepared = axial_slices(
-        items,
-        transform,
-        levels="all" if every else None,
-        also=("label", *BOX_KEYS, *(f"{name}_{part}" for name in BOX_KEYS for part in ("masks", "labels"))),
-        kept=("subject", "pathology", "group"),
-    )
+    try:
+        prepared = axial_slices(
+            items,
+            transform,
+            levels="all" if every else None,
+            also=("label", *BOX_KEYS, *(f"{name}_{part}" for name in BOX_KEYS for part in ("masks", "labels"))),
+            kept=("subject", "pathology", "group"),
+        )
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     slices = [prepared[i] for i in range(len(prepared))]
     if every:
         slices = [item for item in slices if item["level"] % every == every // 2]
@@ -121,9 +127,14 @@ def load_slices(
 
 
 def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Masks and labels of the boxes on a slice; those on other slices of the scan are left out."""
-    plane = item["image"].shape[1:]
-    masks = item[f"{name}_masks"].as_tensor() if f"{name}_masks" in item else torch.zeros(0, *plane)
-    alone = item["image"].meta["volume_shape"].count(1) > 0  # of a scan of one slice, all boxes lie on it
-    here = [i for i, mask in enumerate(masks) if alone or (mask > 0).any()]
-    return masks[here], tuple(item[f"{name}_labels"][i] for i in here)
+    """Masks and labels of the boxes on a slice."""
+    if f"{name}_masks" not in item:
+        return torch.zeros(0, *item["image"].shape[1:]), ()
+    return item[f"{name}_masks"].as_tensor(), tuple(item[f"{name}_labels"])
+
+
+def _reason(error: BaseException | None) -> ScreeningError | None:
+    """The error of this package that MONAI wrapped, if there is one."""
+    while error is not None and not isinstance(error, ScreeningError):
+        error = error.__cause__
+    return error

@@ -15,6 +15,7 @@ from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.engines import seeded_generator
 from pathology_screen.experiments.models import Model
 from pathology_screen.experiments.pictures import method_grid
+from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import Slices
@@ -75,7 +76,8 @@ def synthetic(setting: Setting) -> Report:
     ]
     chosen = list(range(0, len(healthy), max(1, len(healthy) // 5)))[:5]
     figures = {kind.replace("-", "_"): method_grid(altered[kind], drawn[kind], chosen) for kind in KINDS}
-    return Report("synthetic", "Synthetic anomalies", measurements, notes, setting.provenance(), figures)
+    tables = published("synthetic", setting.section("test"))
+    return Report("synthetic", "Synthetic anomalies", measurements, notes, setting.provenance(), figures, tables)
 
 
 def paint(healthy: Slices, kind: str, setting: Setting) -> Slices:
