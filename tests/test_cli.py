@@ -57,7 +57,7 @@ def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkey
     calibration.save(weights.with_name("calibration.json"))
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
-    assert f"compact profile, 2.3 MB, sha256 {sha256(weights)}" in printed
+    assert f"2.3 MB, sha256 {sha256(weights)}" in printed
     assert f"3 slices of 2 healthy subjects, id {calibration.calibration_id[:12]}" in printed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import torch
+from monai.networks.utils import eval_mode
 from torch import nn
 
 from pathology_screen.anomaly.maps import check_pair, gaussian_blur
@@ -60,6 +61,10 @@ class DistillationMap(nn.Module):
             InputError, ArtifactError, ConfigError: see `AnomalyMap.forward`.
         """
         x, maps = check_pair(image, prediction)
+        with eval_mode(self.network):
+            return self._maps(x, maps)
+
+    def _maps(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
         if self.kind == "smooth_gradient":  # the same noise for every image, whatever batch it is in
             maps = torch.cat(
                 [self.network.smooth_gradient(one, torch.Generator().manual_seed(0)) for one in x.split(1)]
@@ -71,4 +76,5 @@ class DistillationMap(nn.Module):
     @torch.no_grad()
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
         """Image score (B,): the discrepancy of the last three layers, whatever the map."""
-        return self.network.score(check_pair(image, anomaly_map)[0])
+        with eval_mode(self.network):  # MONAI's evaluators leave it in training mode by now
+            return self.network.score(check_pair(image, anomaly_map)[0])

@@ -2,6 +2,8 @@
 
 from pathology_screen.experiments.bundle_evaluation import BundleEvaluation
 from pathology_screen.experiments.detection import detection
+from pathology_screen.experiments.gallery import gallery
+from pathology_screen.experiments.latent import latent
 from pathology_screen.experiments.lesions import lesions
 from pathology_screen.experiments.localization import ablation, localization
 from pathology_screen.experiments.report import Measurements, Report, Row
@@ -14,6 +16,8 @@ EXPERIMENTS = {
     "localization": localization,
     "ablation": ablation,
     "lesions": lesions,
+    "latent": latent,
+    "gallery": gallery,
 }
 """Name -> function of a `Setting` that gives a `Report`."""
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.networks.utils import eval_mode
 from torch import nn
 
 from pathology_screen.anomaly import Scoring
-from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
-from pathology_screen.experiments.lesions import lesions
+from pathology_screen.experiments.lesions import SHARE, lesions
 from pathology_screen.experiments.localization import localization
 from pathology_screen.experiments.models import Model, Profile
 from pathology_screen.experiments.report import Report
 from pathology_screen.experiments.setting import Setting
-from pathology_screen.experiments.slices import HEALTHY
+from pathology_screen.experiments.slices import HEALTHY, NORMAL, Slices
 from pathology_screen.files import sha256
+from pathology_screen.metrics.localization import Protocol
 from pathology_screen.registry import METHODS
 
-NEEDS = {
-    "detection": lambda items: len({_is_healthy(item) for item in items}) == 2,
-    "localization": lambda items: any(item.get("boxes") for item in items),
-    "lesions": lambda items: any(item.get("label") for item in items) and any(map(_is_healthy, items)),
+NEEDS: dict[str, Callable[[Slices], bool]] = {
+    "detection": lambda test: NORMAL in test.groups and len(set(test.groups)) > 1,
+    "localization": lambda test: any(test.box_labels),
+    "lesions": lambda test: bool((test.masks > SHARE).any()) and HEALTHY in test.pathology,
 }
-"""Experiment -> whether the items of a test section allow it."""
+"""Experiment -> whether the test slices allow it."""
 
 RUNS = {"detection": detection, "localization": localization, "lesions": lesions}
 
@@ -64,40 +65,35 @@ class BundleEvaluation:
         output_dir: str,
         calibration_section: str = "calibration",
         experiments: Sequence[str] | None = None,
-        protocol: str = "pixel_count",
+        protocol: Protocol = "pixel_count",
     ) -> None:
         if unknown := set(experiments or ()) - set(RUNS):
             raise ConfigError(f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}")
-        self.model = Model(
-            method, METHODS[method], {None: network.eval()}, {"configured": anomaly_map}, sha256(weights)
+        model = Model(
+            method,
+            METHODS[method],
+            {None: network},
+            {"configured": anomaly_map},
+            sha256(weights),
+            next(network.parameters()).device,
         )
+        profile = Profile(preprocessing_options, level, "none", (), calibration_section)
+        self.network, self.experiments, self.output = network, experiments, Path(output_dir)
         self.setting = Setting(
-            (method,),
-            dataset_dir,
-            datalist,
-            scoring=(),
-            protocol=protocol,  # type: ignore[arg-type]
+            (method,), dataset_dir, datalist, scoring=(), protocol=protocol, configured=(profile, [model])
         )
-        # prepared in advance: what a setting else reads from the bundles
-        shared = Profile(preprocessing_options, level, "none", (), calibration_section)
-        self.setting.__dict__.update(shared=shared, models=[self.model])
-        self.experiments, self.output = experiments, Path(output_dir)
 
     def run(self) -> list[Report]:
-        """Run and write the experiments, and print their tables."""
-        setting = self.setting
-        head = setting.shared.preprocessing_options["domain"] == "whole_head"
-        items = resolve_dataset(setting.dataset_dir, setting.datalist, section="test", head=head)
-        allowed = [name for name in RUNS if NEEDS[name](items)]
+        """Run the experiments, and write each report and print its table as soon as it is made."""
+        test = self.setting.section("test")
+        allowed = [name for name in RUNS if NEEDS[name](test)]
         chosen = allowed if self.experiments is None else list(self.experiments)
         if left_out := [name for name in RUNS if name not in chosen]:
             print(f"not run, for the test section does not allow it or it was not asked for: {', '.join(left_out)}")
-        reports = [RUNS[name](setting) for name in chosen]
-        for report in reports:
-            report.write(self.output)
-            print(report.markdown())
+        reports = []
+        with eval_mode(self.network):
+            for name in chosen:
+                reports.append(RUNS[name](self.setting))
+                reports[-1].write(self.output)
+                print(reports[-1].markdown())
         return reports
-
-
-def _is_healthy(item: Mapping[str, Any]) -> bool:
-    return item.get("pathology", HEALTHY) == HEALTHY

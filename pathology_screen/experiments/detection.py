@@ -27,13 +27,17 @@ def detection(setting: Setting) -> Report:
     intervals keep them together.
 
     Raises:
-        ConfigError: if the test section has no normal scan, or nothing else.
+        ConfigError: if the test section has no normal scan, or nothing else, or a person is in two groups.
     """
     slices = setting.section("test")
     groups = [name for name in dict.fromkeys(slices.groups) if name != NORMAL]
     if NORMAL not in slices.groups or not groups:
         raise ConfigError("detection needs scans with a finding and normal ones in the test section")
-    measurements = Measurements(dict(zip(slices.subjects, slices.groups)))
+    group_of: dict[str, str] = {}
+    for subject, group in zip(slices.subjects, slices.groups):
+        if group_of.setdefault(subject, group) != group:
+            raise ConfigError(f"{subject} is in the groups {group_of[subject]} and {group}")
+    measurements = Measurements(group_of)
     scores: dict[str, np.ndarray] = {}
     for model in tqdm(setting.models, desc="detection", unit="method"):
         predictions = model.predict(slices)
@@ -50,14 +54,15 @@ def detection(setting: Setting) -> Report:
                     parts.append(statistic)
             if len(parts) > 1:
                 mean = combined(lambda *values: np.mean(values, axis=0), *parts)
-                measurements.add(model.label, scoring, "average AUROC", mean, len(slices))
+                n = len(slices) - slices.groups.count(LOCAL)
+                measurements.add(model.label, scoring, "average AUROC", mean, n)
     counts = ", ".join(f"{slices.groups.count(name)} {name}" for name in (NORMAL, *groups))
     notes = [
         f"Slices: {counts}; {len(set(slices.subjects))} people.",
         "Intervals are 95 % bootstrap intervals over people, each group kept in size; with few people too narrow.",
     ]
     figures = {"scores": _score_figure(slices, [NORMAL, *groups], scores)}
-    tables = published("detection", slices)
+    tables = published("detection", slices, setting)
     return Report(
         "detection", "Detection by the image score", measurements, notes, setting.provenance(), figures, tables
     )

@@ -34,10 +34,10 @@ def lesions(setting: Setting) -> Report:
     """
     slices = setting.section("test")
     lesion = slices.masks > SHARE
+    if not lesion.any() or HEALTHY not in slices.pathology:
+        raise ConfigError("the test section needs scans with masks of lesions (`label`), and healthy ones")
     shown = sorted({i for i in range(len(slices)) if lesion[i].any()} | set(_healthy(slices)))
     slices, lesion = slices[shown], lesion[shown]
-    if not lesion.any():
-        raise ConfigError("no slice shows a lesion: the items of the datalist need masks (`label`)")
     maps = {}
     measurements = Measurements({subject: name == HEALTHY for subject, name in zip(slices.subjects, slices.pathology)})
     for model in tqdm(setting.models, desc="lesions", unit="method"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.calibration import pixel_threshold
+from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.models import SCORINGS, Model
 from pathology_screen.experiments.pictures import method_grid
@@ -37,12 +38,14 @@ def localization(setting: Setting) -> Report:
         ConfigError: if no slice has a box, or there is no normal slice for the threshold.
     """
     slices = setting.section("test")
-    boxed = slices[[i for i, labels in enumerate(slices.box_labels) if labels]]
+    with_boxes = [i for i, labels in enumerate(slices.box_labels) if labels]
+    if not with_boxes:
+        raise ConfigError("no slice shows a box: the test section needs `boxes` on the levels that are looked at")
+    boxed = slices[with_boxes]
     classes = sorted({label for labels in boxed.box_labels for label in labels})
-    targets = [_target(boxed, i) for i in range(len(boxed))]
-    on_test = setting.protocol in ("paper", "official_code")
-    normals = slices if on_test else setting.section(setting.shared.calibration_section)
-    normals = normals[[i for i, group in enumerate(normals.groups) if group == NORMAL]]
+    targets = [box_target(boxed, i) for i in range(len(boxed))]
+    outside = sum(len(target["labels"]) * float(target["healthy"].sum()) for target in targets)
+    section, normals = threshold_slices(setting)
     measurements, per_class = Measurements(), []
     drawn: dict[tuple[str, str], tuple[Tensor | None, Tensor]] = {}
     for model in tqdm(setting.models, desc="localisation", unit="method"):
@@ -53,7 +56,7 @@ def localization(setting: Setting) -> Report:
             maps = model.maps(boxed, predictions, scoring)
             metric = LocalizationMetric(threshold, classes, setting.protocol)
             rows = metric(list(maps), targets)
-            _measure(measurements, model, scoring, box_scores(rows, setting.protocol), boxed)
+            _measure(measurements, model, scoring, box_scores(rows, setting.protocol), boxed, outside)
             for name, found in metric.aggregate()["per_class"].items():
                 per_class.append({"method": model.label, "scoring": scoring, "class": name, **_plain(found)})
             drawn[model.label, scoring] = (predictions if model.method.reconstructs else None, maps)
@@ -61,13 +64,14 @@ def localization(setting: Setting) -> Report:
     n = sum(map(len, boxed.box_labels))
     notes = [
         f"{n} boxes on {len(boxed)} slices of {len(set(boxed.subjects))} people; each box is scored on its own.",
-        f"Protocol {setting.protocol}; threshold from {len(normals)} normal slices of the "
-        f"{'test' if on_test else setting.shared.calibration_section} section, of whose pixels at most 5 % exceed it.",
+        f"Protocol {setting.protocol}; threshold from {len(normals)} normal slices of the {section} section, of whose "
+        "pixels at most 5 % exceed it.",
         "detected: more than 10 % of the box is tagged, which a map that tags much of everything does by chance.",
-        "fraction ratio: tagged share of the boxes over that of the tissue outside them; about 1 is chance.",
+        "fraction ratio: tagged share of the boxes over that of the tissue outside them; about 1 is chance. Where "
+        "nothing outside is tagged, as if a single pixel were.",
     ]
     figures = {"classes": _class_figure(table), "maps": method_grid(boxed, drawn, _first_of_each(boxed, classes))}
-    tables = {"classes": table, **published("localization", slices)}
+    tables = {"classes": table, **published("localization", slices, setting)}
     return Report("localization", "Localisation of boxes", measurements, notes, setting.provenance(), figures, tables)
 
 
@@ -80,7 +84,7 @@ def ablation(setting: Setting) -> Report:
     test = setting.section("test")
     if NORMAL in test.groups:
         measurements = measurements.merged(detection(setting).measurements)
-    runs = {choice.label: choice.run for choice in setting.choices if choice.run is not None}
+    runs = [(choice.label, choice.run) for choice in setting.choices if choice.run is not None]
     if runs:
         figures["training"] = training_curves(runs)
     return replace(
@@ -89,29 +93,47 @@ def ablation(setting: Setting) -> Report:
         title="Ablation of the anomaly map",
         measurements=measurements,
         figures=figures,
-        tables={"classes": found.tables["classes"], **published("ablation", test)},
+        tables={"classes": found.tables["classes"], **published("ablation", test, setting)},
     )
 
 
-def _target(slices: Slices, i: int) -> dict:
+def threshold_slices(setting: Setting) -> tuple[str, Slices]:
+    """The section that the protocol takes its threshold from, and the normal slices of it.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    on_test = setting.protocol in ("paper", "official_code")
+    section = "test" if on_test else setting.shared.calibration_section
+    slices = setting.section(section)
+    normal = [i for i, group in enumerate(slices.groups) if group == NORMAL]
+    if not normal:
+        raise ConfigError(f"the threshold needs normal slices, but the section {section} has none")
+    return section, slices[normal]
+
+
+def box_target(slices: Slices, i: int) -> dict:
+    """What `LocalizationMetric` needs to know of a slice."""
     boxes = torch.cat([slices.boxes[i], slices.other_boxes[i]])
     healthy = healthy_tissue(slices.images[i, 0].numpy(), (boxes > 0).numpy())
     return {"boxes": slices.boxes[i].clamp(0, 1), "healthy": healthy, "labels": slices.box_labels[i]}
 
 
 def _measure(
-    measurements: Measurements, model: Model, scoring: str, scores: dict[str, np.ndarray], boxed: Slices
+    measurements: Measurements,
+    model: Model,
+    scoring: str,
+    scores: dict[str, np.ndarray],
+    boxed: Slices,
+    outside: float,
 ) -> None:
+    """Note the statistics of all boxes; `outside` is the number of pixels of healthy tissue, counted for each box."""
     subjects = [subject for subject, labels in zip(boxed.subjects, boxed.box_labels) for _ in labels]
     means = {name: pooled_mean(scores[name].astype(float), subjects) for name in ("detected", "f1")}
     shares = [pooled_mean(scores[f"{where}_fraction"], subjects) for where in ("box", "healthy")]
-    means["fraction ratio"] = combined(_ratio, *shares)
+    means["fraction ratio"] = combined(lambda box, healthy: box / np.maximum(healthy, 1 / outside), *shares)
     for name, statistic in means.items():
         measurements.add(model.label, scoring, name, statistic, len(subjects))
-
-
-def _ratio(box: np.ndarray, healthy: np.ndarray) -> np.ndarray:
-    return box / np.maximum(healthy, np.finfo(float).tiny)
 
 
 def _plain(found: dict) -> dict:
@@ -136,11 +158,10 @@ def _class_figure(table: pd.DataFrame) -> Figure:
     wide = share.pivot_table(index="class", columns="name", values="share", sort=False)
     figure = Figure(figsize=(max(6, 1.6 * len(wide)), 4), layout="constrained")
     axis = figure.subplots()
-    wide.plot.bar(ax=axis, rot=0, width=0.85)
+    wide.plot.bar(ax=axis, rot=0, width=0.85, legend=False)
     axis.set_ylabel("share of boxes found")
     axis.set_xlabel("")
     axis.set_ylim(0, 1)
     axis.set_xticks(axis.get_xticks(), [f"{name}\n({of})".replace(" ", "\n") for name, of in _counts(table)])
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=4)
-    axis.get_legend().remove()
     return figure

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
 from pathology_screen.bundles import bundle_root
+from pathology_screen.calibration import Calibration
 from pathology_screen.engines import load_weights
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments.slices import Slices
@@ -43,12 +44,14 @@ class Chosen(NamedTuple):
         """Read the text of one choice.
 
         Raises:
-            ConfigError: if the method is unknown.
+            ConfigError: if the method is unknown, or a control that has no runs.
         """
         name, _, run = text.partition("=")
         name, _, label = name.partition(":")
         if name not in METHODS:
             raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
+        if run and METHODS[name].is_control:
+            raise ConfigError(f"the control {name!r} learns nothing, so it has no run: leave out ={run}")
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
 
@@ -62,6 +65,7 @@ class Model:
         networks: level -> network; under None the one for every level.
         scorings: name -> from images and predictions to maps and scores.
         weights_sha256: of the weights' file; None for a control.
+        device: where the networks are.
     """
 
     label: str
@@ -69,6 +73,7 @@ class Model:
     networks: Mapping[int | None, nn.Module]
     scorings: Mapping[str, Scoring]
     weights_sha256: str | None = None
+    device: torch.device | str = "cpu"
 
     @torch.no_grad()
     def predict(self, slices: Slices) -> Tensor:
@@ -84,31 +89,46 @@ class Model:
                 raise ConfigError(f"{self.label}: no training slice lies at level {level}")
             places = [i for i, other in enumerate(slices.levels) if other == level]
             for part in (places[i : i + BATCH] for i in range(0, len(places), BATCH)):
-                predictions[part] = network(slices.images[part])
+                predictions[part] = network(slices.images[part].to(self.device)).cpu()
         return predictions
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the posterior means of images (N, 1, H, W): (N, Z), float32.
+
+        Raises:
+            ConfigError: if the method has no latent vector.
+        """
+        encode = getattr(self.networks.get(None), "encode", None)
+        if encode is None:
+            raise ConfigError(f"{self.label} has no latent vector; ra, si_vae and vae have one")
+        return torch.cat([encode(part.to(self.device))[0].cpu() for part in images.split(BATCH)])
 
     @torch.no_grad()
     def maps(self, slices: Slices, predictions: Tensor, scoring: str) -> Tensor:
         """Return the anomaly maps of slices and predictions, (N, 1, H, W), under one of the scorings."""
         score = self.scorings[scoring]
-        return torch.cat([score(x, y) for x, y in zip(slices.images.split(BATCH), predictions.split(BATCH))])
+        pairs = zip(slices.images.split(BATCH), predictions.split(BATCH))
+        return torch.cat([score(x.to(self.device), y.to(self.device)).cpu() for x, y in pairs])
 
     @torch.no_grad()
     def scores(self, slices: Slices, maps: Tensor, scoring: str) -> Tensor:
         """Return the image scores of slices and their maps, (N,)."""
         score = self.scorings[scoring].score
-        return torch.cat([score(x, y) for x, y in zip(slices.images.split(BATCH), maps.split(BATCH))])
+        pairs = zip(slices.images.split(BATCH), maps.split(BATCH))
+        return torch.cat([score(x.to(self.device), y.to(self.device)).cpu() for x, y in pairs])
 
 
 class Profile(NamedTuple):
     """What all methods of an experiment share: how slices are prepared, the perceptual backbone, the configurations
-    laid over each other, and the section of the datalist that thresholds are fitted on."""
+    laid over each other, the section of the datalist that thresholds are fitted on, and its name."""
 
     preprocessing_options: Mapping[str, Any]
     level: str | int | float
     backbone: str
     overlays: tuple[str, ...]
     calibration_section: str = "calibration"
+    name: str = "configured"
 
 
 def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
@@ -127,25 +147,30 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     config = _config("ra", overlays)
     section = config.get("calibration_section", "calibration")
     backbone = backbone or config["scoring"]["perceptual"]
-    return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section)
+    return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section, name)
 
 
-def load_models(choices: Sequence[Chosen], profile: Profile, training: Slices | None) -> list[Model]:
+def load_models(
+    choices: Sequence[Chosen], profile: Profile, training: Slices | None, wanted: Sequence[str] = tuple(SCORINGS)
+) -> list[Model]:
     """Build the chosen methods, all with one and the same perceptual backbone.
 
     Args:
         choices: without a run, a method has the weights that its bundle ships.
         profile: of the bundles.
         training: slices for the control `template`, at the levels that are looked at.
+        wanted: names of the scorings that may be asked for; the backbone is only built where one takes it.
 
     Raises:
-        ArtifactError: if weights are missing or do not fit.
+        ArtifactError: if weights are missing or do not fit, or their calibration belongs to another profile.
         ConfigError: if `template` is chosen and there are no training slices.
     """
-    backbone = perceptual_distance(profile.backbone)
+    offered = {name: SCORINGS[name] for name in (*wanted, "equalised")}
+    perceptual = any(terms["perceptual"] for terms in offered.values())
+    backbone = perceptual_distance(profile.backbone) if perceptual else "none"
     scorings = {
         name: AnomalyMap(backbone if terms["perceptual"] else "none", equalize=terms["equalize"])
-        for name, terms in SCORINGS.items()
+        for name, terms in offered.items()
     }
     return [_load(choice, profile, training, scorings) for choice in choices]
 
@@ -166,8 +191,30 @@ def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: M
         raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
     config = _config(method.name, profile.overlays)
     network = load_weights(config.get_parsed_content("network_def"), weights).eval().requires_grad_(False)
-    own = {"discrepancy": DistillationMap(network)} if isinstance(network, MultiresolutionDistillation) else scorings
+    own: dict[str, Scoring] = dict(scorings)
+    if isinstance(network, MultiresolutionDistillation):
+        own = {"discrepancy": DistillationMap(network)}
+    _check_calibration(label, weights, profile, own)
     return Model(label, method, {None: network}, own, sha256(weights))
+
+
+def _check_calibration(label: str, weights: Path, profile: Profile, scorings: Mapping[str, Scoring]) -> None:
+    """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing or teacher."""
+    path = weights.with_name("calibration.json")
+    if not path.is_file():
+        return
+    identity = Calibration.load(path).identity
+    here = {"weights_sha256": sha256(weights), "preprocessing": dict(profile.preprocessing_options)}
+    if "discrepancy" in scorings:
+        chosen = scorings["discrepancy"].identity
+        here |= {name: chosen[name] for name in ("teacher", "mse_weight")}
+    made = {**identity, **identity.get("scoring", {})}
+    differing = [name for name, value in here.items() if made.get(name) != value]
+    if differing:
+        raise ArtifactError(
+            f"{label}: {', '.join(differing)} differ between the run and the profile {profile.name!r}: choose the "
+            "profile that it was trained with"
+        )
 
 
 def _config(name: str, overlays: Sequence[str]) -> ConfigParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import NORMAL, Slices
 
 COHORT = {NORMAL: 30, "global_pathology": 27, "global_artefact": 23}
@@ -53,9 +54,13 @@ TABLES = {
 """Experiment -> Table 1, 2a, 2b or 3 of the paper."""
 
 
-def published(experiment: str, test: Slices) -> dict[str, pd.DataFrame]:
-    """Return the paper's own table where the test section is the paper's (its fastMRI+ files, all groups and boxes)."""
+def published(experiment: str, test: Slices, setting: Setting) -> dict[str, pd.DataFrame]:
+    """Return the paper's own table where it compares: on the paper's test section (its fastMRI+ files, all groups and
+    boxes), under the paper profile and, for boxes, with the paper's protocol or that of its code."""
+    alike = setting.shared.name == "paper" and not setting.random_pose and setting.every is None
+    if experiment in ("localization", "ablation"):
+        alike = alike and setting.protocol in ("paper", "official_code")
     counted = {group: test.groups.count(group) for group in COHORT}
     boxes = sum(map(len, test.box_labels))
     own = all(subject.startswith("file_brain_AXT1_") for subject in test.subjects)
-    return {"paper": TABLES[experiment]} if own and counted == COHORT and boxes == BOXES else {}
+    return {"paper": TABLES[experiment]} if alike and own and counted == COHORT and boxes == BOXES else {}

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,15 +76,15 @@ class Measurements:
         groups: subject -> group, such as healthy or not, which every resample keeps in size.
         """
         self.groups = groups
-        self.measured: dict[tuple[str, str, str], list[tuple[PooledStatistic, int]]] = {}
+        self.measured: dict[tuple[str, str, str], list[_Measured]] = {}
 
     def add(self, method: str, scoring: str, metric: str, statistic: PooledStatistic, n: int) -> None:
         """Note a statistic over n images or boxes."""
-        self.measured.setdefault((method, scoring, metric), []).append((statistic, n))
+        self.measured.setdefault((method, scoring, metric), []).append(_Measured(statistic, n, self.groups))
 
     def merged(self, other: Measurements) -> Measurements:
-        """Both together, with the groups of the other."""
-        both = Measurements(other.groups)
+        """Both together, each with its own groups."""
+        both = Measurements()
         both.measured = {**self.measured, **other.measured}
         return both
 
@@ -93,11 +94,12 @@ class Measurements:
         for key, runs in self.measured.items():
             statistic = self._mean(key)
             low, high = None, None
-            if self._enough(statistic):
-                _, low, high = bootstrap_interval(statistic, self._groups(statistic), resamples=RESAMPLES)
-            values = [one.value for one, _ in runs]
+            groups = self._groups(key)
+            if _enough(statistic, groups):
+                _, low, high = bootstrap_interval(statistic, groups, resamples=RESAMPLES)
+            values = [run.statistic.value for run in runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            rows.append(Row(*key, statistic.value, low, high, deviation, runs[0][1], len(statistic.subjects)))
+            rows.append(Row(*key, statistic.value, low, high, deviation, runs[0].n, len(statistic.subjects)))
         return rows
 
     def comparisons(self) -> list[Comparison]:
@@ -107,24 +109,31 @@ class Measurements:
         for method, scoring, metric in self.measured:
             for key in self.measured:
                 if method == first and key[2] == metric and key != (method, scoring, metric):
-                    if not self._enough(self._mean(key)):
+                    statistic, other, groups = self._mean((method, scoring, metric)), self._mean(key), self._groups(key)
+                    if not _enough(other, groups):
                         continue
-                    statistic, other = self._mean((method, scoring, metric)), self._mean(key)
-                    difference = paired_difference(statistic, other, self._groups(statistic), resamples=RESAMPLES)
+                    difference = paired_difference(statistic, other, groups, resamples=RESAMPLES)
                     found.append(Comparison(metric, _named(method, scoring), _named(*key[:2]), *difference))
         return found
 
     def _mean(self, key: tuple[str, str, str]) -> PooledStatistic:
-        runs = [statistic for statistic, _ in self.measured[key]]
+        runs = [run.statistic for run in self.measured[key]]
         return runs[0] if len(runs) == 1 else combined(lambda *values: np.mean(values, axis=0), *runs)
 
-    def _enough(self, statistic: PooledStatistic) -> bool:
-        """Whether every group has the two subjects that a bootstrap needs."""
-        groups = self._groups(statistic) or dict.fromkeys(statistic.subjects)
-        return min(Counter(groups.values()).values()) > 1
+    def _groups(self, key: tuple[str, str, str]) -> dict[str, Hashable] | None:
+        groups, subjects = self.measured[key][0].groups, self._mean(key).subjects
+        return None if groups is None else {name: groups[name] for name in subjects}
 
-    def _groups(self, statistic: PooledStatistic) -> dict[str, Hashable] | None:
-        return None if self.groups is None else {name: self.groups[name] for name in statistic.subjects}
+
+class _Measured(NamedTuple):
+    statistic: PooledStatistic
+    n: int
+    groups: Mapping[str, Hashable] | None
+
+
+def _enough(statistic: PooledStatistic, groups: Mapping[str, Hashable] | None) -> bool:
+    """Whether every group has the two subjects that a bootstrap needs."""
+    return min(Counter((groups or dict.fromkeys(statistic.subjects)).values()).values()) > 1
 
 
 @dataclass(frozen=True)
@@ -183,39 +192,41 @@ class Report:
         """Title, table and notes in Markdown."""
         table = self.table()
         lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        body = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+        cells = [[str(cell).replace("|", r"\|") for cell in line] for line in lines]
+        body = "".join(f"| {' | '.join(line)} |\n" for line in cells)
         notes = "".join(f"- {note}\n" for note in self.notes)
         return f"# {self.title}\n\n{body}\n{notes}"
 
     def write(self, output: Path) -> Path:
-        """Write the report into a folder, each file whole or not at all, and return its page.
+        """Write the report into a folder, each file whole or not at all and none before all are made; return its page.
 
         `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences, and `NAME.md`,
         `NAME.tex` and `NAME.html` the table as people read it; further tables and figures have names of their own.
         """
-        numbers = pd.DataFrame(self.rows)
         document = {
             "experiment": self.name,
             "title": self.title,
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
-            "results": [_without_nan(row._asdict()) for row in self.rows],
-            "comparisons": [_without_nan(row) for row in self.comparisons.to_dict("records")],
+            "results": [_finite(row._asdict()) for row in self.rows],
+            "comparisons": [_finite(row) for row in self.comparisons.to_dict("records")],
         }
-        _save(output / f"{self.name}.csv", numbers.to_csv(index=False))
-        _save(output / f"{self.name}_comparisons.csv", self.comparisons.to_csv(index=False))
-        _save(output / f"{self.name}.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
-        _save(output / f"{self.name}.md", self.markdown())
-        _save(output / f"{self.name}.tex", self.table().to_latex(index=False, escape=True))
-        for name, table in self.tables.items():
-            _save(output / f"{self.name}_{name}.csv", table.to_csv(index=False))
         pictures = {name: _png(figure) for name, figure in self.figures.items()}
-        for name, picture in pictures.items():
-            with replacing(output / f"{self.name}_{name}.png") as path:
-                path.write_bytes(picture)
-        page = output / f"{self.name}.html"
-        _save(page, self._page(pictures))
-        return page
+        texts = {
+            ".csv": pd.DataFrame(self.rows).to_csv(index=False),
+            "_comparisons.csv": self.comparisons.to_csv(index=False),
+            ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
+            ".md": self.markdown(),
+            ".tex": self.table().to_latex(index=False, escape=True),
+            ".html": self._page(pictures),
+            **{f"_{name}.csv": table.to_csv(index=False) for name, table in self.tables.items()},
+        }
+        files = {ending: text.encode() for ending, text in texts.items()}
+        files |= {f"_{name}.png": picture for name, picture in pictures.items()}
+        for ending, content in files.items():
+            with replacing(output / f"{self.name}{ending}") as path:
+                path.write_bytes(content)
+        return output / f"{self.name}.html"
 
     def _page(self, pictures: Mapping[str, bytes]) -> str:
         images = "".join(
@@ -262,16 +273,13 @@ def _named(method: str, scoring: str) -> str:
     return f"{method} ({scoring})" if scoring else method
 
 
-def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and value != value else value for name, value in values.items()}
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, None in place of NaN and infinity, which JSON does not know."""
+    finite = lambda value: not isinstance(value, float) or math.isfinite(value)  # noqa: E731
+    return {name: value if finite(value) else None for name, value in values.items()}
 
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def _save(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")

@@ -14,6 +14,7 @@ from pathology_screen.experiments.models import SCORINGS, Chosen, Model, Profile
 from pathology_screen.experiments.slices import Slices, load_slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import PROTOCOLS, Protocol
+from pathology_screen.versions import versions
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Setting:
     """The methods and data of an experiment, prepared when they are first asked for.
 
     Attributes:
-        methods: as in `Chosen.parse`.
+        methods: as in `Chosen.parse`; runs of one label are seeds of one method.
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
         scoring: names of the scorings to compare; a method that knows none of them is scored its own way.
         every: take every n-th axial level that holds tissue; None takes the one that is screened.
@@ -32,6 +33,7 @@ class Setting:
             detector on aligned ones.
         percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
         protocol: of the localisation of boxes (see `metrics.LocalizationMetric`).
+        configured: profile and models in place of those of the bundles.
     """
 
     methods: Sequence[str]
@@ -45,6 +47,7 @@ class Setting:
     random_pose: bool = False
     percentiles_of: Literal["image", "tissue"] = "image"
     protocol: Protocol = "pixel_count"
+    configured: tuple[Profile, list[Model]] | None = None
     prepared: dict[str, Slices] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,11 +57,18 @@ class Setting:
             raise ConfigError(f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
         if self.every is not None and self.every < 1:
             raise ConfigError(f"every n-th level needs n of at least 1, not {self.every}")
+        for kind, given in (("method", self.methods), ("scoring", self.scoring)):
+            if len(set(given)) < len(given):
+                raise ConfigError(f"a {kind} is named twice")
+        named: dict[str, str] = {}
+        for choice in self.choices:
+            if named.setdefault(choice.label, choice.method.name) != choice.method.name:
+                raise ConfigError(f"{choice.label!r} names two methods: runs that share a label are seeds of one")
 
     @cached_property
     def shared(self) -> Profile:
         """What all methods share."""
-        return read_profile(self.profile, self.backbone)
+        return self.configured[0] if self.configured else read_profile(self.profile, self.backbone)
 
     @cached_property
     def choices(self) -> list[Chosen]:
@@ -68,8 +78,11 @@ class Setting:
     @cached_property
     def models(self) -> list[Model]:
         """The methods, ready."""
+        if self.configured:
+            return self.configured[1]
         templates = any(choice.method.name == "template" for choice in self.choices)
-        return load_models(self.choices, self.shared, self.section("training") if templates else None)
+        training = self.section("training") if templates else None
+        return load_models(self.choices, self.shared, training, self.scoring)
 
     def section(self, name: str) -> Slices:
         """The slices of a section of the datalist."""
@@ -98,12 +111,8 @@ class Setting:
         ]
         return {
             "datalist": self._datalist_identity(),
-            "dataset": Path(self.datalist).name
-            if self.datalist
-            else "embedded cohort"
-            if not self.dataset_dir
-            else "datalist.json",
-            "profile": self.profile,
+            "versions": versions(),
+            "profile": self.shared.name,
             "preprocessing": dict(self.shared.preprocessing_options),
             "level": f"every {self.every}" if self.every else self.shared.level,
             "seed": self.seed,

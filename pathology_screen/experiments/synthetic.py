@@ -76,7 +76,7 @@ def synthetic(setting: Setting) -> Report:
     ]
     chosen = list(range(0, len(healthy), max(1, len(healthy) // 5)))[:5]
     figures = {kind.replace("-", "_"): method_grid(altered[kind], drawn[kind], chosen) for kind in KINDS}
-    tables = published("synthetic", setting.section("test"))
+    tables = published("synthetic", setting.section("test"), setting)
     return Report("synthetic", "Synthetic anomalies", measurements, notes, setting.provenance(), figures, tables)
 
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
 
-from pathology_screen import __version__
 from pathology_screen.files import replacing
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that a score depends on."""
-    packages = ("torch", "monai", "numpy", "scikit-image", "lpips")
-    return {"pathology_screen": __version__} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def save_record(record: dict[str, Any], path: Path) -> None:

@@ -17,8 +17,9 @@ from pathology_screen.files import replacing
 from pathology_screen.geometry import axial_orientation, embed
 from pathology_screen.outputs.figures import save_panel
 from pathology_screen.outputs.nifti import save_volume
-from pathology_screen.outputs.record import save_record, versions
+from pathology_screen.outputs.record import save_record
 from pathology_screen.screening import AcceptedScans, comparable
+from pathology_screen.versions import versions
 
 VOLUMES = {"anomaly_map_volume": "anomaly", "reconstruction_volume": "reconstruction"}
 """Key of what the postprocessing took back to the scan -> what the name of its file ends in."""

@@ -1,4 +1,4 @@
-"""Annotated boxes of a scan as masks that go the way of its voxels."""
+"""Annotated boxes of a scan as masks that go the way of its voxels, and those that its axial slice shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DrawBoxesd(Transform):
         key: key of the scan.
 
     Raises:
-        ConfigError: if a box leaves the scan or has no area.
+        ConfigError: if a box leaves the scan, has no area or no label, or is not in whole voxels.
     """
 
     def __init__(self, key: Hashable = "image") -> None:
@@ -44,9 +44,36 @@ class DrawBoxesd(Transform):
         shape = tuple(scan.shape[1:])
         masks = torch.zeros(len(boxes), *shape)
         for mask, box in zip(masks, boxes):
-            (x, y, width, height), level = box["box"], box["slice"]
-            inside = min(x, y, level) >= 0 and x + width <= shape[0] and y + height <= shape[1] and level < shape[2]
-            if not inside or min(width, height) < 1:
+            numbers = (*box.get("box", ()), box.get("slice"))
+            if "label" not in box or not _is_part(numbers, shape):
                 raise ConfigError(f"the box {box} is no part of a scan of {shape} voxels: correct the datalist")
+            x, y, width, height, level = numbers
             mask[x : x + width, y : y + height, level] = 1
         return MetaTensor(masks, affine=scan.affine)
+
+
+class BoxesOnSliced(Transform):
+    """Leave out the boxes that do not lie on the axial slice of their item; masks (K, H, W) and K names.
+
+    Comes between `AxialSliced` and the grid, on which a small box may lose its last pixel and still belong to the
+    slice. An item without a box on the slice loses the masks and names of boxes.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        kept = dict(data)
+        for name in BOX_KEYS:
+            if f"{name}_masks" in kept:
+                masks, labels = kept.pop(f"{name}_masks"), kept.pop(f"{name}_labels")
+                here = [i for i, mask in enumerate(masks) if mask.any()]
+                if here:
+                    kept[f"{name}_masks"], kept[f"{name}_labels"] = masks[here], [labels[i] for i in here]
+        return kept
+
+
+def _is_part(numbers: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether x, y, width, height and level are whole numbers that name voxels of a scan."""
+    if len(numbers) != 5 or not all(isinstance(number, int) for number in numbers):
+        return False
+    x, y, width, height, level = numbers
+    inside = x + width <= shape[0] and y + height <= shape[1] and level < shape[2]
+    return inside and min(x, y, level) >= 0 and min(width, height) > 0

@@ -11,7 +11,7 @@ from monai.utils import ensure_tuple
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.transforms.axial_slice import AxialSliced
-from pathology_screen.transforms.boxes import BOX_KEYS, DrawBoxesd
+from pathology_screen.transforms.boxes import BOX_KEYS, BoxesOnSliced, DrawBoxesd
 from pathology_screen.transforms.brain_extraction import ExtractBraind
 from pathology_screen.transforms.grid import ResampleToGridd
 from pathology_screen.transforms.load import LoadScand
@@ -79,6 +79,7 @@ def eval_transforms(
             ExtractBraind(keys, when=extraction),
             Orientationd(both, axcodes=DISPLAY_AXES, labels=None, allow_missing_keys=True),
             AxialSliced(both, level=level, allow_missing_keys=True),
+            *([BoxesOnSliced()] if boxes else []),
             ScaleByTissuePercentiled(keys, percentile=percentile),
             ResampleToGridd(
                 both,

@@ -1,5 +1,6 @@
 """The workflows of the five baselines' bundles, run in this process on a small phantom cohort with narrow networks."""
 
+import json
 import logging
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.errors import ArtifactError
+from pathology_screen.files import sha256
 from pathology_screen.registry import METHODS
 
 BASELINES = [name for name, method in METHODS.items() if name != "ra" and not method.is_control]
@@ -112,7 +114,11 @@ def test_evaluating(trained, cohort, tmp_path):
     made = workflow(name, "train", "evaluate", run_id="evaluating", **options)
     made.run()
     metric = made.evaluator.state.metrics["mean_map" if name == "mkd" else "mse"]
-    assert 0 < metric < 2 and list(tmp_path.glob("*.csv"))
+    assert 0 < metric < 2 and list(tmp_path.glob("*_raw.csv"))
+    for experiment in ("detection", "lesions"):
+        report = json.loads((tmp_path / f"{experiment}.json").read_text())
+        (method,) = report["provenance"]["methods"]
+        assert method["weights_sha256"] == sha256(run / "model.pt") and report["results"]
 
 
 def test_exported_network_gives_the_same_output(trained, tmp_path):

@@ -3,7 +3,8 @@ import json
 import pytest
 
 import pathology_screen
-from pathology_screen.outputs.record import save_record, versions
+from pathology_screen.outputs.record import save_record
+from pathology_screen.versions import versions
 
 
 def test_a_record_comes_back(tmp_path):

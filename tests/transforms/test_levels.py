@@ -71,3 +71,31 @@ def test_the_slices_of_all_levels_put_the_brain_together_again(scan):
     inside = volume > 500
     assert np.corrcoef(shown[inside], volume[inside])[0, 1] > 0.9
     assert shown[volume == 0].mean() < 0.01
+
+
+@pytest.mark.parametrize("levels", ["all", None])
+def test_masks_come_along_where_an_item_has_them(scan, nifti, levels):
+    path, volume = scan
+    lesion = np.zeros(volume.shape, np.uint8)
+    lesion[20:26, 20:30, 16:18] = 1
+    mask = nifti(lesion, AFFINE, "mask.nii.gz")
+    items = [{"image": path, "label": mask, "subject": "a"}, {"image": path, "subject": "b"}]
+    transform = eval_transforms(mask_keys="label", level=16, brain_extraction="never")
+    slices = axial_slices(items, transform, levels, also=("label", "unheard"))
+    with_mask = [item for item in slices if "label" in item]
+    assert {item["subject"] for item in with_mask} == {"a"} and {item["subject"] for item in slices} == {"a", "b"}
+    found = [item["level"] for item in with_mask if item["label"].max() > 0.9] if levels else [16]
+    assert found == ([16, 17] if levels else [16])
+    one = transform({"image": path, "label": mask})
+    (same,) = [item for item in with_mask if item.get("level", 16) == 16]
+    assert torch.equal(same["label"].as_tensor(), one["label"].as_tensor())
+    assert not any("label" in item for item in axial_slices(items, transform, levels))
+
+
+def test_every_slice_keeps_what_is_to_be_kept_of_its_item_as_text(scan):
+    path, _ = scan
+    items = [{"image": path, "subject": 7, "group": "normal"}, {"image": path, "pathology": "mass"}]
+    slices = axial_slices(items, train_transforms(), kept=("subject", "group", "pathology"))
+    first, second = slices[0], slices[len(slices) - 1]
+    assert first.keys() == {"image", "level", "subject", "group"} and first["subject"] == "7"
+    assert second.keys() == {"image", "level", "pathology"} and second["pathology"] == "mass"
