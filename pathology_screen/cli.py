@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
-from pathology_screen.errors import ScreeningError
+from pathology_screen.errors import ConfigError, ScreeningError
+from pathology_screen.files import sha256
 from pathology_screen.registry import METHODS
 
 
@@ -40,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
     phantom.set_defaults(command=_phantom)
 
+    _add_prepare(commands)
+
+    _add_experiment(commands)
+
     importer = commands.add_parser(
         "import-checkpoint", help="convert a checkpoint of the code released with the RA paper"
     )
@@ -55,13 +61,149 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_prepare(commands: Any) -> None:
+    """One subcommand a cohort; what is not given is left to the defaults of the function that makes it."""
+    prepare = commands.add_parser(
+        "prepare", help="make a cohort: scans, their datalist, a summary and a contact sheet to look at"
+    )
+    prepare.set_defaults(command=_prepare)
+    cohorts = prepare.add_subparsers(required=True, metavar="COHORT")
+
+    def add_cohort(name: str, made_by: str, summary: str) -> argparse.ArgumentParser:
+        cohort = cohorts.add_parser(name, help=summary, argument_default=argparse.SUPPRESS)
+        cohort.set_defaults(made_by=made_by)
+        return cohort
+
+    fastmri = add_cohort("fastmri", "pathology_screen.cohorts.fastmri:prepare_fastmri", "the paper's part of fastMRI+")
+    fastmri.add_argument("source", type=Path, help="folder of fastMRI's .h5 files, or of DICOM files made of them")
+    fastmri.add_argument("--annotations", type=Path, required=True, help="brain.csv of fastMRI+")
+    fastmri.add_argument(
+        "--slices",
+        type=lambda text: int(text) if text.isdecimal() else text,
+        help='"table" (default: those that agree with the paper\'s lists), an index, or a CSV with file, slice',
+    )
+    fastmri.add_argument("--allow-missing", action="store_true", help="make the cohort of the files that are there")
+
+    ixi = add_cohort("ixi", "pathology_screen.cohorts.ixi:prepare_ixi", "healthy volunteers, registered to MNI152")
+    ixi.add_argument("source", type=Path, help="folder of IXI's T1 volumes")
+    ixi.add_argument("--no-registration", dest="registration", action="store_false", help="the volumes as they are")
+    ixi.add_argument("--n4", action="store_true", help="correct the bias field first")
+    ixi.add_argument("--domain", choices=["whole_head", "brain_extracted"])
+    ixi.add_argument("--workers", type=int, help="processes")
+
+    paper = add_cohort("paper", "pathology_screen.cohorts.paper:prepare_paper", "fastMRI+ and IXI together")
+    paper.add_argument("--fastmri", type=Path, required=True, help="folder that `prepare fastmri` made")
+    paper.add_argument("--ixi", type=Path, required=True, help="folder that `prepare ixi` made")
+    paper.add_argument("--allow-missing", action="store_true", help="go on where subjects of IXI are missing")
+
+    folder = add_cohort("folder", "pathology_screen.cohorts.folder:prepare_folder", "your own scans, or a BIDS dataset")
+    folder.add_argument("source", type=Path, help="folder of scans; they stay where they are")
+    folder.add_argument("--split", type=Path, help="CSV of the columns subject, section, in place of a random split")
+    folder.add_argument("--group-column", help="column of participants.tsv that tells who is healthy")
+    folder.add_argument("--healthy", nargs="+", metavar="VALUE", help="values of this column that mean healthy")
+    folder.add_argument("--subject-pattern", metavar="REGEX", help="whose first group in a path is the subject")
+    folder.add_argument("--scan-pattern", metavar="REGEX", help="which the path of a scan has to match")
+    folder.add_argument("--no-check", dest="check", action="store_false", help="do not read every scan once")
+
+    for cohort in (ixi, folder):
+        sections = ("TRAINING", "VALIDATION", "CALIBRATION", "TEST")
+        cohort.add_argument("--fractions", type=float, nargs=4, metavar=sections, help="of the healthy subjects")
+        cohort.add_argument("--seed", type=int, help="of the random split")
+        cohort.add_argument("--exclude", nargs="+", metavar="SUBJECT", help="leave these subjects out")
+    for cohort in (fastmri, ixi, paper, folder):
+        cohort.add_argument("--output", type=Path, required=True, help="folder of the cohort")
+
+    phantom = add_cohort("phantom", "pathology_screen.cohorts:make_phantom_cohort", "synthetic volumes")
+    phantom.add_argument("--output", dest="root", type=Path, help="folder of the cohort (default: the cache folder)")
+    phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
+
+
+def _add_experiment(commands: Any) -> None:
+    experiment = commands.add_parser("experiment", help="compare methods: tables, figures and a page")
+    experiment.add_argument("name", help="synthetic, detection, localization, ablation, lesions, latent, gallery")
+    experiment.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD[:LABEL][=RUN]",
+        help="with the weights of their bundles or of a run; runs of one label are its seeds",
+    )
+    experiment.add_argument("--dataset_dir", help="folder that the datalist's paths are relative to")
+    experiment.add_argument("--datalist", help="Decathlon datalist (default: the embedded cohort)")
+    experiment.add_argument("--output", type=Path, required=True, help="folder of the results")
+    experiment.add_argument(
+        "--scoring", nargs="+", default=["residual", "eq5"], help="residual equalised perceptual eq5"
+    )
+    experiment.add_argument("--every", type=int, help="every n-th axial level (default: the one that is screened)")
+    experiment.add_argument("--profile", default="compact", choices=["compact", "paper"])
+    experiment.add_argument("--perceptual", help="perceptual backbone in place of the profile's")
+    experiment.add_argument("--seed", type=int, default=0)
+    experiment.add_argument("--random-pose", action="store_true", help="synthetic anomalies: pose the slices first")
+    experiment.add_argument(
+        "--protocol", default="pixel_count", choices=["paper", "official_code", "pixel_count"], help="of localisation"
+    )
+    experiment.add_argument("--percentiles-of", default="image", choices=["image", "tissue"], help="of ellipses")
+    experiment.set_defaults(command=_experiment)
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    from pathology_screen.experiments import EXPERIMENTS, Setting
+
+    if options.name not in EXPERIMENTS:
+        raise ConfigError(f"there is no experiment {options.name!r}; there are {', '.join(EXPERIMENTS)}")
+    setting = Setting(
+        methods=options.methods,
+        dataset_dir=options.dataset_dir,
+        datalist=options.datalist,
+        scoring=options.scoring,
+        every=options.every,
+        profile=options.profile,
+        backbone=options.perceptual,
+        seed=options.seed,
+        random_pose=options.random_pose,
+        percentiles_of=options.percentiles_of,
+        protocol=options.protocol,
+    )
+    report = EXPERIMENTS[options.name](setting)
+    page = report.write(options.output)
+    print(f"{report.markdown()}\nlook at: {page}")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from pathology_screen.cohorts.preparation import contact_sheet, summary
+
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "made_by")}
+    module, _, function = options.made_by.partition(":")
+    datalist = getattr(import_module(module), function)(**given)
+    print(f"{summary(datalist)}\ndatalist: {datalist}\nlook at:  {contact_sheet(datalist)}")
+
+
 def _info(options: argparse.Namespace) -> None:
     for method in METHODS.values():
-        weights = bundle_root(method.name) / "models" / "model.pt"
-        size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "none yet: train first"
-        print(
-            f"{method.name}\t{method.title}\n\tpaper: {method.paper}\n\tbundle: {weights.parents[1]}\n\tweights: {size}"
-        )
+        print(f"{method.name}: {method.title}\n    paper       {method.paper}")
+        if method.is_control:
+            print("    learns nothing, has no bundle")
+            continue
+        profiles = ", ".join(f"{number:,} ({profile} profile)" for profile, number in method.parameters.items())
+        root = bundle_root(method.name)
+        print(f"    parameters  {profiles}\n    bundle      {root}")
+        print(f"    weights     {_shipped_weights(root)}\n    calibration {_shipped_calibration(root)}")
+
+
+def _shipped_weights(root: Path) -> str:
+    weights = root / "models" / "model.pt"
+    if not weights.is_file():
+        return "none yet: train first"
+    return f"{weights.stat().st_size / 1e6:.1f} MB, sha256 {sha256(weights)}"
+
+
+def _shipped_calibration(root: Path) -> str:
+    path = root / "models" / "calibration.json"
+    if not path.is_file():
+        return "none"
+    document = json.loads(path.read_text("utf-8"))
+    slices, subjects = len(document["scores"]), len(set(document["subjects"]))
+    return f"{slices} slices of {subjects} healthy subjects, id {document['calibration_id'][:12]}"
 
 
 def _phantom(options: argparse.Namespace) -> None:

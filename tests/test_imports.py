@@ -9,7 +9,14 @@ import pathology_screen
 
 PACKAGE = Path(pathology_screen.__file__).parent
 ORDER = [
-    *({"errors"}, {"files", "registry", "versions"}, {"bundles", "geometry"}, {"io"}, {"transforms"}, {"losses", "synthetic"}),
+    *(
+        {"errors"},
+        {"files", "registry", "versions"},
+        {"bundles", "geometry"},
+        {"io"},
+        {"transforms"},
+        {"losses", "synthetic"},
+    ),
     *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
     *({"screening", "publishing"}, {"experiments"}, {"outputs"}, {"cli", "label"}),
 ]

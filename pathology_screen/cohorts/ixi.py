@@ -1,0 +1,206 @@
+"""The IXI cohort: healthy whole heads, one axial slice each at the paper's level of MNI space (paper, Appendix B).
+
+The paper took voxel 95 of the axial axis after an affine registration to MNI152NLin2009cSym at 1 mm (193 x 229 x 193
+voxels, the first one at x -96, y -132, z -78 mm). That is z = 17 mm, and the slice is cut on just this grid; the brain
+that scans are registered to is the 2009a version of the same space, see `registration`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pathology_screen.cohorts.bias_field import correct_bias_field
+from pathology_screen.cohorts.folder import path_from, refused
+from pathology_screen.cohorts.preparation import begin, name_some, save_scan, write_datalist
+from pathology_screen.cohorts.registration import (
+    SMALLEST_CORRELATION,
+    SMALLEST_DICE,
+    import_itk,
+    load_brain_template,
+    register,
+    resample,
+)
+from pathology_screen.cohorts.splits import SECTIONS, draw_split, warn_of_few
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.files import replacing
+from pathology_screen.io import read_scan
+from pathology_screen.transforms.brain_extraction import extract_brain
+
+FILE_NAME = re.compile(r"(?P<subject>IXI\d{3})-(?P<site>Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
+SPACE = "MNI152NLin2009aSym"
+SHAPE = (193, 229, 1)
+GRID = np.array([[1.0, 0, 0, -96], [0, 1, 0, -132], [0, 0, 1, 95 - 78], [0, 0, 0, 1]])
+"""Affine of the slice: voxel index -> mm in MNI space, RAS+."""
+DESCRIPTION = (
+    "IXI (brain-development.org), T1w of healthy volunteers, CC BY-SA 3.0: what is made of it is shared under the same "
+    "licence. "
+)
+
+
+def prepare_ixi(
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    registration: bool = True,
+    n4: bool = False,
+    domain: Literal["whole_head", "brain_extracted"] = "whole_head",
+    fractions: Sequence[float] = (1, 0, 0, 0),
+    seed: int = 0,
+    exclude: Iterable[str] = (),
+    workers: int = 1,
+) -> Path:
+    """Write a slice of every subject as NIfTI and a datalist; return its path.
+
+    With registration, the brain is extracted (deepbet), registered to MNI152, and the original voxels are resampled
+    once, to `sub-<id>_space-..._T1w.nii.gz`: (193, 229, 1) float32, affine in MNI space. The `.json` beside it holds
+    the affine map and how well the brain fits, `registration.csv` all fits, the worst first. What is there is kept, so
+    that an interrupted run goes on, and the same volume gives the same slice at every run.
+
+    Without registration, nothing is written but the datalist, which leads to the volumes; the screened level is chosen
+    when a volume is loaded (0.55 of the brain's extent in the compact profile).
+
+    Args:
+        source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are passed over.
+        output: folder of the cohort.
+        registration: to MNI152; needs ITK.
+        n4: correct the bias field first.
+        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them to 0, which the
+            compact profile needs: of a single slice it cannot extract the brain itself.
+        fractions: of the subjects for training, validation, calibration and test; the paper trains on all.
+        seed: of the split.
+        exclude: subjects ("IXI002") to leave out; the notes of the datalist name them.
+        workers: processes.
+
+    Raises:
+        ConfigError: if the folder holds no T1w volume or two of one subject; if a volume cannot be read or registered
+            (all are tried first, and named); if options contradict each other, or the output was begun with others.
+    """
+    if not registration and (n4 or domain != "whole_head"):
+        raise ConfigError("without registration volumes are used as they are: n4 and domain do not apply")
+    paths = find_ixi(source)
+    unknown = sorted(set(exclude) - paths.keys())
+    if unknown:
+        raise ConfigError(f"{name_some(unknown)} cannot be left out: there is no T1w volume of that subject")
+    kept = {subject: path for subject, path in paths.items() if subject not in set(exclude)}
+    split = draw_split(kept, fractions, seed)
+    warn_of_few(list(split.values()).count("calibration"))
+    folder = begin(output, {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain})
+    if registration:
+        import_itk()
+        load_brain_template()
+        missing = {subject: path for subject, path in kept.items() if not _is_done(folder, subject)}
+        bar = partial(tqdm, desc="Registering IXI", initial=len(kept) - len(missing), total=len(kept), unit="volume")
+        failures = _run(partial(_make_slice, folder=folder, n4=n4, domain=domain), missing, workers, bar)
+    else:
+        failures = refused({path.name: path for path in kept.values()})
+    if failures:
+        raise ConfigError(
+            f"{len(failures)} of {len(kept)} volumes were refused (the others are kept): {'; '.join(failures)}. "
+            "Look at them, and exclude these subjects or mend the files"
+        )
+    if registration:
+        _tabulate(folder, kept)
+    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
+    for subject, path in kept.items():
+        image = slice_path(folder, subject).name if registration else path_from(folder, path)
+        sections[split[subject]].append(_item(subject, path, image, registration, split[subject] == "test"))
+    made = f"Axial slices at z = {GRID[2, 3]:g} mm of {SPACE}, {domain}." if registration else "Native volumes."
+    return write_datalist(folder, sections, DESCRIPTION + made, notes={"excluded by the user": sorted(set(exclude))})
+
+
+def find_ixi(source: str | os.PathLike) -> dict[str, Path]:
+    """Find IXI's T1w volumes below a folder: subject -> path, in order of subjects.
+
+    Raises:
+        ConfigError: if there is none, or a subject has two.
+    """
+    folder = Path(source)
+    named = [(FILE_NAME.fullmatch(path.name), path) for path in sorted(folder.rglob("IXI*T1.nii*"))]
+    found = [(match["subject"], path) for match, path in named if match]
+    if not found:
+        raise ConfigError(f"{folder} holds no file named like IXI002-Guys-0828-T1.nii.gz")
+    subject, times = Counter(subject for subject, _ in found).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"{folder} holds {times} T1w volumes of {subject}: name the folder that holds the right one")
+    return dict(sorted(found))
+
+
+def slice_path(folder: Path, subject: str) -> Path:
+    """File of a subject's registered slice."""
+    return folder / f"sub-{subject}_space-{SPACE}_T1w.nii.gz"
+
+
+def _item(subject: str, path: Path, image: str, registration: bool, test: bool) -> dict[str, Any]:
+    match = FILE_NAME.fullmatch(path.name)
+    item: dict[str, Any] = {"image": image, "subject": subject, "site": match["site"] if match else ""}
+    return item | ({"axial_slice": True} if registration else {}) | ({"pathology": "healthy"} if test else {})
+
+
+def _is_done(folder: Path, subject: str) -> bool:
+    image = slice_path(folder, subject)
+    return image.is_file() and _record_path(image).is_file()
+
+
+def _run(make: partial[str | None], paths: dict[str, Path], workers: int, bar: Callable[..., Any]) -> list[str]:
+    """Make the slices; return why some could not be made."""
+    if workers == 1 or not paths:
+        return [why for why in bar(map(make, paths.items())) if why]
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return [why for why in bar(pool.map(make, paths.items())) if why]
+
+
+def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: str) -> str | None:
+    """Register a volume and write its slice; return why it could not be done, or None."""
+    subject, path = source
+    image = slice_path(folder, subject)
+    try:
+        scan = read_scan(path)
+        brain = extract_brain(scan.voxels, scan.affine)
+        voxels = correct_bias_field(scan.voxels, scan.affine, brain) if n4 else scan.voxels
+        brain_alone = nib.Nifti1Image(voxels * brain, scan.affine)
+        to_scan, fit = register(brain_alone)
+        if not fit.is_good:
+            return (
+                f"{path.name}: registration failed (overlap with the template's brain {fit.dice:.2f}, at least "
+                f"{SMALLEST_DICE}; local correlation {fit.correlation:.2f}, at least {SMALLEST_CORRELATION})"
+            )
+        shown = nib.Nifti1Image(voxels, scan.affine) if domain == "whole_head" else brain_alone
+        record = {"source": path.name, **asdict(fit), "mni_to_scanner_mm": to_scan.round(6).tolist()}
+        with replacing(_record_path(image)) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        save_scan(image, lambda: (resample(shown, to_scan, GRID, SHAPE), GRID), space="mni")
+    except InputError as error:
+        return f"{path.name}: {error}"
+    return None
+
+
+def _record_path(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
+
+
+def _tabulate(folder: Path, subjects: Iterable[str]) -> None:
+    """Write `registration.csv`."""
+    records = {
+        subject: json.loads(_record_path(slice_path(folder, subject)).read_text("utf-8")) for subject in subjects
+    }
+    with replacing(folder / "registration.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["subject", "correlation", "dice"])
+        for subject, record in sorted(records.items(), key=lambda entry: entry[1]["correlation"]):
+            writer.writerow([subject, round(record["correlation"], 4), round(record["dice"], 4)])

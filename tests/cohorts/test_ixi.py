@@ -1,0 +1,226 @@
+"""IXI: which files are taken, where the slice lies, what happens when a volume fails or a run is interrupted."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pathology_screen.cohorts import ixi as module
+from pathology_screen.cohorts import load_datalist
+from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
+from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
+from pathology_screen.cohorts.registration import Fit, load_brain_template, resample
+from pathology_screen.cohorts.simulation import simulate
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.transforms import eval_transforms
+
+NAMES = ("IXI002-Guys-0828-T1.nii.gz", "IXI012-HH-1211-T1.nii.gz", "IXI035-IOP-0873-T1.nii.gz")
+TO_SCAN = np.array([[0.9, 0.02, 0, 4], [0, 0.85, -0.3, 2], [0, 0.28, 0.8, 11], [0, 0, 0, 1]])
+GOOD, BAD = Fit(0.95, 0.6), Fit(0.9, 0.1)
+WEIGHTS = np.array([0.5, 1.0, 2.0])  # intensity a mm
+
+
+def volume() -> nib.Nifti1Image:
+    """Intensities that rise linearly with the position in scanner space, stored with axes P, S and R as IXI's are."""
+    affine = np.array([[0, 0, 4.0, -112], [-4.0, 0, 0, 120], [0, 4.0, 0, -120], [0, 0, 0, 1]])
+    points = nib.affines.apply_affine(affine, np.moveaxis(np.indices((60, 60, 56)), 0, -1))
+    return nib.Nifti1Image((1000 + points @ WEIGHTS).astype(np.float32), affine)
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Three volumes, and files that are none of T1."""
+    folder = tmp_path / "IXI-T1"
+    folder.mkdir()
+    for name in (*NAMES, "IXI012-HH-1211-T2.nii.gz"):
+        image = volume()
+        image.set_sform(image.affine, code=1)
+        nib.save(image, folder / name)
+    (folder / "IXI.xls").touch()
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Replace brain extraction and registration; the list tells the calls, and `fits` what the next ones give."""
+    calls, fits = [], []
+
+    def register(brain):
+        calls.append(brain)
+        return TO_SCAN, fits.pop(0) if fits else GOOD
+
+    monkeypatch.setattr(module, "extract_brain", lambda voxels, affine: voxels > 1000)
+    monkeypatch.setattr(module, "register", register)
+    calls_and_fits = type("Quick", (), {"calls": calls, "fits": fits})
+    return calls_and_fits
+
+
+def test_level_is_that_of_the_paper():
+    """Voxel 95 of the axial axis of MNI152NLin2009cSym, 193 x 229 x 193 voxels of 1 mm from (-96, -132, -78) mm."""
+    assert module.SHAPE == (193, 229, 1)
+    assert np.array_equal(module.GRID @ [0, 0, 0, 1], [-96, -132, 17, 1])
+    assert np.array_equal(module.GRID[:3, :3], np.eye(3))
+
+
+def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
+    datalist = prepare_ixi(source, tmp_path / "out")
+    items = load_datalist(datalist, "training")
+    assert [item["subject"] for item in items] == ["IXI002", "IXI012", "IXI035"]
+    assert [item["site"] for item in items] == ["Guys", "HH", "IOP"]
+    image = nib.load(items[0]["image"])
+    assert image.shape == (193, 229, 1) and image.get_data_dtype() == np.float32
+    assert np.array_equal(image.affine, module.GRID)
+    assert image.header["sform_code"] == image.header["qform_code"] == 4  # MNI
+    mni = np.array([[0, 0, 17], [30, -50, 17], [-45, 20, 17]])
+    expected = 1000 + nib.affines.apply_affine(TO_SCAN, mni) @ WEIGHTS
+    columns, rows = (mni[:, :2] + [96, 132]).T
+    assert np.allclose(image.get_fdata()[columns, rows, 0], expected, atol=0.01)
+
+
+def test_slices_pass_through_the_paper_profiles_transforms(source, tmp_path, quick):
+    (item, *_) = load_datalist(prepare_ixi(source, tmp_path / "out"), "training")
+    out = eval_transforms(grid="padded", domain="whole_head", level="middle")(item)
+    assert out["image"].shape == (1, 128, 128) and float(out["image"].max()) == 1
+
+
+def test_brain_extracted_slices_are_zero_outside_the_brain(source, tmp_path, quick):
+    folder = prepare_ixi(source, tmp_path / "out", domain="brain_extracted").parent
+    voxels = nib.load(slice_path(folder, "IXI002")).get_fdata()
+    assert voxels[96, 132] > 1000 and voxels[20, 20] == 0
+
+
+def test_finished_subjects_are_kept_and_others_made(source, tmp_path, quick):
+    folder = prepare_ixi(source, tmp_path / "out").parent
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(quick.calls) == 3 and not list(folder.glob(".*"))
+    slice_path(folder, "IXI012").unlink()
+    prepare_ixi(source, folder)
+    assert len(quick.calls) == 4
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_other_options_need_another_folder(source, tmp_path, quick):
+    prepare_ixi(source, tmp_path / "out")
+    with pytest.raises(ConfigError, match="other options"):
+        prepare_ixi(source, tmp_path / "out", domain="brain_extracted")
+
+
+def test_failed_registrations_are_named_and_leave_no_slice(source, tmp_path, quick):
+    quick.fits += [GOOD, BAD, GOOD]
+    with pytest.raises(ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: registration failed.*0\.10"):
+        prepare_ixi(source, tmp_path / "out")
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.nii.gz"))] == [
+        slice_path(tmp_path, subject).name for subject in ("IXI002", "IXI035")
+    ]
+    assert not (tmp_path / "out" / "datalist.json").exists()
+    datalist = prepare_ixi(source, tmp_path / "out", exclude=["IXI012"])
+    assert len(quick.calls) == 3  # none again
+    assert json.loads(datalist.read_text())["notes"] == {"excluded by the user": ["IXI012"]}
+    assert [item["subject"] for item in load_datalist(datalist, "training")] == ["IXI002", "IXI035"]
+
+
+@pytest.mark.parametrize("registration", [True, False])
+def test_unreadable_volumes_are_named(source, tmp_path, quick, registration):
+    damaged = source / NAMES[1]
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[unreadable\]"):
+        prepare_ixi(source, tmp_path / "out", registration=registration)
+
+
+def test_brain_that_is_not_found_is_named(source, tmp_path, quick, monkeypatch):
+    def nothing(voxels, affine):
+        raise InputError("brain_extraction_failed", "12 ml is not the size of a brain")
+
+    monkeypatch.setattr(module, "extract_brain", nothing)
+    with pytest.raises(
+        ConfigError, match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml"
+    ):
+        prepare_ixi(source, tmp_path / "out")
+
+
+def test_fits_are_listed_worst_first(source, tmp_path, quick):
+    quick.fits += [Fit(0.95, 0.6), Fit(0.94, 0.5), Fit(0.96, 0.7)]
+    folder = prepare_ixi(source, tmp_path / "out").parent
+    lines = (folder / "registration.csv").read_text().split()
+    assert lines == ["subject,correlation,dice", "IXI012,0.5,0.94", "IXI002,0.6,0.95", "IXI035,0.7,0.96"]
+    record = json.loads((folder / "sub-IXI012_space-MNI152NLin2009aSym_T1w.json").read_text())
+    assert record["source"] == NAMES[1] and np.allclose(record["mni_to_scanner_mm"], TO_SCAN)
+
+
+def test_without_registration_the_volumes_are_referenced(source, tmp_path, quick):
+    datalist = prepare_ixi(source, tmp_path / "out", registration=False)
+    items = load_datalist(datalist, "training")
+    assert not quick.calls
+    assert [Path(item["image"]).resolve() for item in items] == [(source / name).resolve() for name in NAMES]
+    assert json.loads(datalist.read_text())["training"][0]["image"] == f"../IXI-T1/{NAMES[0]}"
+    assert "axial_slice" not in items[0]
+
+
+def test_split_on_request(source, tmp_path, quick):
+    third = 1 / 3
+    datalist = prepare_ixi(source, tmp_path / "out", registration=False, fractions=(third, third, 0, third))
+    test = load_datalist(datalist, "test")
+    assert len(load_datalist(datalist, "training")) == len(load_datalist(datalist, "validation")) == len(test) == 1
+    assert test[0]["pathology"] == "healthy"
+
+
+@pytest.mark.parametrize("options", [{"n4": True}, {"domain": "brain_extracted"}])
+def test_options_without_effect_are_refused(source, tmp_path, options):
+    with pytest.raises(ConfigError, match="without registration"):
+        prepare_ixi(source, tmp_path / "out", registration=False, **options)
+
+
+def test_folder_without_volumes_and_subject_twice(source, tmp_path):
+    with pytest.raises(ConfigError, match="no file named like IXI002"):
+        find_ixi(tmp_path / "nowhere")
+    nib.save(volume(), source / "IXI012-HH-1299_T1.nii.gz")
+    with pytest.raises(ConfigError, match="2 T1w volumes of IXI012"):
+        find_ixi(source)
+    with pytest.raises(ConfigError, match="IXI999 cannot be left out"):
+        (source / "IXI012-HH-1299_T1.nii.gz").unlink()
+        prepare_ixi(source, tmp_path / "out", exclude=["IXI999"])
+
+
+def in_slice(folder: Path, subject: str) -> np.ndarray:
+    return nib.load(slice_path(folder, subject)).get_fdata()[..., 0]
+
+
+@pytest.mark.slow
+def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
+    """Brain extraction, bias field correction and registration in earnest, in two processes."""
+    head = simulate(load_template(SCALP_MARGIN), (5, 1), levels=23, head=True)
+    move = np.eye(4)
+    move[:3, :3] = Rotation.from_euler("xyz", [12, -5, 8], degrees=True).as_matrix()
+    move[:3, 3] = [6, -20, 15]
+    for name, affine in zip(NAMES, (head.affine, move @ head.affine)):
+        image = nib.Nifti1Image(head.image, affine)
+        image.set_sform(affine, code=1)
+        nib.save(image, tmp_path / name)
+    folder = prepare_ixi(tmp_path, tmp_path / "out", n4=True, workers=2).parent
+    still, moved = (in_slice(folder, subject) for subject in ("IXI002", "IXI012"))
+    shown = still > 0.2 * still.max()
+    assert np.corrcoef(still[shown], moved[shown])[0, 1] > 0.97
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("sub-*.json"))]
+    maps = [np.array(record["mni_to_scanner_mm"]) for record in records]
+    corners = np.array([[x, y, z] for x in (-60, 60) for y in (-95, 60) for z in (-30, 65)])
+    apart = np.linalg.norm(
+        nib.affines.apply_affine(maps[1], corners) - nib.affines.apply_affine(move @ maps[0], corners), axis=1
+    )
+    assert apart.max() < 2  # mm; the two brain masks differ a little
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+def test_real_heads_lie_on_the_template(shared_data, tmp_path):
+    folder = prepare_ixi(shared_data / "whole_head", tmp_path / "out", domain="brain_extracted").parent
+    target = resample(load_brain_template(), np.eye(4), module.GRID, module.SHAPE)[..., 0]
+    for subject in ("IXI012", "IXI015"):
+        brain = in_slice(folder, subject)
+        both = (brain > 0) & (target > 0)
+        assert 2 * both.sum() / ((brain > 0).sum() + (target > 0).sum()) > 0.95
+        assert np.corrcoef(brain[both], target[both])[0, 1] > 0.5
+    again = prepare_ixi(shared_data / "whole_head", tmp_path / "again", domain="brain_extracted").parent
+    assert np.array_equal(in_slice(again, "IXI012"), in_slice(folder, "IXI012"))
