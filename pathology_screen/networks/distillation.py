@@ -109,7 +109,8 @@ class MultiresolutionDistillation(nn.Module):
         self.mse_weight = mse_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the anomaly map of `x`: (B, 1, H, W) in [0, 1], sides multiples of 32 -> the same shape and range.
+        """Return the anomaly map of `x`: (B, 1, H, W) in [0, 1] -> the same shape and range; sides are multiples of 32,
+        from 64 on.
 
         At each layer and position 1 - cosine similarity of the two feature vectors, 0 where both are zero; enlarged
         bilinearly and averaged over the layers.

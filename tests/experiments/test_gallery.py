@@ -124,3 +124,12 @@ def test_methods_that_reconstruct_nothing_have_maps_alone(make_setting, make_mod
     maps_only = make_model(torch.nn.Identity(), "mkd", method="mkd")
     names = [axis.get_title() for axis in gallery(make_setting(graded, maps_only)).figures["cases"].axes]
     assert [name for name in names if name] == ["input", "graded\nreconstruction", "graded\nresidual", "mkd\nresidual"]
+
+
+def test_of_several_runs_the_first_is_shown_and_chosen_by(make_setting, make_model, graded, value):
+    second = make_model(torch.nn.Identity(), "graded")
+    alone, both = gallery(make_setting(graded)), gallery(make_setting(graded, second))
+    assert both.tables["cases"].equals(alone.tables["cases"])
+    pictures = [figure.axes[3].images[0].get_array() for figure in (alone.figures["cases"], both.figures["cases"])]
+    assert np.array_equal(*pictures)
+    assert value(both, "graded", "AUPRC of a slice") < value(alone, "graded", "AUPRC of a slice")
