@@ -31,8 +31,8 @@ class AnomalyMap(nn.Module):
     clamped.
 
     Args:
-        perceptual: "st_alex", "squeeze", "encoder" (see `perceptual_distance`), "none", or a module that maps two
-            batches to a distance map and has an `identity`.
+        perceptual: "st_alex", "squeeze", "alex", "encoder" (see `perceptual_distance`), "none", or a module that maps
+            two batches to a distance map and has an `identity`.
         equalize: whether to equalise.
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.

@@ -12,7 +12,7 @@ from typing import Any
 import lpips
 import torch
 from torch import nn
-from torchvision.models import SqueezeNet1_1_Weights
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
 
 from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
 from pathology_screen.errors import ArtifactError, ConfigError
@@ -24,7 +24,9 @@ MICRO_BATCH = 8
 SMALLEST_SIDE = 32
 """Below this the deepest layers of the ImageNet networks have no pixels left."""
 
-SQUEEZE_FILE = Path(SqueezeNet1_1_Weights.IMAGENET1K_V1.url).name
+HUB_WEIGHTS = {"squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1, "alex": AlexNet_Weights.IMAGENET1K_V1}
+"""Backbones whose weights are torchvision's, from the torch hub cache."""
+
 ST_ALEX_SHA256 = "468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
 
 
@@ -102,7 +104,8 @@ def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | 
 
     Args:
         backbone: "st_alex" (ST-LPIPS on an anti-aliased AlexNet, from the installed `stlpips-pytorch`), "squeeze"
-            (LPIPS on SqueezeNet 1.1, as in the paper, from the torch hub cache) or "encoder" (a brain encoder).
+            (LPIPS on SqueezeNet 1.1, as in the paper's Eq. 5, from the torch hub cache), "alex" (LPIPS on AlexNet, as
+            in the paper's Table 1, likewise) or "encoder" (a brain encoder).
         weights: path of the weights where they are not in their usual place; for "encoder" the module itself, copied
             and frozen, with a method `embeddings(x)` that gives a list of (B, C, h, w).
 
@@ -114,9 +117,14 @@ def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | 
         if not isinstance(weights, nn.Module) or not hasattr(weights, "embeddings"):
             raise ConfigError('the backbone "encoder" needs weights=<a module with a method `embeddings`>')
         return PerceptualDistance(backbone, EmbeddingDistance(weights))
-    if isinstance(weights, nn.Module) or backbone not in ("st_alex", "squeeze"):
+    if isinstance(weights, nn.Module) or backbone not in ("st_alex", *HUB_WEIGHTS):
         raise ConfigError(f'the perceptual backbone "{backbone}" is unknown or takes no module as weights')
-    return PerceptualDistance(backbone, _st_alex(weights) if backbone == "st_alex" else _squeeze(weights))
+    return PerceptualDistance(backbone, _st_alex(weights) if backbone == "st_alex" else _lpips(backbone, weights))
+
+
+def is_installed(backbone: str) -> bool:
+    """Tell whether the weights of one of `HUB_WEIGHTS` are in the torch hub cache."""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(HUB_WEIGHTS[backbone].url).name).is_file()
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -124,9 +132,9 @@ def weights_sha256(module: nn.Module) -> str:
     return tensors_sha256(module.state_dict().items())
 
 
-def _squeeze(file: str | os.PathLike | None) -> SpatialLPIPS:
-    metric, trunk = SpatialLPIPS("squeeze"), _read(file or _squeeze_file())
-    heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / "squeeze.pth")
+def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
+    metric, trunk = SpatialLPIPS(backbone), _read(file or _hub_file(backbone))
+    heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth")
     names = {key: "features." + key.split(".", 2)[2] for key in metric.state_dict() if key.startswith("net.")}
     return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
 
@@ -151,12 +159,13 @@ def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
         raise ArtifactError(f"{Path(file).name} does not hold weights that can be read safely") from error
 
 
-def _squeeze_file() -> Path:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / SQUEEZE_FILE
-    if not file.is_file():
+def _hub_file(backbone: str) -> Path:
+    url = HUB_WEIGHTS[backbone].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not is_installed(backbone):
         raise ArtifactError(
-            f"LPIPS on SqueezeNet needs {SQUEEZE_FILE} in the torch hub cache ($TORCH_HOME/hub/checkpoints, by default "
-            f"~/.cache/torch/hub/checkpoints). Download {SqueezeNet1_1_Weights.IMAGENET1K_V1.url} and put it there, or "
+            f'LPIPS on "{backbone}" needs {file.name} in the torch hub cache ($TORCH_HOME/hub/checkpoints, by default '
+            f"~/.cache/torch/hub/checkpoints). Download {url} and put it there, or "
             'give its path as `weights`, or choose perceptual="st_alex", which needs no download'
         )
     return file

@@ -1,15 +1,16 @@
 """Perceptual distance maps."""
 
 import sys
+from pathlib import Path
 
 import lpips
 import pytest
 import torch
 from torch import nn
-from torchvision.models import squeezenet1_1
+from torchvision.models import alexnet, squeezenet1_1
 
 from pathology_screen.anomaly import perceptual_distance
-from pathology_screen.anomaly.perceptual import SQUEEZE_FILE
+from pathology_screen.anomaly.perceptual import HUB_WEIGHTS, is_installed
 from pathology_screen.errors import ArtifactError, ConfigError
 
 
@@ -113,17 +114,18 @@ def test_encoder_distance_by_definition(images, reconstructions):
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated since 0.13")
-def test_squeeze_equals_lpips_with_the_same_trunk(tmp_path, images, reconstructions):
+@pytest.mark.parametrize(("backbone", "trunk"), [("squeeze", squeezenet1_1), ("alex", alexnet)])
+def test_it_equals_lpips_with_the_same_trunk(backbone, trunk, tmp_path, images, reconstructions):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        reference = lpips.LPIPS(net="squeeze", pnet_rand=True, spatial=True, verbose=False)
-    trunk = squeezenet1_1().state_dict()
+        reference = lpips.LPIPS(net=backbone, pnet_rand=True, spatial=True, verbose=False)
+    trunk = trunk().state_dict()
     for key, value in reference.net.state_dict().items():
         trunk["features." + key.split(".", 1)[1]] = value
     torch.save(trunk, tmp_path / "trunk.pth")
     with torch.no_grad():
         expected = reference(images, reconstructions, normalize=True)
-    distance = perceptual_distance("squeeze", tmp_path / "trunk.pth")
+    distance = perceptual_distance(backbone, tmp_path / "trunk.pth")
     torch.testing.assert_close(distance(images, reconstructions), expected, rtol=0, atol=0)
 
 
@@ -135,10 +137,12 @@ def test_squeeze_from_the_torch_hub_cache(shared_data, monkeypatch, images, reco
     assert 0.01 < result.mean() < 1
 
 
-def test_missing_squeeze_weights_say_what_to_do(monkeypatch, tmp_path):
+@pytest.mark.parametrize("backbone", ["squeeze", "alex"])
+def test_missing_weights_of_torchvision_say_what_to_do(backbone, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ArtifactError, match=SQUEEZE_FILE) as refusal:
-        perceptual_distance("squeeze")
+    assert not is_installed(backbone)
+    with pytest.raises(ArtifactError, match=Path(HUB_WEIGHTS[backbone].url).name) as refusal:
+        perceptual_distance(backbone)
     assert "https://download.pytorch.org" in str(refusal.value)
     assert "st_alex" in str(refusal.value)
     assert str(tmp_path) not in str(refusal.value)
