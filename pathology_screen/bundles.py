@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pathology_screen.errors import ConfigError
+from pathology_screen.errors import ArtifactError, ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -26,3 +29,60 @@ def bundle_root(name_or_path: str | Path) -> Path:
             return candidate.resolve()
     known = ", ".join(sorted(path.parent.parent.name for path in bundles_folder().glob("*/configs/metadata.json")))
     raise ConfigError(f"{name_or_path!s} is neither a bundle nor a folder of one; bundles here: {known}")
+
+
+PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
+"""Profile -> the configurations laid over a bundle's own."""
+
+SETTINGS = ("method", "level", "preprocessing_options", "scoring", "network_def", "calibration_section")
+"""What of `inference.json` describes the network and all around it."""
+
+
+def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
+    """Read what a bundle's `inference.json` (and an overlay) says of its network, preprocessing and scoring, as data:
+    expressions are not evaluated and nothing is imported.
+
+    Args:
+        bundle: name or folder.
+        overlays: names of configurations laid over it, such as "paper.json".
+
+    Returns:
+        The entries `SETTINGS`, with references ("@entry#key") replaced by what they refer to.
+
+    Raises:
+        ConfigError: if there is no such bundle.
+        ArtifactError: if a file is absent or damaged, or an entry is missing or holds an expression.
+    """
+    folder = bundle_root(bundle) / "configs"
+    config: dict[str, Any] = {"calibration_section": "calibration"}
+    try:
+        for name in ("inference.json", *overlays):
+            for key, value in json.loads((folder / name).read_text("utf-8")).items():
+                _put(config, key.split("#"), value)
+        absent = [name for name in SETTINGS if name not in config]
+        if absent:
+            raise ArtifactError(f"inference.json of the bundle {folder.parent.name} lacks {', '.join(absent)}")
+        return {name: _resolve(config[name], config) for name in SETTINGS}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"the configuration of the bundle {folder.parent.name} is absent or damaged") from error
+
+
+def _put(config: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        config = config.setdefault(key, {})
+    config[keys[-1]] = value
+
+
+def _resolve(value: Any, config: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _resolve(inner, config) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolve(inner, config) for inner in value]
+    if isinstance(value, str) and value.startswith("@"):
+        found: Any = config
+        for key in value[1:].split("#"):
+            found = found[key]
+        return _resolve(found, config)
+    if isinstance(value, str) and value.startswith("$"):
+        raise ArtifactError(f"the settings of a bundle are data, but one is the expression {value!r}")
+    return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.files import replacing
@@ -18,7 +19,28 @@ from pathology_screen.files import replacing
 if TYPE_CHECKING:
     import torch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of people.
+
+    Attributes:
+        count, total: so many of so many.
+        low, high: its exact 95 % interval (Clopper and Pearson 1934).
+    """
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+
+def count_rate(count: int, total: int) -> Rate:
+    """The share `count` of `total`, with its interval."""
+    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
+    return Rate(count, total, float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,8 @@ class Calibration:
         achieved_false_positive_rate: the share that exceeds the threshold: of "all_pixels" (never above the one asked
             for) and of "brain_pixels" (image above 0).
         scores: image score of each healthy slice.
+        agreements: of each healthy slice with its reconstruction (`metrics.agreement`); none from a method that does
+            not reconstruct.
         subjects: number of the subject, from 0, that each slice comes from; names are not kept.
         identity: what the numbers depend on, as JSON values: "weights_sha256", "preprocessing", "scoring", "level".
     """
@@ -41,6 +65,7 @@ class Calibration:
     scores: tuple[float, ...]
     subjects: tuple[int, ...]
     identity: dict[str, Any]
+    agreements: tuple[float, ...] = ()
 
     @property
     def n_slices(self) -> int:
@@ -55,20 +80,48 @@ class Calibration:
         """sha256 of the content, in canonical JSON."""
         return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
 
+    @property
+    def subject_scores(self) -> np.ndarray:
+        """The highest score among the slices of each subject, ascending, (n_subjects,)."""
+        scores, subjects = np.asarray(self.scores), np.asarray(self.subjects)
+        return np.sort([scores[subjects == subject].max() for subject in np.unique(subjects)])
+
     def percentile(self, score: float) -> float:
-        """Percentage (0-100) of the healthy slices whose score is at most this one."""
-        return 100 * float(np.mean(np.asarray(self.scores) <= score))
+        """Percentage (0-100) of the healthy subjects whose score is at most this one."""
+        return 100 * float(np.mean(self.subject_scores <= score))
 
     def p_value(self, score: float) -> float:
-        """Conformal p-value of one slice of a new subject.
+        """Conformal p-value of a new subject whose highest score is this one.
 
         For healthy subjects like those calibrated on, whatever the distribution of scores, it is at most alpha with
-        probability at most alpha. The slices of one subject share one vote (hierarchical conformal prediction: Lee,
-        Barber and Willett 2023), so the smallest value is 1 / (n_subjects + 1): a level of 5 % takes 19 subjects.
+        probability at most alpha (Vovk, Gammerman and Shafer 2005). Subjects count, not slices, so the smallest value
+        is 1 / (n_subjects + 1).
         """
-        exceeds, subjects = np.asarray(self.scores) >= score, np.asarray(self.subjects)
-        shares = [exceeds[subjects == subject].mean() for subject in np.unique(subjects)]
-        return float((1 + np.sum(shares)) / (1 + len(shares)))
+        return float((1 + np.sum(self.subject_scores >= score)) / (1 + self.n_subjects))
+
+    def image_threshold(self, rate: float) -> float:
+        """The score that a healthy subject exceeds with probability at most `rate` (split conformal prediction).
+
+        Args:
+            rate: of false positives, between 0 and 1.
+
+        Raises:
+            ConfigError: if the subjects are too few for that rate: n allow 1 / (n + 1) at best.
+        """
+        if not 0 < rate < 1:
+            raise ConfigError(f"the false positive rate must lie between 0 and 1, not {rate}")
+        n = self.n_subjects
+        rank = math.ceil((n + 1) * (1 - rate) - 1e-9)
+        if rank > n:
+            raise ConfigError(
+                f"{n} healthy people allow a false positive rate of {1 / (n + 1):.3g} at best, not {rate:g}: calibrate "
+                f"on {math.ceil(1 / rate - 1e-9) - 1} or more, or ask for a higher rate"
+            )
+        return float(self.subject_scores[rank - 1])
+
+    def false_positives(self, rate: float) -> Rate:
+        """Count the calibration's own subjects above the image threshold for `rate`."""
+        return count_rate(int(np.sum(self.subject_scores > self.image_threshold(rate))), self.n_subjects)
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
         """Refuse to be used with anything else than what the calibration was measured with.
@@ -110,7 +163,16 @@ class Calibration:
             raise ArtifactError(f"{name} has schema version {version}, this software reads {SCHEMA_VERSION}")
         if actual_id != stored_id:
             raise ArtifactError(f"{name} was altered after it was written: its calibration_id does not match")
-        return cls(**document | {"scores": tuple(document["scores"]), "subjects": tuple(document["subjects"])})
+        try:
+            lists = {key: tuple(document[key]) for key in ("scores", "subjects", "agreements")}
+            found = cls(**document | lists)
+            whole = len(found.scores) == len(found.subjects) and isinstance(found.identity, dict)
+            numbers = [found.pixel_threshold, *found.scores, *found.subjects, *found.agreements]
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{name} lacks what a calibration holds") from error
+        if not (whole and all(isinstance(number, int | float) for number in numbers)):
+            raise ArtifactError(f"{name} holds what is no calibration")
+        return found
 
 
 def fit_calibration(
@@ -120,6 +182,7 @@ def fit_calibration(
     subjects: Sequence[str],
     identity: Mapping[str, Any],
     false_positive_rate: float = 0.05,
+    agreements: Sequence[float] = (),
 ) -> Calibration:
     """Fit the calibration on slices of healthy subjects who were not trained on.
 
@@ -133,21 +196,27 @@ def fit_calibration(
         subjects: who each slice comes from, N names; only their number is kept.
         identity: what the maps depend on, as JSON values: "weights_sha256", "preprocessing" and "scoring"
             (`AnomalyMap.identity`).
-        false_positive_rate: between 0 and 1.
+        false_positive_rate: of pixels, between 0 and 1.
+        agreements: of each slice with its reconstruction, N numbers, or none.
 
     Raises:
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not between 0 and 1.
         InputError: "not_finite", if a map or score is NaN or infinite; "no_tissue", if every image is empty.
     """
     maps, images = np.asarray(maps), np.asarray(images)
-    if maps.size == 0 or maps.shape != images.shape or not len(scores) == len(subjects) == len(maps):
+    if (
+        maps.size == 0
+        or maps.shape != images.shape
+        or not len(scores) == len(subjects) == len(maps)
+        or (len(agreements) not in (0, len(maps)))
+    ):
         given = f"maps {maps.shape}, images {images.shape}, {len(scores)} scores and {len(subjects)} subjects"
         raise ConfigError(f"{given} do not go together")
     if not (images > 0).any():
         raise InputError("no_tissue", "in the images of the calibration set")
     if not 0 < false_positive_rate < 1:
         raise ConfigError(f"the false positive rate must lie between 0 and 1, not {false_positive_rate}")
-    if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
+    if not (np.isfinite(maps).all() and np.isfinite(scores).all() and np.isfinite(agreements).all()):
         raise InputError("not_finite", "the anomaly maps or scores of the calibration set")
 
     threshold = pixel_threshold(maps, false_positive_rate)
@@ -163,6 +232,7 @@ def fit_calibration(
         scores=tuple(float(score) for score in scores),
         subjects=tuple(number[subject] for subject in subjects),
         identity=_plain(identity),
+        agreements=tuple(float(agreement) for agreement in agreements),
     )
 
 

@@ -8,9 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
-from pathology_screen.bundles import bundle_root, bundles_folder
-from pathology_screen.errors import ConfigError
+from pathology_screen.bundles import PROFILES, bundle_root, bundles_folder, read_settings
+from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.registry import METHODS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -132,3 +133,65 @@ def test_an_editable_installation_finds_the_bundles_of_the_checkout(checkout, tm
     result = subprocess.run([sys.executable, "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True)
     module, root = map(Path, result.stdout.split())
     assert module == checkout / "pathology_screen/bundles.py" and root == checkout / "bundles/ra"
+
+
+# --- settings as data ---
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Function that writes a bundle's configurations."""
+
+    def write(config, **overlays):
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        (tmp_path / "configs/metadata.json").write_text("{}")
+        for name, content in {"inference": config, **overlays}.items():
+            (tmp_path / f"configs/{name}.json").write_text(json.dumps(content))
+        return tmp_path
+
+    return write
+
+
+SETTING = {
+    "method": "ra",
+    "level": 0.5,
+    "size": 64,
+    "preprocessing_options": {"size": "@size"},
+    "scoring": {"perceptual": "none"},
+    "network_def": {"_target_": "a.B", "size": "@preprocessing_options#size", "channels": [1, "@size"]},
+    "device": "$torch.device('cpu')",
+}
+
+
+def test_references_are_followed_and_overlays_laid_over(bundle):
+    root = bundle(SETTING, paper={"network_def#channels": [2], "level": "middle", "scoring": {"equalize": True}})
+    assert read_settings(root) == {
+        **{name: SETTING[name] for name in ("method", "level", "scoring")},
+        "preprocessing_options": {"size": 64},
+        "network_def": {"_target_": "a.B", "size": 64, "channels": [1, 64]},
+        "calibration_section": "calibration",
+    }
+    paper = read_settings(root, ["paper.json"])
+    assert (paper["level"], paper["scoring"]) == ("middle", {"equalize": True})
+    assert paper["network_def"]["channels"] == [2] and paper["network_def"]["size"] == 64
+
+
+def test_expressions_and_gaps_are_refused(bundle):
+    with pytest.raises(ArtifactError, match="expression"):
+        read_settings(bundle(SETTING | {"scoring": {"perceptual": "$print()"}}))
+    with pytest.raises(ArtifactError, match="lacks level"):
+        read_settings(bundle({name: value for name, value in SETTING.items() if name != "level"}))
+
+
+@pytest.mark.parametrize("overlays", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("name", [method.name for method in METHODS.values() if not method.is_control])
+def test_settings_are_those_that_monai_finds(name, overlays):
+    folder = bundle_root(name) / "configs"
+    parser = ConfigParser(ConfigParser.load_config_files([folder / file for file in ("inference.json", *overlays)]))
+    settings = read_settings(name, overlays)
+    for key in ("method", "level", "preprocessing_options", "scoring"):
+        assert settings[key] == parser.get_parsed_content(key)
+    network = parser.get_parsed_content("network_def", instantiate=False).get_config()
+    assert settings["network_def"] == {k: v for k, v in network.items() if not k.startswith("_")} | {
+        "_target_": METHODS[name].network
+    }

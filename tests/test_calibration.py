@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathology_screen.calibration import Calibration, fit_calibration, pixel_threshold
+from pathology_screen.calibration import Calibration, count_rate, fit_calibration, pixel_threshold
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 
 SCORES = [0.5, 0.1, 0.4, 0.2, 0.6, 0.3]
@@ -81,30 +81,70 @@ def test_tensors_are_taken_too(maps, calibration):
     assert fit_calibration(torch.from_numpy(maps), images, SCORES, names, IDENTITY) == calibration
 
 
-def test_percentile(calibration):
-    ordered = sorted(calibration.scores)
-    assert calibration.percentile(ordered[0] - 1) == 0
-    assert calibration.percentile(ordered[2]) == 50
-    assert calibration.percentile(ordered[-1]) == 100
+def test_agreements_are_kept_and_have_to_be_those_of_the_slices(maps, tmp_path):
+    images, names, agreements = np.ones_like(maps), list("aabbcc"), [0.9, 0.8, 0.7, 0.9, 0.8, 0.7]
+    fitted = fit_calibration(maps, images, SCORES, names, IDENTITY, agreements=agreements)
+    fitted.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json").agreements == tuple(agreements)
+    with pytest.raises(ConfigError):
+        fit_calibration(maps, images, SCORES, names, IDENTITY, agreements=agreements[:5])
+    with pytest.raises(InputError, match="not_finite"):
+        fit_calibration(maps, images, SCORES, names, IDENTITY, agreements=[*agreements[:5], np.nan])
 
 
-def test_p_value_counts_each_subject_once(calibration):
-    shared = dataclasses.replace(calibration, scores=(1.0, 3.0, 3.0, 3.0, 1.0), subjects=(0, 0, 1, 1, 2))
-    assert shared.p_value(2.0) == pytest.approx((1 + 0.5 + 1 + 0) / 4)
-    assert shared.p_value(9.0) == pytest.approx(1 / 4)
-    assert shared.p_value(0.0) == 1
+def test_people_count_by_their_highest_slice(calibration):
+    assert calibration.subject_scores.tolist() == [0.4, 0.5, 0.6]
+    assert [calibration.percentile(score) for score in (0.3, 0.4, 0.55, 0.6)] == pytest.approx(
+        [0, 100 / 3, 200 / 3, 100]
+    )
+    assert [calibration.p_value(score) for score in (0.3, 0.45, 0.6, 0.7)] == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
 
 
-def test_p_value_holds_its_level_with_the_fewest_subjects(calibration):
-    """Nineteen subjects of three alike slices each: a healthy slice gets p <= 0.05 in at most 5 % of the cases."""
+@given(people=st.integers(1, 60), percent=st.integers(1, 60))
+def test_the_image_threshold_is_exceeded_where_the_p_value_is_small(people, percent):
+    scores = np.random.default_rng(people).random(people)
+    fitted = Calibration(0.1, 0.05, {}, tuple(scores), tuple(range(people)), {})
+    if percent * (people + 1) < 100:  # exact, in hundredths
+        with pytest.raises(ConfigError, match=f"{people} healthy people"):
+            fitted.image_threshold(percent / 100)
+        return
+    threshold = fitted.image_threshold(percent / 100)
+    for score in (*scores, *(scores + 1e-9), *(scores - 1e-9), 0.0, 2.0):
+        p_value = fitted.p_value(score)
+        assert (score > threshold) == (p_value <= percent / 100 + 1e-12)
+
+
+def test_the_fewest_people_for_a_rate(calibration):
+    def fitted(people):
+        return dataclasses.replace(calibration, scores=tuple(range(people)), subjects=tuple(range(people)))
+
+    assert fitted(19).image_threshold(0.05) == 18 and fitted(99).image_threshold(0.01) == 98
+    assert fitted(20).image_threshold(0.05) == 19 and fitted(39).image_threshold(0.05) == 37
+    with pytest.raises(ConfigError, match="calibrate on 19 or more"):
+        fitted(18).image_threshold(0.05)
+    for rate in (0, 1, -1):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            fitted(19).image_threshold(rate)
+
+
+def test_healthy_people_exceed_the_image_threshold_at_most_at_the_rate(calibration):
+    """Of 19 people with three slices each, a new one exceeds it in 1 of 20 cases."""
     rng = np.random.default_rng(0)
     subjects = tuple(np.repeat(np.arange(19), 3).tolist())
     alarms = 0
-    for _ in range(2000):
+    for _ in range(4000):
         scores = rng.lognormal(size=20)[:, None] + 0.1 * rng.random((20, 3))
         fitted = dataclasses.replace(calibration, scores=tuple(scores[:19].ravel().tolist()), subjects=subjects)
-        alarms += fitted.p_value(scores[19, 0]) <= 0.05
-    assert 0.02 < alarms / 2000 < 0.06  # expected at most 0.05, standard error 0.005
+        alarms += scores[19].max() > fitted.image_threshold(0.05)
+    assert alarms / 4000 == pytest.approx(0.05, abs=0.011)  # three standard errors
+
+
+def test_exact_intervals_of_a_rate(calibration):
+    fitted = dataclasses.replace(calibration, scores=tuple(range(39)), subjects=tuple(range(39)))
+    rate = fitted.false_positives(0.05)
+    assert (rate.count, rate.total) == (1, 39)
+    assert (rate.low, rate.high) == pytest.approx((0.000649, 0.134767), abs=1e-5)
+    assert count_rate(0, 20).high == pytest.approx(1 - 0.025 ** (1 / 20))
 
 
 def test_file_round_trip(tmp_path, calibration):
@@ -126,7 +166,7 @@ def test_damaged_files_are_refused(tmp_path, calibration):
     path = tmp_path / "calibration.json"
     with pytest.raises(ArtifactError, match=r"calibration\.json"):
         Calibration.load(path)
-    for text in ("", "[]", "{}", '{"schema_version": 1, "calibration_id": "", "scores": [NaN]}'):
+    for text in ("", "[]", "{}", '{"schema_version": 2, "calibration_id": "", "scores": [NaN]}'):
         path.write_text(text)
         with pytest.raises(ArtifactError, match="can be read"):
             Calibration.load(path)

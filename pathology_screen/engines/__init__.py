@@ -1,6 +1,6 @@
 """Training, validation and calibration on MONAI's engines."""
 
-from pathology_screen.engines.calibrator import Calibrator, calibration_identity
+from pathology_screen.engines.calibrator import Calibrator, calibrate, calibration_identity
 from pathology_screen.engines.evaluation import (
     MeanPerceptualDistance,
     improves,
@@ -32,6 +32,7 @@ __all__ = [
     "TrainingBatch",
     "TrainingDiverged",
     "TrainingState",
+    "calibrate",
     "calibration_identity",
     "improves",
     "introspective_step",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +11,11 @@ from monai.data import DataLoader, Dataset
 from torch import nn
 from tqdm import tqdm
 
-from pathology_screen.anomaly import Scoring
+from pathology_screen.anomaly import DistillationMap, Scoring
 from pathology_screen.calibration import Calibration, fit_calibration
 from pathology_screen.engines.random import rank_and_world_size
 from pathology_screen.files import sha256
+from pathology_screen.metrics import agreement
 from pathology_screen.networks.weights import load_weights
 
 
@@ -56,28 +57,49 @@ class Calibrator:
         self.dataset, self.preprocessing_options, self.level = dataset, preprocessing_options, level
         self.false_positive_rate = false_positive_rate
 
-    @torch.no_grad()
     def run(self) -> Calibration | None:
         """Fit, write and return the calibration (on rank 0; None elsewhere)."""
         if rank_and_world_size()[0] > 0:
             return None
         network = load_weights(self.network, self.weights).eval()
-        device = next(network.parameters()).device
-        loader = DataLoader(self.dataset, batch_size=8, num_workers=0)
-        images, maps, scores = [], [], []
-        for batch in tqdm(loader, desc="calibrating"):
-            image = batch["image"].to(device)
-            images.append(image.cpu())
-            anomaly_map = self.anomaly_map(image, network(image))
-            maps.append(anomaly_map.cpu())
-            scores += self.anomaly_map.score(image, anomaly_map).tolist()
-        calibration = fit_calibration(
-            torch.cat(maps),
-            torch.cat(images),
-            scores,
-            [item["subject"] for item in cast(Iterable, self.dataset)],
-            calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map, self.level),
-            self.false_positive_rate,
-        )
+        identity = calibration_identity(self.weights, self.preprocessing_options, self.anomaly_map, self.level)
+        calibration = calibrate(network, self.anomaly_map, self.dataset, identity, self.false_positive_rate)
         calibration.save(self.weights.with_name("calibration.json"))
         return calibration
+
+
+@torch.no_grad()
+def calibrate(
+    network: nn.Module,
+    anomaly_map: Scoring,
+    slices: Dataset | Sequence[Mapping[str, Any]],
+    identity: Mapping[str, Any],
+    false_positive_rate: float = 0.05,
+) -> Calibration:
+    """Score healthy slices and fit a calibration to them.
+
+    Args:
+        network: in evaluation mode.
+        anomaly_map: makes maps and image scores of images and predictions.
+        slices: `image` (1, H, W) and the person, `subject`.
+        identity: from `calibration_identity`.
+        false_positive_rate: share of healthy pixels that may lie above the pixel threshold.
+
+    Raises:
+        ConfigError, InputError: see `fit_calibration`.
+    """
+    device = next(network.parameters()).device
+    reconstructs = not isinstance(anomaly_map, DistillationMap)
+    images, maps, scores, agreements = [], [], [], []
+    for batch in tqdm(DataLoader(cast(Dataset, slices), batch_size=8, num_workers=0), desc="calibrating"):
+        image = batch["image"].to(device)
+        prediction = network(image)
+        map_ = anomaly_map(image, prediction)
+        images.append(image.cpu())
+        maps.append(map_.cpu())
+        scores += anomaly_map.score(image, map_).tolist()
+        agreements += agreement(image, prediction).tolist() if reconstructs else []
+    subjects = [item["subject"] for item in cast(Iterable, slices)]
+    return fit_calibration(
+        torch.cat(maps), torch.cat(images), scores, subjects, identity, false_positive_rate, agreements
+    )

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
-from pathology_screen.bundles import bundle_root
+from pathology_screen.bundles import PROFILES, bundle_root, read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.engines import load_weights
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments.slices import Slices
 from pathology_screen.files import sha256
+from pathology_screen.networks.build import build_network
 from pathology_screen.networks.controls import Black, Template
 from pathology_screen.networks.distillation import MultiresolutionDistillation
 from pathology_screen.registry import METHODS, Method
@@ -121,7 +121,7 @@ class Model:
 
 class Profile(NamedTuple):
     """What all methods of an experiment share: how slices are prepared, the perceptual backbone, the configurations
-    laid over each other, the section of the datalist that thresholds are fitted on, and its name."""
+    laid over `inference.json`, the section of the datalist that thresholds are fitted on, and its name."""
 
     preprocessing_options: Mapping[str, Any]
     level: str | int | float
@@ -141,12 +141,12 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     Raises:
         ConfigError: if there is no such profile.
     """
-    if name not in ("compact", "paper"):
+    if name not in PROFILES:
         raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
-    overlays = ("inference.json",) if name == "compact" else ("inference.json", "paper.json")
-    config = _config("ra", overlays)
-    section = config.get("calibration_section", "calibration")
+    overlays = PROFILES[name]
+    config = read_settings("ra", overlays)
     backbone = backbone or config["scoring"]["perceptual"]
+    section = config["calibration_section"]
     return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section, name)
 
 
@@ -189,8 +189,8 @@ def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: M
     if not weights.is_file():
         advice = "train it and name the run" if run is None else "is that the output_dir of a run that ended?"
         raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
-    config = _config(method.name, profile.overlays)
-    network = load_weights(config.get_parsed_content("network_def"), weights).eval().requires_grad_(False)
+    definition = read_settings(method.name, profile.overlays)["network_def"]
+    network = load_weights(build_network(method.name, definition), weights).eval().requires_grad_(False)
     own: dict[str, Scoring] = dict(scorings)
     if isinstance(network, MultiresolutionDistillation):
         own = {"discrepancy": DistillationMap(network)}
@@ -215,8 +215,3 @@ def _check_calibration(label: str, weights: Path, profile: Profile, scorings: Ma
             f"{label}: {', '.join(differing)} differ between the run and the profile {profile.name!r}: choose the "
             "profile that it was trained with"
         )
-
-
-def _config(name: str, overlays: Sequence[str]) -> ConfigParser:
-    folder = bundle_root(name) / "configs"
-    return ConfigParser(ConfigParser.load_config_files([folder / overlay for overlay in overlays]))

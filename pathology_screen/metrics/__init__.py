@@ -12,6 +12,7 @@ from pathology_screen.metrics.pooled import (
     pooled_mean,
 )
 from pathology_screen.metrics.reconstruction import (
+    agreement,
     masked_mean,
     mean_squared_error,
     perceptual_error,
@@ -25,6 +26,7 @@ __all__ = [
     "Interval",
     "LocalizationMetric",
     "PooledStatistic",
+    "agreement",
     "auroc",
     "average_precision",
     "bootstrap_interval",

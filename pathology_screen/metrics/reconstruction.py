@@ -81,6 +81,26 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
     return _sharpness(reconstruction) / reference
 
 
+def agreement(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """Pearson correlation of each image with its reconstruction where the image is above 0, in the brain: (B, 1, H, W)
+    twice -> (B,), float64, -1 to 1; 0 where either is constant there.
+
+    It does not depend on brightness and contrast, and tells an image of another kind than those trained on: a network
+    that has seen T1-weighted brains alone paints one, whatever it is given.
+
+    Raises as `mean_squared_error`; ConfigError also where an image is empty.
+    """
+    image, reconstruction = _checked(image, reconstruction)
+    brain = (image > 0).double()
+
+    def centred(values: torch.Tensor) -> torch.Tensor:
+        return values - masked_mean(values, brain)[:, None, None, None]
+
+    x, x_ph = centred(image), centred(reconstruction)
+    scale = (masked_mean(x.square(), brain) * masked_mean(x_ph.square(), brain)).sqrt()
+    return torch.where(scale > 1e-12, masked_mean(x * x_ph, brain) / scale.clamp(min=1e-12), 0.0)
+
+
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Mean over the pixels of each map (B, 1, H, W), weighted by a mask of that shape: (B,), float64.
 

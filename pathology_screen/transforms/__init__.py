@@ -5,8 +5,15 @@ from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
 from pathology_screen.transforms.brain_extraction import ExtractBraind, extract_brain, is_brain_extracted
 from pathology_screen.transforms.factories import eval_transforms, train_transforms
 from pathology_screen.transforms.grid import ResampleToGridd
-from pathology_screen.transforms.levels import READ_BY_LOADER, axial_slices, each_level
-from pathology_screen.transforms.load import LoadScand, ScanReader
+from pathology_screen.transforms.levels import (
+    READ_BY_LOADER,
+    axial_slices,
+    each_level,
+    pixel_affine,
+    slice_step,
+    slices_to_volume,
+)
+from pathology_screen.transforms.load import LoadScand, ScanReader, scan_image
 from pathology_screen.transforms.tissue import ScaleByTissuePercentiled, tissue_mask
 
 __all__ = [
@@ -18,11 +25,15 @@ __all__ = [
     "ResampleToGridd",
     "ScaleByTissuePercentiled",
     "ScanReader",
+    "axial_slices",
     "each_level",
     "eval_transforms",
-    "axial_slices",
     "extract_brain",
     "is_brain_extracted",
+    "pixel_affine",
+    "scan_image",
+    "slice_step",
+    "slices_to_volume",
     "tissue_extent",
     "tissue_mask",
     "train_transforms",

@@ -71,14 +71,15 @@ class AxialSliced(MapTransform, InvertibleTransform):
         for key in self.key_iterator(d):
             volume = d[key]
             if first is None:
-                first, index = volume, self._choose(volume, d.get("level", self.level))
+                first, index = volume, self.choose(volume, d.get("level"))
             if volume.shape[1:] != first.shape[1:] or not np.allclose(volume.affine, first.affine, atol=1e-3):
                 raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
             d[key] = self._take(volume, index)
         return d
 
-    @staticmethod
-    def _choose(volume: MetaTensor, level: str | int | float) -> int:
+    def choose(self, volume: MetaTensor, level: str | int | float | None = None) -> int:
+        """Index of the slice of a volume (C, H, W, K) at a level, or else at the one this transform was made for."""
+        level = self.level if level is None else level
         first, stop = tissue_extent(np.asarray(volume[0]))
         index = axial_level((first, stop) if isinstance(level, float) else volume.shape[-1], level)
         if not first <= index < stop:

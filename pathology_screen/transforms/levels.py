@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from monai.data import Dataset
+from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose
+from monai.utils import TraceKeys
+from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.geometry import spacing
 from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
 
 READ_BY_LOADER = ("level", "series_uid", "axial_slice")
@@ -74,7 +77,53 @@ def axial_slices(
     return Dataset(prepared)
 
 
+def slices_to_volume(transforms: Compose, slices: Sequence[MetaTensor], values: Sequence[Tensor]) -> MetaTensor:
+    """Take what was computed of slices on the network grid back to the volume that they were taken from.
+
+    Args:
+        transforms: from `eval_transforms`, that gave the slices.
+        slices: (1, size, size), of one scan at different levels.
+        values: of each slice, the same shape.
+
+    Returns:
+        (1, I, J, K) as the scan was loaded, float32, zero outside the slices.
+    """
+    at_slice = slice_step(transforms)
+    on_grid, before = Compose(transforms.transforms[at_slice + 1 :]), Compose(transforms.transforms[:at_slice])
+    take = cast(AxialSliced, transforms.transforms[at_slice])
+    key = take.keys[0]
+    volume: MetaTensor | None = None
+    for image, value in zip(slices, values, strict=True):
+        plane = MetaTensor(value, meta=image.meta, applied_operations=list(image.applied_operations))
+        plane = on_grid.inverse({key: plane})[key]
+        if volume is None:
+            volume = take.inverse({key: plane})[key]
+        else:
+            volume[..., image.meta["level"]] = plane.as_tensor()
+    return before.inverse({key: volume})[key]
+
+
+def pixel_affine(image: MetaTensor) -> np.ndarray:
+    """Affine of a slice on the network grid: (row, column, 0, 1) -> millimetres in RAS+, (4, 4).
+
+    Args:
+        image: (1, size, size), as `eval_transforms` gives it.
+    """
+    taken = next(o for o in image.applied_operations if o[TraceKeys.CLASS_NAME] == AxialSliced.__name__)
+    volume = np.asarray(taken[TraceKeys.EXTRA_INFO]["affine"], dtype=float)  # voxel of the volume, levels last -> mm
+    in_plane = np.asarray(image.affine, dtype=float) / np.append(spacing(volume)[:2], 1)[:, None]  # pixel -> voxel
+    pixel = np.eye(4)
+    pixel[:2, :2], pixel[:2, 3] = in_plane[:2, :2], in_plane[:2, 2]
+    pixel[2, 3] = taken[TraceKeys.EXTRA_INFO]["index"]
+    return volume @ pixel
+
+
+def slice_step(transforms: Compose) -> int:
+    """Place, among transforms from `eval_transforms`, of the one that takes the slice out of the volume."""
+    return next(i for i, step in enumerate(transforms.transforms) if isinstance(step, AxialSliced))
+
+
 def _before_slice(transforms: Compose, item: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    at_slice = next(i for i, step in enumerate(transforms.transforms) if isinstance(step, AxialSliced))
+    at_slice = slice_step(transforms)
     whole = {**item, "level": "all"}  # so that the reader reads every level
     return at_slice, transforms(whole, end=at_slice)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, PathLike
-from monai.data import ImageReader
+from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
@@ -48,6 +48,12 @@ class ScanReader(ImageReader):
             "source": json.dumps(dict(img.source)),  # a string, for batches cannot hold dictionaries that differ
         }
         return img.voxels, meta
+
+
+def scan_image(scan: Scan) -> MetaTensor:
+    """A scan that was read already, as `LoadScand` would give it."""
+    voxels, meta = ScanReader().get_data(scan)
+    return MetaTensor(voxels[None], meta=meta)
 
 
 class LoadScand(LoadImaged):

@@ -10,6 +10,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.metrics import (
+    agreement,
     masked_mean,
     mean_squared_error,
     perceptual_error,
@@ -118,3 +119,23 @@ def test_an_empty_mask_a_flat_image_and_a_tiny_one_are_refused(images):
         relative_sharpness(torch.full_like(images, 0.5), images)
     with pytest.raises(ConfigError, match="7 x 7"):
         structural_similarity(images[..., :6], images[..., :6])
+
+
+# --- agreement ---
+
+
+def test_agreement_is_the_correlation_inside_the_brain():
+    generator = torch.Generator().manual_seed(0)
+    image, other = torch.rand((2, 3, 1, 16, 16), generator=generator)
+    image[..., :8] = 0
+    expected = [np.corrcoef(x[x > 0], y[x > 0])[0, 1] for x, y in zip(image.numpy(), other.numpy())]
+    assert agreement(image, other).tolist() == pytest.approx(expected)
+    assert agreement(image, 0.3 * image + 0.2).tolist() == pytest.approx([1, 1, 1])
+    assert agreement(image, 1 - image).tolist() == pytest.approx([-1, -1, -1])
+
+
+def test_agreement_with_something_constant_is_none():
+    image = torch.rand(1, 1, 8, 8) + 0.1
+    assert agreement(image, torch.full_like(image, 0.5)).tolist() == [0]
+    with pytest.raises(ConfigError, match="empty mask"):
+        agreement(torch.zeros(1, 1, 8, 8), image)

@@ -1,12 +1,13 @@
 """Every level of a scan."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.transforms import Invertd
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.transforms import axial_slices, each_level, eval_transforms, train_transforms
+from pathology_screen.transforms import axial_slices, each_level, eval_transforms, slices_to_volume, train_transforms
 
 AFFINE = np.diag([-4.0, -4.0, 6.0, 1.0])
 
@@ -99,3 +100,22 @@ def test_every_slice_keeps_what_is_to_be_kept_of_its_item_as_text(scan):
     first, second = slices[0], slices[len(slices) - 1]
     assert first.keys() == {"image", "level", "subject", "group"} and first["subject"] == "7"
     assert second.keys() == {"image", "level", "pathology"} and second["pathology"] == "mass"
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PSR", "RIA"])
+def test_slices_go_back_to_the_voxels_that_they_came_from(scan, codes, nifti):
+    """Together as one by one with MONAI's Invertd, whichever way the volume is stored."""
+    _, volume = scan
+    stored = nib.as_closest_canonical(nib.Nifti1Image(volume, AFFINE))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    stored = stored.as_reoriented(turn)
+    transforms = eval_transforms(brain_extraction="never")
+    items = list(each_level(transforms, {"image": nifti(np.asarray(stored.dataobj), stored.affine)}))[::4]
+    values = [item["image"].as_tensor() * (1 + item["level"]) for item in items]
+    together = slices_to_volume(transforms, [item["image"] for item in items], values)
+    assert together.shape[1:] == stored.shape and np.allclose(together.affine, stored.affine)
+    invert = Invertd("values", transforms, orig_keys="image", nearest_interp=False)
+    apart = sum(invert(item | {"values": item["image"] * (1 + item["level"])})["values"].as_tensor() for item in items)
+    assert torch.allclose(together.as_tensor(), apart, atol=1e-4)
