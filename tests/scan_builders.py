@@ -1,10 +1,11 @@
-"""Faithfully built DICOM series for the tests of the readers."""
+"""Faithfully built DICOM series for the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
@@ -77,6 +78,28 @@ def dicom_datasets(
             dataset.compress(transfer_syntax, pixels, generate_instance_uid=False)
         datasets.append(dataset)
     return datasets
+
+
+def halved(path: Path) -> nib.Nifti1Image:
+    """A scan in RAS orientation, with every second row and column."""
+    return nib.as_closest_canonical(nib.load(path)).slicer[::2, ::2]
+
+
+def series_of(
+    image: nib.Nifti1Image,
+    voxels: Callable[[np.ndarray], np.ndarray] = lambda stored: stored.astype("uint16"),
+    **attributes: object,
+) -> list[FileDataset]:
+    """A series of the voxels of an image in RAS orientation, in the directions that are usual in DICOM.
+
+    Args:
+        image: (I, J, K).
+        voxels: of (slices, rows, columns), to store other values.
+        attributes: see `dicom_datasets`.
+    """
+    stored = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0)
+    columns, rows, slices = nib.affines.voxel_sizes(image.affine)
+    return dicom_datasets(voxels(stored), spacing=(slices, rows, columns), **attributes)
 
 
 def save(datasets: Sequence[Dataset], folder: Path, name: Callable[[int], str] = "IM{:04d}".format) -> Path:

@@ -237,7 +237,7 @@ def _read_hdf5(path: Path, index: int) -> Picture:
         import h5py
     except ImportError as error:
         raise ConfigError("fastMRI's files need h5py: pip install pathology-screen[fastmri]") from error
-    with parsing(path), h5py.File(path) as file:
+    with parsing(path.name), h5py.File(path) as file:
         if "reconstruction_rss" not in file:
             raise ConfigError(f"{path.name} holds no reconstruction_rss (as those of fastMRI's test set)")
         images = file["reconstruction_rss"]
@@ -286,7 +286,7 @@ def _read_dicom(path: Path, index: int) -> Picture:
         from pydicom import dcmread
     except ImportError as error:
         raise ConfigError("DICOM needs pydicom: pip install pathology-screen[dicom]") from error
-    with parsing(path):
+    with parsing(path.name):
         dataset = dcmread(path)
         pixels = dataset.pixel_array.astype(np.float32).T.copy()
         spacing, thickness = dataset.get("PixelSpacing"), dataset.get("SliceThickness")

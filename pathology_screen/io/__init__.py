@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.io.archive import open_archive
-from pathology_screen.io.discover import files_below, find_scans, is_nifti, is_zip, safe_names
+from pathology_screen.errors import ConfigError
+from pathology_screen.io.discover import bids_labels, find_scans, is_nifti, passed_over, safe_names
 from pathology_screen.io.file import File
+from pathology_screen.io.inputs import input_files
 from pathology_screen.io.nifti import read_nifti
 from pathology_screen.io.scan import Scan
 
-__all__ = ["Scan", "find_scans", "read_scan", "safe_names"]
+__all__ = ["Scan", "bids_labels", "find_scans", "list_series", "passed_over", "read_scan", "safe_names"]
 
 
 def read_scan(
@@ -43,26 +43,37 @@ def read_scan(
     """
     if level not in (None, "middle"):
         raise ConfigError(f'level is "middle" or None, not {level!r}')
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
-    for file in paths:
-        if not file.exists():
-            raise InputError("not_found", file.name)
-    read = partial(_read_files, series_uid=series_uid, axial_slice=axial_slice, level=level)
-    if not isinstance(path, str | Path):
-        return read(paths)
-    if paths[0].is_dir():
-        return read(files_below(paths[0]))
-    if is_zip(paths[0]):
-        with open_archive(paths[0]) as files:
-            return read(files)
-    return read(paths)
+    with input_files(path) as files:
+        return _read_files(files, series_uid=series_uid, axial_slice=axial_slice, level=level)
+
+
+def list_series(path: str | Path) -> list[str]:
+    """SeriesInstanceUIDs of the DICOM images at a path, in order; none where it is a NIfTI file.
+
+    Args:
+        path: a file, folder or .zip archive, see `read_scan`.
+
+    Raises:
+        InputError: if the path does not exist, or nothing at it can be read.
+        ConfigError: see `read_scan`.
+    """
+    with input_files(path) as files:
+        return [] if _is_one_nifti(files) else _dicom().series_in(files)
 
 
 def _read_files(files: Sequence[File], *, series_uid: str | None, axial_slice: bool, level: str | None) -> Scan:
-    if len(files) == 1 and is_nifti(files[0]):
+    if _is_one_nifti(files):
         return read_nifti(files[0], axial_slice=axial_slice, level=level)
+    return _dicom().read_dicom(files, series_uid=series_uid, axial_slice=axial_slice, level=level)
+
+
+def _is_one_nifti(files: Sequence[File]) -> bool:
+    return len(files) == 1 and is_nifti(files[0])
+
+
+def _dicom() -> ModuleType:
     try:
-        from pathology_screen.io.dicom import read_dicom
+        from pathology_screen.io import dicom
     except ImportError as error:
         raise ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]") from error
-    return read_dicom(files, series_uid=series_uid, axial_slice=axial_slice, level=level)
+    return dicom

@@ -27,7 +27,7 @@ def open_archive(path: Path) -> Iterator[list[File]]:
         InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the archive's own folder, a
             link, too many members, or more data than is plausible).
     """
-    with parsing(path):
+    with parsing():
         archive = zipfile.ZipFile(path)
     with archive:
         members = archive.infolist()

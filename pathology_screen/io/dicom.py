@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import Any
 
 import highdicom
@@ -15,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import get_decoder
+from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
@@ -22,23 +24,27 @@ from pathology_screen.errors import InputError
 from pathology_screen.io import checks
 from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
 from pathology_screen.io.discover import BARE_STARTS, is_dicom
-from pathology_screen.io.file import File, opened, parsing
+from pathology_screen.io.file import File, one_of, opened, parsing
 from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import ORIENTATION_TOLERANCE, check_parallel, stack_slices
 
 _HEADER = (
     *("SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID"),
 )
 _TAGS = {keyword: int(Tag(keyword)) for keyword in (*_HEADER, *FACT_KEYWORDS)}
 _PIXEL_DATA = {int(Tag(keyword)) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData")}
 _SMALL_FILE = 2**18  # bytes
+MAX_FILE_BYTES = 2**31
+"""Most bytes of a DICOM file."""
+MAX_SLICE_BYTES = 2**26
+"""Most bytes of a DICOM file that holds one slice."""
 _TRANSFORMS: dict[str, Any] = {"dtype": np.float32, "apply_real_world_transform": False, "apply_voi_transform": False}
 
 
 @dataclass(frozen=True)
-class _Image:
+class DicomImage:
     """A DICOM image object: where it is stored, and its attributes up to the pixels."""
 
     file: File
@@ -72,12 +78,12 @@ def read_dicom(
     Raises:
         InputError: see `errors.REFUSALS`.
     """
-    found = _read_headers(files)
-    images = _choose_series(found, series_uid)
-    with parsing(images[0].file):
-        frames = _frames(images)
+    found = read_headers(files)
+    images = choose_series(found, series_uid)
+    with parsing():
+        frames = image_frames(images)
         _check_pixels(images, frames)
-        geometry, order = _stack(images, frames)
+        geometry, order = stack_frames(images, frames)
     affine, shape = geometry.get_affine("RAS"), geometry.spatial_shape
     obliquity = checks.check_affine(affine)
     checks.check_slices(shape, affine, axial_slice)
@@ -90,7 +96,7 @@ def read_dicom(
         array = _decode_multiframe(images[0], shape[2] - stop, shape[2] - first)
     else:
         images = [images[i] for i in order]
-        array = _decode_series(images[first:stop])
+        array = _decode_series(images[first:stop], files)
     voxels = array[::-1].copy().transpose(2, 1, 0)  # highdicom's slices run against the normal
     checks.check_voxels(voxels)
     source = {
@@ -101,44 +107,62 @@ def read_dicom(
         "ignored_file_count": len(files) - len(found),
         "obliquity_deg": round(obliquity, 2),
     }
-    with parsing(images[0].file):
+    with parsing():
         source |= acquisition_facts([images[0].header, *frames[order[0]]])
-    return Scan(voxels, part_affine, shape, affine, source)
+    patient = _raw(images[0].header, "PatientID").strip()
+    subject = hashlib.sha256(patient).hexdigest() if patient else None
+    return Scan(voxels, part_affine, shape, affine, source, subject)
 
 
-def _read_headers(files: Sequence[File]) -> list[_Image]:
-    images = [image for file in files if (image := _read_header(file)) is not None]
+def series_in(files: Sequence[File]) -> list[str]:
+    """SeriesInstanceUIDs of the images among the files, in order; raises as `read_headers`."""
+    return sorted({_text(_raw(image.header, "SeriesInstanceUID")) for image in read_headers(files)})
+
+
+def read_headers(files: Sequence[File]) -> list[DicomImage]:
+    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is."""
+    images = []
+    for file in files:
+        with one_of(file, files):
+            image = read_header(file)
+        if image is not None:
+            images.append(image)
     if not images:
         if any(is_dicom(file) for file in files):
             raise InputError("no_image", "the DICOM files hold no image")
         if len(files) == 1:
-            raise InputError("unsupported_format", files[0].name)
+            raise InputError("unsupported_format")
         raise InputError("empty", f"none of {len(files)} files is DICOM", "Pass a NIfTI file by its own path")
     return images
 
 
-def _read_header(file: File) -> _Image | None:
+def read_header(file: File) -> DicomImage | None:
     """Read a file up to its pixels; None where it is not DICOM, or not an image (a report, a segmentation, a DICOMDIR).
 
     pydicom's `dcmread` would guess where a file is not what it says, and take most of the time of reading one slice.
     """
     with opened(file) as stream:
         start = stream.read(_SMALL_FILE)
+        if not start:
+            raise InputError("unreadable", "the file is empty")  # as a copy that failed leaves it
         if start[128:132] != b"DICM":
             if start[:4] in BARE_STARTS:
-                raise InputError("unreadable", f"{file.name} lacks the preamble of a DICOM file")
+                raise InputError("unreadable", "the preamble of a DICOM file is missing")
             return None
+        if len(start) == _SMALL_FILE and stream.seek(0, SEEK_END) > MAX_FILE_BYTES:
+            raise InputError("too_large", f"a DICOM file of more than {MAX_FILE_BYTES} bytes")
         source = BytesIO(start) if len(start) < _SMALL_FILE else stream  # memory is parsed in two thirds of the time
         source.seek(132)
         elements = data_element_generator(source, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
         meta = {int(element.tag): element.value for element in elements}
         sop_class, syntax = _uid(meta.get(0x00020002)), _uid(meta.get(0x00020010))
         if not sop_class or not syntax:
-            raise InputError("unreadable", f"{file.name} does not state its SOP class and transfer syntax")
+            raise InputError("unreadable", "SOP class or transfer syntax is not stated")
         if not sop_class.name.endswith("Image Storage"):
             return None
         if not syntax.is_transfer_syntax or syntax.is_deflated:  # pydicom would inflate without a bound
-            raise InputError("unsupported_compression", f"transfer syntax {syntax}")
+            known = "a deflated data set" if syntax.is_transfer_syntax else "not one that DICOM defines"
+            raise InputError("unsupported_compression", known)
         elements = data_element_generator(
             *(source, syntax.is_implicit_VR, syntax.is_little_endian),
             stop_when=lambda tag, *_: tag in _PIXEL_DATA,
@@ -146,30 +170,33 @@ def _read_header(file: File) -> _Image | None:
         )
         header = Dataset({element.tag: element for element in elements})
     if _TAGS["Rows"] not in header:
-        raise InputError("unreadable", f"the header of {file.name} is cut short")
-    return _Image(file, syntax, header)
+        raise InputError("unreadable", "the header is cut short")
+    return DicomImage(file, syntax, header)
 
 
-def _choose_series(images: list[_Image], series_uid: str | None) -> list[_Image]:
+def choose_series(images: list[DicomImage], series_uid: str | None) -> list[DicomImage]:
+    """Keep the images of one series; "several_series" or "series_not_found" where that is not possible."""
     series = defaultdict(list)
     for image in images:
         series[_text(_raw(image.header, "SeriesInstanceUID"))].append(image)
-    listed = ", ".join(f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items()))
     if series_uid is not None and series_uid not in series:
-        raise InputError("series_not_found", f"found {listed}")
+        raise InputError("series_not_found", f"{len(series)} others are there")
     if series_uid is None and len(series) > 1:
+        listed = ", ".join(f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items()))
         raise InputError("several_series", listed, "Choose one with series_uid")
-    chosen = images if series_uid is None else series[series_uid]
-    if len(chosen) > 1 and any(image.is_multiframe for image in chosen):
-        raise InputError("not_3d", f"the series holds {len(chosen)} objects, one of which is a volume by itself")
-    return chosen
+    return images if series_uid is None else series[series_uid]
 
 
-def _frames(images: list[_Image]) -> list[Frame]:
+def image_frames(images: list[DicomImage]) -> list[Frame]:
+    """List the frames of one multi-frame image, or of images of one frame each, in the order in which they come;
+    "not_3d" where there are several multi-frame images, "missing_geometry" where frames are not described."""
+
     def items(groups: Dataset) -> Frame:
         return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
 
     header = images[0].header
+    if len(images) > 1 and any(image.is_multiframe for image in images):
+        raise InputError("not_3d", f"the series holds {len(images)} objects, one of which is a volume by itself")
     if images[0].is_multiframe:
         shared = [item for groups in header.get("SharedFunctionalGroupsSequence", []) for item in items(groups)]
         frames = [items(groups) + shared for groups in header.PerFrameFunctionalGroupsSequence]
@@ -203,11 +230,12 @@ def _numbers(frame: Frame, keyword: str) -> list[float]:
         return [np.nan]
 
 
-def _check_pixels(images: list[_Image], frames: list[Frame]) -> None:
+def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
     """Refuse what cannot be decoded to one grey value a pixel."""
     photometric = {_text(_raw(image.header, "PhotometricInterpretation")) for image in images}
     if not photometric <= {"MONOCHROME1", "MONOCHROME2"}:
-        raise InputError("not_monochrome", ", ".join(sorted(photometric)))
+        defined = sorted(photometric & set(PhotometricInterpretation))
+        raise InputError("not_monochrome", ", ".join(defined) or "absent, or not one that DICOM defines")
     for syntax in {image.transfer_syntax for image in images}:
         try:
             available = get_decoder(syntax).is_available
@@ -221,10 +249,12 @@ def _check_pixels(images: list[_Image], frames: list[Frame]) -> None:
             raise InputError("bad_rescale")
 
 
-def _stack(images: list[_Image], frames: list[Frame]) -> tuple[highdicom.VolumeGeometry, list[int]]:
-    positions = _geometry(frames, "ImagePositionPatient", 3)
-    orientations = _geometry(frames, "ImageOrientationPatient", 6)
-    spacings = _geometry(frames, "PixelSpacing", 2)
+def stack_frames(images: list[DicomImage], frames: list[Frame]) -> tuple[highdicom.VolumeGeometry, list[int]]:
+    """Place the frames in space: the volume's geometry, axes (column, row, slice), and each slice's index in `frames`;
+    raises what `stack_slices` and `io.checks` raise."""
+    positions = frame_values(frames, "ImagePositionPatient", 3)
+    orientations = frame_values(frames, "ImageOrientationPatient", 6)
+    spacings = frame_values(frames, "PixelSpacing", 2)
     check_parallel(orientations)
     spaces = {_text(_raw(image.header, "FrameOfReferenceUID")) for image in images}
     if "" in spaces or spacings.min() <= 0:
@@ -237,11 +267,17 @@ def _stack(images: list[_Image], frames: list[Frame]) -> tuple[highdicom.VolumeG
         raise InputError("mixed_size", ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)))
     rows, columns = sizes.pop()
     checks.check_shape((columns, rows, len(frames)))
-    thickness = next(filter(lambda mm: mm > 0, _numbers([images[0].header, *frames[0]], "SliceThickness")), 1.0)
+    thickness = slice_thickness(images[0], frames[0]) or 1.0
     return stack_slices(positions, orientations[0], spacings, rows, columns, thickness)
 
 
-def _geometry(frames: list[Frame], keyword: str, count: int) -> np.ndarray:  # (frames, count)
+def slice_thickness(image: DicomImage, frame: Frame) -> float | None:
+    """SliceThickness in mm; None where it is absent or not positive."""
+    return next(filter(lambda mm: mm > 0, _numbers([image.header, *frame], "SliceThickness")), None)
+
+
+def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
+    """The numbers of an attribute in every frame, (frames, count); "missing_geometry" where they are not there."""
     values = [_numbers(frame, keyword) for frame in frames]
     if not all(values):
         raise InputError("missing_geometry", f"{keyword} is absent")
@@ -250,22 +286,31 @@ def _geometry(frames: list[Frame], keyword: str, count: int) -> np.ndarray:  # (
     return np.array(values)
 
 
-def _decode_series(images: list[_Image]) -> np.ndarray:  # (slices, rows, columns)
+def _decode_series(images: list[DicomImage], files: Sequence[File]) -> np.ndarray:  # (slices, rows, columns)
     datasets = []
     for image in images:
-        with opened(image.file) as stream:
-            dataset = dcmread(BytesIO(stream.read()))  # without a name, which pydicom would put into its warnings
-        if _TAGS["Rows"] not in dataset:
-            raise InputError("unreadable", f"{image.file.name} is cut short")
-        if not any(tag in dataset for tag in _PIXEL_DATA):
-            raise InputError("no_image", f"{image.file.name} holds no pixel data")
-        dataset.pop("SpacingBetweenSlices", None)  # highdicom would believe it of a single slice
-        datasets.append(dataset)
-    with parsing(images[0].file):
+        with one_of(image.file, files):
+            datasets.append(_decode_slice(image.file))
+    with parsing():
         return highdicom.get_volume_from_series(datasets, orientation_tol=ORIENTATION_TOLERANCE, **_TRANSFORMS).array
 
 
-def _decode_multiframe(image: _Image, first: int, stop: int) -> np.ndarray:  # (slices, rows, columns)
+def _decode_slice(file: File) -> Dataset:
+    with opened(file) as stream:
+        content = stream.read(MAX_SLICE_BYTES + 1)
+        if len(content) > MAX_SLICE_BYTES:
+            raise InputError("too_large", f"the file of one slice has more than {MAX_SLICE_BYTES} bytes")
+        dataset = dcmread(BytesIO(content))
+        if _TAGS["Rows"] not in dataset:
+            raise InputError("unreadable", "the header is cut short")
+        if not any(tag in dataset for tag in _PIXEL_DATA):
+            raise InputError("no_image")
+        dataset.convert_pixel_data()  # highdicom will find it done; here, the file is known
+    dataset.pop("SpacingBetweenSlices", None)  # highdicom would believe it of a single slice
+    return dataset
+
+
+def _decode_multiframe(image: DicomImage, first: int, stop: int) -> np.ndarray:  # (slices, rows, columns)
     with opened(image.file) as stream:
-        volume = highdicom.imread(stream, lazy_frame_retrieval=True)
+        volume = highdicom.imread(stream)  # read lazily, it would print names and values where a frame is damaged
         return volume.get_volume(slice_start=first, slice_end=stop, as_indices=True, **_TRANSFORMS).array

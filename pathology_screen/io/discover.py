@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pathology_screen.errors import InputError
-from pathology_screen.io.file import File, opened
+from pathology_screen.io.file import File, opened, parsing
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 BARE_STARTS = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\0\x08\0\0", b"\0\x08\0\5"}
@@ -36,17 +36,38 @@ def is_dicom(file: File) -> bool:
     return start[128:] == b"DICM" or start[:4] in BARE_STARTS
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Like `os.walk`, in order of names, with hidden entries left out and links to folders not followed."""
-    for root, folders, names in os.walk(folder):
+def check_path(path: Path) -> None:
+    """Refuse a path at which there is neither a file nor a folder; reading a pipe would never end.
+
+    Raises:
+        InputError: "not_found", "unsupported_format", or "unreadable" where one may not look.
+    """
+    with parsing():
+        if not path.exists():
+            raise InputError("not_found")
+        if not (path.is_file() or path.is_dir()):
+            raise InputError("unsupported_format", "it is neither a file nor a folder")
+
+
+def walk(folder: Path, closed: Callable[[Path], None]) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Like `os.walk`, in order of names, with hidden entries left out and links to folders not followed.
+
+    Files that one may not look at, and links that lead nowhere, are given too: opening them will say so. `closed` is
+    called with every folder that cannot be listed.
+    """
+    for root, folders, names in os.walk(folder, onerror=lambda error: closed(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
-        yield Path(root), folders, [file for file in files if file.is_file()]
+        yield Path(root), folders, [file for file in files if _may_be_file(file)]
 
 
 def files_below(folder: Path) -> list[File]:
-    """Every file in a folder, at any depth."""
-    return [file for _, _, files in walk(folder) for file in files]
+    """Every file in a folder, at any depth; "unreadable" where a folder cannot be listed."""
+
+    def refuse(_: Path) -> None:
+        raise InputError("unreadable", "a folder cannot be listed")
+
+    return [file for _, _, files in walk(folder, refuse) for file in files]
 
 
 def find_scans(root: str | Path) -> list[dict]:
@@ -60,17 +81,37 @@ def find_scans(root: str | Path) -> list[dict]:
         suffix, written with letters, digits, ".", "-" and "_" alone, and unique even where case is not told apart.
 
     Raises:
-        InputError: "not_found", or "empty" where there is no scan.
+        InputError: what `check_path` raises, or "empty" where there is no scan.
     """
     root = Path(root)
-    if not root.exists():
-        raise InputError("not_found", root.name)
+    check_path(root)
     paths = list(_scan_paths(root)) if root.is_dir() else [root]
     if not paths:
-        raise InputError("empty", root.name)
+        raise InputError("empty")
     paths = sorted(paths)
     relative = [path.relative_to(root).as_posix() if path != root else root.absolute().name for path in paths]
     return [{"image": str(path), "name": name} for path, name in zip(paths, safe_names(relative))]
+
+
+def passed_over(root: str | Path) -> list[Path]:
+    """List what `find_scans` passes over: files that belong to no scan, and links to folders; hidden ones are not
+    looked at.
+
+    Args:
+        root: of the search.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return []
+    scans = set(_scan_paths(root))
+    found: list[Path] = []
+    for folder, folders, files in walk(root, lambda closed: None):
+        if folder in scans:
+            folders.clear()
+            continue
+        found += [folder / name for name in folders if (folder / name).is_symlink()]
+        found += [file for file in files if file not in scans]
+    return found
 
 
 def safe_names(paths: Sequence[str]) -> list[str]:
@@ -83,31 +124,60 @@ def safe_names(paths: Sequence[str]) -> list[str]:
         For each its path without suffix, written with letters, digits, ".", "-" and "_" alone, cut at 120 characters
         (with a hash at the end), and unique even where case is not told apart (with a number at the end).
     """
-    names: dict[str, str] = {}
-    for path in paths:
-        stem = name = _safe_name(path)
-        count = 1
-        while name.casefold() in names:
+    return _distinct(map(_safe_name, paths), "-")
+
+
+def bids_labels(names: Sequence[str]) -> list[str]:
+    """Turn names into BIDS labels.
+
+    Returns:
+        For each the ASCII letters and digits of what follows "sub-", if it begins so ("scan" where there are none),
+        and unique even where case is not told apart (with "x" and a number at the end).
+    """
+    letters = (re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-")) for name in names)
+    return _distinct((label or "scan" for label in letters), "x")
+
+
+def _distinct(names: Iterable[str], mark: str) -> list[str]:
+    """Names with a mark and a number after those that occurred before."""
+    distinct: dict[str, str] = {}
+    for stem in names:
+        name, count = stem, 1
+        while name.casefold() in distinct:
             count += 1
-            name = f"{stem}-{count}"
-        names[name.casefold()] = name
-    return list(names.values())
+            name = f"{stem}{mark}{count}"
+        distinct[name.casefold()] = name
+    return list(distinct.values())
 
 
 def _scan_paths(root: Path) -> Iterator[Path]:
-    for folder, folders, files in walk(root):
+    closed: list[Path] = []
+    for folder, folders, files in walk(root, closed.append):
         single = [file for file in files if is_nifti(file) or is_zip(file)]
         yield from single
         if any(_may_be_dicom(file) for file in files if file not in single):
             folders.clear()  # read_scan reads a folder with everything below it
             yield folder
+    yield from closed  # the reader will refuse them: nothing is passed over unseen
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return path.is_file() or _leads_nowhere(path)
+    except OSError:
+        return True
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _may_be_dicom(file: Path) -> bool:
-    """Count a file that cannot be read as DICOM, so that the reader refuses it and nothing is passed over unseen."""
+    """Count a file that cannot be read as DICOM, so that the reader refuses it and nothing is passed over unseen; but
+    not a link that leads nowhere, which only its name could tell from any other file."""
     try:
-        return is_dicom(file)
-    except InputError:
+        return not _leads_nowhere(file) and is_dicom(file)
+    except (InputError, OSError):
         return True
 
 

@@ -23,6 +23,8 @@ class Scan:
             `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
             `affine_source`; for DICOM `series_uid`, `transfer_syntax`, `ignored_file_count`, and what
             `io.acquisition` knows: there, a missing entry means unknown.
+        subject: of a DICOM series a hash of PatientID, to count people by; None where it is absent. It is never
+            written anywhere.
     """
 
     voxels: np.ndarray
@@ -30,3 +32,4 @@ class Scan:
     volume_shape: tuple[int, int, int]
     volume_affine: np.ndarray
     source: Mapping[str, Any] = field(default_factory=dict)
+    subject: str | None = field(default=None, repr=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scan_builders import dicom_datasets, head_volume, save
 
 from pathology_screen.errors import InputError
-from pathology_screen.io import find_scans, read_scan, safe_names
+from pathology_screen.io import bids_labels, find_scans, passed_over, read_scan, safe_names
 
 
 @pytest.fixture
@@ -91,3 +91,28 @@ def test_long_names_are_cut_and_stay_unique():
 
 def test_names_without_latin_letters_are_numbered():
     assert safe_names(["\u8111.nii.gz", "\u5fc3.nii.gz"]) == ["_", "_-2"]
+
+
+def test_labels_are_letters_and_digits_after_the_entity():
+    names = ["sub-1_T1w", "1T1w", "1t1W", "subject.2", "é", "sub-", "日"]
+    assert bids_labels(names) == ["1T1w", "1T1wx2", "1t1Wx3", "subject2", "scan", "scanx2", "scanx3"]
+
+
+@given(names=st.lists(st.text("aA1x2-._é", max_size=4)))
+def test_labels_are_unique(names):
+    labels = bids_labels(names)
+    assert len({label.casefold() for label in labels}) == len(names)
+    assert all(re.fullmatch("[A-Za-z0-9]+", label) for label in labels)
+
+
+def test_what_belongs_to_no_scan_is_listed(tmp_path):
+    for name in ("a/T1w.nii.gz", "a/T1w.json", "b/notes.txt", "c/scan.zip", "d/.hidden/x", "d/.cache"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom/1").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "dicom/report.pdf").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "a", target_is_directory=True)
+    found = [path.relative_to(tmp_path).as_posix() for path in passed_over(tmp_path)]
+    assert sorted(found) == ["a/T1w.json", "b/notes.txt", "link"]
+    assert passed_over(tmp_path / "a/T1w.nii.gz") == []

@@ -208,10 +208,68 @@ def test_source_is_plain(tmp_path):
     assert json.loads(json.dumps(source)) == source
     assert source["image_type"] == ["ORIGINAL", "PRIMARY", "M"]
     assert source["scanning_sequence"] == "GR" and source["modality"] == "MR"
+    assert source["sop_class"] == "MR Image Storage"
     assert (source["echo_time"], source["repetition_time"], source["field_strength"]) == (4.6, 9.8, 1.5)
     assert source["contrast_agent"] is True and source["burned_in_annotation"] == "NO" and source["flip_angle"] == 8.0
     assert "inversion_time" not in source and "acquisition_contrast" not in source  # empty or absent: unknown
     assert source["obliquity_deg"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    {
+        "t1_mprage_sag_p2_iso": ["t1"],
+        "Ax T1 FLAIR": ["t1", "flair"],
+        "AX_T2_TSE": ["t2"],
+        "t2_tirm_tra_dark-fluid_4mm": ["t2", "flair"],
+        "eFLAIR_longTR": ["flair"],
+        "WIP sT1W_3D_TFE": ["t1"],
+        "ep2d_diff_3scan_trace_ADC": ["diffusion", "functional"],
+        "3D TOF MRA": ["angiography"],
+        "3-plane Localizer": ["localizer"],
+        "AX T1 +C": ["t1", "contrast_agent"],
+        "t1_se_tra_KM": ["t1", "contrast_agent"],
+        "AXIAL T1 POST GADOLINIUM": ["t1", "contrast_agent", "perhaps_contrast_agent"],
+        "T1 post-contrast": ["t1", "contrast_agent", "perhaps_contrast_agent"],
+        "T1 pre Gd": ["t1", "contrast_agent", "no_contrast_agent"],
+        "T1 without contrast": ["t1", "perhaps_contrast_agent", "no_contrast_agent"],
+        "T1 posterior fossa": ["t1"],
+        "CANARY^PATIENT": [],
+    }.items(),
+)
+def test_description_is_kept_as_words_of_a_fixed_list(tmp_path, text, words):
+    folder = save(dicom_datasets(head_volume(2), SeriesDescription=text, ProtocolName=text), tmp_path)
+    source = read_scan(folder).source
+    assert source.get("described_as", []) == words
+    assert text not in json.dumps(dict(source))
+
+
+def test_words_cover_series_description_and_protocol_name(tmp_path):
+    folder = save(dicom_datasets(head_volume(2), SeriesDescription="CANARY", ProtocolName="t2_tse"), tmp_path)
+    assert read_scan(folder).source["described_as"] == ["t2"]
+
+
+@pytest.mark.parametrize("agent, known", [("Gadovist", True), ("NONE", False), ("no", False), ("", False)])
+def test_contrast_agent_is_one_that_is_named(tmp_path, agent, known):
+    source = read_scan(save(dicom_datasets(head_volume(2), ContrastBolusAgent=agent), tmp_path)).source
+    assert source.get("contrast_agent", False) is known
+
+
+def test_enhanced_facts_come_from_the_functional_groups(tmp_path):
+    path = enhanced(dicom_datasets(head_volume(2)), tmp_path / "e.dcm")
+    dataset = pydicom.dcmread(path)
+    timing, echo, administered = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    timing.RepetitionTime, echo.EffectiveEchoTime = 2300.0, 2.5
+    administered.ContrastBolusAgentAdministered = "NO"
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.MRTimingAndRelatedParametersSequence, shared.MREchoSequence = [timing], [echo]
+    shared.ContrastBolusUsageSequence = [administered]
+    dataset.AcquisitionContrast, dataset.ContrastBolusAgentSequence = "T1", [pydicom.Dataset()]
+    dataset.save_as(path)
+    source = read_scan(path).source
+    assert (source["repetition_time"], source["effective_echo_time"]) == (2300.0, 2.5)
+    assert source["acquisition_contrast"] == "T1" and source["sop_class"].startswith("Legacy Converted Enhanced MR")
+    assert "contrast_agent" not in source  # of the plan, not of this frame
 
 
 @pytest.mark.parametrize("multiframe", [False, True])

@@ -1,0 +1,150 @@
+"""The DICOM series that a scan was read from, once more and without pixels: what derived objects repeat of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
+
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.io.dicom import (
+    MAX_SLICE_BYTES,
+    DicomImage,
+    choose_series,
+    frame_values,
+    image_frames,
+    read_header,
+    read_headers,
+    slice_thickness,
+    stack_frames,
+)
+from pathology_screen.io.discover import is_nifti
+from pathology_screen.io.file import File, opened, parsing
+from pathology_screen.io.inputs import input_files
+
+PATIENT_AND_STUDY = (
+    *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *("PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod"),
+    *("DeidentificationMethodCodeSequence", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"),
+    *("IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "StudyDescription"),
+)
+"""What tells patient and study, and so has to be the same in every object of the study."""
+IMAGE = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID"),
+    *("PositionReferenceIndicator", "NumberOfFrames"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    *("Manufacturer", "ManufacturerModelName"),
+)
+"""What a reference to an image, or an object in its frame of reference, needs of it."""
+NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+@dataclass(frozen=True, eq=False)
+class SourceStack:
+    """How the frames of a series make the volume of a scan.
+
+    Attributes:
+        shape: (I, J, K) of the volume: columns, rows, slices.
+        affine: (4, 4), voxel -> RAS+ mm.
+        positions: (K, 3), ImagePositionPatient of every slice, LPS+ mm.
+        orientation: (6,), ImageOrientationPatient of all.
+        pixel_spacing: (2,), between rows and between columns in mm.
+        slice_thickness: in mm; None where it is not stated.
+        frame_numbers: of every slice in the one multi-frame object, counted from 1; None for a series of single slices.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    positions: np.ndarray
+    orientation: np.ndarray
+    pixel_spacing: np.ndarray
+    slice_thickness: float | None
+    frame_numbers: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class SourceSeries:
+    """A DICOM series without its pixels.
+
+    Attributes:
+        datasets: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as they are there, of every slice in the order
+            of the volume, or of the one multi-frame object.
+        stack: None where the series was not read as a volume; the data sets are then in the order of their files.
+    """
+
+    datasets: tuple[Dataset, ...]
+    stack: SourceStack | None
+
+
+def read_source_series(
+    path: str | Path | Sequence[str | Path], series_uid: str | None = None, *, stacked: bool = True
+) -> SourceSeries:
+    """Read the headers of the series behind a scan.
+
+    Args:
+        path: as for `read_scan`.
+        series_uid: likewise.
+        stacked: order and place the slices as `read_scan` does; otherwise the series may be one that `read_scan`
+            refuses, and files that cannot be read are left out.
+
+    Raises:
+        ConfigError: if the scan is not DICOM, or names no study, series or instance that an object could refer to.
+        InputError: for a series that `read_scan` refuses by its headers; if not `stacked`, where there is no series or
+            several of them.
+    """
+    with input_files(path) as files:
+        if len(files) == 1 and is_nifti(files[0]):
+            raise ConfigError("DICOM results need a DICOM source: a NIfTI file names no patient, study or series")
+        images = choose_series(read_headers(files) if stacked else _readable(files), series_uid)
+        stack = None
+        if stacked:
+            stack, order = _stack(images)
+            if stack.frame_numbers is None:
+                images = [images[i] for i in order]
+        datasets = tuple(_read_identity(image) for image in images)
+    if any(not dataset.get(keyword) for dataset in datasets for keyword in NEEDED):
+        raise ConfigError(f"an image of the series lacks one of {', '.join(NEEDED)}: results cannot refer to it")
+    return SourceSeries(datasets, stack)
+
+
+def _readable(files: Sequence[File]) -> list[DicomImage]:
+    images = []
+    for file in files:
+        with suppress(InputError):
+            images.append(read_header(file))
+    readable = [image for image in images if image is not None]
+    if not readable:
+        raise InputError("no_image", "no file holds the header of an image")
+    return readable
+
+
+def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
+    with parsing():
+        frames = image_frames(images)
+        geometry, order = stack_frames(images, frames)
+    columns, rows, slices = geometry.spatial_shape
+    stack = SourceStack(
+        shape=(columns, rows, slices),
+        affine=geometry.get_affine("RAS"),
+        positions=frame_values(frames, "ImagePositionPatient", 3)[order],
+        orientation=frame_values(frames, "ImageOrientationPatient", 6)[0],
+        pixel_spacing=frame_values(frames, "PixelSpacing", 2)[0],
+        slice_thickness=slice_thickness(images[0], frames[0]),
+        frame_numbers=tuple(i + 1 for i in order) if images[0].is_multiframe else None,
+    )
+    return stack, order
+
+
+def _read_identity(image: DicomImage) -> Dataset:
+    with opened(image.file) as stream, disable_value_validation():  # pydicom's warnings would repeat values
+        source = stream if image.is_multiframe else BytesIO(stream.read(MAX_SLICE_BYTES))
+        dataset = dcmread(source, stop_before_pixels=True, specific_tags=[*PATIENT_AND_STUDY, *IMAGE])
+        for _ in dataset.iterall():  # decodes every value
+            pass
+    return dataset
