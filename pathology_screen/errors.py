@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 REFUSALS = {
     # finding and opening
     "not_found": "the path does not exist",
@@ -38,8 +41,42 @@ REFUSALS = {
     "no_tissue": "no tissue was found in the image or slice",
     "brain_extraction_failed": "no brain was found in the scan",
     "slice_out_of_range": "the requested slice index is outside the volume",
+    "not_calibrated": "the calibration does not cover the level of the slice, or has too few people",
+    "unexpected_error": "the software failed on this scan",
+    # the acceptance gate
+    "not_mr": "the modality is not MR",
+    "secondary_capture": "the image is a screenshot or another secondary capture",
+    "burned_in_annotation": "text is burned into the pixels",
+    "localizer": "the series is a localizer",
+    "projection": "the image is a projection through a volume (MIP, MinIP, rendering)",
+    "computed_map": "the pixels are a computed map, a difference or a phase, not an acquired magnitude",
+    "other_body_part": "the header names a body part that is not the head",
+    "contrast_agent": "the scan was taken with contrast agent",
+    "stated_not_t1w": "the header says that the scan is not T1-weighted",
+    "thick_slices": "the axial slices are too far apart or too thick",
+    "coarse_pixels": "the pixels of the axial slices are too large",
+    "short_slab": "the slices span too little of the brain to tell their level",
+    "small_field_of_view": "the axial slices are too small to show a whole brain section",
+    "brain_cut_off": "the border of the image cuts the brain",
+    "brain_size": "the largest axial section of the brain is not the size of a human one",
+    "saturated": "too many voxels of the brain have the highest value",
+    "few_grey_values": "the brain has too few grey values",
+    "noisy": "the brain is mostly noise",
+    "reformatted": "the slices were reformatted or resampled from others",
+    "seen_not_t1w": "the brain does not look T1-weighted: white matter is not brighter than the cortex",
+    "unlike_training": "the reconstruction does not resemble the slice: the scan is unlike those trained on",
 }
 """Code -> meaning. Codes are stable, machine-readable, and listed only here."""
+
+WARNINGS: dict[str, str] = {
+    # the acceptance gate
+    "derived_image": "the image was derived from others, in a way that the header does not state",
+    "lossy_compression": "the pixels were compressed with loss",
+    "described_not_t1w": "the description of the series names another kind of scan, and not T1",
+    "perhaps_contrast_agent": "the description of the series may mean a scan after contrast agent",
+    "partial_coverage": "the slices do not span a whole brain, so their level is that of the slab",
+}
+"""Code -> meaning of what the acceptance gate only warns about."""
 
 
 class ScreeningError(Exception):
@@ -76,6 +113,16 @@ class ArtifactError(ScreeningError):
 
 class ConfigError(ScreeningError, ValueError):
     """An option, a configuration or a datalist makes no sense."""
+
+
+def fault(error: BaseException) -> InputError:
+    """The refusal of a scan that the software failed on; what another package's error says may repeat a patient's data,
+    so only its kind and place are told."""
+    if isinstance(error, ScreeningError):
+        return error if isinstance(error, InputError) else InputError("unexpected_error", str(error))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+    return InputError("unexpected_error", detail, "Please report it")
 
 
 def find_refusal(error: BaseException) -> InputError | None:

@@ -1,0 +1,16 @@
+"""Screening: which scans are accepted, what a network makes of them, and what that means."""
+
+from pathology_screen.screening.result import Finding, Region, ScreenedSlice, ScreeningResult
+from pathology_screen.screening.scans import AcceptedScans, calibration_beside, scans
+from pathology_screen.screening.screener import Screener
+
+__all__ = [
+    "AcceptedScans",
+    "Finding",
+    "Region",
+    "ScreenedSlice",
+    "Screener",
+    "ScreeningResult",
+    "calibration_beside",
+    "scans",
+]
