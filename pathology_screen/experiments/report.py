@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import math
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from pathology_screen.files import replacing
 from pathology_screen.metrics import PooledStatistic, bootstrap_interval, combined, paired_difference
+from pathology_screen.pages import render
 
 RESAMPLES = 1000
 
@@ -229,32 +229,9 @@ class Report:
         return output / f"{self.name}.html"
 
     def _page(self, pictures: Mapping[str, bytes]) -> str:
-        images = "".join(
-            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
-            f"<figcaption>{html.escape(name)}</figcaption></figure>\n"
-            for name, picture in pictures.items()
-        )
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        comparisons = _html_table(self.comparisons)
-        further = "".join(
-            f"<details><summary>{html.escape(name)}</summary>{_html_table(table)}</details>\n"
-            for name, table in self.tables.items()
-        )
-        made_by = html.escape(json.dumps(dict(self.provenance), indent=2))
-        return (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body>\n"
-            f"<h1>{html.escape(self.title)}</h1>\n{self.table().to_html(index=False, border=0)}\n<ul>{notes}</ul>\n"
-            f"<details><summary>Paired differences</summary>{comparisons}</details>\n"
-            f"{further}{images}<details><summary>Provenance</summary><pre>{made_by}</pre></details>\n</body></html>\n"
-        )
-
-
-STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left}"
-    "img{max-width:100%}figure{margin:2rem 0}figcaption{color:#555}pre{overflow:auto;background:#f6f6f6;padding:1rem}"
-)
+        sources = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pictures.items()}
+        made_by = json.dumps(dict(self.provenance), indent=2)
+        return render("experiment", report=self, pictures=sources, provenance=made_by)
 
 
 def _cell(row: Row) -> str:
@@ -263,10 +240,6 @@ def _cell(row: Row) -> str:
     runs = "" if row.deviation is None else f" ± {row.deviation:.2g}"
     bounds = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
     return f"{row.value:.3g}{runs}{bounds}"
-
-
-def _html_table(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, float_format="{:.3g}".format)
 
 
 def _named(method: str, scoring: str) -> str:

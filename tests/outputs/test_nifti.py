@@ -48,6 +48,13 @@ def test_the_header_holds_no_text(values, tmp_path):
     assert not header.extensions
 
 
+def test_labels_stay_whole_numbers(tmp_path):
+    labels = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    save_volume(labels, np.eye(4), tmp_path / "labels.nii.gz")
+    image = nib.load(tmp_path / "labels.nii.gz")
+    assert image.get_data_dtype() == np.uint16 and np.array_equal(np.asarray(image.dataobj), labels)
+
+
 def test_other_types_are_written_as_float32(tmp_path):
     save_volume(np.ones((2, 3, 4), dtype=bool), np.eye(4), tmp_path / "mask.nii.gz")
     image = nib.load(tmp_path / "mask.nii.gz")

@@ -28,7 +28,7 @@ def leaks(tmp_path, caplog, capfd, recwarn):
         writer = screen(items)
         with pytest.raises(SystemExit) as end:  # each of the tests brings a scan to be refused
             writer.finish()
-        places = {path.name: said(path) for path in (tmp_path / "out").iterdir()}
+        places = {path.name: said(path) for path in (tmp_path / "out").rglob("*") if path.is_file()}
         assert len(places) > 4
         captured = capfd.readouterr()
         places |= {
@@ -44,12 +44,12 @@ def leaks(tmp_path, caplog, capfd, recwarn):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom, when the scan is built
-def test_dicom(screen, leaks, blob, tmp_path):
-    volume = np.flip(blob, axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
+def test_dicom(screen, leaks, phantom, tmp_path):
+    volume = np.flip(np.asarray(phantom.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
     comments = {"PatientComments": "CANARY", "InstitutionName": "CANARY", "ImageComments": "CANARY"}
-    good = save(dicom_datasets(volume, spacing=(5.0, 3.0, 3.0), **comments), tmp_path / "good")
+    good = save(dicom_datasets(volume, spacing=(5.0, 1.0, 1.0), **comments), tmp_path / "good")
     gap = [dataset for k, dataset in enumerate(dicom_datasets(volume)) if k != 3]
-    invalid = dicom_datasets(volume, spacing=(5.0, 3.0, 3.0), PatientBirthDate="CANARY", PatientAge="CANARY")
+    invalid = dicom_datasets(volume, spacing=(5.0, 1.0, 1.0), PatientBirthDate="CANARY", PatientAge="CANARY")
     colour = dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL")
     scans = {
         "good": good,

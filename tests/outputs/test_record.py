@@ -1,10 +1,58 @@
 import json
+from dataclasses import replace
 
+import jsonschema
 import pytest
 
 import pathology_screen
-from pathology_screen.outputs.record import save_record
+from pathology_screen.errors import InputError
+from pathology_screen.outputs.record import make_record, save_record, schema
+from pathology_screen.screening import Finding
 from pathology_screen.versions import versions
+
+
+def check(record):
+    """Raise where a record is not as its schema says."""
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(json.dumps(record)))
+
+
+@pytest.fixture
+def result(phantoms, make_screener):
+    return make_screener()(phantoms[1])
+
+
+def test_the_schema_describes_every_kind_of_record(result, phantoms, make_screener, make_calibration):
+    calm = make_screener(make_calibration(tuple(range(1, 21))))
+    finding = Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")
+    results = {
+        "suspicious": result,
+        "normal": calm(phantoms[1], slices="all"),
+        "not_calibrated": calm(phantoms[1], slices=3),
+        "not_found": calm("nowhere"),
+        "voxel_size": calm.judge.refuse(InputError("voxel_size", "9 mm"), [finding], {"format": "nifti"}),
+    }
+    for kind, one in results.items():
+        record = make_record(one, "P001")
+        check(record)
+        assert kind in (record["outcome"], record["code"]) and record["name"] == "P001"
+    assert not jsonschema.Draft202012Validator(schema()).is_valid(make_record(replace(result, outcome="healthy"), "x"))
+    assert not jsonschema.Draft202012Validator(schema()).is_valid(make_record(replace(result, score=None), "x"))
+
+
+def test_a_record_says_what_was_measured(result):
+    record = make_record(result, "P001")
+    (one,) = result.slices
+    assert record["slices"] == [{"level": one.level, "score": one.score}] and record["scored_level"] == one.level
+    assert [region["label"] for region in record["regions"]] == [region.label for region in result.regions]
+    assert record["intended_use"].startswith("Research only")
+
+
+def test_a_series_uid_is_written_only_where_it_is_wanted(result):
+    result = replace(result, source={"format": "dicom", "series_uid": "1.2.3"})
+    hashed = make_record(result, "P001")["source"]["series_uid"]
+    assert hashed.startswith("sha256:") and "1.2.3" not in hashed
+    assert hashed != make_record(replace(result, source={"series_uid": "1.2.4"}), "P001")["source"]["series_uid"]
+    assert make_record(result, "P001", keep_uids=True)["source"]["series_uid"] == "1.2.3"
 
 
 def test_a_record_comes_back(tmp_path):

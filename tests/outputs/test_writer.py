@@ -1,7 +1,8 @@
+"""What the bundles' inference leaves behind, which is what `Screener` and `write_result` leave behind."""
+
 import json
 from pathlib import Path
 
-import matplotlib.figure
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -10,20 +11,22 @@ import torch
 from scan_builders import dicom_datasets, save
 
 from pathology_screen.errors import find_refusal
-from pathology_screen.geometry import embed
-from pathology_screen.outputs.writer import levels_below
-from pathology_screen.transforms import LoadScand
+from pathology_screen.outputs import writer as writer_module
+from pathology_screen.outputs.results import write_result
 
-SUFFIXES = (".json", "_anomaly.nii.gz", "_panel.png", "_reconstruction.nii.gz")
-ORIENTATIONS = ["RAS", "LPI", "RSP", "IAR", "SPL"]
+VOLUMES = ("desc-anomaly_map", "desc-pseudohealthy_T1w", "desc-anomaly_dseg")
 
 
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def table(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "scores.csv").set_index("name")
+    return pd.read_csv(folder / "worklist.csv").set_index("name")
+
+
+def record(folder: Path, name: str) -> dict:
+    return json.loads((folder / f"sub-{name}/sub-{name}_screening.json").read_text())
 
 
 def canonical(path: Path) -> np.ndarray:
@@ -31,164 +34,134 @@ def canonical(path: Path) -> np.ndarray:
     return np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
 
 
+def series(phantom, folder: Path) -> Path:
+    """The phantom as a DICOM series: rows run to posterior, columns to the patient's left, slices to superior."""
+    voxels = np.flip(np.asarray(phantom.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
+    spacing = nib.affines.voxel_sizes(phantom.affine)
+    return save(dicom_datasets(voxels, spacing=tuple(spacing[::-1])), folder)
+
+
+# --- one implementation ---
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Path -> content of everything below a folder, but for what depends on the clock."""
+    found: dict[str, object] = {name: (folder / name).read_bytes() for name in below(folder)}
+    for name in found:
+        if name.endswith("_screening.json"):
+            found[name] = json.loads((folder / name).read_text()) | {"seconds": None}
+        elif name.endswith("_report.html"):
+            found[name] = True
+    return found
+
+
+def test_the_bundles_and_the_screener_write_the_same(phantoms, phantom, scan, broken, screen, make_screener, tmp_path):
+    items = [
+        {"image": str(phantoms[1]), "name": "lesion"},
+        {"image": str(series(phantom, tmp_path / "series")), "name": "dicom"},
+        scan("level", axcodes="SPL") | {"level": 3},
+        broken,
+    ]
+    screen(items)
+    screener = make_screener()
+    for item in items:
+        result = screener(item["image"], slices=item.get("level", "middle"))
+        write_result(result, item["name"], tmp_path / "expected")
+    found, expected = results(tmp_path / "out"), results(tmp_path / "expected")
+    assert found.keys() - {"worklist.csv", "index.html", "dataset_description.json"} == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    outcomes = [record(tmp_path / "out", item["name"])["outcome"] for item in items]
+    assert outcomes == ["suspicious", "suspicious", "not_assessable", "not_assessable"]
+    seconds = record(tmp_path / "out", "lesion")["seconds"]
+    assert list(seconds) == ["reading", "preparation", "screening"] and min(seconds.values()) > 0
+
+
+def test_files_of_a_scan(scan, screen, tmp_path):
+    screen([scan("1")]).finish()
+    volumes = {f"sub-1/sub-1_{volume}{suffix}" for volume in VOLUMES for suffix in (".nii.gz", ".json")}
+    pages = {f"sub-1/sub-1_{ending}" for ending in ("screening.json", "panel.png", "report.html")}
+    assert below(tmp_path / "out") == volumes | pages | {"worklist.csv", "index.html", "dataset_description.json"}
+    row, written = table(tmp_path / "out").loc[1], record(tmp_path / "out", "1")
+    assert row.outcome == written["outcome"] == "suspicious" and row.score == pytest.approx(written["score"])
+    assert (tmp_path / "out" / row.report).is_file() and (tmp_path / "out" / row.panel).is_file()
+
+
 # --- where a map lands ---
 
 
-@pytest.mark.parametrize("level", ["middle", 1])
-@pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_the_map_lies_on_its_slice_of_the_whole_volume(axcodes, level, scan, screen, blob, tmp_path):
-    item = scan(axcodes=axcodes) | ({"level": level} if level != "middle" else {})
-    chosen = 4 if level == "middle" else level  # of 8 levels, from inferior
-    loaded = LoadScand("image", level="middle")(item)["image"]
-    assert (1 in loaded.shape[1:]) == (level == "middle")  # only a part was read
+@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "RSP", "IAR", "SPL"])
+def test_the_map_lies_on_its_slice_of_the_whole_volume(axcodes, scan, screen, phantom, tmp_path):
+    item = scan(axcodes=axcodes)
     screen([item])
-    stored = nib.load(item["image"])
-    for suffix in ("anomaly", "reconstruction"):
-        result = nib.load(tmp_path / f"out/scan_{suffix}.nii.gz")
-        assert result.shape == stored.shape and np.allclose(result.affine, stored.affine, atol=1e-5)
-        values = canonical(tmp_path / f"out/scan_{suffix}.nii.gz")
-        assert np.flatnonzero(values.any(axis=(0, 1))).tolist() == [chosen]
-        correlations = [np.corrcoef(values[..., chosen].ravel(), blob[..., k].ravel())[0, 1] for k in range(8)]
-        assert int(np.argmax(correlations)) == chosen and correlations[chosen] > 0.97
-    assert json.loads((tmp_path / "out/scan.json").read_text())["level"] == chosen
-    assert table(tmp_path / "out").level["scan"] == chosen
+    stored, voxels = nib.load(item["image"]), np.asarray(phantom.dataobj)
+    level = record(tmp_path / "out", "scan")["scored_level"]
+    for volume in VOLUMES[:2]:
+        path = tmp_path / f"out/sub-scan/sub-scan_{volume}.nii.gz"
+        assert nib.load(path).shape == stored.shape and np.allclose(nib.load(path).affine, stored.affine, atol=1e-5)
+        values = canonical(path)
+        assert np.flatnonzero(values.any(axis=(0, 1))).tolist() == [level]
+        correlations = [np.corrcoef(values[..., level].ravel(), voxels[..., k].ravel())[0, 1] for k in range(11)]
+        assert int(np.argmax(correlations)) == level and correlations[level] > 0.9
 
 
-@pytest.mark.parametrize("level", ["middle", 2])
-def test_the_map_of_a_dicom_series_lies_on_its_slice(level, screen, blob, tmp_path):
-    """Rows run to posterior, columns to the patient's left, slices to superior."""
-    volume = np.flip(blob, axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
-    folder = save(dicom_datasets(volume, spacing=(5.0, 3.0, 3.0)), tmp_path / "series")
-    screen([{"image": str(folder), "name": "series"} | ({"level": level} if level != "middle" else {})])
-    values = canonical(tmp_path / "out/series_anomaly.nii.gz")
-    chosen = 4 if level == "middle" else level
-    assert values.shape == blob.shape and np.flatnonzero(values.any(axis=(0, 1))).tolist() == [chosen]
-    assert np.corrcoef(values[..., chosen].ravel(), blob[..., chosen].ravel())[0, 1] > 0.97
-    assert table(tmp_path / "out").level["series"] == chosen
+# --- what cannot be judged ---
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_levels_below_a_part_count_from_inferior(flip):
-    affine, shape, part_shape = np.diag([2.0, 2.0, -3.0 if flip else 3.0, 1.0]), (4, 5, 10), (4, 5, 2)
-    part_affine = affine.copy()
-    part_affine[:3, 3] = affine[:3, :3] @ [0, 0, 3]
-    whole = embed(np.ones(part_shape), part_affine, shape, affine)
-    filled = np.flatnonzero(whole[0, 0, ::-1] if flip else whole[0, 0])
-    assert levels_below(part_shape, part_affine, shape, affine) == filled[0]
-    assert levels_below(shape, affine, shape, affine) == 0
+def test_a_slice_of_another_level_than_the_calibrations_is_mapped_and_not_judged(scan, screen, tmp_path):
+    with pytest.raises(SystemExit, match="1 of 2 scans were not assessable"):
+        screen([scan("own"), scan("other") | {"level": 3}]).finish()
+    assert table(tmp_path / "out").code.dropna().to_dict() == {"other": "not_calibrated"}
+    written = record(tmp_path / "out", "other")
+    assert written["score"] is None and [one["level"] for one in written["slices"]] == [3]
+    assert canonical(tmp_path / "out/sub-other/sub-other_desc-anomaly_map.nii.gz").any()
 
 
-# --- what is written ---
-
-
-def test_files_and_record_of_a_scan(scan, screen, calibration, tmp_path):
-    screen([scan("sub-1")])
-    out = tmp_path / "out"
-    assert files(out) == {f"sub-1{suffix}" for suffix in SUFFIXES} | {"scores.csv"}
-    record = json.loads((out / "sub-1.json").read_text())
-    row = table(out).loc["sub-1"]
-    assert row.status == "scored" and record["intended_use"] == "research only"
-    for key in ("score", "percentile", "brain_fraction_above_threshold"):
-        assert record[key] == pytest.approx(row[key])
-    assert record["percentile"] == pytest.approx(calibration.percentile(record["score"]))
-    assert record["pixel_threshold"] == 0.3
-    provenance = record["provenance"]
-    assert provenance["method"] == "ra" and provenance["calibration_id"] == calibration.calibration_id
-    assert provenance["identity"] == calibration.identity and provenance["source"]["format"] == "nifti"
-    # half of the ellipse is 0.2 of the 98th percentile or less, half of the square 0.5: the map's mean is the score
-    assert 0 < record["brain_fraction_above_threshold"] < 0.2 and 0.02 < record["score"] < 0.2
-
-
-def test_a_lesion_raises_the_score_and_the_table_is_sorted(scan, screen, tmp_path):
-    class Perfect(torch.nn.Module):
-        """Leaves the first scan as it is, and paints half of the others."""
-
-        def __init__(self):
-            super().__init__()
-            self.factor = 1.0
-
-        def forward(self, x):
-            factor, self.factor = self.factor, self.factor / 2
-            return x * factor
-
-    screen([scan("a"), scan("b"), scan("c")], network=Perfect())
-    assert list(table(tmp_path / "out").index) == ["c", "b", "a"]
-    assert table(tmp_path / "out").score["a"] == 0
-
-
-def test_scans_of_one_file_name_keep_their_own_results(scan, screen, tmp_path):
-    items = [scan() | {"name": name} for name in ("sub-1_scan", "sub-2_scan")]
-    screen(items)
-    expected = {f"{item['name']}{suffix}" for item in items for suffix in SUFFIXES}
-    assert files(tmp_path / "out") == expected | {"scores.csv"}
-
-
-def test_a_slice_of_another_level_than_the_calibrations_has_no_percentile(scan, screen, tmp_path):
-    screen([scan("middle"), scan("other") | {"level": 3}])
-    rows = table(tmp_path / "out")
-    assert rows.percentile.notna().to_dict() == {"middle": True, "other": False}
-    assert json.loads((tmp_path / "out/other.json").read_text())["percentile"] is None
+def test_too_few_people_for_the_rate_give_maps_and_no_outcome(scan, screen, make_calibration, tmp_path):
+    few = make_calibration((0.01, 0.02, 0.2, 0.3))
+    with pytest.raises(SystemExit, match="4 healthy people; accepted: 19 or more for a false positive rate of 0.05"):
+        screen([scan()], calibration=few).finish()
+    written = record(tmp_path / "out", "scan")
+    assert (written["outcome"], written["code"]) == ("not_assessable", "not_calibrated")
+    assert written["score"] is written["image_threshold"] is None and written["slices"][0]["score"] > 0
+    assert canonical(tmp_path / "out/sub-scan/sub-scan_desc-anomaly_map.nii.gz").any()
+    assert screen([scan()], calibration=few, rate=0.2).finish() is None
+    assert record(tmp_path / "out", "scan")["outcome"] == "normal"
 
 
 # --- refusals ---
 
 
-@pytest.fixture
-def broken(tmp_path):
-    nib.save(nib.Nifti1Image(np.full((6, 6, 6), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
-    return {"image": str(tmp_path / "broken.nii.gz"), "name": "broken"}
+def test_refused_scans_are_accounted_for_with_their_reasons(scan, broken, screen, tmp_path):
+    writer = screen([broken, scan("good"), broken | {"name": "broken2"}])
+    with pytest.raises(SystemExit) as end:
+        writer.finish()
+    assert "2 of 3 scans were not assessable" in str(end.value) and "broken2: [not_finite]" in str(end.value)
+    rows = table(tmp_path / "out")
+    assert rows.outcome.tolist() == ["suspicious", "not_assessable", "not_assessable"]
+    assert rows.code["broken"] == "not_finite" and rows.score.isna()["broken"]
+    assert below(tmp_path / "out/sub-broken") == {"sub-broken_screening.json", "sub-broken_report.html"}
 
 
 def test_files_of_a_scan_that_is_refused_now_are_removed(scan, broken, screen, tmp_path):
-    screen([scan("good"), scan("once-fine")])
+    screen([scan("good"), scan("late")])
     with pytest.raises(SystemExit):
-        screen([scan("good"), broken | {"name": "once-fine"}]).finish()
-    assert not [name for name in files(tmp_path / "out") if name.startswith("once-fine")]
+        screen([scan("good"), broken | {"name": "late"}]).finish()
+    assert below(tmp_path / "out/sub-late") == {"sub-late_screening.json", "sub-late_report.html"}
 
 
-def test_refused_scans_stand_in_the_table_and_nowhere_else(scan, broken, screen, tmp_path):
-    writer = screen([broken, scan("good"), broken | {"name": "broken-2"}])
-    with pytest.raises(SystemExit) as end:
-        writer.finish()
-    assert "2 of 3 scans were refused" in str(end.value) and "[not_finite]" in str(end.value)
-    rows = table(tmp_path / "out")
-    assert rows.status.to_dict() == {"good": "scored", "broken": "refused", "broken-2": "refused"}
-    assert rows.code["broken"] == "not_finite" and rows.score.isna()["broken"]
-    assert not [name for name in files(tmp_path / "out") if name.startswith("broken")]
-
-
-def test_a_run_without_refusals_ends_well(scan, screen):
+def test_a_run_without_refusals_ends_well(scan, screen, tmp_path, capsys):
     assert screen([scan()]).finish() is None
+    said = capsys.readouterr().out
+    assert said == f"1 scans: 1 suspicious, 0 normal, 0 not assessable\nlook at: {tmp_path / 'out/index.html'}\n"
 
 
-def test_a_run_of_refusals_alone_leaves_a_table(broken, screen, tmp_path):
+def test_a_run_of_refusals_alone_leaves_a_worklist(broken, screen, tmp_path):
     with pytest.raises(SystemExit, match="1 of 1"):
         screen([broken]).finish()
-    assert table(tmp_path / "out").status.to_dict() == {"broken": "refused"}
+    assert table(tmp_path / "out").outcome.to_dict() == {"broken": "not_assessable"}
 
 
 # --- interruptions ---
-
-
-def fail(*arguments, **options):
-    raise OSError("no space left on device")
-
-
-@pytest.mark.parametrize(
-    ("where", "left"),
-    [
-        ((nib.Nifti1Image, "to_filename"), set()),
-        ((matplotlib.figure.Figure, "savefig"), {"scan_anomaly.nii.gz", "scan_reconstruction.nii.gz"}),
-        ((Path, "write_text"), {"scan_anomaly.nii.gz", "scan_reconstruction.nii.gz", "scan_panel.png"}),
-        ((pd.DataFrame, "to_csv"), {f"scan{suffix}" for suffix in SUFFIXES}),
-    ],
-)
-def test_a_failed_write_leaves_whole_files_only_and_the_record_last(where, left, scan, screen, tmp_path, monkeypatch):
-    item = scan()
-    monkeypatch.setattr(*where, fail)
-    with pytest.raises(OSError, match="no space"):
-        screen([item])
-    assert files(tmp_path / "out") == left
 
 
 def test_a_network_of_broken_weights_scores_nothing(scan, screen, tmp_path):
@@ -201,16 +174,13 @@ def test_a_network_of_broken_weights_scores_nothing(scan, screen, tmp_path):
     assert find_refusal(error.value) is None and not (tmp_path / "out").exists()
 
 
-def test_the_table_holds_what_was_done_before_an_error(scan, screen, tmp_path):
-    class SecondFails(torch.nn.Module):
-        done = False
+def test_the_worklist_holds_what_was_done_before_an_error(scan, screen, tmp_path, monkeypatch):
+    def second_fails(result, name, folder):
+        if name == "b":
+            raise OSError("no space left on device")
+        return write_result(result, name, folder)
 
-        def forward(self, x):
-            if self.done:
-                raise RuntimeError("out of memory")
-            self.done = True
-            return x
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        screen([scan("a"), scan("b")], network=SecondFails())
-    assert table(tmp_path / "out").status.to_dict() == {"a": "scored"}
+    monkeypatch.setattr(writer_module, "write_result", second_fails)
+    with pytest.raises(OSError, match="no space"):
+        screen([scan("a"), scan("b")])
+    assert table(tmp_path / "out").outcome.to_dict() == {"a": "suspicious"}

@@ -1,0 +1,155 @@
+"""Where the marks of a chart lie, in the units of its SVG; `pages/charts.html` draws them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import nonsingular
+
+WIDTH = 440
+LEFT, RIGHT = 12, WIDTH - 12
+DIAMETERS = (9.0, 7.0, 5.0, 3.5, 2.5)
+BINS = 24
+
+
+class Point(NamedTuple):
+    """A place in a chart, and what is there."""
+
+    x: float
+    y: float
+    text: str = ""
+
+
+class Tick(NamedTuple):
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear axis from the value `low` at `start` to the value `high` at `stop`."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    step: float
+
+    @classmethod
+    def around(cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False) -> Axis:
+        """From round number to round number, around the values; of whole numbers alone where `whole`."""
+        low, high = nonsingular(min(values), max(values), expander=0.05, tiny=1e-4)
+        ticks = MaxNLocator(5, integer=whole, min_n_ticks=2).tick_values(low, high)
+        return cls(float(ticks[0]), float(ticks[-1]), start, stop, float(ticks[1] - ticks[0]))
+
+    def at(self, value: float) -> float:
+        """The place of a value, to a tenth of a unit."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 1)
+
+    @property
+    def ticks(self) -> list[Tick]:
+        count = round((self.high - self.low) / self.step) + 1
+        values = [self.low + i * self.step for i in range(count)]
+        return [Tick(self.at(value), f"{value:.6g}".replace("-", "−")) for value in values]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Healthy scores as stacked dots, and a score and its limit among them."""
+
+    axis: Axis
+    dots: list[Point]
+    radius: float
+    score: float
+    limit: float
+    base: float = 128
+    width: float = WIDTH
+    height: float = 164
+
+
+def distribution(healthy: Sequence[float], score: float, limit: float) -> Distribution:
+    """Place the dots of healthy scores, as large as fits, each pile where its scores are; very many overlap."""
+    axis = Axis.around([*healthy, score, limit], LEFT + 12, RIGHT - 12)
+    room = Distribution.base - 48
+    for diameter in DIAMETERS:
+        columns = [round((axis.at(value) - axis.start) / diameter) for value in sorted(healthy)]
+        tallest = max(Counter(columns).values())
+        if tallest * diameter <= room:
+            break
+    step = min(diameter, room / tallest)
+    below: Counter[int] = Counter()
+    dots = []
+    for column in columns:
+        x, y = axis.start + column * diameter, Distribution.base - (below[column] + 0.5) * step
+        dots.append(Point(round(x, 1), round(y, 1)))
+        below[column] += 1
+    return Distribution(axis, dots, round(diameter * 0.44, 2), axis.at(score), axis.at(limit))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The score of each slice over its level, and the limit."""
+
+    across: Axis
+    up: Axis
+    points: list[Point]
+    radius: float
+    limit: float | None
+    width: float = WIDTH
+    height: float = 190
+
+
+def curve(levels: Sequence[int], scores: Sequence[float], limit: float | None) -> Curve:
+    """Place a point a slice; its text is the level."""
+    across = Axis.around(levels, LEFT + 34, RIGHT - 12, whole=True)
+    up = Axis.around([0, *scores, *([] if limit is None else [limit])], 148, 18)
+    points = [Point(across.at(level), up.at(score), str(level)) for level, score in zip(levels, scores)]
+    radius = round(min(4, 160 / len(levels)), 1)
+    return Curve(across, up, points, radius, None if limit is None else up.at(limit))
+
+
+class Bar(NamedTuple):
+    """A rectangle of a histogram: so many of a kind."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    scans: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores by outcome, one kind upon the other."""
+
+    across: Axis
+    up: Axis
+    bars: list[Bar]
+    width: float = WIDTH
+    height: float = 190
+
+
+def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
+    """Count the scores of each kind in bins of equal width."""
+    across = Axis.around(scores, LEFT + 34, RIGHT - 12)
+    edges = np.linspace(across.low, across.high, BINS + 1)
+    counts = {
+        kind: np.histogram([s for s, k in zip(scores, kinds) if k == kind], edges)[0] for kind in sorted({*kinds})
+    }
+    up = Axis.around([0, int(np.sum(list(counts.values()), axis=0).max())], 148, 18, whole=True)
+    bars, below = [], np.zeros(BINS, int)
+    for kind, of_kind in counts.items():
+        for i in np.flatnonzero(of_kind):
+            left, right = across.at(edges[i]), across.at(edges[i + 1])
+            low, high = up.at(below[i]), up.at(below[i] + of_kind[i])
+            bars.append(Bar(left, high, round(right - left, 1), round(low - high, 1), kind, int(of_kind[i])))
+        below += of_kind
+    return Histogram(across, up, bars)

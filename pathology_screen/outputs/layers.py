@@ -1,0 +1,97 @@
+"""The pictures of a screened slice as layers that a page lays over each other."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import rgb2hex
+from PIL import Image
+from scipy.ndimage import affine_transform, find_objects
+from skimage.measure import find_contours
+
+from pathology_screen.screening import ScreenedSlice
+
+TIMES = 4
+"""The colours end at so many times the pixel threshold, so that a colour means the same in every report."""
+
+COLOURS = colormaps["inferno"].resampled(256)(np.linspace(0.12, 1, 256))[:, :3]
+"""(256, 3), of 0 to `TIMES` thresholds."""
+
+OPACITY = np.clip(np.linspace(0, TIMES, 256), 0, 1)
+"""(256,): a map below the threshold lets the image shine through."""
+
+
+def grey_png(image: np.ndarray) -> str:
+    """Data URI of an image (H, W) in [0, 1] in 256 greys; what lies outside is clipped."""
+    return _png(Image.fromarray(_bytes(image)))
+
+
+def map_png(anomaly_map: np.ndarray, threshold: float) -> str:
+    """Data URI of an anomaly map (H, W) in `COLOURS`, translucent below the threshold."""
+    picture = Image.fromarray(_bytes(anomaly_map / (TIMES * threshold)), mode="P")
+    picture.putpalette(np.rint(255 * COLOURS).astype(np.uint8).tobytes())
+    return _png(picture, transparency=np.rint(255 * OPACITY).astype(np.uint8).tobytes())
+
+
+def colour_stops(count: int = 12) -> list[str]:
+    """Hexadecimal colours from 0 to `TIMES` thresholds, evenly spaced."""
+    return [rgb2hex(COLOURS[i]) for i in np.linspace(0, 255, count).astype(int)]
+
+
+def labels_on_slice(regions_volume: np.ndarray, affine: np.ndarray, screened: ScreenedSlice) -> np.ndarray:
+    """Labels of the regions on the pixels of a screened slice, (size, size), from the nearest voxel.
+
+    Args:
+        regions_volume: (I, J, K) of whole numbers.
+        affine: (4, 4), its voxel -> RAS+ mm.
+        screened: the slice.
+    """
+    to_voxel = np.linalg.solve(affine, screened.affine)
+    shape = (*screened.image.shape, 1)
+    return affine_transform(regions_volume, to_voxel, output_shape=shape, order=0, mode="grid-constant")[..., 0]
+
+
+def outlines(anomaly_map: np.ndarray, labels: np.ndarray, threshold: float) -> dict[int, str]:
+    """Trace where the map crosses the threshold around each region.
+
+    Args:
+        anomaly_map: (H, W).
+        labels: (H, W), region of each pixel or 0.
+        threshold: of the map.
+
+    Returns:
+        Label -> SVG path in tenths of a pixel: x right, y down, (0, 0) the corner of the picture.
+    """
+    padded_map, padded = np.pad(anomaly_map, 2), np.pad(labels, 2)
+    found = {}
+    for label, box in enumerate(find_objects(padded.astype(np.int32)), start=1):
+        if box is None:
+            continue
+        around = tuple(slice(side.start - 1, side.stop + 1) for side in box)
+        others = (padded_map[around] > threshold) & (padded[around] != label)
+        values = np.where(others, 0, padded_map[around])
+        corner = np.array([side.start for side in around]) - 1.5  # 2 of padding; the centre of a pixel is at its half
+        path = "".join(_path(line + corner) for line in find_contours(values, threshold))
+        if path:
+            found[label] = path
+    return found
+
+
+def _path(line: np.ndarray) -> str:
+    """A closed SVG path through points (row, column), (N, 2), the last of which is the first."""
+    points = np.rint(10 * line[:-1, ::-1]).astype(int)
+    steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0))
+    return f"M{points[0, 0]} {points[0, 1]}l{steps}z"
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def _png(picture: Image.Image, **options: bytes) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True, **options)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,157 @@
+"""Write everything about one screened scan into a folder of its own, as a BIDS derivative."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pathology_screen import __version__
+from pathology_screen.files import replacing
+from pathology_screen.outputs.figures import save_panel
+from pathology_screen.outputs.nifti import save_volume
+from pathology_screen.outputs.record import INTENDED_USE, hide_uid, make_record, save_record
+from pathology_screen.outputs.report import save_report
+from pathology_screen.screening import ScreeningResult
+
+SIDECARS: Mapping[str, Mapping[str, Any]] = {
+    "desc-anomaly_map": {
+        "Description": "How the scan differs from its pseudo-healthy reconstruction; 0 outside the screened slices",
+        "Units": "arbitrary",
+    },
+    "desc-pseudohealthy_T1w": {
+        "Description": "Pseudo-healthy reconstruction; 0 outside the screened slices",
+        "Units": "1: the 98th percentile of the tissue of the slice",
+        "SkullStripped": True,
+    },
+    "desc-anomaly_dseg": {
+        "Description": "Label of the region above the pixel threshold, 1 with the highest peak; 0 elsewhere",
+    },
+}
+"""What the name of a volume ends in -> what its JSON sidecar says."""
+
+
+def write_result(
+    result: ScreeningResult,
+    name: str,
+    folder: Path,
+    *,
+    report: bool = True,
+    dicom_source: Path | None = None,
+    series_uid: str | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Write the files of one scan into `folder/sub-NAME`; whatever another run left there goes.
+
+    The files are made in a temporary folder and moved in one by one, the record last: where there is a record, all
+    that it lists is there. Two processes may write the same scan at once.
+
+    Args:
+        result: of screening.
+        name: of the scan, letters and digits; it becomes the BIDS label of the subject.
+        folder: of all results.
+        report: whether to write the HTML report.
+        dicom_source: folder, archive or file that the scan was read from, to write DICOM objects of the same study.
+        series_uid: of the series in `dicom_source`.
+        run: identity of what was done, for `finished`.
+
+    Returns:
+        The record, as it was written.
+
+    Raises:
+        ConfigError: if DICOM objects are asked for and the source is not DICOM.
+        OSError: if the folder cannot be written.
+    """
+    target = folder / f"sub-{name}"
+    target.mkdir(parents=True, exist_ok=True)
+    made = folder / f".sub-{name}-{secrets.token_hex(4)}"
+    made.mkdir()
+    try:
+        _write_files(result if dicom_source else hide_uid(result), name, made, report)
+        if dicom_source is not None:
+            from pathology_screen.outputs.dicom import write_dicom  # not where highdicom is absent
+
+            write_dicom(result, dicom_source, made / f"sub-{name}_dicom", series_uid=series_uid)
+        files = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+        record_name = f"sub-{name}_screening.json"
+        record = make_record(result, name, keep_uids=dicom_source is not None) | {"files": files, "run": run}
+        save_record(record, made / record_name)
+        (target / record_name).unlink(missing_ok=True)  # it would vouch for files of two runs
+        for file in files:
+            (target / file).parent.mkdir(exist_ok=True)
+            (made / file).replace(target / file)
+        for old in sorted(target.rglob("*"), reverse=True):
+            if old.is_file() and old.relative_to(target).as_posix() not in (*files, record_name):
+                old.unlink(missing_ok=True)
+        (made / record_name).replace(target / record_name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return record
+
+
+def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] | None:
+    """Return the record of a scan that was screened, with all its files; None where there is none, or of another run.
+
+    Args:
+        folder: of all results.
+        name: of the scan.
+        run: as given to `write_result`; None takes any.
+    """
+    target = folder / f"sub-{name}"
+    try:
+        record = json.loads((target / f"sub-{name}_screening.json").read_text("utf-8"))
+        same = run is None or record["run"] == run
+        whole = all((target / file).is_file() for file in record["files"])
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: screen it again
+        return None
+    return record if same and whole else None
+
+
+def write_dataset_description(folder: Path) -> None:
+    """Write the `dataset_description.json` that BIDS asks of a folder of derivatives."""
+    description = {
+        "Name": "pathology_screen: unsupervised pathology screening",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "pathology_screen", "Version": __version__, "Description": INTENDED_USE}],
+    }
+    with replacing(folder / "dataset_description.json") as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool) -> None:
+    stem = f"sub-{name}"
+    volumes = {
+        "desc-anomaly_map": result.map_volume,
+        "desc-pseudohealthy_T1w": result.reconstruction_volume,
+        "desc-anomaly_dseg": result.regions_volume,
+    }
+    for suffix, values in volumes.items():
+        if values is None or result.affine is None:
+            continue
+        save_volume(values, result.affine, folder / f"{stem}_{suffix}.nii.gz")
+        sidecar = dict(SIDECARS[suffix]) | {"SpatialReference": "orig", "Levels": [one.level for one in result.slices]}
+        (folder / f"{stem}_{suffix}.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+    if result.slices:
+        shown = result.slices[result.scored_slice if result.scored_slice is not None else len(result.slices) // 2]
+        title = f"{stem}   {headline(result)}"
+        save_panel(
+            shown.image,
+            shown.reconstruction,
+            shown.anomaly_map,
+            result.pixel_threshold or 0.0,
+            title,
+            folder / f"{stem}_panel.png",
+        )
+    if report:
+        save_report(result, name, folder / f"{stem}_report.html")
+
+
+def headline(result: ScreeningResult) -> str:
+    """The outcome in one line."""
+    if result.score is None:
+        return f"not assessable ({result.code})"
+    return f"{result.outcome}, score {result.score:.3g}, percentile {result.percentile:.0f} of healthy people"

@@ -1,0 +1,74 @@
+"""Pages that stand alone: HTML with its style and script inside, which fetches nothing and runs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+FOLDER = Path(__file__).parent
+MISSING = "–"
+HASH = re.compile(r"(|.*:)([0-9a-f]{32,})")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """The number with so many significant digits; a dash for None and NaN."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
+def short_hash(text: str) -> str:
+    """The text with the first 12 digits of the hexadecimal hash that it ends in; empty if it does not."""
+    found = HASH.fullmatch(text)
+    return f"{found[1]}{found[2][:12]}…" if found else ""
+
+
+def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
+    """Fill the template `NAME.html`, which extends `page.html`, with `page.css`, and its own `NAME.css` and `NAME.js`.
+
+    Every value is escaped. A Content-Security-Policy forbids the page to load anything and to run any other script or
+    style than these files, by their hashes.
+
+    Args:
+        page: name of the template.
+        images: the sources of pictures, as the policy spells them.
+        values: that the template names.
+
+    Raises:
+        jinja2.UndefinedError: if a value that the template names is missing.
+    """
+    style, script = (_inline(*files) for files in (("page.css", f"{page}.css"), (f"{page}.js",)))
+    policy = [
+        "default-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        f"img-src {images}",
+        f"style-src {_source(style)}",
+        f"script-src {_source(script)}",
+    ]
+    template = _TEMPLATES.get_template(f"{page}.html")
+    return template.render(policy="; ".join(policy), style=style, script=script, **values)
+
+
+def _inline(*files: str) -> Markup:
+    return Markup("".join((FOLDER / file).read_text("utf-8") for file in files if (FOLDER / file).is_file()))
+
+
+def _source(text: str) -> str:
+    """How a policy allows one style or script, or none where it is empty."""
+    if not text:
+        return "'none'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_TEMPLATES.filters |= {"number": number, "short_hash": short_hash}

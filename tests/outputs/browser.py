@@ -1,0 +1,112 @@
+"""What a page is made of, and what a browser makes of it."""
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="the chromium browser is not installed")
+VOID = {"meta", "img", "input", "br", "link", "base", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text, and the text below each id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.source = text
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+        self.text += " "
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        """Attributes of the elements of a name, with these values (`data_region` is data-region)."""
+        wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+        return [
+            found
+            for name, found in self.elements
+            if name == tag and all(found.get(key) == value for key, value in wanted.items())
+        ]
+
+    @property
+    def words(self) -> str:
+        """The text with single spaces."""
+        return " ".join(self.text.split())
+
+    def inside(self, tag: str) -> list[str]:
+        """What stands between the tags of a name, as it is written."""
+        return re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", self.source, re.DOTALL)
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """Directive of the Content-Security-Policy -> its sources."""
+        (meta,) = self.all("meta", http_equiv="Content-Security-Policy")
+        directives = (directive.strip().partition(" ") for directive in meta["content"].split(";"))
+        return {name: sources for name, _, sources in directives}
+
+    def check_stands_alone(self, pictures: tuple[str, ...] = ("data:image/png;base64,",)) -> None:
+        """Fail if the page loads, or names as a place on the net, anything; or runs what its policy does not name."""
+        for tag, attributes in self.elements:
+            assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+            assert "style" not in attributes and not any(name.startswith("on") for name in attributes), attributes
+            address = attributes.get("src") or (attributes.get("href") if tag in ("image", "use") else None)
+            assert address is None or address.startswith(("#", *pictures)), address
+        assert not re.search(r"""https?:|["'(=]//|url\((?!#)|@import""", self.source)
+        assert self.policy["default-src"] == self.policy["base-uri"] == self.policy["form-action"] == "'none'"
+        for tag, directive in (("style", "style-src"), ("script", "script-src")):
+            hashes = [hashlib.sha256(text.encode()).digest() for text in self.inside(tag)]
+            allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes) or "'none'"
+            assert self.policy[directive] == allowed
+
+
+class Opened(NamedTuple):
+    """A page after its scripts ran, and what it complained of."""
+
+    page: Page
+    console: list[str]
+
+
+def open_page(path: Path, fragment: str = "", screenshot: Path | None = None) -> Opened:
+    """Open a file in headless Chromium, as a user would by a double click."""
+    profile = path.parent / "chromium-profile"
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--enable-logging=stderr", "--virtual-time-budget=3000", "--window-size=1200,1600"),
+        *([f"--screenshot={screenshot}"] if screenshot else []),
+    ]
+    command = [CHROMIUM, *options, f"--user-data-dir={profile}", "--dump-dom", f"{path.as_uri()}{fragment}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
+    shutil.rmtree(profile, ignore_errors=True)
+    return Opened(Page(done.stdout), [line for line in done.stderr.splitlines() if "CONSOLE" in line])
+
+
+def with_script(html: str, script: str) -> str:
+    """The page with a script that plays its user, which the policy would forbid."""
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+    return free.replace("</body>", f"<script>{script}</script></body>")

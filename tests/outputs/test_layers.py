@@ -1,0 +1,126 @@
+"""The layers of a picture."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.affines import from_matvec
+from nibabel.eulerangles import euler2mat
+from PIL import Image
+
+from pathology_screen.outputs.layers import (
+    COLOURS,
+    TIMES,
+    colour_stops,
+    grey_png,
+    labels_on_slice,
+    map_png,
+    outlines,
+)
+from pathology_screen.screening import ScreenedSlice
+
+
+def picture(uri):
+    assert uri.startswith("data:image/png;base64,")
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def vertices(path):
+    """Points (x, y) of the lines of a path in pixels."""
+    lines = []
+    for start, steps in re.findall(r"M(-?\d+ -?\d+)l([^z]*)z", path):
+        moves = np.array([*start.split(), *steps.split()], float).reshape(-1, 2)
+        lines.append(moves.cumsum(axis=0) / 10)
+    return lines
+
+
+def disc(size, row, column, radius, height=1.0):
+    """A cone that falls to half of its height at the radius; pixel (i, j) is centred at (i + 0.5, j + 0.5)."""
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    distance = np.hypot(rows - row, columns - column)
+    return (height * np.clip(1 - distance / (2 * radius), 0, 1)).astype(np.float32)
+
+
+def test_greys_keep_rows_and_columns_and_clip():
+    image = np.array([[0, 0.5, 1], [-1, 0.2, 2]], np.float32)
+    assert np.asarray(picture(grey_png(image))).tolist() == [[0, 128, 255], [0, 51, 255]]
+
+
+def test_a_map_is_clear_at_zero_opaque_from_the_threshold_and_one_colour_beyond_the_scale():
+    threshold = 0.2
+    values = np.array([[0, threshold / 2, threshold, TIMES * threshold, 10]], np.float32)
+    pixels = np.asarray(picture(map_png(values, threshold)).convert("RGBA"))[0]
+    assert pixels[:, 3].tolist() == pytest.approx([0, 128, 255, 255, 255], abs=2)
+    assert np.array_equal(pixels[3], pixels[4]) and not np.array_equal(pixels[2], pixels[3])
+    assert pixels[3, :3].tolist() == np.rint(255 * COLOURS[-1]).tolist()
+
+
+def test_the_colour_bar_ends_where_the_map_does():
+    stops = colour_stops()
+    first, last = ([int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in (stops[0], stops[-1]))
+    assert np.allclose([first, last], np.rint(255 * COLOURS[[0, -1]]), atol=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(12, 20), st.floats(12, 20), st.floats(3, 8))
+def test_an_outline_runs_where_the_map_crosses_the_threshold(row, column, radius):
+    values = disc(32, row, column, radius)
+    found = outlines(values, (values > 0.5).astype(np.uint16), 0.5)
+    (line,) = vertices(found[1])
+    distance = np.hypot(line[:, 0] - column, line[:, 1] - row)  # x is the column
+    assert np.abs(distance - radius).max() < 0.25
+
+
+def test_each_region_has_its_own_outline_and_unlisted_ones_none():
+    first, second, small = disc(40, 10, 10, 4), disc(40, 28, 30, 5), disc(40, 5, 35, 1.5)
+    values = np.maximum.reduce([first, second, small])
+    labels = np.where(first > 0.5, 3, np.where(second > 0.5, 7, 0)).astype(np.uint16)
+    found = outlines(values, labels, 0.5)
+    assert sorted(found) == [3, 7]
+    assert np.allclose(vertices(found[3])[0].mean(axis=0), (10, 10), atol=0.3)
+    assert np.allclose(vertices(found[7])[0].mean(axis=0), (30, 28), atol=0.3)
+
+
+def test_regions_that_touch_keep_apart():
+    values = np.zeros((12, 12), np.float32)
+    values[3:9, 2:10] = 1
+    labels = np.zeros((12, 12), np.uint16)
+    labels[3:9, 2:6], labels[3:9, 6:10] = 1, 2
+    left, right = (vertices(outlines(values, labels, 0.5)[label])[0] for label in (1, 2))
+    assert left[:, 0].max() <= 6 <= right[:, 0].min() and left[:, 0].min() < 2.6 and right[:, 0].max() > 9.4
+
+
+def test_an_outline_at_the_edge_is_closed_and_a_hole_is_a_line_of_its_own():
+    values = np.ones((9, 9), np.float32)
+    values[4, 4] = 0
+    (path,) = outlines(values, np.ones((9, 9), np.uint16), 0.5).values()
+    outer, inner = sorted(vertices(path), key=np.ptp, reverse=True)
+    assert outer.min() < 0.2 and outer.max() > 8.8 and 3.5 < inner.min() < inner.max() < 5.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from((-1, 1))] * 3),
+    st.tuples(*[st.floats(-0.3, 0.3)] * 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_labels_come_from_the_voxel_at_the_same_place(order, signs, angles, seed):
+    """However the volume is stored and the patient tilted."""
+    rng = np.random.default_rng(seed)
+    upright = rng.integers(0, 9, (7, 6, 5)).astype(np.uint16)  # rows, columns, levels
+    display = from_matvec(euler2mat(*angles) @ np.diag([2.0, 1.5, 4.0]), rng.normal(size=3) * 50)
+    stored, affine = np.transpose(upright, order), display[:, [*order, 3]]
+    for axis, sign in enumerate(signs):
+        if sign < 0:
+            flip = np.eye(4)
+            flip[axis, axis], flip[axis, 3] = -1, stored.shape[axis] - 1
+            stored, affine = np.flip(stored, axis), affine @ flip
+    grid = display @ from_matvec(np.eye(3), [0, 0, 2])
+    plane = np.zeros((7, 6), np.float32)
+    screened = ScreenedSlice(2, 0.0, plane, None, plane, grid)
+    assert np.array_equal(labels_on_slice(stored, affine, screened), upright[..., 2])
