@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,16 +19,21 @@ from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.registry import METHODS
 
+NOT_ASSESSABLE = 3
+"""Exit status of `screen` and `inspect` where a scan was not assessable."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; return 0, or 1 after an error that was explained on standard error."""
+    """Run one subcommand; return its exit status: 0, 1 after an error that was explained on standard error, or
+    `NOT_ASSESSABLE`."""
+    if arguments is None:  # in a process of its own: whoever ends it finds nothing half written
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except (ScreeningError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    _add_screen(commands)
 
     info = commands.add_parser("info", help="list the methods, their bundles and weights")
     info.set_defaults(command=_info)
@@ -59,6 +70,150 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--made-by", required=True, help="the command that made the weights, kept beside them")
     publish.set_defaults(command=_publish)
     return parser
+
+
+def _add_screen(commands: Any) -> None:
+    """`screen`, and `calibrate` and `inspect`, which load a bundle likewise."""
+    screen = commands.add_parser("screen", help="screen scans: outcome, map, regions, report, worklist")
+    screen.add_argument("input", type=Path, help="a NIfTI file, a DICOM folder, a .zip, or a tree of them")
+    screen.add_argument("-o", "--output", type=Path, required=True, help="folder of the results")
+    screen.add_argument("--dicom", action="store_true", help="write DICOM objects too, for scans that are DICOM")
+    screen.add_argument("--no-report", dest="report", action="store_false", help="do not write HTML reports")
+    screen.add_argument("--key", type=Path, help="CSV to write that tells which name is which path: keep it private")
+    screen.set_defaults(command=_quiet(_screen))
+
+    calibrate = commands.add_parser("calibrate", help="fit the thresholds on healthy scans of your own scanner")
+    calibrate.add_argument("--normals", type=Path, required=True, metavar="DIR", help="scans of healthy people")
+    calibrate.add_argument("-o", "--output", type=Path, required=True, help="file of the calibration: FILE.json")
+    calibrate.add_argument(
+        "--pixel-rate", type=float, default=0.05, help="share of healthy pixels that may lie in regions (default: 0.05)"
+    )
+    calibrate.set_defaults(command=_quiet(_calibrate))
+
+    inspect = commands.add_parser("inspect", help="say what scans are, and whether they would be accepted")
+    inspect.add_argument("input", type=Path, help="as of `screen`")
+    inspect.set_defaults(command=_quiet(_inspect))
+
+    for command in (screen, calibrate, inspect):
+        command.add_argument(
+            "--names",
+            default="pseudonyms",
+            choices=["pseudonyms", "paths"],
+            help="of the scans: pseudonyms, or letters and digits of the paths, which may identify patients",
+        )
+        command.add_argument("--bundle", default="ra", help="name or folder of the bundle (default: ra)")
+        command.add_argument("--weights", type=Path, help="model.pt in place of the bundle's own")
+        command.add_argument("--profile", default="compact", choices=["compact", "paper"], help="of the weights")
+        command.add_argument("--slices", type=_slices, default="middle", help="middle (default), all, or a level")
+        command.add_argument("--series-uid", help="only this series of each folder or archive")
+        command.add_argument("--axial-slice", action="store_true", help="images of one slice are axial slices")
+        command.add_argument("--device", default="cpu", help="of the network (default: cpu)")
+        command.add_argument(
+            "--rate", type=float, default=0.05, help="of false positives among healthy people (default: 0.05)"
+        )
+    for command in (screen, inspect):
+        command.add_argument("--calibration", type=Path, help="a calibration of your own, from `calibrate`")
+
+
+def _quiet(command: Callable[[argparse.Namespace], int | None]) -> Callable[[argparse.Namespace], int | None]:
+    """The command without the warnings of parsers, which repeat what headers say."""
+
+    def run(options: argparse.Namespace) -> int | None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return command(options)
+
+    return run
+
+
+def _slices(text: str) -> str | int | float:
+    if text in ("middle", "all"):
+        return text
+    try:
+        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither middle, all, a whole number nor a fraction") from None
+
+
+def _screener(options: argparse.Namespace) -> Any:
+    from pathology_screen.screening import Screener
+
+    return Screener.from_bundle(
+        options.bundle,
+        weights=options.weights,
+        calibration=getattr(options, "calibration", None),
+        profile=options.profile,
+        rate=options.rate,
+        device=options.device,
+    )
+
+
+def _screen(options: argparse.Namespace) -> int:
+    from pathology_screen.archive import list_items, save_key, screen_archive
+    from pathology_screen.io import passed_over
+    from pathology_screen.outputs.worklist import summary
+
+    if options.output.resolve().is_relative_to(options.input.resolve()):
+        raise ConfigError("the folder of the results lies in the input: the next run would screen its own results")
+    screener = _screener(options)
+    items, others = (
+        list_items(options.input, names=options.names, series_uid=options.series_uid),
+        passed_over(options.input),
+    )
+    if options.key:
+        save_key(items, others, options.key)
+    rows = screen_archive(
+        screener,
+        items,
+        options.output,
+        slices=options.slices,
+        axial_slice=options.axial_slice,
+        report=options.report,
+        dicom=options.dicom,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(summary(rows))
+        if others:
+            print(f"passed over: {len(others)} files or links that belong to no scan (--key lists them)")
+        print(f"look at: {options.output / 'index.html'}")
+    return NOT_ASSESSABLE if any(row["outcome"] == "not_assessable" for row in rows) else 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from pathology_screen.archive import list_items, screen_item
+    from pathology_screen.outputs.record import hide_uid
+
+    screener = _screener(options)
+    refused = False
+    for item in list_items(options.input, names=options.names, series_uid=options.series_uid):
+        result = screen_item(screener, item, options.slices, options.axial_slice)
+        refused |= result.outcome == "not_assessable"
+        print(f"{item.name}: {result.reason or 'accepted'}")
+        for finding in result.warnings:
+            print(f"    warning     [{finding.code}] {finding.measured}; accepted: {finding.limit}")
+        for fact, value in (result if options.names == "paths" else hide_uid(result)).source.items():
+            print(f"    {fact:<11} {value}")
+    return NOT_ASSESSABLE if refused else 0
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from pathology_screen.local_calibration import calibrate_on
+
+    found = calibrate_on(
+        options.normals,
+        options.output,
+        bundle=options.bundle,
+        weights=options.weights,
+        profile=options.profile,
+        slices=options.slices,
+        series_uid=options.series_uid,
+        axial_slice=options.axial_slice,
+        device=options.device,
+        names=options.names,
+        rate=options.rate,
+        pixel_rate=options.pixel_rate,
+    )
+    print(f"{found.report()}\ncalibration: {options.output}")
 
 
 def _add_prepare(commands: Any) -> None:

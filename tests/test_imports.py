@@ -11,14 +11,14 @@ PACKAGE = Path(pathology_screen.__file__).parent
 ORDER = [
     *(
         {"errors"},
-        {"files", "registry", "versions"},
+        {"files", "pages", "registry", "versions"},
         {"bundles", "geometry"},
         {"io"},
         {"transforms"},
         {"losses", "synthetic"},
     ),
     *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
-    *({"screening", "publishing"}, {"experiments"}, {"outputs"}, {"cli", "label"}),
+    *({"screening", "publishing"}, {"experiments"}, {"outputs"}, {"archive"}, {"local_calibration"}, {"cli", "label"}),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

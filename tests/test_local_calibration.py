@@ -1,0 +1,86 @@
+"""Thresholds fitted on one's own healthy scans."""
+
+import numpy as np
+import pytest
+
+from pathology_screen import local_calibration
+from pathology_screen.calibration import Calibration
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.local_calibration import calibrate_on
+from pathology_screen.screening import Screener
+
+
+@pytest.fixture
+def bundle(loaded, monkeypatch):
+    """The tiny bundle in place of a real one."""
+    monkeypatch.setattr(local_calibration, "load_bundle", lambda *arguments: loaded)
+    return loaded
+
+
+@pytest.fixture
+def normals(phantoms, tmp_path):
+    """Five scans of four people, as BIDS has them, and one that is damaged."""
+    root = tmp_path / "normals"
+    for number, name in enumerate(("sub-1/ses-1", "sub-1/ses-2", "sub-2", "sub-3", "sub-4")):
+        (root / name).mkdir(parents=True)
+        (root / name / "T1w.nii.gz").write_bytes(phantoms[number % 2].read_bytes())
+    (root / "damaged.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    return root
+
+
+def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
+    found = calibrate_on(normals, tmp_path / "calibration.json", names="paths", rate=0.2)
+    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
+    assert {name: refusal.code for name, refusal in found.refused.items()} == {"damaged": "unreadable"}
+    assert Calibration.load(tmp_path / "calibration.json") == found.calibration
+    assert found.calibration.agreements == pytest.approx([1] * 5)
+    assert found.drift is None
+    text = found.report()
+    assert "4 healthy people, 5 slices" in text and "left out: damaged" in text and "0 of these 4" in text
+
+
+def test_scans_are_screened_by_it(bundle, normals, phantoms, tmp_path):
+    found = calibrate_on(normals, tmp_path / "calibration.json", rate=0.2)
+    result = Screener(bundle, found.calibration, rate=0.2)(phantoms[0])
+    assert result.outcome == "normal" and result.score in found.calibration.scores
+    every = calibrate_on(normals, tmp_path / "all.json", slices="all", rate=0.2)
+    assert every.calibration.identity["level"] == "all" and every.calibration.n_slices == 55
+    result = Screener(bundle, every.calibration, rate=0.2)(phantoms[0], slices="all")
+    assert result.outcome == "normal" and result.score == pytest.approx(max(one.score for one in result.slices))
+
+
+def test_too_few_people_write_nothing(bundle, normals, tmp_path):
+    with pytest.raises(ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"):
+        calibrate_on(normals, tmp_path / "calibration.json")
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_nothing_but_refused_scans(bundle, tmp_path):
+    (tmp_path / "only.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    with pytest.raises(InputError, match="all 1 scans were refused, the first with: .unreadable"):
+        calibrate_on(tmp_path, tmp_path / "calibration.json")
+
+
+def test_drift_from_the_shipped_calibration(bundle, normals, make_calibration, tmp_path):
+    scores = np.linspace(0.001, 0.002, 20)
+    make_calibration(scores).save(bundle.weights.with_name("calibration.json"))
+    drift = calibrate_on(normals, tmp_path / "mine.json", rate=0.2).drift
+    assert (drift.above.count, drift.above.total, drift.distance) == (4, 4, 1)
+    assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.p_value < 0.001
+    make_calibration(scores, level="all").save(bundle.weights.with_name("calibration.json"))
+    assert calibrate_on(normals, tmp_path / "mine.json", rate=0.2).drift is None
+
+
+def test_dicom_series_of_one_patient_are_one_person(bundle, phantoms, tmp_path):
+    import nibabel as nib
+    from scan_builders import dicom_datasets, save
+
+    image = nib.as_closest_canonical(nib.load(phantoms[0]))
+    spacing = nib.affines.voxel_sizes(image.affine)
+    volume = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
+    for number, patient in enumerate(("A", "A", "B", "C", "D")):
+        datasets = dicom_datasets(volume, spacing=(spacing[2], spacing[1], spacing[0]), PatientID=patient)
+        save(datasets, tmp_path / f"normals/{number}")
+    found = calibrate_on(tmp_path / "normals", tmp_path / "calibration.json", rate=0.2)
+    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
+    assert "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]
