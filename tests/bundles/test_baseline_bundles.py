@@ -52,7 +52,7 @@ def quiet():
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=2, validation=1, calibration=2, healthy=1, lesions=1, levels=3)
+    return make_phantom_cohort(root, training=2, validation=1, calibration=2, healthy=1, lesions=1, levels=5)
 
 
 @pytest.fixture(scope="module", params=BASELINES)
@@ -78,19 +78,21 @@ def test_training_leaves_weights_calibration_log_and_pictures(trained):
 
 
 def screen(name, run, output, **overrides):
-    made = workflow(name, "inference", run_id="run", ckpt=str(run / "model.pt"), output_dir=str(output), **overrides)
-    made.run()
-    return pd.read_csv(output / "scores.csv").set_index("name")
+    """The worklist of a run; two people calibrate, who allow a rate of 1 in 3."""
+    options = {"ckpt": str(run / "model.pt"), "output_dir": str(output), "rate": 0.5}
+    workflow(name, "inference", run_id="run", **options, **overrides).run()
+    return pd.read_csv(output / "worklist.csv").set_index("name")
 
 
 def test_inference_writes_maps_and_for_reconstructions_those_too(trained, cohort, tmp_path):
     name, run = trained
     table = screen(name, run, tmp_path, datalist=str(cohort))
-    assert table.status.tolist() == ["scored"] * 2 and table.percentile.notna().all() and (table.score > 0).all()
+    assert set(table.outcome) <= {"normal", "suspicious"} and len(table) == 2 and (table.score > 0).all()
     for scan in table.index:
-        anomaly = nib.load(tmp_path / f"{scan}_anomaly.nii.gz")
-        assert np.asarray(anomaly.dataobj).any() and (tmp_path / f"{scan}_panel.png").stat().st_size > 1000
-        assert (tmp_path / f"{scan}_reconstruction.nii.gz").exists() == METHODS[name].reconstructs
+        stem = f"sub-{scan}/sub-{scan}"
+        anomaly = nib.load(tmp_path / f"{stem}_desc-anomaly_map.nii.gz")
+        assert np.asarray(anomaly.dataobj).any() and (tmp_path / f"{stem}_panel.png").stat().st_size > 1000
+        assert (tmp_path / f"{stem}_desc-pseudohealthy_T1w.nii.gz").exists() == METHODS[name].reconstructs
 
 
 def test_scoring_is_chosen_by_one_key_and_needs_a_calibration_of_its_own(trained, cohort, tmp_path):

@@ -48,7 +48,7 @@ def quiet():
 def cohort(tmp_path_factory):
     """Datalist of a cohort of a few subjects with three slices each."""
     root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=4, validation=1, calibration=2, healthy=1, lesions=1, levels=3)
+    return make_phantom_cohort(root, training=4, validation=1, calibration=2, healthy=1, lesions=1, levels=5)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,17 @@ def trained(cohort, tmp_path_factory):
     return output
 
 
-def screen(trained, output, **overrides):
-    run = workflow("inference", run_id="run", ckpt=str(trained / "model.pt"), output_dir=str(output), **overrides)
+def screen(trained, output, rate=0.5, **overrides):
+    """The worklist of a run; two people calibrate, who allow a rate of 1 in 3."""
+    options = {"ckpt": str(trained / "model.pt"), "output_dir": str(output), "rate": rate}
+    run = workflow("inference", run_id="run", **options, **overrides)
+    assert run.check_properties() == []
     run.run()
-    return pd.read_csv(output / "scores.csv")
+    return pd.read_csv(output / "worklist.csv")
+
+
+def record(output, name):
+    return json.loads((output / f"sub-{name}/sub-{name}_screening.json").read_text())
 
 
 def test_training_leaves_weights_calibration_log_and_pictures(trained):
@@ -81,19 +88,30 @@ def test_training_leaves_weights_calibration_log_and_pictures(trained):
 def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, cohort, tmp_path):
     items = json.loads(cohort.read_text())["test"]
     table = screen(trained, tmp_path, datalist=str(cohort))
-    assert table.status.tolist() == ["scored"] * len(items) and table.score.is_monotonic_decreasing
+    assert set(table.outcome) <= {"normal", "suspicious"} and table.score.is_monotonic_decreasing
+    assert len(table) == len(items) and (tmp_path / "index.html").is_file()
     for item in items:
         scan = nib.load(cohort.parent / item["image"])
-        name = Path(item["image"]).name.split(".")[0]
-        for suffix in ("anomaly", "reconstruction"):
-            result = nib.load(tmp_path / f"{name}_{suffix}.nii.gz")
+        name = Path(item["image"]).name.removeprefix("sub-").split("_")[0] + "T1w"  # sub-P005_T1w.nii.gz
+        folder = tmp_path / f"sub-{name}"
+        for suffix in ("desc-anomaly_map", "desc-pseudohealthy_T1w"):
+            result = nib.load(folder / f"sub-{name}_{suffix}.nii.gz")
             assert result.shape == scan.shape and np.allclose(result.affine, scan.affine)
         painted = np.asarray(result.dataobj)
         assert sum(painted.any(axis=tuple(a for a in range(3) if a != axis)).sum() == 1 for axis in range(3)) == 1
-        record = json.loads((tmp_path / f"{name}.json").read_text())
-        assert record["score"] == pytest.approx(table.set_index("name").score[name])
-        assert len(record["provenance"]["identity"]["weights_sha256"]) == 64
-        assert (tmp_path / f"{name}_panel.png").stat().st_size > 1000
+        written = record(tmp_path, name)
+        assert written["score"] == pytest.approx(table.set_index("name").score[name])
+        assert len(written["provenance"]["identity"]["weights_sha256"]) == 64
+        assert written["provenance"]["healthy"]["subjects"] == 2 and written["false_positive_rate"] == 0.5
+        assert (folder / f"sub-{name}_panel.png").stat().st_size > 1000
+
+
+def test_a_short_run_with_few_people_to_calibrate_on_maps_and_judges_nothing(trained, cohort, tmp_path):
+    with pytest.raises(SystemExit, match="(?s)2 of 2 scans were not assessable.*ask for a higher rate"):
+        screen(trained, tmp_path, rate=0.05, datalist=str(cohort))
+    table = pd.read_csv(tmp_path / "worklist.csv")
+    assert table.code.tolist() == ["not_calibrated"] * 2 and table.panel.notna().all()
+    assert all(record(tmp_path, name)["slices"][0]["score"] > 0 for name in table.name)
 
 
 def test_same_scan_same_score(trained, cohort, tmp_path):
@@ -110,12 +128,12 @@ def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(train
     voxels = np.asarray(image.dataobj, dtype=np.float32)
     voxels[0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(voxels, image.affine), scans / "broken.nii.gz")
-    with pytest.raises(SystemExit, match="1 of 2 scans were refused"):
+    with pytest.raises(SystemExit, match="1 of 2 scans were not assessable"):
         screen(trained, tmp_path / "out", dataset_dir=str(scans))
-    table = pd.read_csv(tmp_path / "out/scores.csv").set_index("name")
-    assert table.status.to_dict() == {"good": "scored", "broken": "refused"}
-    assert table.code["broken"] == "not_finite" and np.isnan(table.score["broken"])
-    assert not list((tmp_path / "out").glob("broken*"))
+    table = pd.read_csv(tmp_path / "out/worklist.csv").set_index("name")
+    assert table.code.dropna().to_dict() == {"broken": "not_finite"}
+    assert table.score.notna().to_dict() == {"good": True, "broken": False}
+    assert record(tmp_path / "out", "broken")["slices"] == []
 
 
 def test_all_scans_refused(trained, tmp_path):
@@ -136,7 +154,7 @@ def test_a_dicom_folder_and_a_single_nifti_file(trained, cohort, tmp_path):
     scores = []
     for name in ("series", "scan.nii.gz"):
         table = screen(trained, tmp_path / f"out-{name}", dataset_dir=str(tmp_path / name))
-        (result,) = (tmp_path / f"out-{name}").glob("*_anomaly.nii.gz")
+        (result,) = (tmp_path / f"out-{name}").rglob("*_desc-anomaly_map.nii.gz")
         assert sorted(nib.load(result).shape) == sorted(scan.shape)
         scores.append(table.score[0])
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
@@ -145,7 +163,7 @@ def test_a_dicom_folder_and_a_single_nifti_file(trained, cohort, tmp_path):
 def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     """Whole heads, padded and resized, at the middle level; narrow weights, calibrated by their own workflow."""
     heads = make_phantom_cohort(
-        tmp_path, head=True, training=1, validation=1, calibration=1, healthy=1, lesions=0, levels=3
+        tmp_path, head=True, training=1, validation=1, calibration=1, healthy=1, lesions=0, levels=5
     )
     options = {"datalist": str(heads), "output_dir": str(tmp_path / "run"), "scoring#perceptual": "st_alex"}
     configs = [str(CONFIGS / name) for name in ("train.json", "paper.json")]
@@ -157,12 +175,13 @@ def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     torch.save(network.state_dict(), tmp_path / "run/model.pt")
     made.run()
     configs[0] = str(CONFIGS / "inference.json")
-    options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "run/model.pt")}
+    options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "run/model.pt"), "rate": 0.5}
     made = ConfigWorkflow(configs, workflow_type="infer", run_id="run", meta_file=None, **narrow, **options)
     made.initialize()
     made.run()
-    table = pd.read_csv(tmp_path / "out/scores.csv")
-    assert table.status.tolist() == ["scored"] and table.percentile.notna().all() and table.level.tolist() == [1]
+    (name,) = pd.read_csv(tmp_path / "out/worklist.csv").name
+    assert record(tmp_path / "out", name)["outcome"] != "not_assessable"
+    assert record(tmp_path / "out", name)["scored_level"] == 2
 
 
 def test_a_calibration_of_other_settings_is_refused(trained, cohort, tmp_path):
