@@ -1,0 +1,471 @@
+"""Bad scans on their way through screening: every one ends in a typed refusal, and those that only look odd in the
+result of the scan that they are."""
+
+import gzip
+import json
+import shutil
+import warnings
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from bad_scans import PYDICOM_FILES, multiframe, nifti, raw, refused_scans
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+from scan_builders import SAGITTAL, dicom_datasets, halved, head_volume, save, series_of
+
+from pathology_screen.archive import list_items, screen_archive
+from pathology_screen.cli import NOT_ASSESSABLE, main
+from pathology_screen.errors import REFUSALS
+
+REFUSED = refused_scans()
+PASSED_OVER = {"DICOM, test1.json", "DICOM, a DICOMDIR alone"}
+"""What a search for scans does not take for one; asked for by its own path it is refused."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, wrong, make_screener, bounded):
+    path, code = wrong[name]
+    with bounded():
+        result = make_screener()(path)
+    assert (result.outcome, result.code) == ("not_assessable", code)
+    assert result.score is None and result.map_volume is None and result.slices == () and result.regions == ()
+    assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
+
+
+@pytest.fixture
+def by_command(make_screener, monkeypatch):
+    """Function that runs a command with the tiny screener in place of the shipped one; gives its exit status."""
+    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
+    tree = next(iter(wrong.values())).path.parent
+    expected = {
+        path if path.suffix in (".gz", ".nii", ".zip") else path.parent if path.is_file() else path: code
+        for name, (path, code) in wrong.items()
+        if name not in PASSED_OVER
+    }
+    assert len(expected) == len(REFUSED) - len(PASSED_OVER) > 100
+    key, out = tmp_path / "key.csv", tmp_path / "out"
+    with bounded():
+        assert by_command("screen", tree, "-o", out, "--key", key) == NOT_ASSESSABLE
+    table = pd.read_csv(out / "worklist.csv").merge(pd.read_csv(key), on="name")
+    assert dict(zip(map(Path, table.path), table.code)) == expected
+    assert set(table.outcome) == {"not_assessable"} and table.score.isna().all()
+    assert {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")} == {"report.html", "screening.json"}
+    printed = "".join(capfd.readouterr())
+    assert f"{len(expected)} scans: 0 suspicious, 0 normal, {len(expected)} not assessable" in printed
+    assert "CANARY" not in printed.replace(str(out), "")
+    assert by_command("inspect", tree) == NOT_ASSESSABLE
+    printed = "".join(capfd.readouterr())
+    assert all(f"[{code}]" in printed for code in expected.values()) and "CANARY" not in printed
+
+
+# --- scans that are read, and that the acceptance gate refuses ---
+
+
+@pytest.fixture(scope="session")
+def brain(phantoms) -> nib.Nifti1Image:
+    """A scan that is accepted, (102, 119, 11) int16 in RAS, of 2 x 2 x 5 mm."""
+    return halved(phantoms[0])
+
+
+@pytest.fixture
+def series(brain):
+    """Function that gives it as DICOM data sets; arguments as for `series_of`."""
+    return partial(series_of, brain)
+
+
+REFUSED_BY_HEADER = {
+    "CT": ({"Modality": "CT"}, "not_mr"),
+    "screenshot": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary_capture"),
+    "text in the picture": ({"BurnedInAnnotation": "YES"}, "burned_in_annotation"),
+    "localiser": ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+    "projection": ({"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE"]}, "projection"),
+    "map": ({"ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]}, "computed_map"),
+    "phase": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "computed_map"),
+    "knee": ({"BodyPartExamined": "KNEE"}, "other_body_part"),
+    "contrast agent": ({"ContrastBolusAgent": "CANARY"}, "contrast_agent"),
+    "contrast agent by its description": ({"SeriesDescription": "T1 CANARY post gd"}, "contrast_agent"),
+    "long echo": ({"ScanningSequence": "SE", "EchoTime": 90, "RepetitionTime": 4000}, "stated_not_t1w"),
+    "long repetition": ({"ScanningSequence": "SE", "EchoTime": 15, "RepetitionTime": 3000}, "stated_not_t1w"),
+    "FLAIR": ({"ScanningSequence": ["SE", "IR"], "EchoTime": 120, "InversionTime": 2500}, "stated_not_t1w"),
+    "thick slices": ({"SliceThickness": 12}, "thick_slices"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "code"), REFUSED_BY_HEADER.values(), ids=REFUSED_BY_HEADER)
+def test_refused_by_its_header(attributes, code, series, make_screener, tmp_path):
+    result = make_screener()(save(series(**attributes), tmp_path / "s"))
+    assert (result.outcome, result.code, result.score, result.map_volume) == ("not_assessable", code, None, None)
+    assert "accepted: " in result.reason and result.source["format"] == "dicom"
+    assert "CANARY" not in result.reason + str(result.source) + str(result.findings)
+
+
+def resized(*factors):
+    return lambda v, affine: (v, affine @ np.diag([*factors, 1]))
+
+
+def painted(paint):
+    return lambda v, affine: (paint(v), affine)
+
+
+def random_like(v):
+    return np.random.default_rng(0).random(v.shape) * 1000 + 100
+
+
+REFUSED_BY_IMAGE = {
+    "slices far apart": (resized(1, 1, 2.4), "thick_slices"),
+    "coarse pixels": (lambda v, affine: (v[::2, ::2], affine @ np.diag([2, 2, 1, 1])), "coarse_pixels"),
+    "three slices": (painted(lambda v: v[..., 4:7]), "short_slab"),
+    "a part of the brain": (painted(lambda v: v[25:75, 35:80]), "small_field_of_view"),
+    "half of the brain": (painted(lambda v: v[:60]), "brain_cut_off"),
+    "brain of a cat": (
+        lambda v, affine: (np.pad(v, ((40, 40), (40, 40), (0, 0))), affine @ np.diag([0.5, 0.5, 1, 1])),
+        "brain_size",
+    ),
+    "overexposed": (painted(lambda v: np.minimum(v, v.max() / 2)), "saturated"),
+    "mask": (painted(lambda v: (v > 0) * 1.0), "few_grey_values"),
+    "eight grey values": (painted(lambda v: np.round(v / v.max() * 8)), "few_grey_values"),
+    "noise in the shape of a brain": (painted(lambda v: np.where(v > 0, random_like(v), 0)), "noisy"),
+    "noise": (painted(random_like), "brain_extraction_failed"),
+    "gradient": (painted(lambda v: np.indices(v.shape)[0] + 1.0), "brain_extraction_failed"),
+    "negative": (painted(lambda v: v - 2 * v.max()), "no_tissue"),
+    "one voxel": (
+        painted(lambda v: np.where(v == v.max(), v, 0) * (np.cumsum(v == v.max()).reshape(v.shape) == 1)),
+        "brain_size",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), REFUSED_BY_IMAGE.values(), ids=REFUSED_BY_IMAGE)
+def test_refused_by_its_image(change, code, brain, make_screener, tmp_path, bounded):
+    voxels, affine = change(np.asarray(brain.dataobj, np.float32), brain.affine)
+    nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), affine), tmp_path / "s.nii")
+    with bounded():
+        result = make_screener()(tmp_path / "s.nii")
+    assert (result.outcome, result.code, result.score, result.map_volume) == ("not_assessable", code, None, None)
+
+
+@pytest.mark.parametrize(
+    ("level", "code"), [(99, "slice_out_of_range"), (-1, "slice_out_of_range"), (3, "not_calibrated")]
+)
+def test_refused_at_a_level(level, code, brain, make_screener, tmp_path):
+    nib.save(brain, tmp_path / "s.nii")
+    result = make_screener()(tmp_path / "s.nii", slices=level)
+    assert (result.outcome, result.code, result.score) == ("not_assessable", code, None)
+
+
+# --- scans that only look odd ---
+
+
+def mixed_up(datasets, folder):
+    """Names and InstanceNumbers that contradict the positions."""
+    order = np.random.default_rng(0).permutation(len(datasets))
+    for dataset, number in zip(datasets, order):
+        dataset.InstanceNumber = int(number)
+    return save([datasets[i] for i in order[::-1]], folder, name="{}".format)
+
+
+def among_others(datasets, folder):
+    """Beside files that are no images, hidden ones, and a report of another series."""
+    save(datasets, folder / "Müller – série 1" / "sub folder")
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    shutil.copy(PYDICOM_FILES / "test-SR.dcm", folder / "report")
+    shutil.copy(PYDICOM_FILES / "dicomdirtests" / "DICOMDIR", folder / "DICOMDIR")
+    return folder
+
+
+def by_a_way_round(datasets, folder):
+    save(datasets, folder / "a\nb" / "c d")
+    return folder / "a\nb" / ".." / "a\nb" / "c d"
+
+
+def through_links(datasets, folder):
+    store = save(datasets, folder / "store")
+    (folder / "scan").mkdir()
+    for file in store.iterdir():
+        (folder / "scan" / file.name).symlink_to(file)
+    return folder / "scan"
+
+
+def packed(datasets, folder):
+    save(datasets, folder / "s")
+    with zipfile.ZipFile(folder / "s.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (folder / "s").iterdir():
+            archive.write(file, f"a b/ü/{file.name}")
+        archive.writestr("__MACOSX/._IM0000", b"hidden")
+    return folder / "s.zip"
+
+
+def as_list(datasets, folder):
+    return sorted(save(datasets, folder).iterdir(), reverse=True)
+
+
+ODD_SERIES = {
+    "names and numbers mixed up": ({}, mixed_up),
+    "among others": ({}, among_others),
+    "path with spaces, a line break and ..": ({}, by_a_way_round),
+    "links to files": ({}, through_links),
+    "archive": ({}, packed),
+    "list of files": ({}, as_list),
+    "one multi-frame object": ({}, lambda datasets, folder: multiframe(datasets, folder / "CANARY.dcm")),
+    "implicit": ({"transfer_syntax": ImplicitVRLittleEndian}, save),
+    "big endian": ({"transfer_syntax": ExplicitVRBigEndian}, save),
+    "run lengths": ({"transfer_syntax": RLELossless}, save),
+    "JPEG-LS": ({"transfer_syntax": JPEGLSLossless}, save),
+    "JPEG 2000": ({"transfer_syntax": JPEG2000Lossless}, save),
+    "signed": ({"voxels": lambda stored: stored.astype("int16")}, save),
+    "bits above the stored ones": (
+        {"voxels": lambda stored: stored.astype("uint16") | 0x8000, "BitsStored": 12, "HighBit": 11},
+        save,
+    ),
+    "inverted": (
+        {"voxels": lambda stored: (4095 - stored).astype("uint16"), "PhotometricInterpretation": "MONOCHROME1"}
+        | {"BitsStored": 12, "HighBit": 11},
+        save,
+    ),
+    "rescaled": (
+        {"voxels": lambda stored: (stored + 50).astype("uint16"), "RescaleSlope": 0.25, "RescaleIntercept": -12.5},
+        save,
+    ),
+    "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, save),
+    "no other attributes": ({"ScanningSequence": None, "EchoTime": None, "RepetitionTime": None}, save),
+}
+
+
+@pytest.mark.parametrize(("options", "write"), ODD_SERIES.values(), ids=ODD_SERIES)
+def test_odd_series(options, write, series, make_screener, tmp_path, bounded):
+    screener = make_screener()
+    plain = screener(save(series(), tmp_path / "plain"))
+    assert plain.outcome == "suspicious" and plain.score > 0.02
+    with bounded():
+        odd = screener(write(series(**options), tmp_path / "odd"))
+    assert (odd.outcome, odd.code) == (plain.outcome, None)
+    assert odd.score == pytest.approx(plain.score, rel=1e-5)
+    assert np.allclose(odd.map_volume, plain.map_volume, atol=1e-5) and np.allclose(odd.affine, plain.affine, atol=1e-4)
+
+
+ODD_FACTS = {
+    "no number": ("InstanceNumber", b""),
+    "echo time is NaN": ("EchoTime", b"nan "),
+    "flip angle beyond all bounds": ("FlipAngle", b"1e400 "),
+    "echo time is text": ("EchoTime", b"CANARY"),
+    "two echo times": ("EchoTime", b"4\\5 "),
+    "two modalities": ("Modality", b"MR\\MR "),
+    "another character set": ("SpecificCharacterSet", b"CANARY"),
+    "bytes that no character set has": ("Manufacturer", b"\xff\xfe\x80A"),
+    "steers a terminal": ("Manufacturer", b"\x1b[2J\0\7 "),
+    "markup": ("ManufacturerModelName", b"<script>alert(1)</script> "),
+    "a formula": ("ManufacturerModelName", b'=HYPERLINK("http://evil") '),
+    "longer than DICOM allows": ("Manufacturer", b"A" * 100_000),
+    "no date": ("PatientBirthDate", b"CANARY"),
+    "no UID": ("StudyInstanceUID", b"CANARY"),
+}
+
+
+@pytest.mark.parametrize(("keyword", "value"), ODD_FACTS.values(), ids=ODD_FACTS)
+@pytest.mark.filterwarnings("ignore")
+def test_odd_facts(keyword, value, series, make_screener, tmp_path):
+    """What a header says beside the image is told where it makes sense, and is no reason to fail."""
+    datasets = series(transfer_syntax=ImplicitVRLittleEndian)
+    raw(keyword, value)(datasets)
+    save(datasets, tmp_path / "s")
+    (row,) = screen_archive(make_screener(), list_items(tmp_path / "s"), tmp_path / "out")
+    assert row["outcome"] == "suspicious"
+    written = {
+        path.suffix: path.read_text()
+        for path in (tmp_path / "out").glob("sub-*/*")
+        if path.suffix in (".json", ".html")
+    }
+    record = json.loads(next((tmp_path / "out").glob("sub-*/*_screening.json")).read_text())
+    facts = record["source"]
+    for name in ("echo_time", "flip_angle"):
+        assert name not in facts or isinstance(facts[name], float)
+    assert all(text.isprintable() and len(text) <= 64 for text in facts.values() if isinstance(text, str))
+    assert not any("CANARY" in text or "<script>alert" in text for text in written.values())
+
+
+def canonical(image):
+    return image
+
+
+def stored_as(axcodes):
+    def change(image):
+        target = nib.orientations.axcodes2ornt(axcodes)
+        return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), target))
+
+    return change
+
+
+def with_type(dtype, slope=1, intercept=0, kind=nib.Nifti1Image):
+    """Stored as another type, so that slope and intercept give back the values."""
+
+    def change(image):
+        values = (np.asarray(image.dataobj, np.float64) - intercept) / slope
+        values = np.round(values) if np.dtype(dtype).kind in "ui" else values
+        made = kind(values.astype(dtype), image.affine, dtype=dtype)
+        made.header.set_slope_inter(slope, intercept)
+        return made
+
+    return change
+
+
+def with_header(**fields):
+    def change(image):
+        made = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+        for field, value in fields.items():
+            made.header[field] = value
+        return made
+
+    return change
+
+
+def by_qform_alone(image):
+    made = nib.Nifti1Image(np.asarray(image.dataobj), None)
+    made.set_qform(image.affine, code=1)
+    return made
+
+
+def with_another_qform(image):
+    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    image.set_qform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
+    return image
+
+
+def with_extension(image):
+    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"CANARY" * 1000))
+    return image
+
+
+def with_background_below_zero(image):
+    values = np.asarray(image.dataobj, np.float32)
+    return nib.Nifti1Image(np.where(values == 0, -3, values), image.affine)
+
+
+ODD_NIFTI = {
+    **{f"stored {codes}": (stored_as(codes), "s.nii.gz") for codes in ("LPS", "RSA", "ASR", "PIR", "LAI")},
+    **{dtype: (with_type(dtype), "s.nii") for dtype in ("uint16", "int32", "int64", "float32", "float64")},
+    "big endian": (with_type(">i2"), "s.nii"),
+    "NIfTI-2": (with_type("int16", kind=nib.Nifti2Image), "s.nii"),
+    "scaled": (with_type("float32", slope=0.5, intercept=-7), "s.nii.gz"),
+    "slope 0 and NaN": (with_header(scl_slope=0, scl_inter=np.nan), "s.nii.gz"),
+    "by its qform alone": (by_qform_alone, "s.nii.gz"),
+    "another qform": (with_another_qform, "s.nii.gz"),
+    "one volume of one": (
+        lambda image: nib.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine),
+        "s.nii.gz",
+    ),
+    "extension": (with_extension, "s.nii.gz"),
+    "background below zero": (with_background_below_zero, "s.nii.gz"),
+    "upper case": (canonical, "S.NII.GZ"),
+    "path of another alphabet": (canonical, "磁共振 – Ünïcødé.nii.gz"),
+    "very bright": (with_type("float32", slope=1e-30), "s.nii"),
+}
+
+
+@pytest.mark.parametrize(("change", "name"), ODD_NIFTI.values(), ids=ODD_NIFTI)
+def test_odd_nifti(change, name, brain, make_screener, tmp_path, bounded):
+    screener = make_screener()
+    nib.save(brain, tmp_path / "plain.nii.gz")
+    plain = screener(tmp_path / "plain.nii.gz")
+    nib.save(change(brain), tmp_path / name)
+    with bounded():
+        odd = screener(tmp_path / name)
+    assert plain.outcome == odd.outcome == "suspicious"
+    assert odd.score == pytest.approx(plain.score, rel=2e-3)
+    to_canonical = [nib.as_closest_canonical(nib.Nifti1Image(r.map_volume, r.affine)) for r in (plain, odd)]
+    assert np.allclose(*(np.asarray(image.dataobj) for image in to_canonical), atol=2e-3)
+
+
+def test_packing_and_names_do_not_matter(brain, make_screener, tmp_path):
+    """A packed file that is named as if it were not, the reverse, and one packed in two parts with text behind."""
+    nib.save(brain, tmp_path / "s.nii")
+    data = (tmp_path / "s.nii").read_bytes()
+    half = len(data) // 2
+    (tmp_path / "plain.nii.gz").write_bytes(data)
+    (tmp_path / "packed.nii").write_bytes(gzip.compress(data))
+    (tmp_path / "parts.nii.gz").write_bytes(gzip.compress(data[:half]) + gzip.compress(data[half:] + b"behind"))
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.writestr("a/b.nii.gz", gzip.compress(data))
+    scores = {make_screener()(path).score for path in tmp_path.iterdir() if path.suffix != ".pt"}
+    assert len(scores) == 1 and None not in scores
+
+
+@pytest.mark.parametrize("factor", [1e-38, 1e-30, 1e30, 3e38])
+def test_intensities_at_the_ends_of_the_scale(factor, brain, make_screener, tmp_path, bounded):
+    """The unit of intensity plays no part; where it cannot be told from nothing, the scan is refused."""
+    values = np.asarray(brain.dataobj, np.float64)
+    nib.save(nib.Nifti1Image((values / values.max() * factor).astype("float32"), brain.affine), tmp_path / "s.nii")
+    with bounded():
+        result = make_screener()(tmp_path / "s.nii")
+    nib.save(brain, tmp_path / "plain.nii")
+    if result.outcome != "not_assessable":
+        assert result.score == pytest.approx(make_screener()(tmp_path / "plain.nii").score, rel=1e-2)
+
+
+def test_two_series_in_one_folder_are_two_scans(series, make_screener, tmp_path):
+    """A localiser and a volume: the one is refused, the other screened, and neither hides the other."""
+    save(series(series_uid="1.2.1"), tmp_path / "study", name="v{}".format)
+    save(
+        dicom_datasets(head_volume(1), orientation=SAGITTAL, series_uid="1.2.2"), tmp_path / "study", name="l{}".format
+    )
+    rows = screen_archive(make_screener(), list_items(tmp_path / "study"), tmp_path / "out")
+    assert [(row["outcome"], row["code"]) for row in rows] == [("suspicious", None), ("not_assessable", "single_slice")]
+    assert make_screener()(tmp_path / "study").code == "several_series"
+    (row,) = screen_archive(make_screener(), list_items(tmp_path / "study", series_uid="1.2.9"), tmp_path / "other")
+    assert row["code"] == "series_not_found" and "1.2.1" not in row["reason"]
+
+
+# --- damage that nobody thought of ---
+
+
+@pytest.fixture(scope="session")
+def intact(tmp_path_factory) -> dict[str, list[bytes]]:
+    """Contents of small scans that are read: name -> those of its files."""
+    root = tmp_path_factory.mktemp("intact")
+    volume = head_volume(3, 24, 24)
+    save(dicom_datasets(volume), root / "explicit")
+    save(dicom_datasets(volume, transfer_syntax=ImplicitVRLittleEndian), root / "implicit")
+    save(dicom_datasets(volume, transfer_syntax=RLELossless), root / "rle")
+    multiframe(dicom_datasets(volume), root / "multiframe/0")
+    nifti(root / "nifti/0")
+    return {folder.name: [file.read_bytes() for file in sorted(folder.iterdir())] for folder in root.iterdir()}
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_ends_in_a_result(data, intact, make_screener, tmp_path):
+    kind = data.draw(st.sampled_from(sorted(intact)))
+    contents = intact[kind]
+    damaged = bytearray(contents[-1])
+    within = st.integers(0, min(data.draw(st.sampled_from([352, 1200, 1 << 20])), len(damaged)) - 1)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(within)
+        damaged[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    folder = tmp_path / "s"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for number, content in enumerate([*contents[:-1], bytes(damaged)]):
+        (folder / (f"{number}.nii" if kind == "nifti" else str(number))).write_bytes(content)
+    path = folder / "0.nii" if kind == "nifti" else folder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = make_screener()(path)
+    assert result.outcome in ("normal", "suspicious", "not_assessable")
+    assert (result.code in REFUSALS) == (result.outcome == "not_assessable") == (result.score is None)
