@@ -13,7 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from pathology_screen.bundles import bundle_root
-from pathology_screen.errors import REFUSALS
+from pathology_screen.errors import REFUSALS, WARNINGS
 from pathology_screen.registry import METHODS
 
 DOCS = Path(__file__).resolve().parent
@@ -60,6 +60,11 @@ def refusals() -> str:
     return _table(["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in REFUSALS.items()])
 
 
+def warnings() -> str:
+    """The table of the codes of warnings."""
+    return _table(["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in WARNINGS.items()])
+
+
 def profiles() -> str:
     """The table of what the profiles set alike in all bundles.
 
@@ -93,6 +98,7 @@ def fill(page: str, name: str, table: str) -> str:
 
 TABLES = [
     ("refusals.md", "refusals", refusals),
+    ("acceptance.md", "warnings", warnings),
     ("training.md", "profiles", profiles),
     *(("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
 ]

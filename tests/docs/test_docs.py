@@ -10,12 +10,16 @@ import runpy
 import shlex
 from pathlib import Path
 
+import jsonschema
 import pytest
 from monai.bundle import ConfigParser
 
 from pathology_screen import cli
 from pathology_screen.errors import REFUSALS
-from pathology_screen.outputs import writer
+from pathology_screen.outputs.dicom import NAMES
+from pathology_screen.outputs.record import schema
+from pathology_screen.outputs.results import SIDECARS
+from pathology_screen.outputs.worklist import COLUMNS
 from pathology_screen.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,8 +149,12 @@ def test_every_method_stands_on_the_page_of_baselines():
 
 
 def test_subcommands_and_their_options_exist():
-    found = [(page, words) for page, words in commands_of_all() if words[:1] == ["pathology-screen"]]
-    assert {words[1] for _, words in found} == set(subcommands())
+    everywhere = [
+        (page, words[1 + words.index("--no-python") :] if "--no-python" in words else words)
+        for page, words in commands_of_all()
+    ]
+    found = [(page, words) for page, words in everywhere if words[:1] == ["pathology-screen"]]
+    assert {words[1] for _, words in found} == set(subparsers())
     for page, words in found:
         try:
             cli._parser().parse_args(words[1:])
@@ -154,9 +162,9 @@ def test_subcommands_and_their_options_exist():
             pytest.fail(f"{page}: {words} is no command")
 
 
-def subcommands() -> list[str]:
+def subparsers() -> dict[str, argparse.ArgumentParser]:
     actions = cli._parser()._actions
-    return next(list(action.choices) for action in actions if isinstance(action, argparse._SubParsersAction))
+    return next(action.choices for action in actions if isinstance(action, argparse._SubParsersAction))
 
 
 def test_scripts_exist():
@@ -195,14 +203,29 @@ def test_every_refusal_has_its_row():
     assert dict(re.findall(r"^\| `([a-z0-9_]+)` \| (.*) \|$", text, re.MULTILINE)) == REFUSALS
 
 
-def test_fields_of_the_record_are_those_that_are_written():
+def test_the_record_and_the_worklist_are_those_that_are_written():
     text = (ROOT / "docs/screening.md").read_text("utf-8")
     record = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
-    written = inspect.getsource(writer)
-    for key in [*record, *record["provenance"]]:
-        assert f'"{key}"' in written, f"{key} is not written"
-    columns = re.search(r"The columns of `scores.csv` are (.*?)\.\s", text, re.DOTALL)[1]
-    assert json.dumps(re.findall(r"`(\w+)`", columns)) in written
+    described = schema()
+    jsonschema.Draft202012Validator(described).validate(record)
+    assert list(record) == list(described["properties"])
+    columns = re.search(r"The columns of `worklist.csv` are (.*?)\.\s", text, re.DOTALL)[1]
+    assert tuple(re.findall(r"`(\w+)`", columns)) == COLUMNS
+
+
+def test_endings_of_the_files_are_those_that_are_written():
+    for page in ("README.md", "docs/screening.md"):
+        text = (ROOT / page).read_text("utf-8")
+        volumes = set(re.findall(r"`(?:sub-NAME/)?sub-NAME_(desc-\w+)\.nii\.gz`", text))
+        assert volumes == set(SIDECARS), page
+    assert all(f"`{name}`" in (ROOT / "docs/screening.md").read_text("utf-8") for name in NAMES)
+
+
+def test_every_option_of_screening_has_its_row():
+    text = (ROOT / "docs/screening.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| .*?`(--[a-z-]+)`", text.partition("## The command")[2], re.MULTILINE))
+    screen = subparsers()["screen"]
+    assert rows >= {option for action in screen._actions for option in action.option_strings[-1:]} - {"--help"}
 
 
 def test_python_examples_import_what_exists():

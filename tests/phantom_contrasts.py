@@ -1,0 +1,32 @@
+"""Phantom brains in other contrasts than T1w."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from pathology_screen.cohorts.anatomy import Anatomy, load_template
+from pathology_screen.cohorts.simulation import simulate
+
+CONTRASTS = {  # fluid and grey matter, white matter being 1: spin echo equation at 3 tesla (benchmarks/acceptance.py)
+    "T2w": (3.1, 1.6),
+    "FLAIR": (0.1, 1.4),
+    "PD": (0.9, 1.14),
+    "CT": (0.28, 1.3),
+}
+
+
+@cache
+def phantom(
+    kind: str = "healthy", intensity: tuple[float, float] | None = None, levels: int = 5, seed: tuple[int, ...] = (3, 1)
+) -> tuple[np.ndarray, np.ndarray]:
+    """A slab (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default those of T1w."""
+    draw = Anatomy.draw
+    with pytest.MonkeyPatch.context() as patch:
+        contrast = {"intensity": intensity} if intensity else {}
+        patch.setattr(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast))
+        volume = simulate(load_template(), seed, kind, levels=levels)
+    return volume.image.astype(np.float32), volume.affine
