@@ -1,4 +1,4 @@
-"""Average the weights over the iterations of training: the average wanders less than the weights, and is what is kept."""
+"""Average the weights over the iterations of training: the average wanders less than they, and is what is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AveragedWeights(AveragedModel):
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, iterations: Tensor) -> Tensor:
+        def average(averaged: Tensor, current: Tensor, iterations: Tensor | int) -> Tensor:
             return averaged.lerp(current, max(1 - decay, 9 / (9 + int(iterations))))
 
         super().__init__(network, avg_fn=average)

@@ -41,9 +41,10 @@ class TrainingState:
 
     It writes into `output_dir`, each file whole or not at all:
 
-    - `model.pt`: state dict of the network with the averaged weights, on the CPU, at the best validation so far, or else
-      at the end;
-    - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end of each epoch;
+    - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best validation so far, or else at
+      the end;
+    - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end
+      of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
 
     All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after

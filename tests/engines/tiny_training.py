@@ -15,8 +15,8 @@ from monai.handlers import LrScheduleHandler, MeanSquaredError, ValidationHandle
 from monai.inferers import SimpleInferer
 
 from pathology_screen.engines import (
-    AverageGradients,
     AveragedWeights,
+    AverageGradients,
     IntrospectiveTrainer,
     SeededBatches,
     TrainingBatch,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pathology_screen.transforms import RandomAffineBatch
 
-IDENTITY = [0.5, 0.5, 0.5, 0.5, 1.0, 0.5] + [0.5] * 144  # angle, shift x, shift y, scale, flip, contrast, bias field, warp
+IDENTITY = [0.5, 0.5, 0.5, 0.5, 1.0, 0.5] + [0.5] * (16 + 128)
+"""Angle, shift x, shift y, scale, flip, contrast, bias field, warp."""
 
 
 def parameters(**changes):
