@@ -1,5 +1,6 @@
 """Training, validation and calibration on MONAI's engines."""
 
+from pathology_screen.engines.averaging import AveragedWeights
 from pathology_screen.engines.calibrator import Calibrator, calibrate, calibration_identity
 from pathology_screen.engines.evaluation import (
     MeanPerceptualDistance,
@@ -22,6 +23,7 @@ from pathology_screen.networks.weights import load_weights
 
 __all__ = [
     "AverageGradients",
+    "AveragedWeights",
     "Calibrator",
     "IntrospectiveTrainer",
     "IntrospectiveWeights",

@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pathology_screen.engines.averaging import AveragedWeights
 from pathology_screen.engines.introspective import TrainingDiverged
 from pathology_screen.engines.random import SeededBatches, rank_and_world_size
 from pathology_screen.errors import ConfigError
@@ -40,16 +41,19 @@ class TrainingState:
 
     It writes into `output_dir`, each file whole or not at all:
 
-    - `model.pt`: the network's state dict, on the CPU, at the best validation so far, or else at the end;
-    - `resume.pt`: network, optimizers, counters and history, every `interval` seconds and at the end of each epoch;
+    - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best validation so far, or else at
+      the end;
+    - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end
+      of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
 
     All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
-    the ValidationHandler.
+    the ValidationHandler and the averaged weights.
 
     Args:
         output_dir: folder of the run.
         network: what is trained.
+        averaged: its averaged weights, what is validated; None keeps the network's own.
         optimizers: by name.
         batches: the sampler behind the training loader, moved on when a run resumes.
         evaluator: its key metric decides which weights are best; None keeps the last ones.
@@ -73,6 +77,7 @@ class TrainingState:
         network: nn.Module,
         optimizers: Mapping[str, Optimizer],
         batches: SeededBatches,
+        averaged: AveragedWeights | None = None,
         evaluator: Evaluator | None = None,
         schedule: LRScheduler | None = None,
         patience: int | None = None,
@@ -82,6 +87,7 @@ class TrainingState:
     ) -> None:
         self.folder = Path(output_dir)
         self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
+        self.averaged = averaged
         self.schedule, self.patience, self.warm_up, self.interval = schedule, patience, warm_up, interval
         self.identity = {} if identity is None else dict(identity)
         self.history: list[dict[str, float]] = []
@@ -107,6 +113,8 @@ class TrainingState:
                 "remove it or name another output_dir"
             )
         self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         for name, optimizer in self.optimizers.items():
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
@@ -178,7 +186,8 @@ class TrainingState:
 
     def write_model(self) -> None:
         """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
-        self.write("model.pt", {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()})
+        network = self.network if self.averaged is None else self.averaged.module
+        self.write("model.pt", {name: value.cpu().contiguous() for name, value in network.state_dict().items()})
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""
@@ -186,6 +195,7 @@ class TrainingState:
             "run": self.run(),
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "best": (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)

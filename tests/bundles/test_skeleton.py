@@ -71,6 +71,7 @@ PROFILE_KEYS = {
         *("calibration_section", "preprocessing_options", "scoring"),
         *("network_def#channels", "network_def#latent", "network_def#teacher", "network_def#norm"),
         "network_def#mse_weight",
+        *("averaging", "augmentation"),
     },
 }
 

@@ -15,6 +15,7 @@ from monai.handlers import LrScheduleHandler, MeanSquaredError, ValidationHandle
 from monai.inferers import SimpleInferer
 
 from pathology_screen.engines import (
+    AveragedWeights,
     AverageGradients,
     IntrospectiveTrainer,
     SeededBatches,
@@ -102,6 +103,7 @@ def make_trainer(
     warm_up=0,
     identity=None,
     plateau=None,
+    decay=0.5,
 ):
     """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
     augmentation; with `plateau`, the learning rate falls to a tenth after so many epochs without a gain."""
@@ -109,6 +111,7 @@ def make_trainer(
     size = 64 if method == "mkd" else 16
     make = introspective(learning_rate, warm_up) if method == "ra" else supervised(method, learning_rate)
     network, optimizers, draws, trainer = make
+    averaged = AveragedWeights(network, decay)
     dataset = Dataset([{"image": image} for image in images(samples, size=size)])
     batches = SeededBatches(len(dataset), batch, seed=7)
     schedule, val_handlers = None, None
@@ -121,7 +124,7 @@ def make_trainer(
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(Dataset([{"image": image} for image in images(4, seed=1, size=size)]), batch_size=4),
-        network=network,
+        network=averaged,
         prepare_batch=prepare_healthy_map if method == "mkd" else prepare_reconstruction,
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
         metric_cmp_fn=improves,
@@ -132,6 +135,7 @@ def make_trainer(
         network,
         optimizers,
         batches,
+        averaged,
         evaluator,
         schedule=schedule,
         patience=patience,
@@ -147,7 +151,7 @@ def make_trainer(
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
-        train_handlers=[prepare_batch, ValidationHandler(interval=1, validator=evaluator), state],
+        train_handlers=[prepare_batch, averaged, ValidationHandler(interval=1, validator=evaluator), state],
     )
 
 

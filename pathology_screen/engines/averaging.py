@@ -1,0 +1,31 @@
+"""Average the weights over the iterations of training: the average wanders less than they, and is what is kept."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+class AveragedWeights(AveragedModel):
+    """A copy of a network that follows it as an exponential moving average; to be attached to the trainer.
+
+    After n iterations the latest weights count max(1 - decay, 9 / (9 + n)), so that the average forgets where training
+    started, however short it is. Called, it is the network with the averaged weights; `module` is that network.
+
+    Args:
+        network: what is trained.
+        decay: share of the average that an iteration leaves in the long run; 0 follows the network exactly.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, iterations: Tensor | int) -> Tensor:
+            return averaged.lerp(current, max(1 - decay, 9 / (9 + int(iterations))))
+
+        super().__init__(network, avg_fn=average)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.follow)
+
+    def follow(self, engine: Engine) -> None:
+        self.update_parameters(engine.network)  # type: ignore[attr-defined]
