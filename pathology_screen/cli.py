@@ -69,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--bundle", required=True, help="name or folder of the bundle")
     publish.add_argument("--made-by", required=True, help="the command that made the weights, kept beside them")
     publish.set_defaults(command=_publish)
+
+    label_app = commands.add_parser("label-app", help="write the app with which MONAI Label offers the bundles")
+    label_app.add_argument("folder", type=Path, help="of the app")
+    label_app.set_defaults(command=_label_app)
+
+    versions = commands.add_parser("label-versions", help="list the weights that were trained in an app, or choose one")
+    versions.add_argument("folder", type=Path, help="of the app")
+    versions.add_argument("--bundle", default="ra", help="name or folder of the bundle (default: ra)")
+    versions.add_argument("--activate", metavar="NAME", help="version to use from now on; the server need not restart")
+    versions.set_defaults(command=_label_versions)
     return parser
 
 
@@ -292,6 +302,10 @@ def _add_experiment(commands: Any) -> None:
     experiment.add_argument("--every", type=int, help="every n-th axial level (default: the one that is screened)")
     experiment.add_argument("--profile", default="compact", choices=["compact", "paper"])
     experiment.add_argument("--perceptual", help="perceptual backbone in place of the profile's")
+    experiment.add_argument("--passes", type=int, help="of the networks, in place of what their bundles say")
+    experiment.add_argument(
+        "--standard-pose", action=argparse.BooleanOptionalAction, help="in place of what the bundles say"
+    )
     experiment.add_argument("--seed", type=int, default=0)
     experiment.add_argument("--random-pose", action="store_true", help="synthetic anomalies: pose the slices first")
     experiment.add_argument(
@@ -314,6 +328,8 @@ def _experiment(options: argparse.Namespace) -> None:
         every=options.every,
         profile=options.profile,
         backbone=options.perceptual,
+        passes=options.passes,
+        standard_pose=options.standard_pose,
         seed=options.seed,
         random_pose=options.random_pose,
         percentiles_of=options.percentiles_of,
@@ -391,6 +407,22 @@ def _publish(options: argparse.Namespace) -> None:
     from pathology_screen.publishing import publish
 
     print(publish(options.run, bundle_root(options.bundle), options.made_by))
+
+
+def _label_app(options: argparse.Namespace) -> None:
+    from pathology_screen.label.app_folder import write_app
+
+    print(f"start it, for this machine alone, with: python {write_app(options.folder)} --studies STUDIES")
+
+
+def _label_versions(options: argparse.Namespace) -> None:
+    from pathology_screen.label.versions import Versions
+
+    bundle = bundle_root(options.bundle)
+    versions = Versions(options.folder / "model" / bundle.name, bundle)
+    if options.activate:
+        versions.activate(options.activate)
+    print(versions.table())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,15 @@ ORDER = [
         {"losses", "synthetic"},
     ),
     *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
-    *({"screening", "publishing"}, {"experiments"}, {"outputs"}, {"archive"}, {"local_calibration"}, {"cli", "label"}),
+    *(
+        {"screening", "publishing"},
+        {"experiments"},
+        {"outputs"},
+        {"archive"},
+        {"local_calibration"},
+        {"label"},
+        {"cli"},
+    ),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

@@ -8,16 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ignite.engine import Engine, Events
-from monai.utils import convert_to_numpy
 
 from pathology_screen.outputs.index_page import save_index
 from pathology_screen.outputs.results import write_dataset_description, write_result
 from pathology_screen.outputs.worklist import save_worklist, summary, worklist_rows
-from pathology_screen.screening import AcceptedScans, ScreenedSlice, ScreeningResult
-from pathology_screen.screening.judge import Judge, Volumes
-from pathology_screen.transforms import pixel_affine
+from pathology_screen.screening import AcceptedScans, ScreeningResult
+from pathology_screen.screening.evaluated import judge_evaluated
+from pathology_screen.screening.judge import Judge
 
 
 class ScreeningWriter:
@@ -71,21 +69,8 @@ class ScreeningWriter:
             raise SystemExit("\n".join([f"{len(reasons)} of {len(rows)} scans were not assessable:", *reasons]))
 
     def _judged(self, item: Mapping[str, Any], output: Mapping[str, Any], seconds: float) -> ScreeningResult:
-        account, image, painted = self.scans.accounts[item["name"]], item["image"], output.get("reconstruction_volume")
-        screened = ScreenedSlice(
-            level=int(image.meta["level"]),
-            score=output["score"],
-            image=_array(image),
-            reconstruction=None if painted is None else _array(output["pred"]),
-            anomaly_map=_array(output["anomaly_map"]),
-            affine=pixel_affine(image),
-        )
-        volumes = Volumes(
-            _array(output["anomaly_map_volume"]),
-            None if painted is None else _array(painted),
-            convert_to_numpy(output["anomaly_map_volume"].affine),
-        )
-        result = self.judge([screened], 0, item.get("level", self.level), volumes, account.findings, account.source)
+        account, level = self.scans.accounts[item["name"]], item.get("level", self.level)
+        result = judge_evaluated(self.judge, item["image"], output, level, account)
         return replace(result, seconds=account.seconds | {"screening": seconds})
 
     def _write(self, name: str, result: ScreeningResult) -> None:
@@ -99,8 +84,3 @@ class ScreeningWriter:
         rows = worklist_rows(list(self.records.values()))
         save_worklist(rows, self.folder / "worklist.csv")
         return rows
-
-
-def _array(image: Any) -> np.ndarray:
-    """(1, ...) -> (...)."""
-    return convert_to_numpy(image[0])

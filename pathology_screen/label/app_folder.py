@@ -1,0 +1,56 @@
+"""Write the folder that MONAI Label starts an app from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pathology_screen.errors import ConfigError
+from pathology_screen.files import replacing
+
+MAIN = '''"""Unsupervised pathology screening for MONAI Label; start it with `python main.py --studies STUDIES`."""
+
+from pathlib import Path
+
+from pathology_screen.label.app import ScreeningApp, start_server
+
+__all__ = ["ScreeningApp"]
+
+if __name__ == "__main__":
+    start_server(Path(__file__).resolve().parent)
+'''
+
+README = """# pathology_screen in MONAI Label
+
+Start the server on a folder of NIfTI scans, or on the URL of a DICOMweb service, for this machine alone:
+
+    python main.py --studies STUDIES
+
+It takes the options of `monailabel start_server`, such as `--port 8000` and `--conf models ra`.
+
+`model/` holds the versions of the weights that were trained here, `scores/` what screening found (without names), and
+`logs/` what MONAI Label writes, with names of studies and their paths: keep this folder where the scans may be kept.
+
+Research only. Not a medical device; not for diagnosis.
+"""
+
+
+def write_app(folder: Path) -> Path:
+    """Write an app; one that is there is brought up to date, and keeps its versions and scores.
+
+    Returns:
+        Its `main.py`.
+
+    Raises:
+        ConfigError: if the folder holds something else.
+    """
+    main = folder / "main.py"
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(main):
+        raise ConfigError("the folder of the app holds something else: name a new one")
+    for path, text in ((main, MAIN), (folder / "README.md", README)):
+        with replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+    return main
+
+
+def _is_ours(main: Path) -> bool:
+    return main.is_file() and "pathology_screen.label" in main.read_text("utf-8", errors="replace")

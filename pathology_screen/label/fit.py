@@ -1,0 +1,263 @@
+"""Fit new weights of a bundle on healthy people: prepare, train, calibrate, compare, and use them if better."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import Dataset
+from scipy.stats import binom
+from tqdm import tqdm
+
+from pathology_screen.bundles import read_settings
+from pathology_screen.cohorts.splits import SECTIONS
+from pathology_screen.errors import ConfigError, find_refusal
+from pathology_screen.label.studies import Study, read_study
+from pathology_screen.label.versions import Version, Versions
+from pathology_screen.registry import METHODS
+from pathology_screen.screening.loading import Loaded, load_bundle
+from pathology_screen.screening.preparation import Account, Preparation
+from pathology_screen.screening.screener import Screener
+from pathology_screen.transforms import RandomAffineBatch, eval_transforms, scan_image
+
+SHARES = dict(zip(SECTIONS, (0.4, 0.1, 0.4, 0.1)))
+"""Probability with which a person belongs to each section. The new weights are chosen among epochs on "validation" and
+compared with the old ones on "test", so that the choice does not flatter them."""
+RUN = "training"
+"""Folder of the run, below that of the versions, while it lasts."""
+LEAST_GAIN = 0.01
+"""By how much, relative, the error has to fall for the new weights to be better."""
+AS_SCREENED = ("network_def", "inferer", "level", "preprocessing_options", "scoring")
+"""What the training has to have in common with screening, whatever else `train.json` is for."""
+POSES = 2
+"""Random poses in which each slice is compared."""
+
+
+class Settings(NamedTuple):
+    """What may be asked of a training; None leaves it to the bundle.
+
+    Attributes:
+        max_epochs: at least 1.
+        learning_rate: above 0.
+        pretrained: start from the weights in use, not from new ones.
+        device: of torch.
+    """
+
+    max_epochs: int | None = None
+    learning_rate: float | None = None
+    pretrained: bool = True
+    device: str | None = None
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> Settings:
+        """Take from a request what belongs here, and check it: nothing of it may reach the configuration as an
+        expression.
+
+        Raises:
+            ConfigError: if a value makes no sense.
+        """
+        asked = cls(**{name: request[name] for name in cls._fields if request.get(name) is not None})
+        epochs, rate = asked.max_epochs, asked.learning_rate
+        if epochs is not None and not (isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1):
+            raise ConfigError(f"max_epochs is a whole number of at least 1, not {epochs!r}")
+        if rate is not None and not (isinstance(rate, int | float) and 0 < rate < 1):
+            raise ConfigError(f"learning_rate is a number between 0 and 1, not {rate!r}")
+        if not isinstance(asked.pretrained, bool):
+            raise ConfigError(f"pretrained is true or false, not {asked.pretrained!r}")
+        try:
+            torch.zeros(1, device=asked.device or "cpu")
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ConfigError(f"the device {asked.device!r} cannot be used") from error
+        return asked
+
+
+def section_of(person: str) -> str:
+    """The section of a person: a function of the name alone, so that nobody moves to another section when more people
+    are marked. Weights that are trained on from an earlier version have therefore never seen those who calibrate."""
+    place = int.from_bytes(hashlib.sha256(person.encode()).digest()[:8], "big") / 2**64
+    bounds = np.cumsum(list(SHARES.values()))
+    return SECTIONS[min(int(np.searchsorted(bounds, place, side="right")), len(SECTIONS) - 1)]
+
+
+def check_people(counts: Mapping[str, int], rate: float) -> None:
+    """Refuse to train on too few people.
+
+    Args:
+        counts: of people in each section.
+        rate: of false positives that the calibration of the new weights has to allow.
+
+    Raises:
+        ConfigError: if a section has nobody, or the calibration fewer than 1 / rate - 1.
+    """
+    needed = dict.fromkeys(SECTIONS, 1) | {"calibration": ceil(1 / rate - 1e-9) - 1}
+    missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
+    if any(missing.values()):
+        have = ", ".join(f"{name} {counts.get(name, 0)} of {number}" for name, number in needed.items())
+        raise ConfigError(
+            f"{sum(counts.values())} people are too few for a rate of {rate:g} ({have}): mark about "
+            f"{_people_to_fill(missing)} more as normal, or ask for a higher rate"
+        )
+
+
+def _people_to_fill(missing: Mapping[str, int]) -> int:
+    """How many more people fill the sections with a probability of at least 0.95."""
+    return next(
+        more
+        for more in count(1)
+        if sum(binom.cdf(number - 1, more, SHARES[name]) for name, number in missing.items()) <= 0.05
+    )
+
+
+def fit_version(
+    versions: Versions,
+    studies: Sequence[Study],
+    settings: Settings,
+    rate: float = 0.05,
+) -> Version:
+    """Train on studies of healthy people, and use the new weights from now on if they paint held-out people better.
+
+    The scans go through the reader, the acceptance gate and the preparation of screening; those that are refused are
+    left out and counted. The bundle's own training configuration trains, chooses the epoch and calibrates.
+
+    Args:
+        versions: of the bundle; the new weights become one of them, whether they are better or not.
+        studies: of people who are healthy.
+        settings: of the training.
+        rate: of false positives among healthy people, that the calibration has to allow.
+
+    Returns:
+        The new version. Its `facts`: `trained`, when; `started_from`, a version or None; `settings`; `people` by
+        section; `refused`, how many scans by code; `error`, the mean squared error on the "test" people of the version
+        in use ("old"; its name is `compared_with`) and of the new one; `better`, whether the new one is now in use.
+
+    Raises:
+        ConfigError: if the people are too few, see `check_people`.
+        ArtifactError: if the weights in use are missing or damaged.
+    """
+    check_people(_count(study.person for study in studies), rate)
+    old = versions.active()
+    before = load_bundle(versions.bundle, old.weights)
+    sections, refused = _prepare(studies, before)
+    check_people({name: len({item["subject"] for item in items}) for name, items in sections.items()}, rate)
+
+    run = versions.folder / RUN
+    shutil.rmtree(run, ignore_errors=True)  # of a training that was killed
+    try:
+        workflow = _workflow(versions, settings, sections, before)
+        workflow.initialize()
+        workflow.run()
+        Screener.from_bundle(versions.bundle, weights=run / "model.pt", rate=rate)  # the server will have to
+        after = load_bundle(versions.bundle, run / "model.pt")
+        errors = {name: _healthy_error(loaded, sections["test"]) for name, loaded in (("old", before), ("new", after))}
+        better = errors["new"] < (1 - LEAST_GAIN) * errors["old"]
+        facts = {
+            "trained": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started_from": old.name if settings.pretrained else None,
+            "settings": settings._asdict(),
+            "people": {name: len({item["subject"] for item in items}) for name, items in sections.items()},
+            "refused": refused,
+            "compared_with": old.name,
+            "error": errors,
+            "better": better,
+        }
+        new = versions.add(run, facts)
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+    return versions.activate(new.name) if better else new
+
+
+def _count(people: Any) -> Counter[str]:
+    """People in each section."""
+    return Counter(section_of(person) for person in set(people))
+
+
+def _prepare(studies: Sequence[Study], loaded: Loaded) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Slices of each section, `image`, `subject` (a number) and `level`, and how many scans were refused, by code."""
+    prepare = Preparation(eval_transforms(level=loaded.level, **loaded.preprocessing_options))
+    numbers = {person: str(i) for i, person in enumerate(dict.fromkeys(study.person for study in studies))}
+    sections: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    refused: Counter[str] = Counter()
+    for study in tqdm(studies, desc="preparing", unit="scan"):
+        try:
+            found = prepare(scan_image(read_study(study.path)), "all", Account())
+        except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
+            refusal = find_refusal(error)
+            if refusal is None:
+                raise
+            refused[refusal.code] += 1
+        else:
+            sections[section_of(study.person)] += [
+                {
+                    "image": item["image"].as_tensor(),
+                    "subject": numbers[study.person],
+                    "level": int(item["image"].meta["level"]),
+                    "own": item["own"],
+                }
+                for item in found
+            ]
+    return sections, dict(refused)
+
+
+def _workflow(
+    versions: Versions,
+    settings: Settings,
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
+    before: Loaded,
+) -> ConfigWorkflow:
+    """The bundle's training, on these slices and from these weights."""
+    workflow = ConfigWorkflow(str(versions.bundle / "configs" / "train.json"), logging_file=False, run_id="training")
+    config, screened = workflow.parser, read_settings(versions.bundle)
+
+    def chosen(section: str, levels: str | None) -> Dataset:
+        return Dataset([item for item in sections[section] if levels == "all" or item["own"]])
+
+    config.update(
+        {
+            **{name: screened[name] for name in AS_SCREENED},
+            "bundle_root": str(versions.bundle),
+            "output_dir": str(versions.folder / RUN),
+            "train#slices": chosen("training", config["levels"]),
+            "validate#slices": chosen("validation", config["levels"]),
+            "calibrator#dataset": chosen("calibration", config["calibration_levels"]),
+        }
+    )
+    if settings.pretrained:
+        config["ckpt"] = str(before.weights)
+    device = None if settings.device is None else torch.device(settings.device)
+    asked = {"max_epochs": settings.max_epochs, "learning_rate": settings.learning_rate, "device": device}
+    config.update({name: value for name, value in asked.items() if value is not None})
+    if settings.pretrained and "warm_up" in config:
+        config["warm_up"] = 0  # these weights are past it
+    if config["max_epochs"] <= config.get("warm_up", 0):
+        raise ConfigError(f"new weights take more than {config['warm_up']} epochs, not {config['max_epochs']}")
+    return workflow
+
+
+@torch.no_grad()
+def _healthy_error(loaded: Loaded, slices: Sequence[Mapping[str, Any]]) -> float:
+    """Mean squared error on healthy people: the mean over people of that over their slices, each in random poses (the
+    same at every call), with the network applied as in screening.
+
+    A method that reconstructs has the image for its target, any other the empty map.
+    """
+    reconstructs = METHODS[loaded.method].reconstructs
+    images = torch.stack([item["image"] for item in slices]).repeat_interleave(POSES, dim=0)
+    augmentation = RandomAffineBatch()
+    images = augmentation.apply(images, augmentation.draw(len(images), torch.Generator().manual_seed(0)))
+    wrong = []
+    for part in images.split(8):
+        target = part if reconstructs else torch.zeros_like(part)
+        wrong.append((loaded.inferer(part, loaded.network) - target).square().mean(dim=(1, 2, 3)))
+    by_person: dict[str, list[float]] = defaultdict(list)
+    for item, values in zip(slices, torch.cat(wrong).view(len(slices), POSES)):
+        by_person[item["subject"]] += values.tolist()
+    return float(np.mean([np.mean(values) for values in by_person.values()]))

@@ -1,0 +1,148 @@
+"""Which weights a server screens with: those of the bundle, or a version that was trained on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pathology_screen.calibration import Calibration
+from pathology_screen.errors import ArtifactError
+from pathology_screen.files import replacing, sha256
+
+SHIPPED = "shipped"
+"""Name of the version that the bundle brings."""
+FILES = ("model.pt", "calibration.json", "log.csv")
+"""What is kept of a training run."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """Weights with a calibration of their own.
+
+    Attributes:
+        name: "shipped", or "v1", "v2" and so on in the order in which they were trained.
+        weights: file; `calibration.json` lies beside it.
+        facts: what training noted, plain (JSON); nothing of the shipped ones.
+    """
+
+    name: str
+    weights: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> Path:
+        return self.weights.with_name("calibration.json")
+
+
+class Versions:
+    """The versions of one bundle's weights on a server.
+
+    Each is a folder `NAME/` of `FILES` and `version.json`; `active.json` names the one in use. A folder appears, and
+    `active.json` changes, whole or not at all, so that a server may read while another process trains.
+
+    Args:
+        folder: of the versions; it need not exist.
+        bundle: folder of the bundle.
+    """
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.folder, self.bundle = folder, bundle
+
+    def all(self) -> list[Version]:
+        """Every version, the shipped one first, then as they were trained.
+
+        Raises:
+            ArtifactError: if a `version.json` is absent or damaged.
+        """
+        trained = [self._read(self.folder / f"v{number}") for number in self._numbers()]
+        shipped = Version(SHIPPED, self.bundle / "models" / "model.pt")
+        return [shipped, *trained] if shipped.weights.is_file() else trained
+
+    def active(self) -> Version:
+        """The version in use: the shipped one until another is made active.
+
+        Raises:
+            ArtifactError: if it is not there; another is not taken in its place.
+        """
+        path = self.folder / "active.json"
+        if not path.exists():
+            return self._find(SHIPPED)
+        try:
+            name = str(json.loads(path.read_text("utf-8"))["version"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ArtifactError(f"{path.name} does not say which version is active: activate one") from error
+        return self._find(name)
+
+    def activate(self, name: str) -> Version:
+        """Use another version from now on.
+
+        Raises:
+            ArtifactError: if there is no such version; the one in use stays.
+        """
+        version = self._find(name)
+        with replacing(self.folder / "active.json") as temporary:
+            temporary.write_text(json.dumps({"version": name}) + "\n", "utf-8")
+        return version
+
+    def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
+        """Keep the weights of a training run, with its calibration, as a new version that is not active.
+
+        Args:
+            run: output folder of the run.
+            facts: plain (JSON).
+
+        Raises:
+            ArtifactError: if a file of the run is missing, or the calibration belongs to other weights.
+        """
+        for name in FILES:
+            if not (run / name).is_file():
+                raise ArtifactError(f"the training left no {name}")
+        if Calibration.load(run / "calibration.json").identity.get("weights_sha256") != sha256(run / "model.pt"):
+            raise ArtifactError("calibration.json belongs to other weights than model.pt")
+        staged = self.folder / "staged"
+        shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed
+        staged.mkdir(parents=True)
+        for name in FILES:
+            shutil.copyfile(run / name, staged / name)
+        (staged / "version.json").write_text(json.dumps(dict(facts), indent=1, allow_nan=False) + "\n", "utf-8")
+        return self._read(staged.rename(self.folder / f"v{max(self._numbers(), default=0) + 1}"))
+
+    def table(self) -> str:
+        """The versions as lines of text, the one in use marked by a star."""
+        active = self.active().name
+        return "\n".join(f"{'*' if version.name == active else ' '} {_describe(version)}" for version in self.all())
+
+    def _numbers(self) -> list[int]:
+        """Of the trained versions, ascending."""
+        return sorted(int(path.name[1:]) for path in self.folder.glob("v*") if path.name[1:].isdecimal())
+
+    def _find(self, name: str) -> Version:
+        found = {version.name: version for version in self.all()}
+        if name not in found:
+            known = ", ".join(found) or "none"
+            raise ArtifactError(f"the bundle {self.bundle.name} has no version {name!r} of its weights; it has {known}")
+        return found[name]
+
+    @staticmethod
+    def _read(folder: Path) -> Version:
+        try:
+            facts = dict(json.loads((folder / "version.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtifactError(f"version.json of the version {folder.name} is absent or damaged") from error
+        return Version(folder.name, folder / "model.pt", facts)
+
+
+def _describe(version: Version) -> str:
+    facts = version.facts
+    if not facts:
+        return version.name
+    people, error = facts["people"], facts["error"]
+    return (
+        f"{version.name}  trained {facts['trained']} on {people['training']} people, calibrated on "
+        f"{people['calibration']}; error on {people['test']} others {error['new']:.4g}, of {facts['compared_with']} "
+        f"{error['old']:.4g}"
+    )

@@ -1,0 +1,59 @@
+"""A bundle as MONAI Label's stock app runs it: the path of a study in, a segmentation out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Transform
+
+from pathology_screen.errors import InputError
+from pathology_screen.outputs.record import make_record
+from pathology_screen.screening import AcceptedScans
+from pathology_screen.screening.evaluated import judge_evaluated
+from pathology_screen.screening.judge import Judge
+from pathology_screen.screening.preparation import Account
+
+
+class AcceptedSliced(Transform):
+    """Replace the path of a scan by its slice, past the acceptance gate, and add the `account` of it.
+
+    Args:
+        transform: from `eval_transforms`.
+
+    Raises:
+        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if the scan is refused.
+    """
+
+    def __init__(self, transform: Compose) -> None:
+        self.scans = AcceptedScans((), transform)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        account = Account()
+        image = self.scans.take({"image": data["image"]}, account)
+        return {**data, "image": image, "account": account}
+
+
+class Segmented(Transform):
+    """Judge what `postprocessing` made of the slice: `pred` becomes the regions, (1, I, J, K) uint8, 0 or 1, on the
+    voxels of the scan, and `result` the record (see `make_record`).
+
+    Args:
+        judge: of the weights, preprocessing and scoring in use.
+        level: at which the slice was taken.
+    """
+
+    def __init__(self, judge: Judge, level: str | int | float) -> None:
+        self.judge, self.level = judge, level
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        output: Any = data
+        result = judge_evaluated(self.judge, output["image"], output, self.level, output["account"])
+        if result.regions_volume is None or result.affine is None:
+            raise InputError(result.code or "unexpected_error")
+        regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)
+        record = make_record(result, "")
+        del record["name"]  # the viewer knows which study it asked for
+        return {**data, "pred": MetaTensor(regions, affine=torch.as_tensor(result.affine)), "result": record}

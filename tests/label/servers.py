@@ -1,0 +1,155 @@
+"""Real MONAI Label servers for the tests, and a bundle that is small enough to train in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pathology_screen.bundles import bundle_root, read_settings
+from pathology_screen.local_calibration import calibrate_on
+from pathology_screen.networks.build import build_network
+
+START, STOP = 120.0, 30.0  # seconds
+
+NO_SCORING = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+"""For servers whose worklist is not asked for: each scoring is a process that first loads everything."""
+
+
+def label_python() -> str | None:
+    """The interpreter of the environment that MONAI Label lives in; None where it is not named."""
+    return os.environ.get("PATHOLOGY_SCREEN_LABEL_PYTHON")
+
+
+class Server:
+    """A running server, asked through curl so that it may live in another network namespace.
+
+    Attributes:
+        url: of the server.
+        inside: what to put before a command so that it runs where the server can be reached.
+    """
+
+    def __init__(self, url: str, inside: Sequence[str] = ()) -> None:
+        self.url, self.inside = url, list(inside)
+
+    def ask(self, method: str, path: str, *options: str) -> tuple[int, bytes]:
+        """Status and body of the answer to a request; options are curl's."""
+        command = [*self.inside, "curl", "-s", "-S", "--noproxy", "*", "-X", method, "-w", "%{http_code}", *options]
+        answer = subprocess.run([*command, self.url + path], check=True, capture_output=True).stdout
+        return int(answer[-3:]), answer[:-3]
+
+    def answers(self) -> bool:
+        """Whether it is ready."""
+        command = [*self.inside, "curl", "-s", "-f", "--noproxy", "*", f"{self.url}/info/"]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def json(self, path: str, method: str = "GET", *options: str) -> Any:
+        return json.loads(self._succeed(method, path, *options))
+
+    def infer(self, model: str, image: str, output: str, **params: Any) -> bytes:
+        """The answer of `/infer/`; `output` is "image", "json", "all" or "dicom_seg"."""
+        path = f"/infer/{model}?image={image}&output={output}"
+        return self._succeed("POST", path, "-F", f"params={json.dumps(params)}")
+
+    def mark(self, image: str, reading: str) -> None:
+        """Say what a study shows."""
+        self._succeed("PUT", f"/datastore/image/info?image={image}", "-F", f"info={json.dumps({'reading': reading})}")
+
+    def train(self, task: str, **params: Any) -> dict[str, Any]:
+        """Train, wait for the end, and return how it went."""
+        options = ("-H", "Content-Type: application/json", "-d", json.dumps(params))
+        started = self.json(f"/train/{task}", "POST", *options)
+        for _ in range(600):
+            found = [one for one in self.json("/train/?all=true") if one["id"] == started["id"]][0]
+            if found["status"] not in ("SUBMITTED", "RUNNING"):
+                return found
+            time.sleep(0.2)
+        raise TimeoutError(found)
+
+    def _succeed(self, method: str, path: str, *options: str) -> bytes:
+        status, body = self.ask(method, path, *options)
+        assert status == 200, (method, path, status, body[:2000])
+        return body
+
+
+def parts(body: bytes) -> dict[str, bytes]:
+    """The fields of an answer of several parts, by name."""
+    boundary = body.split(b"\r\n", 1)[0]
+    pieces = (piece.split(b"\r\n\r\n", 1) for piece in body.split(boundary)[1:-1])
+    return {re.search(rb'name="([^"]+)"', head)[1].decode(): content[:-2] for head, content in pieces}
+
+
+def starting(app: Path) -> list[str]:
+    """Arguments of the interpreter that start an app: ours by its `main.py`, any other as MONAI Label does."""
+    if "start_server" in (app / "main.py").read_text():
+        return [str(app / "main.py")]
+    return ["-m", "monailabel.main", "start_server", "--app", str(app), "--host", "127.0.0.1"]
+
+
+@contextmanager
+def running_server(
+    app: Path,
+    studies: Path | str,
+    log: Path,
+    conf: Mapping[str, str],
+    env: Mapping[str, str] | None = None,
+    inside: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Run the app on studies, a folder or a DICOMweb address, on a free port of loopback; stopped by its pid."""
+    port = 8000 if inside else _free_port()
+    command = [*inside, label_python() or "", *starting(app), "--studies", str(studies), "--port", str(port)]
+    command += [word for key, value in conf.items() for word in ("--conf", key, value)]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(log.parent), **(env or {})}
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=surroundings, cwd=log.parent)
+        try:
+            server = Server(f"http://127.0.0.1:{port}", inside)
+            _wait(server, process, log)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(STOP)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START
+    while process.poll() is None and time.monotonic() < deadline:
+        if server.answers():
+            return
+        time.sleep(0.3)
+    raise RuntimeError(f"the server did not start: {log.read_text()[-3000:]}")
+
+
+def make_tiny_bundle(folder: Path, healthy: Path, rate: float = 0.25) -> Path:
+    """RA's bundle with a network of 64 pixels and few channels, untrained, calibrated on healthy scans."""
+    shutil.copytree(bundle_root("ra"), folder, ignore=shutil.ignore_patterns("runs", "models"))
+    for name in ("train.json", "inference.json"):
+        path = folder / "configs" / name
+        config = json.loads(path.read_text())
+        config["network_def"] |= {"channels": [8, 8], "latent": 8}
+        config["preprocessing_options"]["size"] = 64
+        config["inferer"] = {"_target_": "SimpleInferer"}
+        config["scoring"] = {"perceptual": "none", "equalize": False}
+        path.write_text(json.dumps(config))
+    (folder / "models").mkdir()
+    torch.manual_seed(0)
+    network = build_network("ra", read_settings(folder)["network_def"])
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    calibrate_on(healthy, folder / "models" / "calibration.json", bundle=folder, rate=rate)
+    return folder

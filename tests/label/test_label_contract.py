@@ -1,0 +1,143 @@
+"""What MONAI Label 0.8.5 requires of a bundle's files, without MONAI Label.
+
+Its stock app `monaibundle` reads them as `monailabel/tasks/infer/bundle.py` and `basic_infer.py` say, and so does
+`as_stock_app`.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from pathology_screen.bundles import bundle_root, read_settings
+from pathology_screen.errors import find_refusal
+from pathology_screen.local_calibration import calibrate_on
+from pathology_screen.networks.build import build_network
+from pathology_screen.registry import METHODS
+from pathology_screen.screening import Screener
+
+BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
+TYPES_BY_NAME = ("deepedit", "deepgrow", "detection", "classification")
+
+
+def config_of(bundle):
+    """The configuration, as the stock app reads it: this file alone, and `bundle_root` in place of its own."""
+    config = ConfigParser()
+    config.read_config(str(bundle / "configs" / "inference.json"))
+    config.config.update({"bundle_root": str(bundle)})
+    return config
+
+
+def as_stock_app(bundle, study):
+    """What a bundle makes of a study: the data from which the segmentation (`pred`) and JSON (`result`) are written."""
+    config = config_of(bundle)
+    template = config.get_parsed_content("network_def", instantiate=True)
+    data = {"image": str(study), "image_path": str(study), "device": "cpu", "model": bundle.name}
+    config.config.update({"device": "cpu"})
+    for step in steps(config, "preprocessing", "pre_transforms"):
+        data = step(data)
+    state = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
+    template.load_state_dict(state.get("model", state), strict=True)
+    inferer = config.get_parsed_content("inferer", instantiate=True)
+    with torch.no_grad():
+        data["pred"] = inferer(data["image"][None], template.eval())[0]
+    for step in steps(config, "postprocessing", "post_transforms"):
+        data = step(data)
+    return data
+
+
+def steps(config, *keys):
+    """The transforms under the last of these keys that is there."""
+    found = [config.get_parsed_content(key, instantiate=True) for key in keys if config.get(key)][-1]
+    return list(found.transforms) if isinstance(found, Compose) else found
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_metadata_name_input_output_and_labels(name):
+    metadata = json.loads((bundle_root(name) / "configs" / "metadata.json").read_text())
+    formats = metadata["network_data_format"]
+    (image_key, image), (output_key, output) = (next(iter(formats[side].items())) for side in ("inputs", "outputs"))
+    assert (image_key, output_key) == ("image", "pred")
+    assert image["spatial_shape"] and metadata["description"] and metadata["version"]
+    assert output["channel_def"] and all(key.isdecimal() for key in output["channel_def"])
+    assert not any(kind in name for kind in TYPES_BY_NAME)  # or it would not be taken for a segmentation
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_one_file_holds_all_that_is_asked_for(name):
+    text = (bundle_root(name) / "configs" / "inference.json").read_text()
+    config = json.loads(text)
+    assert {"device", "bundle_root", "network_def", "inferer", "preprocessing", "postprocessing"} <= config.keys()
+    assert not {"detector", "displayable_configs"} & config.keys()  # or other code than that of segmentations would run
+    assert '"%' not in text  # references to other files start from the working directory
+    assert "scripts" not in text  # a package of that name is unloaded between bundles
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_bundle_is_read_from_where_it_was_copied_to(name, tmp_path, monkeypatch):
+    bundle = shutil.copytree(bundle_root(name), tmp_path / name, ignore=shutil.ignore_patterns("runs"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = config_of(bundle)
+    assert config.get_parsed_content("ckpt") == str(bundle / "models" / "model.pt")
+    template = config.get_parsed_content("network_def", instantiate=True)
+    if (bundle / "models" / "model.pt").exists():
+        state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert state.keys() == template.state_dict().keys()  # the stock app would go on where they differ
+
+
+def untrained(name, folder, healthy):
+    """A bundle with random weights and a calibration of its own."""
+    shutil.copytree(bundle_root(name), folder, ignore=shutil.ignore_patterns("runs", "models"))
+    (folder / "models").mkdir()
+    torch.manual_seed(0)
+    torch.save(build_network(name, read_settings(folder)["network_def"]).state_dict(), folder / "models" / "model.pt")
+    calibrate_on(healthy, folder / "models" / "calibration.json", bundle=folder, rate=0.4)
+    config = json.loads((folder / "configs" / "inference.json").read_text())
+    (folder / "configs" / "inference.json").write_text(json.dumps(config | {"rate": 0.4}))
+    return folder
+
+
+def check_same(data, result):
+    """The segmentation and the record are those of a result."""
+    pred = data["pred"]
+    assert isinstance(pred, MetaTensor) and pred.dtype == torch.uint8  # its affine is that of the file
+    assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this
+    np.testing.assert_array_equal(np.asarray(pred[0]), result.regions_volume > 0)
+    np.testing.assert_array_equal(np.asarray(pred.affine), result.affine)
+    assert pred.max() == 1
+    record = json.loads(json.dumps(data["result"]))
+    assert (record["outcome"], record["score"], record["percentile"]) == (
+        result.outcome,
+        pytest.approx(result.score, rel=1e-6),
+        result.percentile,
+    )
+    assert len(record["regions"]) == len(result.regions) and "name" not in record
+
+
+def test_the_shipped_bundle_gives_what_the_screener_gives(studies, shipped, tmp_path, monkeypatch):
+    bundle = shutil.copytree(bundle_root("ra"), tmp_path / "ra", ignore=shutil.ignore_patterns("runs"))
+    monkeypatch.chdir(tmp_path)
+    check_same(as_stock_app(bundle, studies / "lesion.nii.gz"), shipped(studies / "lesion.nii.gz"))
+
+
+@pytest.mark.parametrize("name", ["dae", "mkd"])
+def test_a_bundle_of_another_kind_gives_what_the_screener_gives(name, studies, tmp_path):
+    healthy = tmp_path / "healthy"
+    healthy.mkdir()
+    for person in range(3):
+        shutil.copyfile(studies / "healthy.nii.gz", healthy / f"sub-{person}.nii.gz")
+    bundle = untrained(name, tmp_path / name, healthy)
+    screener = Screener.from_bundle(bundle, rate=0.4)
+    check_same(as_stock_app(bundle, studies / "lesion.nii.gz"), screener(studies / "lesion.nii.gz"))
+
+
+def test_the_stock_app_does_not_get_round_the_acceptance_gate(studies):
+    with pytest.raises(Exception) as caught:  # MONAI may wrap it
+        as_stock_app(bundle_root("ra"), studies / "flair.nii.gz")
+    assert find_refusal(caught.value).code == "seen_not_t1w"

@@ -1,0 +1,220 @@
+"""A real MONAI Label server on a folder of NIfTI scans: what viewers get is what the Screener gives."""
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from servers import label_python, parts, running_server
+
+from pathology_screen.bundles import bundle_root
+from pathology_screen.label.app_folder import write_app
+
+pytestmark = pytest.mark.label
+
+JSON = ("-H", "Content-Type: application/json", "-d", "{}")
+REGIONS, MAP, WORKLIST = "ra_anomaly_regions", "ra_anomaly_map", "ra_most_suspicious"
+
+
+@pytest.fixture(scope="module")
+def store(studies, tmp_path_factory):
+    """The datastore: the studies, and room for what the server adds."""
+    return Path(shutil.copytree(studies, tmp_path_factory.mktemp("store") / "studies"))
+
+
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    write_app(folder / "app")
+    with running_server(folder / "app", store, folder / "server.log", {"models": "ra"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def expected(studies, shipped):
+    """What the Screener makes of the study "lesion"."""
+    return shipped(studies / "lesion.nii.gz")
+
+
+def read(content: bytes, path: Path) -> nib.Nifti1Image:
+    path.write_bytes(content)
+    return nib.load(path)
+
+
+def check_record(record, result):
+    assert record["outcome"] == result.outcome
+    assert record["score"] == pytest.approx(result.score, rel=1e-5)
+    assert (record["percentile"], record["p_value"]) == (result.percentile, result.p_value)
+    assert len(record["regions"]) == len(result.regions)
+    assert record["weights_version"] == "shipped"
+
+
+def detail(answer):
+    status, body = answer
+    return status, json.loads(body)["detail"]
+
+
+def test_it_offers_regions_map_worklist_scoring_and_training(server):
+    info = server.json("/info/")
+    assert {name: model["type"] for name, model in info["models"].items()} == {REGIONS: "segmentation", MAP: "others"}
+    assert info["models"][REGIONS]["labels"] == {"anomaly": 1}
+    assert info["models"][REGIONS]["config"] == {"slices": ["middle", "all"], "numbered": False}
+    assert list(info["strategies"]) == [WORKLIST]
+    assert list(info["scoring"]) == ["ra_screening"]
+    assert list(info["trainers"]) == ["ra_healthy"]
+    assert info["datastore"]["total"] == 3
+
+
+def test_it_listens_on_this_machine_alone(server):
+    port = int(server.url.rpartition(":")[2])
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    found = {words[1] for words in listening if words[3] == "0A" and words[1].endswith(f":{port:04X}")}
+    assert found == {f"0100007F:{port:04X}"}
+    six = Path("/proc/net/tcp6")
+    assert not six.exists() or f":{port:04X} " not in six.read_text()
+
+
+def test_map_and_record_are_those_of_the_screener(server, expected, store, tmp_path):
+    answer = parts(server.infer(MAP, "lesion", "all"))
+    check_record(json.loads(answer["params"]), expected)
+    found = read(answer["image"], tmp_path / "map.nii.gz")
+    assert found.get_data_dtype() == np.float32
+    np.testing.assert_allclose(np.asarray(found.dataobj), expected.map_volume, atol=1e-5)
+    np.testing.assert_array_equal(found.affine, nib.load(store / "lesion.nii.gz").affine)
+
+
+def test_regions_are_those_of_the_screener(server, expected, store, tmp_path):
+    found = read(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
+    np.testing.assert_array_equal(found.affine, nib.load(store / "lesion.nii.gz").affine)
+    check_record(json.loads(server.infer(REGIONS, "lesion", "json")), expected)
+
+
+def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_path):
+    answer = parts(server.infer(REGIONS, "lesion", "all", numbered=True))
+    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume)
+    record = json.loads(answer["params"])
+    assert list(record["label_names"].values()) == [region["label"] for region in record["regions"]]
+
+
+def test_viewers_get_nrrd(server, expected, tmp_path):
+    itk = pytest.importorskip("itk")
+    (tmp_path / "regions.nrrd").write_bytes(
+        server.infer(REGIONS, "lesion", "image", result_extension=".nrrd", result_dtype="uint8", result_compress=False)
+    )
+    image = itk.imread(str(tmp_path / "regions.nrrd"))
+    values = itk.array_from_image(image).transpose()
+    assert values.dtype == np.uint8
+    np.testing.assert_array_equal(values, expected.regions_volume > 0)
+    np.testing.assert_allclose(image.GetOrigin(), expected.affine[:3, 3] * (-1, -1, 1), atol=1e-5)  # LPS
+    directions = np.asarray(image.GetDirection()) * np.asarray(image.GetSpacing())
+    np.testing.assert_allclose(directions, expected.affine[:3, :3] * [[-1], [-1], [1]], atol=1e-5)
+
+
+def test_all_slices_can_be_asked_for(server):
+    assert len(json.loads(server.infer(REGIONS, "lesion", "json", slices="all"))["slices"]) > 1
+
+
+def test_a_level_that_is_not_calibrated_is_mapped_and_not_judged(server, tmp_path):
+    answer = parts(server.infer(MAP, "lesion", "all", slices=3))
+    record = json.loads(answer["params"])
+    assert (record["outcome"], record["code"], record["score"]) == ("not_assessable", "not_calibrated", None)
+    assert np.asarray(read(answer["image"], tmp_path / "map.nii.gz").dataobj).max() > 0
+
+
+def test_a_refused_study_is_told_with_code_and_hint_and_without_its_name(server):
+    status, text = detail(server.ask("POST", f"/infer/{REGIONS}?image=flair&output=json", "-F", "params={}"))
+    assert status == 422
+    assert text.startswith("[seen_not_t1w] ") and "Give a T1-weighted scan" in text
+    assert "flair" not in text and "/" not in text
+
+
+def test_a_request_that_makes_no_sense_is_told(server):
+    path = f"/infer/{REGIONS}?image=lesion&output=json"
+    for params, words in (({"slices": "top"}, "slices are"), ({"result_extension": "/../x.nii"}, "result_extension")):
+        status, text = detail(server.ask("POST", path, "-F", f"params={json.dumps(params)}"))
+        assert status == 400 and words in text
+    unknown = server.ask("POST", f"/infer/{REGIONS}?image=nobody&output=json", "-F", "params={}")
+    assert detail(unknown) == (404, "there is no such study")
+
+
+def test_a_scan_may_be_sent_along(server, expected, store):
+    sent = ["-F", "params={}", "-F", f"file=@{store / 'lesion.nii.gz'}"]
+    status, body = server.ask("POST", f"/infer/{REGIONS}?output=json", *sent)
+    assert status == 200
+    check_record(json.loads(body), expected)
+
+
+def test_many_studies_are_screened_though_one_is_refused(server, expected):
+    found = server.json(f"/batch/infer/{REGIONS}?images=all&run_sync=true", "POST", *JSON)
+    assert found["flair"]["error"].startswith("[seen_not_t1w]")
+    check_record(found["lesion"]["params"], expected)
+    assert found["lesion"]["label"] == "lesion"
+
+
+def next_study(server):
+    return server.json(f"/activelearning/{WORKLIST}", "POST")
+
+
+def scored(server, studies: int) -> None:
+    """Wait until the server has screened its studies in the background, which it starts of its own accord."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        status, body = server.ask("GET", "/scoring/?all=true")
+        if status == 200 and any(one["status"] == "DONE" for one in json.loads(body)):
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"{studies} studies were not scored")
+
+
+def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studies, shipped, tmp_path):
+    scored(server, 3)
+    results = {name: shipped(studies / f"{name}.nii.gz") for name in ("healthy", "lesion")}
+    order = sorted(results, key=lambda name: -results[name].score)
+    first = next_study(server)
+    assert (first["id"], first["outcome"]) == (order[0], results[order[0]].outcome)
+    assert first["score"] == pytest.approx(results[order[0]].score, rel=1e-5)
+    assert (first["unread"], first["waiting"]) == (3, 0)
+    assert next_study(server)["id"] == order[1]  # the first is with a reader
+    last = next_study(server)
+    assert (last["id"], last["outcome"], last["code"]) == ("flair", "not_assessable", "seen_not_t1w")
+
+    server.mark(order[0], "normal")
+    again = next_study(server)
+    assert (again["id"], again["unread"]) == (order[1], 2)
+    regions = server.infer(REGIONS, order[1], "image")
+    label = tmp_path / "label.nii.gz"
+    label.write_bytes(regions)
+    server.json(f"/datastore/label?image={order[1]}", "PUT", "-F", f"label=@{label}", "-F", "params={}")
+    assert (next_study(server)["id"], next_study(server)["unread"]) == ("flair", 1)
+    server.mark("flair", "abnormal")
+    assert next_study(server) == {}
+
+
+def test_scoring_has_nothing_more_to_do(server):
+    scored(server, 3)
+    assert server.json("/scoring/ra_screening?run_sync=true", "POST") == {}
+
+
+def test_the_stock_app_gives_the_same(studies, expected, store, tmp_path):
+    """MONAI Label's own `monaibundle`, with the bundle's folder copied into it."""
+    download = ["-m", "monailabel.main", "apps", "--download", "--name", "monaibundle", "--output", str(tmp_path)]
+    subprocess.run([label_python(), *download], check=True, capture_output=True)
+    ignored = shutil.ignore_patterns("runs")
+    shutil.copytree(bundle_root("ra"), tmp_path / "monaibundle" / "model" / "ra", ignore=ignored)
+    conf = {"models": "ra", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
+    with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
+        answer = parts(stock.infer("ra", "lesion", "all", device="cpu"))
+        assert stock.ask("POST", "/infer/ra?image=flair&output=json", "-F", "params={}")[0] == 500
+    record = json.loads(answer["params"])
+    assert (record["outcome"], record["score"]) == (expected.outcome, pytest.approx(expected.score, rel=1e-5))
+    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
+    assert "seen_not_t1w" in (tmp_path / "stock.log").read_text()
