@@ -120,8 +120,9 @@ def calibrate_on(
         first = next(iter(refused.values()))
         raise InputError("empty", f"all {len(refused)} scans were refused, the first with: {first}")
     level = loaded.level if slices == "middle" else slices
-    identity = calibration_identity(loaded.weights, loaded.preprocessing_options, loaded.scoring, level)
-    calibration = calibrate(loaded.network, loaded.scoring, prepared, identity, pixel_rate)
+    belongs = loaded.weights, loaded.preprocessing_options, loaded.scoring
+    identity = calibration_identity(*belongs, level, loaded.inferer)
+    calibration = calibrate(loaded.network, loaded.scoring, prepared, identity, pixel_rate, loaded.inferer)
     calibration.image_threshold(rate)  # or the people are too few
     calibration.save(output)
     return LocalCalibration(calibration, refused, _drift(calibration, loaded, rate), rate)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
@@ -75,8 +76,8 @@ def variational_step(
 
     Arguments and errors are those of `introspective_step`; only the first row of the noise is used.
     """
-    mean, log_variance, _ = network.encoder(image)
-    reconstruction = network.decoder(reparameterize(mean, log_variance, noise[0]))
+    mean, log_variance = network.encode(image)
+    reconstruction = network.decode(reparameterize(mean, log_variance, noise[0]))
     error, kl_real = squared_error(image, reconstruction).mean(), kl_divergence(mean, log_variance).mean()
     loss = (weights.beta_rec * error + weights.beta_kl * kl_real) / image[0].numel()
     update(loss, encoder_optimizer, decoder_optimizer)
@@ -108,7 +109,7 @@ def introspective_step(
     Raises:
         TrainingDiverged: if a loss is not finite.
     """
-    encoder, decoder, w = network.encoder, network.decoder, weights
+    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
     scale = 1.0 / image[0].numel()
 
     # encoder: -ELBO(x) + 1/alpha exp(alpha ELBO(generated)) + lambda L_reversed
@@ -178,6 +179,8 @@ class IntrospectiveTrainer(Trainer):
             `TrainingBatch`.
         weights: of the loss terms, `IntrospectiveWeights` or its fields.
         warm_up: epochs of `variational_step` before the first introspective one (the paper has none).
+        fit_on: items with `image` (1, H, W), on which the network's `principal` is fitted when training starts, if it
+            has one and that is not fitted yet.
         train_handlers: as in MONAI's trainers.
     """
 
@@ -193,8 +196,11 @@ class IntrospectiveTrainer(Trainer):
         prepare_batch: Callable,
         weights: IntrospectiveWeights | dict[str, float] | None = None,
         warm_up: int = 0,
+        fit_on: Sequence | None = None,
         train_handlers: Sequence | None = None,
     ) -> None:
+        if warm_up >= max_epochs:
+            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -204,13 +210,19 @@ class IntrospectiveTrainer(Trainer):
             handlers=train_handlers,
             decollate=False,
         )
-        if warm_up >= max_epochs:
-            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
-        self.network, self.warm_up = network, warm_up
+        self.network, self.warm_up, self.fit_on = network, warm_up, fit_on
         self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
         self.weights = (
             IntrospectiveWeights(**weights) if isinstance(weights, dict) else weights or IntrospectiveWeights()
         )
+        self.add_event_handler(Events.STARTED, self._fit_principal)
+
+    def _fit_principal(self) -> None:
+        """Fit the principal components, unless they came with weights or a resumed run."""
+        principal = self.network.principal
+        if principal is not None and self.fit_on is not None and not principal.fitted:
+            images = torch.stack([self.fit_on[i]["image"] for i in range(len(self.fit_on))])
+            principal.fit(images, noise_variance=self.weights.beta_kl / (2 * self.weights.beta_rec))
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
         image, _, (noise,), _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)

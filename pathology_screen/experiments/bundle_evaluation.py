@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.inferers import Inferer, SimpleInferer
 from monai.networks.utils import eval_mode
 from torch import nn
 
@@ -47,6 +48,7 @@ class BundleEvaluation:
         experiments: names; None runs those that the datalist's test section allows (scans with a finding and normal
             ones, boxes, masks).
         protocol: of the localisation.
+        inferer: how the network is applied; None applies it plainly.
 
     Raises:
         ConfigError: if there is no such experiment.
@@ -66,6 +68,7 @@ class BundleEvaluation:
         calibration_section: str = "calibration",
         experiments: Sequence[str] | None = None,
         protocol: Protocol = "pixel_count",
+        inferer: Inferer | None = None,
     ) -> None:
         if unknown := set(experiments or ()) - set(RUNS):
             raise ConfigError(f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}")
@@ -76,6 +79,7 @@ class BundleEvaluation:
             {"configured": anomaly_map},
             sha256(weights),
             next(network.parameters()).device,
+            inferer or SimpleInferer(),
         )
         profile = Profile(preprocessing_options, level, "none", (), calibration_section)
         self.network, self.experiments, self.output = network, experiments, Path(output_dir)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
@@ -17,9 +18,10 @@ from pathology_screen.engines import load_weights
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments.slices import Slices
 from pathology_screen.files import sha256
-from pathology_screen.networks.build import build_network
+from pathology_screen.networks.build import build_inferer, build_network
 from pathology_screen.networks.controls import Black, Template
 from pathology_screen.networks.distillation import MultiresolutionDistillation
+from pathology_screen.networks.restoration import Restoration
 from pathology_screen.registry import METHODS, Method
 
 BATCH = 8
@@ -66,6 +68,7 @@ class Model:
         scorings: name -> from images and predictions to maps and scores.
         weights_sha256: of the weights' file; None for a control.
         device: where the networks are.
+        inferer: how they are applied.
     """
 
     label: str
@@ -74,6 +77,7 @@ class Model:
     scorings: Mapping[str, Scoring]
     weights_sha256: str | None = None
     device: torch.device | str = "cpu"
+    inferer: Inferer = field(default_factory=SimpleInferer)
 
     @torch.no_grad()
     def predict(self, slices: Slices) -> Tensor:
@@ -89,7 +93,7 @@ class Model:
                 raise ConfigError(f"{self.label}: no training slice lies at level {level}")
             places = [i for i, other in enumerate(slices.levels) if other == level]
             for part in (places[i : i + BATCH] for i in range(0, len(places), BATCH)):
-                predictions[part] = network(slices.images[part].to(self.device)).cpu()
+                predictions[part] = self.inferer(slices.images[part].to(self.device), network).cpu()
         return predictions
 
     @torch.no_grad()
@@ -121,7 +125,8 @@ class Model:
 
 class Profile(NamedTuple):
     """What all methods of an experiment share: how slices are prepared, the perceptual backbone, the configurations
-    laid over `inference.json`, the section of the datalist that thresholds are fitted on, and its name."""
+    laid over `inference.json`, the section of the datalist that thresholds are fitted on, its name, and where asked for
+    the inferer of all networks in place of the bundles' own."""
 
     preprocessing_options: Mapping[str, Any]
     level: str | int | float
@@ -129,14 +134,16 @@ class Profile(NamedTuple):
     overlays: tuple[str, ...]
     calibration_section: str = "calibration"
     name: str = "configured"
+    inferer: Inferer | None = None
 
 
-def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
+def read_profile(name: str = "compact", backbone: str | None = None, inferer: Inferer | None = None) -> Profile:
     """Take the settings that all bundles share from RA's.
 
     Args:
         name: "compact" or "paper".
         backbone: another perceptual backbone than the profile's.
+        inferer: of the networks that reconstruct, in place of their bundles' own.
 
     Raises:
         ConfigError: if there is no such profile.
@@ -147,7 +154,7 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     config = read_settings("ra", overlays)
     backbone = backbone or config["scoring"]["perceptual"]
     section = config["calibration_section"]
-    return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section, name)
+    return Profile(config["preprocessing_options"], config["level"], backbone, overlays, section, name, inferer)
 
 
 def load_models(
@@ -158,12 +165,12 @@ def load_models(
     Args:
         choices: without a run, a method has the weights that its bundle ships.
         profile: of the bundles.
-        training: slices for the control `template`, at the levels that are looked at.
+        training: slices for the controls `template` and `registered_template`, at the levels that are looked at.
         wanted: names of the scorings that may be asked for; the backbone is only built where one takes it.
 
     Raises:
         ArtifactError: if weights are missing or do not fit, or their calibration belongs to another profile.
-        ConfigError: if `template` is chosen and there are no training slices.
+        ConfigError: if one of these is chosen and there are no training slices.
     """
     offered = {name: SCORINGS[name] for name in (*wanted, "equalised")}
     perceptual = any(terms["perceptual"] for terms in offered.values())
@@ -179,23 +186,46 @@ def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: M
     method, label, run = choice
     if method.name == "intensity":
         return Model(label, method, {None: Black()}, {"equalised": scorings["equalised"]})
-    if method.name == "template":
+    if method.name in ("template", "registered_template"):
         if training is None:
-            raise ConfigError("the control `template` needs the training section of the datalist")
+            raise ConfigError(f"the control `{method.name}` needs the training section of the datalist")
         levels = dict.fromkeys(training.levels)
         places = {level: [i for i, other in enumerate(training.levels) if other == level] for level in levels}
-        return Model(label, method, {level: Template(training.images[at]) for level, at in places.items()}, scorings)
+        posed = Restoration(pose=method.name == "registered_template", passes=1)
+        images = posed.standardize(training.images)
+        templates = {level: Template(images[at]) for level, at in places.items()}
+        return Model(label, method, templates, scorings, inferer=posed)
+    if method.name == "principal_components":
+        return _principal_components(label, method, profile, scorings)
     weights = (run or bundle_root(method.name) / "models") / "model.pt"
     if not weights.is_file():
         advice = "train it and name the run" if run is None else "is that the output_dir of a run that ended?"
         raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
-    definition = read_settings(method.name, profile.overlays)["network_def"]
-    network = load_weights(build_network(method.name, definition), weights).eval().requires_grad_(False)
+    settings = read_settings(method.name, profile.overlays)
+    network = load_weights(build_network(method.name, settings["network_def"]), weights).eval().requires_grad_(False)
+    own_inferer = build_inferer(settings["inferer"])
+    inferer = profile.inferer if profile.inferer and method.reconstructs else own_inferer
     own: dict[str, Scoring] = dict(scorings)
     if isinstance(network, MultiresolutionDistillation):
         own = {"discrepancy": DistillationMap(network)}
     _check_calibration(label, weights, profile, own)
-    return Model(label, method, {None: network}, own, sha256(weights))
+    return Model(label, method, {None: network}, own, sha256(weights), inferer=inferer)
+
+
+def _principal_components(label: str, method: Method, profile: Profile, scorings: Mapping[str, Scoring]) -> Model:
+    """The linear part of the shipped RA, applied as RA is.
+
+    Raises:
+        ConfigError: if RA of this profile has none.
+    """
+    settings = read_settings("ra", profile.overlays)
+    network = build_network("ra", settings["network_def"])
+    if getattr(network, "principal", None) is None:
+        raise ConfigError(f"RA of the profile {profile.name!r} does not start from principal components")
+    weights = bundle_root("ra") / "models" / "model.pt"
+    linear: nn.Module = load_weights(network, weights).eval().requires_grad_(False).principal  # type: ignore[assignment]
+    inferer = profile.inferer or build_inferer(settings["inferer"])
+    return Model(label, method, {None: linear}, scorings, sha256(weights), inferer=inferer)
 
 
 def _check_calibration(label: str, weights: Path, profile: Profile, scorings: Mapping[str, Scoring]) -> None:

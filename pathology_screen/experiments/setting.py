@@ -14,6 +14,7 @@ from pathology_screen.experiments.models import SCORINGS, Chosen, Model, Profile
 from pathology_screen.experiments.slices import Slices, load_slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import PROTOCOLS, Protocol
+from pathology_screen.networks.restoration import Restoration
 from pathology_screen.versions import versions
 
 
@@ -28,6 +29,8 @@ class Setting:
         every: take every n-th axial level that holds tissue; None takes the one that is screened.
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
+        passes, standard_pose: of all networks that reconstruct (see `networks.restoration.Restoration`); None for both
+            takes what their bundles say.
         seed: of all draws.
         random_pose: of synthetic anomalies: pose the slices at random first, since an average image is a strong
             detector on aligned ones.
@@ -43,6 +46,8 @@ class Setting:
     every: int | None = None
     profile: str = "compact"
     backbone: str | None = None
+    passes: int | None = None
+    standard_pose: bool | None = None
     seed: int = 0
     random_pose: bool = False
     percentiles_of: Literal["image", "tissue"] = "image"
@@ -68,7 +73,12 @@ class Setting:
     @cached_property
     def shared(self) -> Profile:
         """What all methods share."""
-        return self.configured[0] if self.configured else read_profile(self.profile, self.backbone)
+        if self.configured:
+            return self.configured[0]
+        if self.passes is None and self.standard_pose is None:
+            return read_profile(self.profile, self.backbone)
+        pose = True if self.standard_pose is None else self.standard_pose
+        return read_profile(self.profile, self.backbone, Restoration(pose, passes=self.passes or 1))
 
     @cached_property
     def choices(self) -> list[Chosen]:
@@ -80,7 +90,7 @@ class Setting:
         """The methods, ready."""
         if self.configured:
             return self.configured[1]
-        templates = any(choice.method.name == "template" for choice in self.choices)
+        templates = any(choice.method.name.endswith("template") for choice in self.choices)
         training = self.section("training") if templates else None
         return load_models(self.choices, self.shared, training, self.scoring)
 
@@ -105,6 +115,7 @@ class Setting:
                 "label": model.label,
                 "method": model.method.name,
                 "weights_sha256": model.weights_sha256,
+                "restoration": model.inferer.identity if isinstance(model.inferer, Restoration) else None,
                 "scorings": {name: model.scorings[name].identity for name in self.scorings(model)},
             }
             for model in self.models

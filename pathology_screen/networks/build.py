@@ -1,4 +1,4 @@
-"""Build a method's network from the registry and its bundle's settings."""
+"""Build a method's network and its inferer from the registry and its bundle's settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.networks.restoration import Restoration
 from pathology_screen.registry import METHODS
+
+INFERERS = {"SimpleInferer": SimpleInferer, f"{Restoration.__module__}.{Restoration.__name__}": Restoration}
+"""`_target_` of `inferer` in a bundle's configuration -> its class."""
+
+
+def build_inferer(definition: Mapping[str, Any]) -> Inferer:
+    """Build what applies a network to slices.
+
+    Args:
+        definition: `inferer` of a bundle: the arguments, beside `_target_`, a name of `INFERERS`.
+
+    Raises:
+        ConfigError: if the definition names another class or has wrong arguments.
+    """
+    arguments = dict(definition)
+    target = arguments.pop("_target_", None)
+    if target not in INFERERS:
+        raise ConfigError(f"the inferer is one of {', '.join(INFERERS)}, not {target}")
+    try:
+        return INFERERS[target](**arguments)
+    except TypeError as error:
+        raise ConfigError(f"the arguments of {target} are wrong: {error}") from error
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring
 from pathology_screen.bundles import PROFILES, bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.networks.build import build_network
+from pathology_screen.networks.build import build_inferer, build_network
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.registry import METHODS
 
 
 class Loaded(NamedTuple):
-    """A bundle ready to look at slices: `preprocessing_options` are the keyword arguments of `eval_transforms`."""
+    """A bundle ready to look at slices: `preprocessing_options` are the keyword arguments of `eval_transforms`; the
+    inferer applies the network."""
 
     method: str
     network: nn.Module
@@ -26,6 +28,7 @@ class Loaded(NamedTuple):
     weights: Path
     preprocessing_options: Mapping[str, Any]
     level: str | int | float
+    inferer: Inferer = SimpleInferer()
 
 
 def load_bundle(
@@ -62,4 +65,5 @@ def load_bundle(
         scoring = AnomalyMap(**settings["scoring"]).to(device)
     else:
         scoring = DistillationMap(cast(Any, network), **settings["scoring"])
-    return Loaded(method, network, scoring, path, settings["preprocessing_options"], settings["level"])
+    inferer = build_inferer(settings["inferer"])
+    return Loaded(method, network, scoring, path, settings["preprocessing_options"], settings["level"], inferer)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
+from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
@@ -55,7 +56,7 @@ class AcceptedScans(IterableDataset):
         for item in tqdm(self.data, desc="screening", unit="scan"):
             account = self.accounts[item["name"]] = Account()
             try:
-                image = self._slice(item, account)
+                image = self.take(item, account)
             except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
                 refusal = find_refusal(error)
                 if refusal is None:
@@ -64,7 +65,12 @@ class AcceptedScans(IterableDataset):
             else:
                 yield {**item, "image": image}
 
-    def _slice(self, item: Mapping[str, Any], account: Account) -> MetaTensor:
+    def take(self, item: Mapping[str, Any], account: Account) -> MetaTensor:
+        """The slice of one item, past the acceptance gate, (1, size, size).
+
+        Raises:
+            InputError: (as such, or as the cause of a RuntimeError of MONAI's) if the scan is refused.
+        """
         with account.timed("reading"):
             volume = self.transform({**item, "level": "all"}, end=1)["image"]  # the gate judges the whole volume
         with account.timed("preparation"):
@@ -134,12 +140,13 @@ def calibration_beside(
     preprocessing_options: Mapping[str, Any],
     anomaly_map: Scoring,
     file: str | Path | None = None,
+    inferer: Inferer | None = None,
 ) -> Calibration:
     """Load `calibration.json` beside the weights, or another file, whatever level it was fitted at (`Judge.covers`
     tells).
 
     Raises:
-        ArtifactError: if it is missing, or belongs to other weights, preprocessing or scoring.
+        ArtifactError: if it is missing, or belongs to other weights, preprocessing, scoring or inferer.
     """
     path = Path(weights).with_name("calibration.json") if file is None else Path(file)
     if not path.is_file():
@@ -149,5 +156,5 @@ def calibration_beside(
         )
     calibration = Calibration.load(path)
     level = calibration.identity.get("level", "all")
-    calibration.check_identity(calibration_identity(weights, preprocessing_options, anomaly_map, level))
+    calibration.check_identity(calibration_identity(weights, preprocessing_options, anomaly_map, level, inferer))
     return calibration

@@ -41,7 +41,8 @@ class Screener:
     """
 
     def __init__(self, loaded: Loaded, calibration: Calibration, rate: float = 0.05) -> None:
-        self.network, self.scoring, self.level = loaded.network, loaded.scoring, loaded.level
+        self.network, self.inferer = loaded.network, loaded.inferer
+        self.scoring, self.level = loaded.scoring, loaded.level
         self.reconstructs = METHODS[loaded.method].reconstructs
         calibration.image_threshold(rate)  # or the people are too few: better told before the first scan than of each
         self.judge = Judge(loaded.method, calibration, rate)
@@ -74,7 +75,8 @@ class Screener:
             ConfigError: if there is no such bundle or profile, or the calibration has too few people for the rate.
         """
         loaded = load_bundle(bundle, weights, profile, device)
-        fitted = calibration_beside(loaded.weights, loaded.preprocessing_options, loaded.scoring, calibration)
+        belongs = loaded.weights, loaded.preprocessing_options, loaded.scoring
+        fitted = calibration_beside(*belongs, calibration, loaded.inferer)
         return cls(loaded, fitted, rate)
 
     def __call__(
@@ -145,7 +147,7 @@ class Screener:
         predictions, maps, scores = [], [], []
         for part in images.split(BATCH):
             batch = part.to(device)
-            prediction = self.network(batch)
+            prediction = self.inferer(batch, self.network)
             map_ = self.scoring(batch, prediction)
             predictions.append(prediction.cpu())
             maps.append(map_.cpu())

@@ -217,7 +217,9 @@ def test_exported_network_gives_the_same_output(kind, tmp_path):
     from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 
     torch.manual_seed(0)
-    network = IntrospectiveVAE(channels=(8, 8, 8, 8, 8), latent=4).eval()
+    network = IntrospectiveVAE(channels=(8, 8, 8, 8, 8), latent=4, principal=True).eval()
+    network.principal.fit(torch.rand(8, 1, 128, 128), noise_variance=0.1)
+    torch.nn.init.normal_(network.decoder.predict.weight, std=0.01)  # starts at zero
     torch.save(network.state_dict(), tmp_path / "model.pt")
     options = {
         "net_id": "network_def",
@@ -239,7 +241,8 @@ def test_exported_network_gives_the_same_output(kind, tmp_path):
 
 
 def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
-    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4", "--network_def#channels", "[8,8,8,8,8]"]
+    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4"]
+    overrides += ["--network_def#channels", "[8,8,8,8,8]", "--network_def#latent", "8"]
     subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(CONFIGS / "train.json")]
         + ["--datalist", str(cohort), "--output_dir", str(tmp_path / "out"), *overrides],
@@ -253,7 +256,8 @@ def test_the_exact_training_command_from_another_folder(cohort, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_the_bundle(cohort, tmp_path):
     configs = [str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")]
-    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2", "--network_def#channels", "[8,8,8,8,8]"]
+    overrides = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
+    overrides += ["--network_def#channels", "[8,8,8,8,8]", "--network_def#latent", "8"]
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
         + ["-m", "monai.bundle", "run", "training", "--config_file", str(configs)]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, weights):
     """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two losses."""
-    encoder, decoder = network.encoder, network.decoder
+    encoder, decoder = network.encode_with_embeddings, network.decode
     scale = 1 / image[0].numel()
 
     def sampled(parameters, eps):
@@ -27,8 +27,8 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
         error = sse(target, decoder(sampled(posterior, eps)))
         return torch.exp(-2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(posterior))).mean()
 
-    freeze(encoder, False)
-    freeze(decoder, True)
+    freeze(network.encoder, False)
+    freeze(network.decoder, True)
     posterior = encoder(image)
     z = sampled(posterior, noise[0])
     r, f = decoder(z), decoder(noise[1])
@@ -43,8 +43,8 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     encoder_loss.backward()
     encoder_optimizer.step()
 
-    freeze(encoder, True)
-    freeze(decoder, False)
+    freeze(network.encoder, True)
+    freeze(network.decoder, False)
     r, f = decoder(z.detach()), decoder(noise[1])
     posterior_r, posterior_f = encoder(r), encoder(f)
     again_r = decoder(sampled(posterior_r, noise[2]).detach())
@@ -57,7 +57,7 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     decoder_optimizer.zero_grad()
     decoder_loss.backward()
     decoder_optimizer.step()
-    freeze(encoder, False)
+    freeze(network.encoder, False)
     return encoder_loss.detach(), decoder_loss.detach()
 
 

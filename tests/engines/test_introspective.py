@@ -2,10 +2,14 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Events
 from literal_introspective_step import literal_step
+from monai.data import DataLoader, Dataset
+from tiny_training import images
 from torch.utils.flop_counter import FlopCounterMode
 
 from pathology_screen.engines.introspective import (
+    IntrospectiveTrainer,
     IntrospectiveWeights,
     TrainingDiverged,
     introspective_step,
@@ -68,7 +72,7 @@ def test_variational_step_follows_the_gradient_of_the_elbo():
     literal = copy.deepcopy(network)
     step = variational_step(network, *optimizers(network, lr=1.0), image, noise, IntrospectiveWeights(beta_rec=3.0))
     mean, log_variance = literal.encode(image)
-    reconstruction = literal.decoder(mean + (log_variance / 2).exp() * noise[0])
+    reconstruction = literal.decode(mean + (log_variance / 2).exp() * noise[0])
     kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
     loss = (3.0 * ((image - reconstruction) ** 2).sum((1, 2, 3)).mean() + kl) / 256
     loss.backward()
@@ -104,3 +108,28 @@ def test_a_nan_stops_before_anything_changes():
     with pytest.raises(TrainingDiverged, match="nan"):
         introspective_step(network, *optimizers(network, lr=1.0), image * float("nan"), noise, IntrospectiveWeights())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_training_starts_from_the_principal_components_of_the_training_slices():
+    slices = images(12)
+    dataset = Dataset([{"image": image} for image in slices])
+    network = IntrospectiveVAE(size=16, channels=(8,), latent=4, principal=True)
+    untouched = copy.deepcopy(network)
+    trainer = IntrospectiveTrainer(
+        "cpu",
+        2,
+        DataLoader(dataset, batch_size=4),
+        0,
+        network,
+        *optimizers(network, torch.optim.SGD, lr=0.0),
+        prepare_batch=None,
+        weights=IntrospectiveWeights(beta_rec=10.0),
+        fit_on=dataset,
+    )
+    trainer.fire_event(Events.STARTED)
+    untouched.principal.fit(slices, noise_variance=1 / 20)
+    expected = untouched.principal.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.principal.state_dict().items())
+    trainer.fit_on = Dataset([{"image": 1 - image} for image in slices])
+    trainer.fire_event(Events.STARTED)  # what came with weights, or from a resumed run, stays
+    assert torch.equal(network.principal.mean, expected["mean"])
