@@ -159,6 +159,7 @@ SETTING = {
     "preprocessing_options": {"size": "@size"},
     "scoring": {"perceptual": "none"},
     "network_def": {"_target_": "a.B", "size": "@preprocessing_options#size", "channels": [1, "@size"]},
+    "inferer": {"_target_": "SimpleInferer"},
     "device": "$torch.device('cpu')",
 }
 
@@ -166,7 +167,7 @@ SETTING = {
 def test_references_are_followed_and_overlays_laid_over(bundle):
     root = bundle(SETTING, paper={"network_def#channels": [2], "level": "middle", "scoring": {"equalize": True}})
     assert read_settings(root) == {
-        **{name: SETTING[name] for name in ("method", "level", "scoring")},
+        **{name: SETTING[name] for name in ("method", "level", "scoring", "inferer")},
         "preprocessing_options": {"size": 64},
         "network_def": {"_target_": "a.B", "size": 64, "channels": [1, 64]},
         "calibration_section": "calibration",

@@ -58,7 +58,8 @@ def localization(setting: Setting) -> Report:
             rows = metric(list(maps), targets)
             _measure(measurements, model, scoring, box_scores(rows, setting.protocol), boxed, outside)
             for name, found in metric.aggregate()["per_class"].items():
-                per_class.append({"method": model.label, "scoring": scoring, "class": name, **_plain(found)})
+                named = {"method": model.label, "scoring": scoring, "class": name}
+                per_class.append({**named, **_plain(found), "threshold": threshold})
             drawn[model.label, scoring] = (predictions if model.method.reconstructs else None, maps)
     table = pd.DataFrame(per_class)
     n = sum(map(len, boxed.box_labels))

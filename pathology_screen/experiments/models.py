@@ -46,13 +46,14 @@ class Chosen(NamedTuple):
         """Read the text of one choice.
 
         Raises:
-            ConfigError: if the method is unknown, or a control that has no runs.
+            ConfigError: if the method is unknown, or a control that has no runs; that of `principal_components` is a
+                run of RA.
         """
         name, _, run = text.partition("=")
         name, _, label = name.partition(":")
         if name not in METHODS:
             raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
-        if run and METHODS[name].is_control:
+        if run and METHODS[name].is_control and name != "principal_components":
             raise ConfigError(f"the control {name!r} learns nothing, so it has no run: leave out ={run}")
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
@@ -196,7 +197,7 @@ def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: M
         templates = {level: Template(images[at]) for level, at in places.items()}
         return Model(label, method, templates, scorings, inferer=posed)
     if method.name == "principal_components":
-        return _principal_components(label, method, profile, scorings)
+        return _principal_components(choice, profile, scorings)
     weights = (run or bundle_root(method.name) / "models") / "model.pt"
     if not weights.is_file():
         advice = "train it and name the run" if run is None else "is that the output_dir of a run that ended?"
@@ -212,8 +213,8 @@ def _load(choice: Chosen, profile: Profile, training: Slices | None, scorings: M
     return Model(label, method, {None: network}, own, sha256(weights), inferer=inferer)
 
 
-def _principal_components(label: str, method: Method, profile: Profile, scorings: Mapping[str, Scoring]) -> Model:
-    """The linear part of the shipped RA, applied as RA is.
+def _principal_components(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) -> Model:
+    """The linear part of the shipped RA, or of a run of RA, applied as RA is.
 
     Raises:
         ConfigError: if RA of this profile has none.
@@ -222,10 +223,10 @@ def _principal_components(label: str, method: Method, profile: Profile, scorings
     network = build_network("ra", settings["network_def"])
     if getattr(network, "principal", None) is None:
         raise ConfigError(f"RA of the profile {profile.name!r} does not start from principal components")
-    weights = bundle_root("ra") / "models" / "model.pt"
+    weights = (choice.run or bundle_root("ra") / "models") / "model.pt"
     linear: nn.Module = load_weights(network, weights).eval().requires_grad_(False).principal  # type: ignore[assignment]
     inferer = profile.inferer or build_inferer(settings["inferer"])
-    return Model(label, method, {None: linear}, scorings, sha256(weights), inferer=inferer)
+    return Model(choice.label, choice.method, {None: linear}, scorings, sha256(weights), inferer=inferer)
 
 
 def _check_calibration(label: str, weights: Path, profile: Profile, scorings: Mapping[str, Scoring]) -> None:

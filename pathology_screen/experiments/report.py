@@ -190,12 +190,8 @@ class Report:
 
     def markdown(self) -> str:
         """Title, table and notes in Markdown."""
-        table = self.table()
-        lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        cells = [[str(cell).replace("|", r"\|") for cell in line] for line in lines]
-        body = "".join(f"| {' | '.join(line)} |\n" for line in cells)
         notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"# {self.title}\n\n{body}\n{notes}"
+        return f"# {self.title}\n\n{markdown_table(self.table())}\n{notes}"
 
     def write(self, output: Path) -> Path:
         """Write the report into a folder, each file whole or not at all and none before all are made; return its page.
@@ -232,6 +228,13 @@ class Report:
         sources = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pictures.items()}
         made_by = json.dumps(dict(self.provenance), indent=2)
         return render("experiment", report=self, pictures=sources, provenance=made_by)
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table in Markdown, without its index."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    cells = [[str(cell).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def _cell(row: Row) -> str:

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pathology_screen.cohorts.splits import (
@@ -29,6 +29,7 @@ def shares(draw) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(names, seeds, shares(), st.randoms())
 def test_split_is_complete_stable_and_of_the_right_size(subjects, seed, fractions, shuffler):
     total = len(set(subjects))

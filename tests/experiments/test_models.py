@@ -61,6 +61,7 @@ class Plus(nn.Module):
         ("template:mean", ("template", "mean", None)),
         ("ae_s:=x", ("ae_s", "ae_s", Path("x"))),
         ("ae_s=", ("ae_s", "ae_s", None)),
+        ("principal_components:linear=ra", ("principal_components", "linear", Path("ra"))),
     ],
 )
 def test_a_choice_is_method_label_and_run(text, expected):
@@ -171,7 +172,7 @@ def test_a_run_has_its_own_weights(profile, slices, run):
     assert model.label == "mine" and model.weights_sha256 == sha256(folder / "model.pt")
     some = slices[[0, 1]]
     with torch.no_grad():
-        torch.testing.assert_close(model.predict(some), network(some.images))
+        torch.testing.assert_close(model.predict(some), model.inferer(some.images, network))
     assert not any(parameter.requires_grad for parameter in model.networks[None].parameters())
     with pytest.raises(ConfigError, match="mine has no latent vector"):
         model.encode(some.images)

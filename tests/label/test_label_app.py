@@ -71,10 +71,14 @@ def test_options_that_make_no_sense_are_refused(conf, words):
         Options.from_conf(conf)
 
 
-def test_bundles_without_weights_are_not_offered(tmp_path):
+def test_bundles_without_weights_are_not_offered(tmp_path, monkeypatch):
+    shutil.copytree(bundle_root("ra") / "models", tmp_path / "ra/models")
+    untrained = tmp_path / "vae"
+    shutil.copytree(bundle_root("vae"), untrained, ignore=shutil.ignore_patterns("models", "runs"))
+    monkeypatch.setattr("pathology_screen.label.model.bundles_folder", lambda: tmp_path)
     assert [model.name for model in find_models(tmp_path, Options())] == ["ra"]
     with pytest.raises(ArtifactError, match=r"no weights|no version"):
-        find_models(tmp_path, Options(models=("vae",)))
+        find_models(tmp_path, Options(models=(str(untrained),)))
     with pytest.raises(ConfigError, match="neither a bundle"):
         find_models(tmp_path, Options(models=("unet",)))
 

@@ -1,0 +1,158 @@
+"""What the CI of MONAI's model zoo asks of a bundle (its `verify_bundle.py` and CONTRIBUTING.md), without network."""
+
+import json
+import logging
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata
+
+from pathology_screen.bundles import bundle_root, bundles_folder
+from pathology_screen.cohorts import make_phantom_cohort
+from pathology_screen.registry import METHODS
+
+BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
+EVERY = [*BUNDLES, "pose"]
+SHIPPED = [name for name in EVERY if (bundles_folder() / name / "models" / "model.pt").is_file()]
+LARGEST = 25e6
+"""Most bytes of a file that the zoo takes without a link to it."""
+
+HEADINGS = ["Description", "Model overview", "Intended use", "Data", "Results", "Limits", "Commands"]
+HEADINGS += ["Disclaimer", "References", "License"]
+"""Of a model card: the zoo's template asks for description, data, performance, limitations and references."""
+
+TENSOR = {
+    "type": {"enum": ["image", "series", "tuples", "probabilities"]},
+    "format": {"type": "string"},
+    "modality": {"type": "string"},
+    "num_channels": {"type": "integer", "minimum": 1},
+    "spatial_shape": {"type": "array", "items": {"type": ["integer", "string"]}},
+    "dtype": {"enum": ["float16", "float32", "float64", "int32", "int64", "uint8"]},
+    "value_range": {"type": "array", "items": {"type": "number"}},
+    "is_patch_data": {"type": "boolean"},
+    "channel_def": {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+}
+TEXTS = ("version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors", "copyright")
+SCHEMA = {
+    "type": "object",
+    "required": [*TEXTS, "schema", "changelog", "required_packages_version", "network_data_format"],
+    "properties": {
+        **{name: {"type": "string", "minLength": 1} for name in TEXTS},
+        "schema": {"type": "string", "pattern": "^https://.*/meta_schema_[0-9]+[.]json$"},
+        "changelog": {"type": "object", "additionalProperties": {"type": "string"}},
+        "required_packages_version": {"type": "object", "additionalProperties": {"type": "string"}},
+        "references": {"type": "array", "items": {"type": "string"}},
+        "network_data_format": {
+            "type": "object",
+            "required": ["inputs", "outputs"],
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {"type": "object", "required": list(TENSOR), "properties": TENSOR},
+                "minProperties": 1,
+            },
+        },
+    },
+}
+"""A reading of MONAI's bundle specification; the zoo's own schema is a download."""
+
+every_bundle = pytest.mark.parametrize("name", EVERY)
+every_method = pytest.mark.parametrize("name", BUNDLES)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def metadata(name):
+    return json.loads((bundle_root(name) / "configs/metadata.json").read_text("utf-8"))
+
+
+@every_bundle
+def test_metadata_keep_the_specification(name, tmp_path):
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))  # MONAI downloads none where there is one
+    verify_metadata(meta_file=str(bundle_root(name) / "configs/metadata.json"), filepath=tmp_path / "schema.json")
+
+
+def test_metadata_that_break_the_specification_are_found(tmp_path):
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata("ra") | {"network_data_format": {"inputs": {}}}))
+    with pytest.raises(ValueError, match="outputs"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=tmp_path / "schema.json")
+
+
+@every_bundle
+def test_the_version_has_its_entry_in_the_changelog(name):
+    assert metadata(name)["changelog"][metadata(name)["version"]]
+
+
+@every_bundle
+def test_required_files_are_there_and_none_is_large(name):
+    root = bundle_root(name)
+    required = ["LICENSE", "configs/metadata.json", "configs/logging.conf", "configs/train.json"]
+    if name != "pose":  # which says where a brain lies, and screens nothing
+        required += ["configs/inference.json", "docs/README.md"]
+    if name in SHIPPED:
+        required += ["docs/data_license.txt", "models/origin.json"]
+    assert [file for file in required if not (root / file).is_file()] == []
+    shipped = [path for part in ("configs", "docs", "models") for path in (root / part).rglob("*") if path.is_file()]
+    assert [path.name for path in shipped if path.stat().st_size > LARGEST] == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_licence_of_the_data_says_whose_they_are(name):
+    text = (bundle_root(name) / "docs/data_license.txt").read_text("utf-8")
+    assert "OASIS" in metadata(name)["data_source"]
+    assert "sites.wustl.edu/oasisbrains" in text and "Principal Investigators" in text
+
+
+@every_method
+def test_the_model_card_has_the_headings_of_the_template(name):
+    lines = (bundle_root(name) / "docs/README.md").read_text("utf-8").splitlines()
+    assert [line[2:] for line in lines if line.startswith("# ")] == HEADINGS
+
+
+def workflow(name, kind, **options):
+    root = bundle_root(name)
+    made = ConfigWorkflow(
+        config_file=str(root / f"configs/{'train' if kind == 'train' else 'inference'}.json"),
+        meta_file=str(root / "configs/metadata.json"),
+        logging_file=str(root / "configs/logging.conf"),
+        workflow_type=kind,
+        run_id="run",
+        **options,
+    )
+    made.initialize()
+    return made
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name in BUNDLES])
+def test_inference_with_the_shipped_weights_has_the_properties_that_monai_asks_for(name, cohort, tmp_path):
+    """Those of training are tested with it."""
+    made = workflow(name, "infer", datalist=str(cohort), output_dir=str(tmp_path))
+    assert made.check_properties() == []
+
+
+def test_training_of_the_pose_has_the_properties_that_monai_asks_for(tmp_path):
+    few = {"training": 1, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0, "levels": 3}
+    datalist = make_phantom_cohort(tmp_path, **few)
+    made = workflow("pose", "train", datalist=str(datalist), output_dir=str(tmp_path / "run"), batch_size=2)
+    assert made.check_properties() == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_weights_become_torchscript(name, tmp_path):
+    root = bundle_root(name)
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(root / "models/model.pt"),
+        meta_file=str(root / "configs/metadata.json"),
+        config_file=str(root / f"configs/{'train' if name == 'pose' else 'inference'}.json"),
+        bundle_root=str(root),
+    )
+    shape = metadata(name)["network_data_format"]["outputs"]["pred"]
+    output = torch.jit.load(tmp_path / "model.ts")(torch.zeros(1, 1, 128, 128))
+    assert output.shape == (1, shape["num_channels"], *shape["spatial_shape"]) and output.isfinite().all()
