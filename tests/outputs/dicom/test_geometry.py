@@ -135,7 +135,7 @@ def test_parametric_map_has_the_source_frames_and_zero_where_nothing_was_screene
 
 @settings(max_examples=6, deadline=None)
 @given(
-    angles=st.tuples(*[st.floats(-14, 14)] * 3),
+    angles=st.tuples(*[st.floats(-7, 7)] * 3),
     base=st.sampled_from([*ORIENTATIONS.values()]),
     spacing=st.tuples(*[st.floats(0.7, 6.0)] * 3),
 )
