@@ -1,4 +1,5 @@
-"""Write into the pages what the code says: the codes of refusals, and what the training profiles set.
+"""Write into the pages what the code says: the codes of refusals, and what the training profiles set; and into the
+model cards what docs/benchmarks.csv says of their weights.
 
 python docs/make_tables.py
 """
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from monai.bundle import ConfigParser
 
 from pathology_screen.bundles import bundle_root
@@ -91,6 +93,21 @@ def recipe(bundle: str) -> str:
     return _table(["", *PROFILES], [*_rows(bundle, OWN), parameters])
 
 
+def results(bundle: str) -> str:
+    """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py` wrote."""
+    numbers = pd.read_csv(DOCS / "benchmarks.csv", keep_default_na=False)
+    own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.part != "ablation")]
+    rows = [
+        [
+            f"{row.metric}, {SCORED[row.scoring]}" if row.scoring else row.metric,
+            f"{float(row.value):.3g} [{float(row.low):.3g}, {float(row.high):.3g}]",
+            f"{row.n} of {row.subjects}",
+        ]
+        for row in own.itertuples()
+    ]
+    return _table(["", "value, 95 % interval", "slices of people"], rows)
+
+
 def fill(page: str, name: str, table: str) -> str:
     """Replace what stands between the two comments of a name, which the page must hold.
 
@@ -104,13 +121,19 @@ def fill(page: str, name: str, table: str) -> str:
     return filled
 
 
+CARD_LABELS = {"ra": "RA", "si_vae": "SI-VAE", "vae": "VAE", "ae_s": "AE-S", "dae": "DAE", "mkd": "MKD"}
+"""Names of the methods in docs/benchmarks.csv."""
+
+SCORED = {"residual": "plain residual", "eq5": "Eq. 5", "discrepancy": "discrepancy"}
+
 TABLES = [
     ("refusals.md", "refusals", refusals),
     ("acceptance.md", "warnings", warnings),
     ("training.md", "profiles", profiles),
     *(("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
+    *((f"../bundles/{name}/docs/README.md", f"results-{name}", partial(results, name)) for name in BUNDLES),
 ]
-"""Page, name of the table, and what makes it."""
+"""Page from here, name of the table, and what makes it."""
 
 
 def _rows(bundle: str, settings: dict[str, str]) -> list[list[str]]:

@@ -184,7 +184,7 @@ def test_tables_are_what_the_code_says():
     assert {name for _, name, _ in tables["TABLES"]} >= {
         "refusals",
         "profiles",
-        *(f"recipe-{name}" for name in BUNDLES),
+        *(f"{kind}-{name}" for kind in ("recipe", "results") for name in BUNDLES),
     }
     for page, name, table in tables["TABLES"]:
         text = (ROOT / "docs" / page).read_text("utf-8")
