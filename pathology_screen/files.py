@@ -21,8 +21,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:])
     temporary = path.with_name(f".{path.name.removesuffix(suffix)}-{secrets.token_hex(4)}{suffix}")
-    temporary.touch(exist_ok=False)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         temporary.replace(path)
     finally:

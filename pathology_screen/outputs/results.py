@@ -68,8 +68,8 @@ def write_result(
     target = folder / f"sub-{name}"
     target.mkdir(parents=True, exist_ok=True)
     made = folder / f".sub-{name}-{secrets.token_hex(4)}"
-    made.mkdir()
     try:
+        made.mkdir()
         _write_files(result if dicom_source else hide_uid(result), name, made, report)
         if dicom_source is not None:
             from pathology_screen.outputs.dicom import write_dicom  # not where highdicom is absent
