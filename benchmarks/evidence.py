@@ -2,7 +2,8 @@
 
 python benchmarks/evidence.py --oasis DIR --glioma DIR [--runs RUNS] [--output docs]
 
-Every conclusion on the page is derived from the numbers of the run that wrote it. The charts show numbers alone.
+Every conclusion on the page is derived from the numbers of the run that wrote it. The charts show numbers alone, the
+pictures scans of the embedded cohort, which are nobody's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathology_screen.anomaly.perceptual import is_installed
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import Measurements, Report, Row, Setting
 from pathology_screen.experiments.detection import detection
-from pathology_screen.experiments.gallery import SHARE
+from pathology_screen.experiments.gallery import SHARE, gallery
 from pathology_screen.experiments.localization import localization
 from pathology_screen.experiments.models import SCORINGS
 from pathology_screen.experiments.report import markdown_table
@@ -39,10 +40,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LABELS = {"ra": "RA", "si_vae": "SI-VAE", "vae": "VAE", "ae_s": "AE-S", "dae": "DAE", "mkd": "MKD"}
 """Names of the six on the page; controls keep theirs."""
 PLAIN = "RA, one pass"
+WITH, WITHOUT = "RA, seeds", "RA without reversed loss, seeds"
 BRAIN = "the brain itself"
 EVERY = 6
 AREA = 0.1
 """A level shows a tumour where it covers at least this share of the area that it covers on its fullest level."""
+WIDEST = 1800
+"""Pixels of a picture's width."""
 PLACES = ("first", "second", "third", "fourth", "fifth", "last")
 SCORED = {"residual": "the plain residual", "eq5": "Eq. 5"}
 
@@ -54,6 +58,7 @@ class Found(NamedTuple):
         synthetic, detection, false_positives: reports with intervals over people.
         tumours: a row a method and scoring, two patients side by side.
         ablation: report of RA under all scorings, and of seeds with and without the reversed loss.
+        pictures: of the best, median and worst case of the embedded cohort.
     """
 
     synthetic: Report
@@ -61,6 +66,7 @@ class Found(NamedTuple):
     tumours: pd.DataFrame
     false_positives: Report
     ablation: Report
+    pictures: Figure
 
 
 # --- what is measured ---
@@ -198,13 +204,15 @@ def measure(options: argparse.Namespace, backbone: str) -> Found:
         shared = {name: screened.section(name) for name in ("training", "calibration")}
         datalist = str(tumour_datalist(options.glioma, Path(folder)))
         rows, thresholds = tumours(replace(screened, dataset_dir=None, datalist=datalist, prepared=shared))
-    named = {"RA, seeds": options.reversal, "RA without reversed loss, seeds": options.no_reversal}
+    named = {WITH: options.reversal, WITHOUT: options.no_reversal}
+    learned = choices((name for name in options.methods if not METHODS[name].is_control), options.runs)
     return Found(
         with_plain_pass(synthetic, posed),
         with_plain_pass(detection, screened),
         rows,
         false_positives(screened, thresholds),
         ablation(posed, screened, {label: runs for label, runs in named.items() if runs}),
+        gallery(Setting(learned, datalist=options.pictures, backbone=backbone)).figures["cases"],
     )
 
 
@@ -289,6 +297,15 @@ class Comparisons:
         return " ".join(parts)
 
 
+def reversal(report: Report) -> pd.DataFrame:
+    """What the reversed loss adds to the mean of the seeds, by scoring, paired by person; empty without seeds."""
+    pairs = report.comparisons.set_index(["first", "other"])
+    scorings = {name: (f"{WITH} ({name})", f"{WITHOUT} ({name})") for name in SCORINGS}
+    found = {name: pairs.loc[[pair]].set_index("metric") for name, pair in scorings.items() if pair in pairs.index}
+    rows = [{"scoring": name, **{metric: signed(row) for metric, row in own.iterrows()}} for name, own in found.items()]
+    return pd.DataFrame(rows)
+
+
 def chance(rows: Iterable[Row]) -> str:
     """How many AUROCs have an interval that holds 0.5."""
     bounds = [(row.low, row.high) for row in rows if row.metric.endswith("AUROC")]
@@ -348,7 +365,8 @@ def page(found: Found, compared: Comparisons, options: argparse.Namespace, backb
             table=markdown_table,
             chance=chance(found.detection.rows),
             seeds=options.reversal or options.no_reversal,
-            reversal=options.no_reversal,
+            reversal=reversal(found.ablation) if options.reversal and options.no_reversal else None,
+            schedule=options.schedule,
             made_by=found.detection.provenance,
         )
     )
@@ -418,10 +436,11 @@ def write(found: Found, options: argparse.Namespace, backbone: str) -> Path:
     charts = {
         "synthetic": auprc_chart([row for row in compared.rows if row.metric.endswith("AUPRC")]),
         "comparisons": comparison_chart(compared),
+        "pictures": found.pictures,
     }
     for name, figure in charts.items():
         with replacing(options.output / "images" / f"benchmarks_{name}.png") as path:
-            figure.savefig(path, dpi=110)
+            figure.savefig(path, dpi=min(110, WIDEST / figure.get_figwidth()))
     with replacing(options.output / "benchmarks.csv") as path:
         numbers(found).to_csv(path, index=False, float_format="%.6g")
     with replacing(options.output / "benchmarks.md") as path:
@@ -436,6 +455,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, help="folder of training runs, one a bundle, in place of shipped weights")
     parser.add_argument("--reversal", type=Path, nargs="+", default=[], metavar="RUN", help="seeds of RA")
     parser.add_argument("--no-reversal", type=Path, nargs="+", default=[], metavar="RUN", help="without reversed loss")
+    parser.add_argument("--pictures", help="datalist of scans with masks that may be shown (default: embedded cohort)")
+    parser.add_argument("--schedule", default="not stated", help="how the seeds were trained, for the page")
     parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "oasis.json")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="RA first (default: all)")
     parser.add_argument("--perceptual", help="backbone (default: squeeze where its weights are there, else st_alex)")

@@ -161,6 +161,7 @@ def test_the_page_is_written_twice_alike_and_without_paths(evidence, phantoms, r
     ablated = ["--reversal", str(runs / "ra"), str(runs / "another seed"), "--no-reversal", str(runs / "ra")]
     for output in ("a", "b"):
         given = ["--oasis", datalist.parent, "--datalist", datalist, "--glioma", tumours, "--runs", runs]
+        given += ["--pictures", datalist]
         options = ["--methods", *METHODS, "--perceptual", "st_alex", "--output", str(tmp_path / output)]
         evidence.main([*map(str, given), *(options if output == "b" else [*options, *ablated])])
     first, second = (tmp_path / output for output in "ab")
@@ -169,6 +170,7 @@ def test_the_page_is_written_twice_alike_and_without_paths(evidence, phantoms, r
         text.partition("## Ablation")[0].replace(" --reversal RUN --no-reversal RUN", "")
         == (again.partition("## Ablation")[0])
     )
+    assert "What the reversed loss adds" in text and "What the reversed loss adds" not in again
     assert "trainings of its own" in again and "RA without reversed loss, seeds" in text and " ± 0 " in text
     assert re.search(r"RA is \*\*(first|second) of 2\*\* in ellipses AUPRC", text)
     assert "patient 2: AUPRC / base rate" in text and "RA, one pass" in text and "inferer" in text
@@ -178,6 +180,7 @@ def test_the_page_is_written_twice_alike_and_without_paths(evidence, phantoms, r
     assert set(METHODS[2:]) <= set(numbers.method) and numbers.n.min() > 0
     assert sorted(path.name for path in (first / "images").iterdir()) == [
         "benchmarks_comparisons.png",
+        "benchmarks_pictures.png",
         "benchmarks_synthetic.png",
     ]
     assert (first / "benchmarks.csv").stat().st_size < 50_000
