@@ -1,5 +1,6 @@
 """The methods under comparison."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,24 @@ def test_a_template_knows_no_level_without_training_slices(make_setting, profile
         model.predict(slices)
     with pytest.raises(ConfigError, match="training section"):
         load_models([Chosen.parse("template")], profile, None)
+
+
+def test_the_registered_template_follows_the_pose_of_a_slice(make_setting, profile, slices):
+    training = make_setting(every=1).section("training")
+    models = load_models([Chosen.parse(name) for name in ("template", "registered_template")], profile, training)
+    shifted = replace(slices, images=slices.images.roll(8, dims=3))
+    still, following = ((m.predict(shifted) - shifted.images).square().mean() for m in models)
+    assert following < 0.5 * still
+
+
+def test_the_control_of_principal_components_is_ras_linear_part(profile, slices):
+    (model,) = load_models([Chosen.parse("principal_components")], profile, None)
+    (ra,) = load_models([Chosen.parse("ra")], profile, None)
+    assert model.weights_sha256 == ra.weights_sha256 and model.inferer.identity == ra.inferer.identity
+    some = slices[[4]]
+    linear = ra.networks[None].principal
+    torch.testing.assert_close(model.predict(some), ra.inferer(some.images, linear))
+    assert not torch.allclose(model.predict(some), ra.predict(some))
 
 
 def test_intensity_is_the_equalised_image(profile, slices):
