@@ -30,10 +30,9 @@ from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.io import read_scan
-from pathology_screen.networks.introspective_vae import IntrospectiveVAE
-from pathology_screen.networks.weights import load_weights
 from pathology_screen.screening.contrast import white_to_cortex
 from pathology_screen.screening.gate import brain_findings, distribution_findings, geometry_findings, noise_share
+from pathology_screen.screening.loading import load_bundle
 from pathology_screen.transforms import (
     eval_transforms,
     extract_brain,
@@ -177,8 +176,8 @@ class Painter:
     """The shipped weights of RA: a brain's slice at mid-ventricle, and its reconstruction."""
 
     def __init__(self, models: Path) -> None:
-        network = IntrospectiveVAE(channels=(16, 32, 64, 128, 128))
-        self.network = load_weights(network, models / "model.pt").eval()
+        loaded = load_bundle("ra", models / "model.pt")
+        self.network, self.inferer = loaded.network, loaded.inferer
         self.healthy = Calibration.load(models / "calibration.json").agreements
         steps = eval_transforms().transforms
         self.transforms = Compose(steps[slice_step(Compose(steps)) - 1 :])  # from the orientation on
@@ -188,7 +187,7 @@ class Painter:
         volume, affine = brain
         image = MetaTensor(torch.as_tensor(np.ascontiguousarray(volume[None])), affine=torch.as_tensor(affine))
         slice_ = self.transforms({"image": image})["image"].as_tensor()[None]
-        return slice_[0, 0].numpy(), self.network(slice_)[0, 0].numpy()
+        return slice_[0, 0].numpy(), self.inferer(slice_, self.network)[0, 0].numpy()
 
 
 def measure(cases: Iterator[tuple[str, Brain]], painter: Painter) -> dict[str, list]:
