@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -134,11 +135,16 @@ class _Ranking:
         return self._positives @ columns, self._negatives @ columns, self._ties @ columns
 
     def in_parts(self, statistic: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        """The statistic for any number of weightings, in bounded memory."""
+        """The statistic for any number of weightings, in bounded memory; it remembers the last ones, since one method
+        is compared with many under the same."""
         size = max(1, CELLS // self._positives.shape[0])
-        return lambda weights: np.concatenate(
-            [statistic(weights[start : start + size]) for start in range(0, len(weights), size)]
-        )
+
+        @lru_cache(maxsize=4)
+        def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
+            weights = np.frombuffer(content).reshape(shape)
+            return np.concatenate([statistic(weights[start : start + size]) for start in range(0, len(weights), size)])
+
+        return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
 
     def _count(self, rows: np.ndarray, subjects: np.ndarray, thresholds: int) -> csr_array:
         ones = np.ones(len(rows))
