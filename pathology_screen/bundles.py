@@ -34,7 +34,7 @@ def bundle_root(name_or_path: str | Path) -> Path:
 PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
 """Profile -> the configurations laid over a bundle's own."""
 
-SETTINGS = ("method", "level", "preprocessing_options", "scoring", "network_def", "inferer", "calibration_section")
+SETTINGS = ("method", "slice", "preprocessing", "scoring", "network_def", "calibration_section")
 """What of `inference.json` describes the network and all around it."""
 
 

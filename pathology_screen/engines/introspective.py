@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 
 from pathology_screen.engines.gradients import average_over_ranks
 from pathology_screen.errors import ConfigError, ScreeningError
-from pathology_screen.losses import exp_elbo, kl_divergence, reversed_similarity, squared_error
+from pathology_screen.losses import exp_elbo, kl_divergence, reversed_embedding_loss, squared_error
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 
 
@@ -31,14 +30,14 @@ class IntrospectiveWeights:
         beta_rec: of the squared error.
         beta_kl: of the KL divergence of real images (encoder) and of generated ones (decoder).
         beta_neg: of the KL divergence of generated images inside expELBO.
-        reversed_similarity: lambda of Eq. 4; 0 gives SI-VAE.
+        reversed_embedding: lambda of Eq. 4; 0 gives SI-VAE.
         gamma_rec: of the reconstruction of generated images in the decoder's loss; 0 skips its two decoder passes.
     """
 
     beta_rec: float = 0.5
     beta_kl: float = 1.0
     beta_neg: float = 128.0
-    reversed_similarity: float = 0.005
+    reversed_embedding: float = 0.005
     gamma_rec: float = 0.0
 
 
@@ -104,7 +103,7 @@ def introspective_step(
         weights: of the terms.
 
     Returns:
-        What the step measured, by name: losses, squared error, KL divergences in nats, reversed similarity.
+        What the step measured, by name: losses, squared error, KL divergences in nats, reversed embedding loss.
 
     Raises:
         TrainingDiverged: if a loss is not finite.
@@ -130,8 +129,8 @@ def introspective_step(
         exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
         + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
     )
-    similarity = reversed_similarity(embeddings, embeddings_r) if w.reversed_similarity else image.new_zeros(())
-    encoder_loss = scale * (w.beta_rec * error + w.beta_kl * kl_real) + repelled + w.reversed_similarity * similarity
+    reverse = reversed_embedding_loss(embeddings, embeddings_r) if w.reversed_embedding else image.new_zeros(())
+    encoder_loss = scale * (w.beta_rec * error + w.beta_kl * kl_real) + repelled + w.reversed_embedding * reverse
     update(encoder_loss, encoder_optimizer, retain_graph=True)
 
     # decoder: -ELBO(x) + KL(generated), seen by the updated encoder
@@ -157,7 +156,7 @@ def introspective_step(
         "kl_real": kl_real,
         "kl_reconstructed": kl_r.mean(),
         "kl_sampled": kl_s.mean(),
-        "reversed_similarity": similarity,
+        "reversed_embedding": reverse,
     }
     return dict(zip(values, torch.stack(list(values.values())).tolist()))
 
@@ -179,8 +178,6 @@ class IntrospectiveTrainer(Trainer):
             `TrainingBatch`.
         weights: of the loss terms, `IntrospectiveWeights` or its fields.
         warm_up: epochs of `variational_step` before the first introspective one (the paper has none).
-        fit_on: items with `image` (1, H, W), on which the network's `principal` is fitted when training starts, if it
-            has one and that is not fitted yet.
         train_handlers: as in MONAI's trainers.
     """
 
@@ -196,7 +193,6 @@ class IntrospectiveTrainer(Trainer):
         prepare_batch: Callable,
         weights: IntrospectiveWeights | dict[str, float] | None = None,
         warm_up: int = 0,
-        fit_on: Sequence | None = None,
         train_handlers: Sequence | None = None,
     ) -> None:
         if warm_up >= max_epochs:
@@ -210,19 +206,11 @@ class IntrospectiveTrainer(Trainer):
             handlers=train_handlers,
             decollate=False,
         )
-        self.network, self.warm_up, self.fit_on = network, warm_up, fit_on
+        self.network, self.warm_up = network, warm_up
         self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
         self.weights = (
             IntrospectiveWeights(**weights) if isinstance(weights, dict) else weights or IntrospectiveWeights()
         )
-        self.add_event_handler(Events.STARTED, self._fit_principal)
-
-    def _fit_principal(self) -> None:
-        """Fit the principal components, unless they came with weights or a resumed run."""
-        principal = self.network.principal
-        if principal is not None and self.fit_on is not None and not principal.fitted:
-            images = torch.stack([self.fit_on[i]["image"] for i in range(len(self.fit_on))])
-            principal.fit(images, noise_variance=self.weights.beta_kl / (2 * self.weights.beta_rec))
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
         image, _, (noise,), _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
