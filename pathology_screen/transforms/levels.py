@@ -16,8 +16,9 @@ from tqdm import tqdm
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import spacing
 from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
+from pathology_screen.transforms.load import READ_BY_READER
 
-READ_BY_LOADER = ("level", "series_uid", "axial_slice")
+READ_BY_LOADER = ("level", *READ_BY_READER)
 """Keys of an item, beside the path, that decide what is read of a scan."""
 
 
