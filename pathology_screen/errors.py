@@ -9,7 +9,7 @@ REFUSALS = {
     # finding and opening
     "not_found": "the path does not exist",
     "empty": "the folder or archive holds no scan",
-    "unsupported_format": "the file is neither DICOM nor NIfTI",
+    "unsupported_format": "the file is neither DICOM, NIfTI nor PNG",
     "unreadable": "the file is damaged or cut short",
     "unsafe_archive": "the archive holds a path outside itself, a link, or more data than is plausible",
     "too_large": "the image is larger than any brain scan",

@@ -97,7 +97,7 @@ def test_the_wheel_carries_every_module_and_every_bundle(wheel, checkout):
         for part in shipped
         for path in bundles.glob(f"*/{part}")
     }
-    lists = [path.name for path in (checkout / "data_lists").iterdir() if path.suffix in (".csv", ".py")]
+    lists = [path.name for path in (checkout / "data_lists").iterdir() if path.suffix in (".csv", ".json", ".py")]
     expected |= {f"pathology_screen/_data_lists/{name}" for name in lists}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {"LICENSE", "configs", "docs", "models"} == {name.split("/")[3] for name in names if "/_bundles/ra/" in name}

@@ -15,9 +15,12 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from pathology_screen.io import Scan, read_scan
 
+READ_BY_READER = ("series_uid", "axial_slice", "axes", "pixel_mm")
+"""Keys of an item that are options of `io.read_scan`."""
+
 
 class ScanReader(ImageReader):
-    """MONAI reader of one scan: a NIfTI file, or a DICOM folder, archive or list of files.
+    """MONAI reader of one scan: a NIfTI or PNG file, or a DICOM folder, archive or list of files.
 
     Args:
         options: keyword arguments of `io.read_scan`.
@@ -59,8 +62,9 @@ def scan_image(scan: Scan) -> MetaTensor:
 class LoadScand(LoadImaged):
     """Load a scan with `io.read_scan`: path -> MetaTensor (1, I, J, K), float32, affine RAS+ in mm.
 
-    The item may hold `series_uid` and `axial_slice`, which are handed to the reader. The meta data hold `volume_shape`,
-    `volume_affine` (lists; of the whole volume, where only a part was read) and `source` (JSON text of `Scan.source`).
+    The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the reader. The
+    meta data hold `volume_shape`, `volume_affine` (lists; of the whole volume, where only a part was read) and `source`
+    (JSON text of `Scan.source`).
 
     Args:
         keys: keys of the paths.
@@ -75,6 +79,6 @@ class LoadScand(LoadImaged):
         self.level = level
 
     def __call__(self, data: Mapping, reader: ImageReader | None = None) -> dict:
-        options = {name: data[name] for name in ("series_uid", "axial_slice") if name in data}
+        options = {name: data[name] for name in READ_BY_READER if name in data}
         level = None if "level" in data else self.level
         return super().__call__(data, reader or ScanReader(level=level, **options))
