@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pathology_screen.engines.gradients import average_over_ranks
@@ -161,8 +161,52 @@ def introspective_step(
     return dict(zip(values, torch.stack(list(values.values())).tolist()))
 
 
+def gradient_ratios(
+    network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
+) -> dict[str, float]:
+    """Return how large the gradients of the other terms are beside that of the ELBO of real images (Eq. 2 and 4).
+
+    Arguments are those of `introspective_step`; nothing is updated.
+
+    Returns:
+        Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for the encoder's
+        parameters, "gradient_kl_generated" for the decoder's.
+    """
+    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
+    scale = 1.0 / image[0].numel()
+    mean, log_variance, embeddings = encoder(image)
+    reconstruction, sample = decoder(reparameterize(mean, log_variance, noise[0])), decoder(noise[1])
+    error = scale * w.beta_rec * squared_error(image, reconstruction).mean()
+    elbo = error + scale * w.beta_kl * kl_divergence(mean, log_variance).mean()
+    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
+    mean_s, log_variance_s, _ = encoder(sample.detach())
+    error_r = squared_error(reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2])))
+    error_s = squared_error(sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3])))
+    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
+    repelled = 0.25 * (
+        exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
+        + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
+    )
+    reverse = w.reversed_embedding * reversed_embedding_loss(embeddings, embeddings_r)
+    kl_generated = 0.5 * sum(
+        kl_divergence(*encoder(generated)[:2]).mean() for generated in (reconstruction, sample)
+    )
+
+    def norm(loss: Tensor, half: nn.Module) -> float:
+        parts = torch.autograd.grad(loss, list(half.parameters()), retain_graph=True, allow_unused=True)
+        return float(torch.stack([part.square().sum() for part in parts if part is not None]).sum().sqrt())
+
+    of_encoder, of_decoder = norm(elbo, network.encoder), norm(error, network.decoder)
+    return {
+        "gradient_exp_elbo": norm(repelled, network.encoder) / of_encoder,
+        "gradient_reversed": norm(reverse, network.encoder) / of_encoder,
+        "gradient_kl_generated": norm(scale * w.beta_kl * kl_generated, network.decoder) / of_decoder,
+    }
+
+
 class IntrospectiveTrainer(Trainer):
-    """Run `introspective_step` on every batch, after a warm-up if wanted.
+    """Run `introspective_step` on every batch, after a warm-up if wanted; on the first of each epoch also measure
+    `gradient_ratios`.
 
     Raises:
         ConfigError: if the warm-up is not shorter than the training.
@@ -216,13 +260,10 @@ class IntrospectiveTrainer(Trainer):
         image, _, (noise,), _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         self.network.train()
         step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
-        engine.state.output = step(
-            self.network,
-            self.encoder_optimizer,
-            self.decoder_optimizer,
-            image,
-            noise.transpose(0, 1),  # (4, B, latent)
-            self.weights,
-        )
+        noise = noise.transpose(0, 1)  # (4, B, latent)
+        first = engine.state.iteration % engine.state.epoch_length == 1
+        ratios = gradient_ratios(self.network, image, noise, self.weights) if first else {}
+        optimizers = self.encoder_optimizer, self.decoder_optimizer
+        engine.state.output = step(self.network, *optimizers, image, noise, self.weights) | ratios
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output

@@ -18,6 +18,7 @@ from pathology_screen.screening.context import ScanContext, refusal_of
 from pathology_screen.screening.gate import distribution_findings
 from pathology_screen.screening.regions import find_regions
 from pathology_screen.screening.result import Finding, ScreenedSlice, ScreeningResult
+from pathology_screen.space import Fit
 from pathology_screen.transforms import slice_affines, slice_to_scan
 from pathology_screen.versions import versions
 
@@ -52,9 +53,9 @@ def measure_slice(predictor: Predictor, image: MetaTensor, prediction: Predictio
         anomaly_map=_plain(anomaly_map),
         labels=np.zeros(image.shape[1:], np.uint16),
         affine=affine,
-        plane_mm=image.meta.get("plane_mm"),
+        plane_mm=image.meta.get("z_mm"),
         mni_affine=mni_affine,
-        fit=image.meta.get("fit"),
+        fit=Fit(**image.meta["fit"]) if "fit" in image.meta else None,
     )
     volumes = [slice_to_scan(predictor.preprocessing, image, part) for part in (anomaly_map, output)]
     painted = volumes[1][0].numpy() if predictor.reconstructs else None

@@ -17,7 +17,7 @@ from pathology_screen.errors import ArtifactError, ConfigError, InputError, find
 from pathology_screen.io import bids_labels, find_scans, safe_names
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening.context import ScanContext, prepare
-from pathology_screen.transforms import READ_BY_LOADER
+from pathology_screen.transforms import READ_BY_READER
 
 
 class AcceptedScans(IterableDataset):
@@ -103,7 +103,7 @@ def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             (label,) = bids_labels([str(item["name"])])
         if label.casefold() in named:
             raise ConfigError(f'two scans of the datalist are named "{label}": give each item a "name" of its own')
-        needed = {key: item[key] for key in ("image", *READ_BY_LOADER) if item.get(key) is not None}
+        needed = {key: item[key] for key in ("image", *READ_BY_READER) if item.get(key) is not None}
         named[label.casefold()] = {**needed, "name": label}
     return list(named.values())
 

@@ -88,7 +88,7 @@ class Screener:
             ArtifactError: if the weights turn out to be broken.
         """
         context = ScanContext()
-        item: dict[str, Any] = {} if plane_mm is None else {"plane_mm": plane_mm}
+        item: dict[str, Any] = {} if plane_mm is None else {"z_mm": plane_mm}
         try:
             with context.timed("reading"):
                 if not isinstance(scan, Scan):

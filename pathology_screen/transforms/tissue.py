@@ -39,21 +39,29 @@ class ScaleByTissuePercentiled(MapTransform):
 
     Args:
         keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.
-        percentile: of the intensities inside `tissue_mask`, which is mapped to 1.
+        percentile: of the intensities inside the brain where the item has a mask of it, else inside `tissue_mask`,
+            which is mapped to 1.
+        mask_key: of the brain on the pixels of the image.
 
     Raises:
         InputError: "no_tissue" where no intensity is positive.
     """
 
-    def __init__(self, keys: KeysCollection, percentile: float = 98.0, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        percentile: float = 98.0,
+        mask_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.percentile = percentile
+        self.percentile, self.mask_key = percentile, mask_key
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
         for key in self.key_iterator(d):
             image = np.asarray(d[key])
-            tissue = tissue_mask(image)
+            tissue = np.asarray(d[self.mask_key]) > 0.5 if self.mask_key in d else tissue_mask(image)
             if not tissue.any():
                 raise InputError("no_tissue", "the slice holds no positive intensity")
             scale = float(np.percentile(image[tissue], self.percentile))
