@@ -8,11 +8,9 @@ the position in millimetres, so the slices of one volume belong together.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +18,7 @@ import torch
 from scipy import ndimage as ndi
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.space import template_folder
 
 Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
 
@@ -79,18 +78,6 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:
     return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
-
-
-def template_folder() -> Path:
-    """Folder of the MNI152 maps inside the installed nilearn package.
-
-    Raises:
-        ConfigError: if nilearn is not installed or does not hold the maps.
-    """
-    spec = importlib.util.find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("The phantom cohort is drawn from the MNI152 maps in nilearn: pip install nilearn.")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
 
 
 def _load_map(name: str, box: tuple[slice, ...]) -> np.ndarray:
