@@ -41,8 +41,9 @@ REFUSALS = {
     "no_tissue": "no tissue was found in the image or slice",
     "brain_extraction_failed": "no brain was found in the scan",
     "registration_failed": "the brain could not be brought onto the MNI152 template",
+    "other_domain": "the scan is a whole head or an extracted brain, and the weights have seen only the other",
     "slice_out_of_range": "the requested slice index is outside the volume",
-    "not_calibrated": "the calibration does not cover the level of the slice, or has too few people",
+    "not_calibrated": "the calibration does not cover the plane of the slice, or has too few people",
     "unexpected_error": "the software failed on this scan",
     # the acceptance gate
     "not_mr": "the modality is not MR",
@@ -56,7 +57,7 @@ REFUSALS = {
     "stated_not_t1w": "the header says that the scan is not T1-weighted",
     "thick_slices": "the axial slices are too far apart or too thick",
     "coarse_pixels": "the pixels of the axial slices are too large",
-    "short_slab": "the slices span too little of the brain to tell their level",
+    "short_slab": "the slices span too little of the brain to place them",
     "small_field_of_view": "the axial slices are too small to show a whole brain section",
     "brain_cut_off": "the border of the image cuts the brain",
     "brain_size": "the largest axial section of the brain is not the size of a human one",
@@ -75,7 +76,8 @@ WARNINGS: dict[str, str] = {
     "lossy_compression": "the pixels were compressed with loss",
     "described_not_t1w": "the description of the series names another kind of scan, and not T1",
     "perhaps_contrast_agent": "the description of the series may mean a scan after contrast agent",
-    "partial_coverage": "the slices do not span a whole brain, so their level is that of the slab",
+    "partial_coverage": "the slices do not span a whole brain",
+    "not_registered": "a single slice cannot be brought to the standard plane: it is compared as it is",
 }
 """Code -> meaning of what the acceptance gate only warns about."""
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import is_installed
 from pathology_screen.engines import seeded_generator
-from pathology_screen.experiments.models import Model
+from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.pictures import method_grid
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
@@ -101,7 +101,7 @@ def paint(healthy: Slices, kind: str, setting: Setting) -> Slices:
 
 
 def _measure_healthy(
-    model: Model, healthy: Slices, distance: Callable[[Tensor, Tensor], Tensor], measurements: Measurements
+    model: ComparedMethod, healthy: Slices, distance: Callable[[Tensor, Tensor], Tensor], measurements: Measurements
 ) -> None:
     reconstructions = model.predict(healthy)
     measured = {

@@ -7,33 +7,33 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Transform
+from monai.transforms import Transform
 
 from pathology_screen.errors import InputError
 from pathology_screen.outputs.record import make_record
-from pathology_screen.screening import AcceptedScans
+from pathology_screen.predictor import Predictor
+from pathology_screen.screening.context import ScanContext, prepare
 from pathology_screen.screening.evaluated import judge_evaluated
 from pathology_screen.screening.judge import Judge
-from pathology_screen.screening.preparation import Account
 
 
 class AcceptedSliced(Transform):
-    """Replace the path of a scan by its slice, past the acceptance gate, and add the `account` of it.
+    """Replace the path of a scan by its slice, past the acceptance gate, and add the `context` of it.
 
     Args:
-        transform: from `eval_transforms`.
+        predictor: whose preprocessing takes the slice.
 
     Raises:
         InputError: (as such, or as the cause of a RuntimeError of MONAI's) if the scan is refused.
     """
 
-    def __init__(self, transform: Compose) -> None:
-        self.scans = AcceptedScans((), transform)
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        account = Account()
-        image = self.scans.take({"image": data["image"]}, account)
-        return {**data, "image": image, "account": account}
+        context = ScanContext()
+        image = prepare(self.predictor, {"image": data["image"]}, context)
+        return {**data, "image": image, "context": context}
 
 
 class Segmented(Transform):
@@ -42,15 +42,14 @@ class Segmented(Transform):
 
     Args:
         judge: of the weights, preprocessing and scoring in use.
-        level: at which the slice was taken.
     """
 
-    def __init__(self, judge: Judge, level: str | int | float) -> None:
-        self.judge, self.level = judge, level
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         output: Any = data
-        result = judge_evaluated(self.judge, output["image"], output, self.level, output["account"])
+        result = judge_evaluated(self.judge, output["image"], output, output["context"])
         if result.regions_volume is None or result.affine is None:
             raise InputError(result.code or "unexpected_error")
         regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)

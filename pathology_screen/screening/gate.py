@@ -17,7 +17,7 @@ from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.metrics import agreement
 from pathology_screen.screening.contrast import full_slices, white_to_cortex
 from pathology_screen.screening.result import Finding
-from pathology_screen.transforms import tissue_mask
+from pathology_screen.space import tissue_mask
 
 T1W = "Give a T1-weighted scan without contrast agent"
 ORIGINAL = "Give the series that the scanner acquired"

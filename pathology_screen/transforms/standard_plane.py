@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import MetaKeys, TraceKeys
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES, spacing
@@ -116,7 +116,9 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         pixels = np.diag([sizes[0], sizes[1], 1.0])
         result = _on_plane(turned[..., 0].copy(), pixels, scan)
         back = ornt_transform(axcodes2ornt(DISPLAY_AXES), io_orientation(affine))
-        self.push_transform(result, orig_size=scan.shape[1:], extra_info={"turn": back, "affine": scan.affine.clone()})
+        shown = affine @ inv_ornt_aff(turn, tuple(scan.shape[1:])) @ np.diag([1 / sizes[0], 1 / sizes[1], 1.0, 1.0])
+        trace = {"turn": back, "affine": scan.affine.clone(), "plane_affine": shown}
+        self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result
 
 
