@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage as ndi
 
 from pathology_screen.geometry import axial_orientation, spacing
-from pathology_screen.metrics import agreement
+from pathology_screen.metrics import brain_correlation
 from pathology_screen.screening.contrast import full_slices, white_to_cortex
 from pathology_screen.screening.result import Finding
 from pathology_screen.space import tissue_mask
@@ -301,7 +301,7 @@ def distribution_findings(
     if typical < LEARNED:
         return []
     limit = LEAST_AGREEMENT * typical
-    measured = float(agreement(*(torch.as_tensor(part)[None, None] for part in (image, reconstruction))))
+    measured = float(brain_correlation(*(torch.as_tensor(part)[None, None] for part in (image, reconstruction))))
     if measured >= limit:
         return []
     return [Finding("unlike_training", f"correlation {measured:.3f}", f"at least {limit:.3f}", hint=T1W)]
