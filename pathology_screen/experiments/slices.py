@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from pathology_screen.errors import ConfigError, ScreeningError
-from pathology_screen.transforms import RandomAffineBatch, prepare_slices
+from pathology_screen.transforms import prepare_slices
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
 HEALTHY, NORMAL, PATHOLOGICAL = "healthy", "normal", "pathological"
@@ -61,14 +61,6 @@ class Slices:
             ConfigError: if there is none.
         """
         return self[[i for i, name in enumerate(self.pathology) if name == HEALTHY]]
-
-    def posed(self, generator: torch.Generator) -> Slices:
-        """Each slice, with its mask, in a random pose of the paper's augmentation (Appendix B); boxes stay behind."""
-        augmentation = RandomAffineBatch()
-        parameters = augmentation.draw(len(self), generator)
-        images, masks = (augmentation.apply(pictures, parameters) for pictures in (self.images, self.masks))
-        none = tuple(masks.new_zeros(0, *masks.shape[2:]) for _ in self.boxes)
-        return replace(self, images=images, masks=masks, boxes=none, other_boxes=none, box_labels=((),) * len(self))
 
 
 def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> Slices:
