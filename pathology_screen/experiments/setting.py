@@ -97,8 +97,7 @@ class Setting:
     def section(self, name: str) -> Slices:
         """The slices of a section of the datalist."""
         if name not in self.prepared:
-            head = self.shared.preprocessing_options["domain"] == "whole_head"
-            items = resolve_dataset(self.dataset_dir, self.datalist, section=name, head=head)
+            items = resolve_dataset(self.dataset_dir, self.datalist, section=name)
             every = 1 if name == "training" and self.every else self.every  # a template at each level that may be asked
             options = self.shared.preprocessing_options
             self.prepared[name] = load_slices(items, options, self.shared.level, every)
