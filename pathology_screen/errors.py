@@ -40,6 +40,7 @@ REFUSALS = {
     "unsupported_compression": "no installed decoder reads this transfer syntax",
     "no_tissue": "no tissue was found in the image or slice",
     "brain_extraction_failed": "no brain was found in the scan",
+    "registration_failed": "the brain could not be brought onto the MNI152 template",
     "slice_out_of_range": "the requested slice index is outside the volume",
     "not_calibrated": "the calibration does not cover the level of the slice, or has too few people",
     "unexpected_error": "the software failed on this scan",

@@ -9,11 +9,9 @@ volume belong together.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +19,7 @@ import torch
 from scipy import ndimage as ndi
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.space import template_folder
 
 Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
 
@@ -84,18 +83,6 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:
     return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
-
-
-def template_folder() -> Path:
-    """Folder of the MNI152 maps inside the installed nilearn package.
-
-    Raises:
-        ConfigError: if nilearn is not installed or does not hold the maps.
-    """
-    spec = importlib.util.find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("The phantom cohort is drawn from the MNI152 maps in nilearn: pip install nilearn.")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
 
 
 def _load_map(name: str) -> np.ndarray:
@@ -215,7 +202,7 @@ class Anatomy:
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
-        """The affine map (4, 4), template mm -> scanner mm, that fits this brain best: what a registration looks for."""
+        """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration looks for."""
         axis = np.arange(-80, 81, 16, dtype=np.float32)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
         position = self.to_template(points)

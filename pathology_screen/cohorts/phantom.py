@@ -57,9 +57,9 @@ def make_phantom_cohort(
     """Make the cohort unless it is there, and return the path of its datalist.
 
     The folder `phantom-<version>[-extracted][-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of test
-    subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty where
-    healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of workers. Several processes may make the same
-    cohort at once, and an interrupted making goes on where it stopped.
+    subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty
+    where healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of
+    workers. Several processes may make the same cohort at once, and an interrupted making goes on where it stopped.
 
     The datalist has the form of the Medical Segmentation Decathlon and the sections training, validation, calibration
     and test. Items hold `image` and `subject`, slices also `axial_slice`; test items `label` (the mask), `pathology`

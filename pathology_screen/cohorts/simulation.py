@@ -1,4 +1,4 @@
-"""One synthetic T1w acquisition, blur, bias field and Rician noise over a drawn head: a volume, or the standard plane."""
+"""One synthetic T1w acquisition of a drawn head, as a volume or in the standard plane: blur, bias field, noise."""
 
 from __future__ import annotations
 

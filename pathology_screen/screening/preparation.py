@@ -16,7 +16,8 @@ from monai.transforms import Compose
 from pathology_screen.screening.gate import acquisition_findings, brain_findings, geometry_findings
 from pathology_screen.screening.judge import refusal_of
 from pathology_screen.screening.result import Finding
-from pathology_screen.transforms import AxialSliced, ExtractBraind, slice_step, tissue_extent
+from pathology_screen.transforms import AxialSliced, slice_step, tissue_extent
+from pathology_screen.transforms.factories import MaskBraind
 
 Slices = str | int | float
 """Which axial slices: "middle" (the level of the bundle, at mid-ventricle), "all", or a level (see `AxialSliced`)."""
@@ -62,7 +63,7 @@ class Preparation:
     def __init__(self, transforms: Compose) -> None:
         self.transforms, self.at_slice = transforms, slice_step(transforms)
         self.take = cast(AxialSliced, transforms.transforms[self.at_slice])
-        extraction = [step for step in transforms.transforms if isinstance(step, ExtractBraind)]
+        extraction = [step for step in transforms.transforms if isinstance(step, MaskBraind)]
         self.sees_brains_alone = any(step.when != "never" for step in extraction)
 
     def __call__(self, image: MetaTensor, slices: Slices, account: Account) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """MONAI transforms from a scan to the network grid and back, and the augmentation of training batches."""
 
+from pathology_screen.space import tissue_mask
 from pathology_screen.transforms.augmentation import RandomAffineBatch
 from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
-from pathology_screen.transforms.brain_extraction import ExtractBraind, extract_brain, is_brain_extracted
+from pathology_screen.transforms.brain_extraction import ExtractBraind
 from pathology_screen.transforms.factories import eval_transforms, train_transforms
 from pathology_screen.transforms.grid import ResampleToGridd
 from pathology_screen.transforms.levels import (
@@ -14,7 +15,8 @@ from pathology_screen.transforms.levels import (
     slices_to_volume,
 )
 from pathology_screen.transforms.load import LoadScand, ScanReader, scan_image
-from pathology_screen.transforms.tissue import ScaleByTissuePercentiled, tissue_mask
+from pathology_screen.transforms.standard_plane import StandardPlaned
+from pathology_screen.transforms.tissue import ScaleByTissuePercentiled
 
 __all__ = [
     "READ_BY_LOADER",
@@ -25,11 +27,10 @@ __all__ = [
     "ResampleToGridd",
     "ScaleByTissuePercentiled",
     "ScanReader",
+    "StandardPlaned",
     "axial_slices",
     "each_level",
     "eval_transforms",
-    "extract_brain",
-    "is_brain_extracted",
     "pixel_affine",
     "scan_image",
     "slice_step",

@@ -14,7 +14,7 @@ from monai.utils import MetaKeys, TraceKeys
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.geometry import axial_level, spacing
-from pathology_screen.transforms.tissue import tissue_mask
+from pathology_screen.space import tissue_mask
 
 SMALL_AREA = 0.05
 SAMPLES = 1_000_000

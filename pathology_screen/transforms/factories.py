@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from monai.config import KeysCollection
-from monai.transforms import Compose, EnsureTyped, LoadImaged, Orientationd
+from monai.transforms import Compose, EnsureTyped, LoadImaged, MapTransform, Orientationd
 from monai.utils import ensure_tuple
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES
+from pathology_screen.space import extract_brain, is_brain_extracted
 from pathology_screen.transforms.axial_slice import AxialSliced
 from pathology_screen.transforms.boxes import BOX_KEYS, BoxesOnSliced, DrawBoxesd
-from pathology_screen.transforms.brain_extraction import ExtractBraind
 from pathology_screen.transforms.grid import ResampleToGridd
 from pathology_screen.transforms.load import LoadScand
 from pathology_screen.transforms.tissue import ScaleByTissuePercentiled
@@ -23,6 +26,37 @@ MID_VENTRICLE = 0.55
 Measured on five whole brains, where the best fraction lay between 0.54 and 0.59 (5 mm around the constant); in a slab
 that is shorter than the brain it names a level just above the middle, which is where such slabs are centred.
 """
+
+
+class MaskBraind(MapTransform):
+    """Set everything outside the brain to zero: (1, I, J, K) -> (1, I, J, K).
+
+    Args:
+        keys: keys of volumes with an affine (4, 4) in RAS+ mm.
+        when: "auto" where `is_brain_extracted` says no, "always", or "never".
+
+    Raises:
+        InputError: "brain_extraction_failed".
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        when: Literal["auto", "always", "never"] = "auto",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if when not in ("auto", "always", "never"):
+            raise ConfigError(f'when is "auto", "always" or "never", not {when!r}')
+        self.when = when
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume, affine = np.asarray(d[key][0]), np.asarray(d[key].affine)
+            if self.when == "always" or (self.when == "auto" and not is_brain_extracted(volume, affine)):
+                d[key] = d[key] * torch.as_tensor(extract_brain(volume, affine))
+        return d
 
 
 def eval_transforms(
@@ -51,7 +85,7 @@ def eval_transforms(
         level: which axial slice, see `AxialSliced`.
         percentile: of tissue intensity that becomes 1.
         domain: "brain_extracted" sees brains only; "whole_head" sees slices as they are.
-        brain_extraction: of scans for the domain "brain_extracted", see `ExtractBraind`.
+        brain_extraction: of scans for the domain "brain_extracted", see `MaskBraind`.
         boxes: whether annotated boxes come along as masks (see `DrawBoxesd`), one channel a box.
 
     Returns:
@@ -76,7 +110,7 @@ def eval_transforms(
             LoadScand(keys, level="middle" if part_suffices else None),
             *load_masks,
             *([DrawBoxesd(ensure_tuple(keys)[0])] if boxes else []),
-            ExtractBraind(keys, when=extraction),
+            MaskBraind(keys, when=extraction),
             Orientationd(both, axcodes=DISPLAY_AXES, labels=None, allow_missing_keys=True),
             AxialSliced(both, level=level, allow_missing_keys=True),
             *([BoxesOnSliced()] if boxes else []),

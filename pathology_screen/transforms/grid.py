@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import GaussianSmooth, InvertibleTransform, MapTransform, SpatialResample
 
 from pathology_screen.errors import InputError
-from pathology_screen.transforms.tissue import tissue_mask
+from pathology_screen.space import tissue_mask
 
 
 class ResampleToGridd(MapTransform, InvertibleTransform):

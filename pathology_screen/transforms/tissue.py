@@ -1,4 +1,4 @@
-"""Tissue against background, and the intensity scale that rests on it."""
+"""The intensity scale of an image: a percentile of its tissue."""
 
 from __future__ import annotations
 
@@ -10,28 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from pathology_screen.errors import InputError
-
-BACKGROUND_FRACTION = 0.1
-
-
-def tissue_mask(image: np.ndarray) -> np.ndarray:
-    """Tell tissue from background by intensity.
-
-    Tissue is what exceeds a tenth of the 99th percentile of the positive intensities. Air in a magnitude image lies
-    below that (2 to 5 % of the brightest tissue), all but the darkest fluid above it, and in a brain-extracted image,
-    whose background is zero, the rule keeps the brain. It does not depend on the unit of intensity, and hardly on
-    how much background surrounds the head.
-
-    Args:
-        image: intensities of any shape; negative values are background.
-
-    Returns:
-        bool, same shape; all False where no intensity is positive.
-    """
-    positive = image[image > 0]
-    if positive.size == 0:
-        return np.zeros(image.shape, bool)
-    return image > BACKGROUND_FRACTION * np.percentile(positive, 99)
+from pathology_screen.space import tissue_mask
 
 
 class ScaleByTissuePercentiled(MapTransform):

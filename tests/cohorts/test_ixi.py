@@ -6,13 +6,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pathology_screen.cohorts.registration import Fit, load_brain_template, resample
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.cohorts import ixi as module
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
 from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
-from pathology_screen.cohorts.registration import Fit, load_brain_template, resample
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.transforms import eval_transforms

@@ -7,9 +7,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage
 from scan_builders import dicom_datasets, head_volume, save
 
-from pathology_screen.cohorts.anatomy import template_folder
 from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.registration import TEMPLATE
 from pathology_screen.errors import REFUSALS, WARNINGS, InputError
 from pathology_screen.io import read_scan
 from pathology_screen.screening.gate import (
@@ -19,7 +17,8 @@ from pathology_screen.screening.gate import (
     geometry_findings,
     noise_share,
 )
-from pathology_screen.transforms import extract_brain, is_brain_extracted
+from pathology_screen.space import extract_brain, is_brain_extracted, template_folder
+from pathology_screen.space.template import TEMPLATE
 
 MPRAGE = {
     "modality": "MR",

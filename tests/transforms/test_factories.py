@@ -12,7 +12,8 @@ from monai.transforms import Invertd
 from scipy.ndimage import gaussian_filter
 
 from pathology_screen.errors import ConfigError, find_refusal
-from pathology_screen.transforms import ExtractBraind, LoadScand, eval_transforms, tissue_mask, train_transforms
+from pathology_screen.transforms import LoadScand, eval_transforms, tissue_mask, train_transforms
+from pathology_screen.transforms.factories import MaskBraind
 
 AFFINE = np.diag([-2.0, -2.0, 4.0, 1.0])
 
@@ -153,7 +154,7 @@ def test_whole_heads_are_left_as_they_are_in_their_own_domain(head, nifti):
     scalp = np.asarray(image[0])[:, 60:68].max(1)
     assert (np.diff(np.flatnonzero(scalp < 0.2)) > 1).sum() >= 2  # dark: air, bone, bone, air
     steps = eval_transforms(domain="whole_head").transforms
-    assert next(step for step in steps if isinstance(step, ExtractBraind)).when == "never"
+    assert next(step for step in steps if isinstance(step, MaskBraind)).when == "never"
 
 
 def test_it_can_be_sent_to_worker_processes(head, nifti):

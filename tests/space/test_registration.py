@@ -1,14 +1,8 @@
 """Registration: a known affine is recovered, wrong axes are noticed, and resampling puts values where they belong."""
 
-import sys
-
 import nibabel as nib
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
-
-from pathology_screen.cohorts import registration
-from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.registration import (
     Fit,
     import_itk,
@@ -16,6 +10,9 @@ from pathology_screen.cohorts.registration import (
     register,
     resample,
 )
+from scipy.spatial.transform import Rotation
+
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError
 
