@@ -82,7 +82,7 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> S
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     images = torch.stack([item["image"].as_tensor() for item in slices])
-    masks = [item["label"].as_tensor() if "label" in item else torch.zeros_like(images[0]) for item in slices]
+    masks = [item["label"] if "label" in item else torch.zeros_like(images[0]) for item in slices]
     pathology = tuple(str(item.get("pathology", HEALTHY)) for item in slices)
     return Slices(
         images,
@@ -102,7 +102,7 @@ def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]
     """Masks and labels of the boxes on a slice."""
     if f"{name}_masks" not in item:
         return torch.zeros(0, *item["image"].shape[1:]), ()
-    return item[f"{name}_masks"].as_tensor(), tuple(item[f"{name}_labels"])
+    return item[f"{name}_masks"], tuple(item[f"{name}_labels"])
 
 
 def _reason(error: BaseException | None) -> ScreeningError | None:
