@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pathology_screen.files import replacing
-from pathology_screen.screening import ScreeningResult
+from pathology_screen.screening import Inspection, ScreeningResult
 
 SCHEMA_VERSION = 1
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis."
 
+Sourced = TypeVar("Sourced", ScreeningResult, Inspection)
 
-def hide_uid(result: ScreeningResult) -> ScreeningResult:
+
+def hide_uid(result: Sourced) -> Sourced:
     """The same result with a hash in place of the SeriesInstanceUID, which leads back to the patient."""
     if "series_uid" not in result.source:
         return result
