@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
-from pathology_screen.geometry import spacing
+from pathology_screen.geometry import map_points, spacing
 from pathology_screen.space.template import load_brain_template
 from pathology_screen.space.tissue import tissue_mask
 
@@ -237,7 +237,7 @@ class _Comparison:
         self.moving, self.level = moving, level
         picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]
         index = np.indices(picture.shape).reshape(3, -1) * level.stride + level.stride // 2
-        points = apply_affine(fixed.affine, index.T).T
+        points = map_points(fixed.affine, index)
         self.offsets = np.vstack([(points - centres[0][:, None]) / RADIUS, np.ones(points.shape[1])])
         self.rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
         self.target = _to_bins(moving.smoothed(level.sigma))
@@ -306,8 +306,8 @@ def measure(fixed: Picture, moving: Picture, to_scan: np.ndarray) -> Fit:
     to_index = np.linalg.inv(moving.affine) @ to_scan @ fixed.affine
     found = ndi.affine_transform(moving.voxels, to_index[:3, :3], to_index[:3, 3], shape, order=1)
     voxels = np.indices(shape).reshape(3, -1)
-    seen = moving.shows(to_index[:3, :3] @ voxels + to_index[:3, 3:]).reshape(shape)
-    upper = tissue_mask(fixed.voxels) & (apply_affine(fixed.affine, voxels.T)[:, 2] > 0).reshape(shape)
+    seen = moving.shows(map_points(to_index, voxels)).reshape(shape)
+    upper = tissue_mask(fixed.voxels) & (map_points(fixed.affine, voxels)[2] > 0).reshape(shape)
     turned, _, back = np.linalg.svd(to_scan[:3, :3])
     turn = float(np.degrees(np.arccos(np.clip((np.trace(turned @ back) - 1) / 2, -1, 1))))
     shown = float(seen[upper].mean()) if upper.any() else 0.0
@@ -317,12 +317,16 @@ def measure(fixed: Picture, moving: Picture, to_scan: np.ndarray) -> Fit:
     inner = ndi.binary_erosion(both, iterations=2)
     if not inner.any():
         return Fit(0.0, 0.0, turn, shown)
-    values = [_flatten(image, both)[inner] for image in (target, found)]
+    first, second = (_standard(_flatten(image, both)[inner].astype(float)) for image in (target, found))
     dice = 2 * both.sum() / (brains[0].sum() + brains[1].sum())
-    return Fit(float(dice), float(np.corrcoef(values)[0, 1]), turn, shown)
+    return Fit(float(dice), float((first * second).mean()), turn, shown)
 
 
 def _flatten(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Intensities divided by their local mean inside a mask, smoothed by one voxel."""
     near = ndi.gaussian_filter(image * mask, 5) / np.maximum(ndi.gaussian_filter(mask.astype(np.float32), 5), 1e-3)
     return ndi.gaussian_filter(image / np.maximum(near, 1e-3 * image.max()), 1)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / max(values.std(), 1e-12)
