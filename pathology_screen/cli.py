@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     phantom = commands.add_parser("phantom", help="make the embedded cohort and print where its datalist is")
     phantom.add_argument("--output", type=Path, help="folder of the cohort (default: the cache folder)")
-    phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
+    phantom.add_argument("--extracted", action="store_true", help="extracted brains in place of whole heads")
     phantom.set_defaults(command=_phantom)
 
     _add_prepare(commands)
@@ -280,7 +280,7 @@ def _add_prepare(commands: Any) -> None:
 
     phantom = add_cohort("phantom", "pathology_screen.cohorts:make_phantom_cohort", "synthetic volumes")
     phantom.add_argument("--output", dest="root", type=Path, help="folder of the cohort (default: the cache folder)")
-    phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
+    phantom.add_argument("--extracted", action="store_true", help="extracted brains in place of whole heads")
 
 
 def _add_experiment(commands: Any) -> None:
@@ -380,7 +380,7 @@ def _shipped_calibration(root: Path) -> str:
 def _phantom(options: argparse.Namespace) -> None:
     from pathology_screen.cohorts import make_phantom_cohort
 
-    print(make_phantom_cohort(options.output, head=options.head))
+    print(make_phantom_cohort(options.output, extracted=options.extracted))
 
 
 def _import_checkpoint(options: argparse.Namespace) -> None:

@@ -40,9 +40,9 @@ class Dimmer(nn.Module):
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory) -> Path:
-    """Datalist of a phantom cohort of two test scans of eleven levels, the second with a lesion."""
+    """Datalist of a phantom cohort of two extracted test scans, the second with a lesion."""
     root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=0, validation=0, calibration=0, healthy=1, lesions=1)
+    return make_phantom_cohort(root, extracted=True, training=0, validation=0, calibration=0, healthy=1, lesions=1)
 
 
 @pytest.fixture(scope="session")

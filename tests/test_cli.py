@@ -74,9 +74,9 @@ def test_phantom_makes_a_cohort_and_says_where(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(
         "pathology_screen.cohorts.make_phantom_cohort",
-        lambda output, head: calls.append((output, head)) or tmp_path / "datalist.json",
+        lambda output, extracted: calls.append((output, extracted)) or tmp_path / "datalist.json",
     )
-    assert main(["phantom", "--output", str(tmp_path), "--head"]) == 0
+    assert main(["phantom", "--output", str(tmp_path), "--extracted"]) == 0
     assert calls == [(tmp_path, True)] and capsys.readouterr().out == f"{tmp_path / 'datalist.json'}\n"
 
 

@@ -52,7 +52,7 @@ def quiet():
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=2, validation=1, calibration=2, healthy=1, lesions=1, levels=5)
+    return make_phantom_cohort(root, training=2, validation=1, calibration=2, healthy=1, lesions=1, extracted=True)
 
 
 @pytest.fixture(scope="module", params=BASELINES)

@@ -136,7 +136,7 @@ def test_inference_with_the_shipped_weights_has_the_properties_that_monai_asks_f
 
 
 def test_training_of_the_pose_has_the_properties_that_monai_asks_for(tmp_path):
-    few = {"training": 1, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0, "levels": 3}
+    few = {"training": 1, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0, "extracted": True}
     datalist = make_phantom_cohort(tmp_path, **few)
     made = workflow("pose", "train", datalist=str(datalist), output_dir=str(tmp_path / "run"), batch_size=2)
     assert made.check_properties() == []

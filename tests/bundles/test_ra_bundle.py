@@ -48,7 +48,7 @@ def quiet():
 def cohort(tmp_path_factory):
     """Datalist of a cohort of a few subjects with three slices each."""
     root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=4, validation=1, calibration=2, healthy=1, lesions=1, levels=5)
+    return make_phantom_cohort(root, training=4, validation=1, calibration=2, healthy=1, lesions=1, extracted=True)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,7 @@ def test_a_dicom_folder_and_a_single_nifti_file(trained, cohort, tmp_path):
 
 def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     """Whole heads, padded and resized, at the middle level; narrow weights, calibrated by their own workflow."""
-    heads = make_phantom_cohort(
-        tmp_path, head=True, training=1, validation=1, calibration=1, healthy=1, lesions=0, levels=5
-    )
+    heads = make_phantom_cohort(tmp_path, training=1, validation=1, calibration=1, healthy=1, lesions=0)
     options = {"datalist": str(heads), "output_dir": str(tmp_path / "run"), "scoring#perceptual": "st_alex"}
     configs = [str(CONFIGS / name) for name in ("train.json", "paper.json")]
     narrow = {"network_def#channels": [8, 8, 8, 8, 8], "network_def#latent": 4}

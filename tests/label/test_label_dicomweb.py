@@ -67,7 +67,13 @@ def temporary(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     cohort = make_phantom_cohort(
-        tmp_path_factory.mktemp("healthy"), training=3, validation=0, calibration=0, healthy=0, lesions=0
+        tmp_path_factory.mktemp("healthy"),
+        training=0,
+        validation=0,
+        calibration=0,
+        healthy=3,
+        lesions=0,
+        extracted=True,
     )
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", cohort.parent, RATE)
 

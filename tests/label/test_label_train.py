@@ -197,10 +197,12 @@ def healthy(tmp_path_factory) -> Path:
     """A folder of studies `sub-LABEL_T1w.nii.gz` of healthy phantoms, enough for every section."""
     root = tmp_path_factory.mktemp("healthy")
     number = sum(PEOPLE_OF.values())
-    cohort = make_phantom_cohort(root, training=number, validation=0, calibration=0, healthy=0, lesions=1)
+    cohort = make_phantom_cohort(
+        root, training=0, validation=0, calibration=0, healthy=number, lesions=1, extracted=True
+    )
     studies = root / "studies"
     studies.mkdir()
-    scans = [cohort.parent / item["image"] for item in json.loads(cohort.read_text())["training"]]
+    scans = [cohort.parent / item["image"] for item in json.loads(cohort.read_text())["test"][:number]]
     labels = [label for section, count in PEOPLE_OF.items() for label in labels_in(section, count)]
     for scan, label in zip(scans, labels, strict=True):
         shutil.copy(scan, studies / f"sub-{label}_T1w.nii.gz")
