@@ -21,7 +21,8 @@ from pathology_screen.errors import ConfigError
 from pathology_screen.io import read_scan
 from pathology_screen.space import PLANE_SHAPE
 
-TINY = {"training": 2, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
+TINY = {"training": 2, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0}
+WITH_LESION = TINY | {"lesions": 1}
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -62,12 +63,13 @@ def test_test_volumes_cover_the_head_in_different_orientations(phantom):
 
 
 def test_an_extracted_cohort_shows_the_same_people_without_skull(tmp_path):
-    head, brain = (make_phantom_cohort(tmp_path, **TINY, extracted=extracted).parent for extracted in (False, True))
-    for name in ("sub-P000_T1w.png", "sub-P002_T1w.nii.gz"):
+    options = [WITH_LESION, WITH_LESION | {"extracted": True}]
+    head, brain = (make_phantom_cohort(tmp_path, **choice).parent for choice in options)
+    for name in ("sub-P000_T1w.png", "sub-P003_T1w.nii.gz"):
         whole, alone = (read_scan(folder / name).voxels for folder in (head, brain))
         assert np.array_equal(alone[alone > 0], whole[alone > 0])
         assert 0.1 < np.mean(alone > 0) < 0.6 and np.mean(whole > 0) > 0.6
-    assert np.array_equal(*(read_scan(folder / "sub-P002_mask.nii.gz").voxels for folder in (head, brain)))
+    assert np.array_equal(*(read_scan(folder / "sub-P003_mask.nii.gz").voxels for folder in (head, brain)))
 
 
 def test_masks_have_the_geometry_of_their_image_and_boxes_bound_them(phantom):
@@ -100,8 +102,8 @@ def test_boxes_are_tight_and_cover_any_mask(mask):
 
 
 def test_same_options_give_the_same_bytes_whatever_the_workers(tmp_path):
-    one = make_phantom_cohort(tmp_path / "a", **TINY, workers=1).parent
-    two = make_phantom_cohort(tmp_path / "b", **TINY, workers=3).parent
+    one = make_phantom_cohort(tmp_path / "a", **WITH_LESION, workers=1).parent
+    two = make_phantom_cohort(tmp_path / "b", **WITH_LESION, workers=3).parent
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(path.name for path in two.iterdir())
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
