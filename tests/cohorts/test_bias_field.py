@@ -13,8 +13,8 @@ from pathology_screen.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def phantom():
-    volume = simulate(load_template(), (7, 1), levels=9)
-    return volume.image.astype(np.float32), volume.affine
+    volume = simulate(load_template(), (7, 1))
+    return np.float32(volume.image * volume.brain), volume.affine
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.cohorts import load_datalist
-from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
@@ -188,7 +188,7 @@ def in_slice(folder: Path, subject: str) -> np.ndarray:
 @pytest.mark.slow
 def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
     """Brain extraction, bias field correction and registration in earnest, in two processes."""
-    head = simulate(load_template(SCALP_MARGIN), (5, 1), levels=23, head=True)
+    head = simulate(load_template(), (5, 1))
     move = np.eye(4)
     move[:3, :3] = Rotation.from_euler("xyz", [12, -5, 8], degrees=True).as_matrix()
     move[:3, 3] = [6, -20, 15]

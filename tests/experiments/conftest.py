@@ -14,7 +14,7 @@ from pathology_screen.experiments import Setting
 from pathology_screen.experiments.models import Model, read_profile
 from pathology_screen.registry import METHODS
 
-SMALL = {"training": 2, "validation": 0, "calibration": 2, "healthy": 3, "lesions": 5, "levels": 3}
+SMALL = {"training": 2, "validation": 0, "calibration": 2, "healthy": 3, "lesions": 5, "extracted": True}
 
 
 class Lookup(nn.Module):
@@ -34,7 +34,7 @@ def key(image):
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """Datalist of twelve volumes of three levels; each kind of lesion once."""
+    """Datalist of four slices and eight volumes; each kind of lesion once."""
     return make_phantom_cohort(tmp_path_factory.mktemp("cache"), **SMALL)
 
 

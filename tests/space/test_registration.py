@@ -17,9 +17,9 @@ MOVES = np.array([[14.0, -8.0, 17.0], [9.0, -14.0, 21.0], [1.04, 0.95, 1.02]])  
 
 @pytest.fixture(scope="module")
 def brain() -> nib.Nifti1Image:
-    """A phantom brain from 40 mm below to 74 mm above the origin, with slices of 5 mm."""
-    volume = simulate(load_template(), (7, 1), levels=23)
-    return nib.Nifti1Image(volume.image.astype(np.float32), volume.affine)
+    """A phantom brain."""
+    volume = simulate(load_template(), (7, 1))
+    return nib.Nifti1Image(np.float32(volume.image * volume.brain), volume.affine)
 
 
 @pytest.fixture(scope="module")
