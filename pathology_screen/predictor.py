@@ -76,6 +76,9 @@ class Predictor:
     weights: Path
     inferer: Inferer = SimpleInferer()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", Path(self.weights))  # configurations hold text
+
     @classmethod
     def load(
         cls,
