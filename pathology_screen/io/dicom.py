@@ -84,6 +84,8 @@ def read_dicom(
     """
     found = read_headers(files)
     images = choose_series(found, series_uid)
+    if not _raw(images[0].header, "SeriesInstanceUID"):
+        raise InputError("unreadable", "SeriesInstanceUID is absent")
     with parsing():
         frames = image_frames(images)
         _check_pixels(images, frames)
@@ -99,7 +101,8 @@ def read_dicom(
     array, padding = _decode(images, frames, order[first:stop], files)
     voxels = array.transpose(2, 1, 0)
     checks.check_voxels(voxels)
-    voxels = above_background(voxels, affine, padding.transpose(2, 1, 0))
+    if _text(_raw(images[0].header, "Modality")) in ("", "MR"):
+        voxels = above_background(voxels, affine, padding.transpose(2, 1, 0))
     source = {
         "format": "dicom",
         "series_uid": _text(_raw(images[0].header, "SeriesInstanceUID")),

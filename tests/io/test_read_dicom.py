@@ -229,10 +229,11 @@ def test_source_is_plain(tmp_path):
         "3-plane Localizer": ["localizer"],
         "AX T1 +C": ["t1", "contrast_agent"],
         "t1_se_tra_KM": ["t1", "contrast_agent"],
-        "AXIAL T1 POST GADOLINIUM": ["t1", "contrast_agent", "perhaps_contrast_agent"],
-        "T1 post-contrast": ["t1", "contrast_agent", "perhaps_contrast_agent"],
-        "T1 pre Gd": ["t1", "contrast_agent", "no_contrast_agent"],
-        "T1 without contrast": ["t1", "perhaps_contrast_agent", "no_contrast_agent"],
+        "AXIAL T1 POST GADOLINIUM": ["t1", "contrast_agent"],
+        "T1 post-contrast": ["t1", "contrast_agent"],
+        "T1 pre Gd": ["t1", "no_contrast_agent"],
+        "T1 without contrast": ["t1", "no_contrast_agent"],
+        "T1 post": ["t1", "perhaps_contrast_agent"],
         "T1 posterior fossa": ["t1"],
         "CANARY^PATIENT": [],
     }.items(),
@@ -249,9 +250,29 @@ def test_words_cover_series_description_and_protocol_name(tmp_path):
     assert read_scan(folder).source["described_as"] == ["t2"]
 
 
-@pytest.mark.parametrize("agent, known", [("Gadovist", True), ("NONE", False), ("no", False), ("", False)])
-def test_contrast_agent_is_one_that_is_named(tmp_path, agent, known):
-    source = read_scan(save(dicom_datasets(head_volume(2), ContrastBolusAgent=agent), tmp_path)).source
+def coded(meaning):
+    item = pydicom.Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "99TEST", meaning
+    return [item]
+
+
+@pytest.mark.parametrize(
+    "attributes, known",
+    [
+        *(({"ContrastBolusAgent": agent}, True) for agent in ("Gadovist", "gd", "CANARY", "NON-IONIC GADOLINIUM")),
+        *(({"ContrastBolusAgent": agent}, False) for agent in ("", "NON", "NIL", "-", "OHNE", "NOT ADMINISTERED", "no")),
+        ({"ContrastBolusVolume": 7.5}, True),
+        ({"ContrastBolusVolume": 0}, False),
+        ({"ContrastBolusTotalDose": 15}, True),
+        ({"ContrastBolusRoute": "IV"}, True),
+        ({"ContrastBolusRoute": "NONE"}, False),
+        ({"ContrastBolusAgent": "NONE", "ContrastBolusVolume": 0, "ContrastBolusRoute": ""}, False),
+        ({"ContrastBolusAgentSequence": coded("Gadoterate")}, True),
+        ({"ContrastBolusAgentSequence": coded("None")}, False),
+    ],
+)
+def test_contrast_agent_is_one_that_is_named(tmp_path, attributes, known):
+    source = read_scan(save(dicom_datasets(head_volume(2), **attributes), tmp_path)).source
     assert source.get("contrast_agent", False) is known
 
 
