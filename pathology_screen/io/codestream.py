@@ -75,6 +75,8 @@ def check_frame(frame: bytes, syntax: UID, size: FrameSize) -> None:
         raise InputError(
             "unreadable", f"a compressed frame has {rows} x {columns} pixels of {samples} x {bits} bits, not {stated}"
         )
+    if syntax in JPEG_2000:
+        _check_tiles(frame)
     return None
 
 
@@ -121,17 +123,26 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
 
 def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int]:
     """Rows, columns, bits and samples of a whole JPEG 2000 codestream."""
-    at = frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0  # in a JP2 file, which DICOM does not allow
+    at = _start(frame)
     soc, siz, length, _, *grid, samples = struct.unpack_from(">HHHH8IH", frame, at)
     if (soc, siz) != (0xFF4F, 0xFF51):
         raise InputError("unreadable", "a compressed frame is no JPEG 2000 codestream")
-    right, bottom, left, top, tile_columns, tile_rows, tile_left, tile_top = grid
+    right, bottom, left, top, *_ = grid
     bits = max((frame[at + 42 + 3 * sample] & 0x7F) + 1 for sample in range(max(samples, 1)))
+    _check_tile_parts(frame, at + 4 + length)
+    return bottom - top, right - left, bits, samples
+
+
+def _start(frame: bytes) -> int:
+    """Where the codestream begins: in a JP2 file, which DICOM does not allow, behind its boxes."""
+    return frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
+
+
+def _check_tiles(frame: bytes) -> None:
+    right, bottom, _, _, tile_columns, tile_rows, tile_left, tile_top = struct.unpack_from(">8I", frame, _start(frame) + 8)
     tiles = math.ceil((right - tile_left) / max(tile_columns, 1)) * math.ceil((bottom - tile_top) / max(tile_rows, 1))
     if tiles > MAX_TILES:
         raise InputError("unreadable", f"a compressed frame has {tiles} tiles; at most {MAX_TILES} are read")
-    _check_tile_parts(frame, at + 4 + length)
-    return bottom - top, right - left, bits, samples
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:

@@ -1,7 +1,7 @@
 """What runs in the process of `io.decoding`: compressed frames come in on standard input, pixels go out.
 
 A message is a line of JSON, followed by as many bytes as its `length` says. It imports nothing of the package, so that
-it starts fast.
+it starts fast. The first message goes out when it is ready.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import signal
 import sys
 import tempfile
 import warnings
+from functools import partial
 from typing import Any, BinaryIO
+
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 
 PLUGINS = {"1.2.840.10008.1.2.5": "pydicom", "1.2.840.10008.1.2.4.80": "pyjpegls", "1.2.840.10008.1.2.4.81": "pyjpegls"}
 """Transfer syntax -> the one decoder that is asked: the strictest. All others: pylibjpeg."""
@@ -31,9 +35,6 @@ def limit(memory: int) -> None:
 
 def decode(frame: bytes, options: dict[str, Any]) -> Any:
     """Pixels of one frame, (rows, columns), of the strictest decoder; raises whatever it raises, warnings too."""
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels import get_decoder
-
     syntax = options.pop("syntax")
     plugin = PLUGINS.get(syntax, "pylibjpeg")
     warnings.simplefilter("error")
@@ -60,8 +61,10 @@ def answer(frame: bytes, options: dict[str, Any], printed: BinaryIO) -> tuple[di
 def main(memory: int, seconds: int) -> None:
     """Serve frames until standard input ends."""
     limit(memory)
+    send = partial(_send, os.fdopen(os.dup(1), "wb"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end sees to it
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb")
+    send({"length": 0}, b"")  # ready
     with tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
@@ -73,8 +76,12 @@ def main(memory: int, seconds: int) -> None:
             header, data = answer(frame, options, printed)
             if hasattr(signal, "alarm"):
                 signal.alarm(0)
-            replies.write(json.dumps(header).encode() + b"\n" + data)
-            replies.flush()
+            send(header, data)
+
+
+def _send(replies: BinaryIO, header: dict[str, Any], data: bytes) -> None:
+    replies.write(json.dumps(header).encode() + b"\n" + data)
+    replies.flush()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pathology_screen.io.codestream import JPEG, FrameSize, check_frame, with_sc
 
 SECONDS = 30
 """Most that decoding a frame may take; one of 2048 x 2048 pixels takes a second."""
+START_SECONDS = 120
+"""Most that starting the process may take, on a busy machine."""
 MEMORY = 2 * 2**30
 """Most bytes of address space of the process that decodes."""
 
@@ -41,26 +44,33 @@ class DecoderProcess:
                 or too much memory, or crashes.
         """
         with self.lock:
-            process = self._running()
-            expired = threading.Event()
-            timer = threading.Timer(SECONDS, lambda: (expired.set(), process.kill()))
-            timer.start()
-            try:
+            with self._bounded(START_SECONDS):
+                process = self._running()
+            with self._bounded(SECONDS):
                 header, data = _exchange(process, frame, options)
-            except (OSError, ValueError):
-                self.stop()
-                what = f"took more than {SECONDS} s" if expired.is_set() else "crashed"
-                raise InputError("undecodable", f"the decoder {what}") from None
-            except BaseException:
-                self.stop()  # interrupted: what it would answer now is for nobody
-                raise
-            finally:
-                timer.cancel()
         if header.get("error") == "MemoryError":
             raise InputError("undecodable", f"the decoder asked for more than {MEMORY // 2**20} MiB")
         if "error" in header:
             raise InputError("unreadable", f"a compressed frame is damaged: {header['error']}")
         return np.frombuffer(data, np.dtype(header["dtype"])).reshape(header["shape"])
+
+    @contextmanager
+    def _bounded(self, seconds: int) -> Iterator[None]:
+        """Kill the process where what is done takes longer; "undecodable" where it was lost."""
+        expired = threading.Event()
+        timer = threading.Timer(seconds, lambda: (expired.set(), self.process and self.process.kill()))
+        timer.start()
+        try:
+            yield
+        except (OSError, ValueError):
+            self.stop()
+            what = f"took more than {seconds} s" if expired.is_set() else "crashed"
+            raise InputError("undecodable", f"the decoder {what}") from None
+        except BaseException:
+            self.stop()  # interrupted: what it would answer now is for nobody
+            raise
+        finally:
+            timer.cancel()
 
     def stop(self) -> None:
         """End the process, if there is one."""
@@ -83,13 +93,19 @@ class DecoderProcess:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is for this process
             )
+            _read(self.process)  # it is ready
         return self.process
 
 
 def _exchange(process: subprocess.Popen[bytes], frame: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
     process.stdin.write(json.dumps({**options, "length": len(frame)}).encode() + b"\n" + frame)
     process.stdin.flush()
+    return _read(process)
+
+
+def _read(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], bytes]:
+    assert process.stdout is not None
     header = json.loads(process.stdout.readline())
     data = process.stdout.read(header["length"])
     if len(data) != header["length"]:

@@ -49,14 +49,16 @@ def above_background(voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray
             a mask), or where nothing but padding surrounds it.
     """
     axis, _ = axial_orientation(affine)
-    padding = _padding(voxels, padding)
+    padding, declared = _padding(voxels, padding), padding
+    if padding is not None and padding is not declared and voxels.min() >= 0 and not _shows_air(voxels, axis, padding):
+        padding = None  # tissue that begins far above its background
     values, border = _sample(voxels, padding), _border(voxels, axis, padding)
     low, high = _narrowest_half(border) if border.size else (float(values.max()),) * 2
-    lowest, brightest = _low(values), _bright(values[values > low])
+    brightest = _bright(values[values > low])
     even = high - low <= EVEN * (brightest - low)
     if _is_mp2rage(voxels) and (not even or _share_darker(values, low, brightest) > MOST_DARKER):
         raise InputError("mp2rage", "intensities from -0.5 to 0.5, with noise around the head", MP2RAGE_HINT)
-    if padding is not None and not (even and low - lowest <= LOW * (brightest - lowest)):
+    if padding is not None and not _shows_air(voxels, axis, padding):
         raise InputError("no_background", "nothing but padding surrounds the tissue, far from its intensities", HINT)
     level = low if even else float(min(values.min(), border.min()))
     darker = _share_darker(values, level, brightest)
@@ -92,6 +94,15 @@ def _border(voxels: np.ndarray, axis: int, padding: np.ndarray | None) -> np.nda
     outside = np.moveaxis(padding, axis, 0)
     beside = ndi.binary_dilation(outside, ndi.generate_binary_structure(2, 1)[None])
     return slices[(beside | edge) & ~outside]
+
+
+def _shows_air(voxels: np.ndarray, axis: int, padding: np.ndarray) -> bool:
+    """Whether what lies beside the padding is at the low end of all that is none."""
+    values, border = _sample(voxels, padding), _border(voxels, axis, padding)
+    if not border.size:
+        return False
+    (low, high), lowest, brightest = _narrowest_half(border), _low(values), _bright(values)
+    return high - low <= EVEN * (brightest - low) and low - lowest <= LOW * (brightest - lowest)
 
 
 def _narrowest_half(values: np.ndarray) -> tuple[float, float]:

@@ -89,9 +89,15 @@ def test_padding_far_below_does_not_count(value, constant):
     assert np.abs(found - plain)[inside].max() < 15
 
 
-def test_tissue_in_padding_alone_is_refused():
+@pytest.mark.parametrize("value", [-1000, -32768])
+def test_tissue_in_padding_alone_is_refused(value):
     with pytest.raises(InputError, match="no_background.*padding"):
-        above_background(np.where(head() > 0, head() + 2000, 0), AFFINE)
+        above_background(np.where(brain() > 0, brain(), value).astype(np.float32), AFFINE)
+
+
+def test_tissue_that_begins_far_above_its_background_is_left_as_it_is():
+    volume = np.where(head() > 0, head() + 2000, 0).astype(np.float32)
+    assert above_background(volume, AFFINE) is volume
 
 
 @pytest.mark.parametrize("masked", [True, False])
