@@ -10,6 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from pathology_screen.io import source_id
 from pathology_screen.outputs.index_page import save_index
 from pathology_screen.outputs.results import write_dataset_description, write_result
 from pathology_screen.outputs.worklist import save_worklist, summary, worklist_rows
@@ -31,6 +32,7 @@ class ScreeningWriter:
 
     def __init__(self, output_dir: str, judge: Judge, scans: AcceptedScans, level: str | int | float) -> None:
         self.folder, self.judge, self.scans, self.level = Path(output_dir), judge, scans, level
+        self.images = {item["name"]: item["image"] for item in scans.data}
         self.records: dict[str, dict[str, Any]] = {}
         self.since = 0.0
 
@@ -74,7 +76,7 @@ class ScreeningWriter:
         return replace(result, seconds=account.seconds | {"screening": seconds})
 
     def _write(self, name: str, result: ScreeningResult) -> None:
-        self.records[name] = write_result(result, name, self.folder)
+        self.records[name] = write_result(result, name, self.folder, source_id=source_id(self.images[name]))
 
     def _write_table(self) -> list[dict[str, Any]]:
         for name in self.scans.refused.keys() - self.records.keys():
