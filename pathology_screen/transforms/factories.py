@@ -95,7 +95,7 @@ def eval_transforms(
 def train_transforms(keys: KeysCollection = "image", **options: Any) -> Compose:
     """Path of a scan -> plain tensor (1, size, size), float32, in [0, 1]: `eval_transforms` without the way back.
 
-    Nothing in it is random, so that `CacheDataset` keeps the result; batches are augmented by `RandomAffineBatch`.
+    Nothing in it is random, so that a result may be kept; batches are augmented by `RandomAffineBatch`.
 
     Args:
         keys: keys of the paths in the item.

@@ -328,7 +328,7 @@ def test_names_are_safe_and_unique(tmp_path_factory, stems):
 def test_file_names_that_are_no_text(tmp_path):
     """Bytes that are not UTF-8, and more of them than a name is long."""
     for stem in (b"\xff\xfe", b"\xff" * 200, b"\xfe" * 200):
-        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), stem + b".nii"))).write_bytes(stem)
+        (tmp_path / os.fsdecode(stem + b".nii")).write_bytes(stem)
     discovery = discover(tmp_path)
     assert len(set(discovery.names)) == 3 and all(name.isascii() and len(name) <= 120 for name in discovery.names)
     assert len({scan.source_id for scan in discovery.scans}) == 3
