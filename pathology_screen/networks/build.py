@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
-from pathology_screen.errors import ConfigError
+from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.networks.restoration import Restoration
 from pathology_screen.registry import METHODS
 
 INFERERS = {"SimpleInferer": SimpleInferer, f"{Restoration.__module__}.{Restoration.__name__}": Restoration}
 """`_target_` of `inferer` in a bundle's configuration -> its class."""
+
+
+@contextmanager
+def checked(name: str) -> Iterator[None]:
+    """Say of whatever is raised where a class or function is called with arguments from a file that these are wrong.
+
+    Raises:
+        ConfigError: then; errors that this package raises on purpose are left as they are.
+    """
+    try:
+        yield
+    except ScreeningError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the arguments of {name} are wrong: {str(error) or type(error).__name__}") from error
 
 
 def build_inferer(definition: Mapping[str, Any]) -> Inferer:
@@ -28,12 +44,10 @@ def build_inferer(definition: Mapping[str, Any]) -> Inferer:
     """
     arguments = dict(definition)
     target = arguments.pop("_target_", None)
-    if target not in INFERERS:
+    if not isinstance(target, str) or target not in INFERERS:
         raise ConfigError(f"the inferer is one of {', '.join(INFERERS)}, not {target}")
-    try:
+    with checked(target):
         return INFERERS[target](**arguments)
-    except TypeError as error:
-        raise ConfigError(f"the arguments of {target} are wrong: {error}") from error
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
@@ -53,7 +67,5 @@ def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
     if target != known:
         raise ConfigError(f"the network of {method} is {known}, not {target}")
     module, _, name = known.rpartition(".")
-    try:
+    with checked(name):
         return getattr(import_module(module), name)(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"the arguments of {name} are wrong: {error}") from error

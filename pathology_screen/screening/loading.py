@@ -13,9 +13,10 @@ from torch import nn
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring
 from pathology_screen.bundles import PROFILES, bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.networks.build import build_inferer, build_network
+from pathology_screen.networks.build import build_inferer, build_network, checked
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.registry import METHODS
+from pathology_screen.transforms import eval_transforms
 
 
 class Loaded(NamedTuple):
@@ -61,9 +62,12 @@ def load_bundle(
     except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without it
         raise ConfigError(f"the device {device} cannot be used: {str(error).splitlines()[0]}") from error
     scoring: Scoring
-    if METHODS[method].reconstructs:
-        scoring = AnomalyMap(**settings["scoring"]).to(device)
-    else:
-        scoring = DistillationMap(cast(Any, network), **settings["scoring"])
+    with checked("scoring"):
+        if METHODS[method].reconstructs:
+            scoring = AnomalyMap(**settings["scoring"]).to(device)
+        else:
+            scoring = DistillationMap(cast(Any, network), **settings["scoring"])
+    with checked("the preprocessing"):
+        eval_transforms(level=settings["level"], **settings["preprocessing_options"])
     inferer = build_inferer(settings["inferer"])
     return Loaded(method, network, scoring, path, settings["preprocessing_options"], settings["level"], inferer)
