@@ -24,7 +24,7 @@ from pathology_screen.errors import ConfigError, InputError, RunError, Screening
 from pathology_screen.files import replacing
 from pathology_screen.io import Discovery, FoundScan, bids_labels, discover
 from pathology_screen.outputs.index_page import save_index
-from pathology_screen.outputs.results import finished, owner, write_dataset_description, write_result
+from pathology_screen.outputs.results import finished, free_name, write_dataset_description, write_result
 from pathology_screen.outputs.run_folder import Manifest, locked
 from pathology_screen.outputs.worklist import as_text, save_worklist, worklist_rows
 from pathology_screen.screening import Screener, ScreeningResult
@@ -151,7 +151,8 @@ def screen_archive(
     with _processes() as processes, locked(folder) if processes.is_first else nullcontext():
         account = None
         if processes.is_first:
-            items = settle(items, folder)
+            named = (free_name(folder, item.name, item.scan.source_id) for item in items)
+            items = [replace(item, name=name) for item, name in zip(items, named)]
             manifest = Manifest(folder, settings, screener.judge.provenance["versions"])
             account = _Account(folder, manifest, _input_id(root, items), [item.name for item in items], len(others))
             if key is not None:
@@ -173,17 +174,6 @@ def screen_archive(
         gone = len(items) - len(records)
         raise RunError(f"{gone} of {len(items)} results are gone, for the folder was changed meanwhile: start again")
     return worklist_rows(records)
-
-
-def settle(items: Sequence[Item], folder: Path) -> list[Item]:
-    """Give another name to those items whose name a result of another scan has in the folder already."""
-    settled = []
-    for item in items:
-        known = owner(folder, item.name)
-        if known is not None and known != item.scan.source_id:
-            item = replace(item, name=f"{item.name}x{item.scan.source_id[:12]}")
-        settled.append(item)
-    return settled
 
 
 def screen_item(

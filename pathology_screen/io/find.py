@@ -234,7 +234,9 @@ def _path_digest(file: File) -> str:
 
 
 def _together(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    """One digest of several; of one, the same."""
+    several = sorted(digests)
+    return several[0] if len(several) == 1 else hashlib.sha256("".join(several).encode()).hexdigest()
 
 
 def _order(scan: FoundScan) -> tuple[str, str]:
@@ -301,4 +303,5 @@ def _in_archive(path: Path, start: Start) -> list[FoundScan]:
     uids: list[str | None] = [*sorted(series - {""})]
     if others or len(uids) < len(series) or not series:
         uids.append(None)
-    return [FoundScan(path, (path,), uid, _together([start.digest, uid or ""])) for uid in uids]
+    told = [[start.digest, *([uid or ""] if len(uids) > 1 else [])] for uid in uids]
+    return [FoundScan(path, (path,), uid, _together(parts)) for uid, parts in zip(uids, told)]

@@ -129,6 +129,11 @@ def owner(folder: Path, name: str) -> str | None:
         return None
 
 
+def free_name(folder: Path, name: str, source_id: str) -> str:
+    """The name for the result of a scan: another one than asked for where that is the name of another scan's result."""
+    return name if owner(folder, name) in (None, source_id) else f"{name}x{source_id[:12]}"
+
+
 def write_dataset_description(folder: Path) -> None:
     """Write the `dataset_description.json` that BIDS asks of a folder of derivatives."""
     description = {
