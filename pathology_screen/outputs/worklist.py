@@ -32,9 +32,15 @@ def worklist_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def save_worklist(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as CSV, whole or not at all."""
+    """Write rows as CSV, whole or not at all; texts as `as_text` gives them."""
+    cells = [{key: as_text(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
     with replacing(path) as temporary:
-        pd.DataFrame(list(rows), columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(temporary, index=False)
+        pd.DataFrame(cells, columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(temporary, index=False)
+
+
+def as_text(cell: str) -> str:
+    """A cell that a spreadsheet does not take for a formula: an apostrophe before = + - @, tab, line break."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -57,7 +63,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         **{name: record[name] for name in ("name", "outcome", "score", "percentile", "p_value", "code")},
-        "regions": len(regions) if record["slices"] else None,
+        "regions": len(regions) if record["slice"] else None,
         "largest_area_mm2": max((region["area_mm2"] for region in regions), default=None),
         "reason": record["reason"] or None,
         "warnings": ";".join(finding["code"] for finding in record["findings"] if not finding["refused"]) or None,
