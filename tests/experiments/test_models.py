@@ -73,7 +73,7 @@ def test_profiles_are_those_of_the_bundles(profile):
     assert profile.backbone == read_settings("ra")["scoring"]["perceptual"]
     assert profile.calibration_section == "calibration"
     paper = read_profile("paper")
-    assert paper.backbone == "squeeze" and paper.calibration_section == "test"
+    assert paper.backbone == "squeeze" and paper.calibration_section == "validation"
     assert read_profile("paper", "st_alex").backbone == "st_alex"
     with pytest.raises(ConfigError, match="compact"):
         read_profile("ship")

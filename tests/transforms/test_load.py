@@ -2,11 +2,13 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from PIL import Image
 
 from pathology_screen.errors import InputError, find_refusal
 from pathology_screen.io import read_scan
@@ -16,7 +18,9 @@ AFFINE = np.array([[0, 0, -2.0, 10], [-1.0, 0, 0, 20], [0, 3.0, 0, -30], [0, 0, 
 
 
 def volume():
-    return np.random.default_rng(0).uniform(0, 100, (6, 7, 8)).astype(np.float32)
+    voxels = np.random.default_rng(0).uniform(0, 100, (6, 7, 8)).astype(np.float32)
+    voxels[0, 0, 0] = 0  # black, or the readers take the darkest for the background
+    return voxels
 
 
 def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
@@ -32,13 +36,21 @@ def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
     assert json.loads(image.meta["source"]) == dict(read_scan(path).source)
 
 
-def test_only_the_middle_slice_is_read_where_asked(nifti):
-    path = nifti(volume(), AFFINE)  # inferior to superior along the second axis
-    image = LoadScand("image", level="middle")({"image": path})["image"]
-    assert image.shape == (1, 6, 1, 8)
-    assert np.array_equal(image[0, :, 0], volume()[:, 3])
-    assert image.meta["volume_shape"] == [6, 7, 8]
-    assert LoadScand("image", level="middle")({"image": path, "level": 5})["image"].shape == (1, 6, 7, 8)
+def test_a_scan_that_was_read_is_loaded_as_its_file(nifti):
+    path = nifti(volume(), AFFINE)
+    of_file, of_scan = (LoadScand("image")({"image": image})["image"] for image in (path, read_scan(path)))
+    assert torch.equal(of_file.as_tensor(), of_scan.as_tensor()) and torch.equal(of_file.affine, of_scan.affine)
+    assert all(of_scan.meta[name] == of_file.meta[name] for name in ("volume_shape", "volume_affine", "source"))
+
+
+def test_a_png_file_is_an_axial_slice_with_the_axes_and_pixels_of_its_item(tmp_path):
+    picture = (volume()[0] * 2).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "slice.png")
+    item = {"image": str(tmp_path / "slice.png"), "axes": "PRS", "pixel_mm": 2.0}
+    found = LoadScand("image")(item)
+    assert found["axial_slice"] and np.array_equal(found["image"][0, ..., 0], picture)
+    assert nib.aff2axcodes(np.asarray(found["image"].affine)) == ("P", "R", "S")
+    assert np.allclose(np.abs(np.asarray(found["image"].affine)[:3, :3]).max(axis=0), [2, 2, 1])
 
 
 def test_a_single_slice_needs_the_word_of_the_item(nifti):
@@ -46,7 +58,9 @@ def test_a_single_slice_needs_the_word_of_the_item(nifti):
     with pytest.raises(InputError) as refusal:
         LoadScand("image")({"image": path})
     assert refusal.value.code == "single_slice"
-    assert LoadScand("image")({"image": path, "axial_slice": True})["image"].shape == (1, 6, 7, 1)
+    found = LoadScand("image")({"image": path, "axial_slice": True})
+    assert found["image"].shape == (1, 6, 7, 1) and found["axial_slice"]
+    assert "axial_slice" not in LoadScand("image")({"image": nifti(volume(), AFFINE)})
 
 
 @pytest.mark.parametrize(("name", "code"), [("absent.nii.gz", "not_found"), ("notes.txt", "unsupported_format")])

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from pathology_screen.errors import InputError
-from pathology_screen.transforms import ScaleByTissuePercentiled, tissue_mask
+from pathology_screen.space import tissue_mask
+from pathology_screen.transforms import ScaleByTissuePercentiled
 
 
 def slice_with_noise(background, unit=1.0, seed=0):
@@ -57,3 +58,15 @@ def test_a_slice_without_tissue_is_refused(value):
     with pytest.raises(InputError) as refusal:
         ScaleByTissuePercentiled("image")({"image": MetaTensor(np.full((1, 8, 8), value))})
     assert refusal.value.code == "no_tissue"
+
+
+def test_the_percentile_is_of_the_brain_where_there_is_a_mask_of_it():
+    image, disc = slice_with_noise(10)
+    brain = disc & (image < 0.5)
+    item = {"image": MetaTensor(image[None]), "brain": MetaTensor(brain[None].astype(np.float32))}
+    scaled = ScaleByTissuePercentiled("image", percentile=50, mask_key="brain")(item)["image"]
+    expected = np.clip(image / np.percentile(image[brain], 50), 0, 1)
+    assert np.allclose(scaled[0], expected, atol=1e-6)
+    del item["brain"]
+    plain = ScaleByTissuePercentiled("image", percentile=50, mask_key="brain")(item)["image"]
+    assert np.allclose(plain[0], np.clip(image / np.percentile(image[disc], 50), 0, 1), atol=1e-6)
