@@ -31,6 +31,8 @@ RADIUS = 60.0
 STARTS = ((0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 30, 0), (0, -30, 0), (0, 0, 30), (0, 0, -30))
 """Degrees about x, y and z of the poses to start from."""
 HISTOGRAM_BINS = 32
+LEAST_SHARE = 0.1
+"""Of the points, that the scan must show; the information that a few seem to hold is chance."""
 LEAST = 1e-12
 """Keeps the logarithm of an empty cell finite."""
 
@@ -73,7 +75,7 @@ class Fit:
     | back to front, upside down, two axes exchanged | 0.88-0.94 | **-0.01-0.22** | 11-73 | 1 |
     | left-right and up-down exchanged | 0.96 | 0.66-0.69 | **92** | 1 |
     | tissue of random intensities in the outline of a brain | 0.96-0.97 | **-0.01-0.03** | | 1 |
-    | slabs of 25 mm (OASIS) | 0.96-0.97 | **0.05-0.19** | | |
+    | slabs of 25 mm (OASIS) | 0.79-0.92 | **0.02-0.15** | | |
 
     That left and right are exchanged is not found: the template is symmetric.
 
@@ -275,10 +277,13 @@ class _Comparison:
         pose = self.to_index @ parameters.reshape(3, 4)
         index = self.middle + (pose[:, :, None] * self.offsets).sum(axis=1)
         seen = np.flatnonzero(self.moving.shows(index))
+        count = len(seen)
+        if count < LEAST_SHARE * index.shape[1]:
+            return 0.0, np.zeros(parameters.size)
         values, slopes = _interpolate(self.target, index[:, seen])
         bins = np.minimum(values.astype(np.intp), HISTOGRAM_BINS - 2)
         upper = values - bins
-        cells, count = self.rows[seen] + bins, max(len(seen), 1)
+        cells = self.rows[seen] + bins
         counts = np.bincount(cells, 1 - upper, HISTOGRAM_BINS**2)
         counts += np.bincount(cells + 1, upper, HISTOGRAM_BINS**2)
         joint = _blur(counts.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS)) / count + LEAST
