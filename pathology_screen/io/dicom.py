@@ -338,7 +338,10 @@ def _read_dataset(image: DicomImage) -> Dataset:
 def _values(dataset: Dataset, frames: list[Frame], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     stored = stored_frames(dataset, indices)
     scaling = [
-        [(_numbers(frame, keyword) or [default])[0] for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))]
+        [
+            (_numbers(frame, keyword) or [default])[0]
+            for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+        ]
         for frame in frames
     ]
     values = [real_world(pixels, dataset, *scale) for pixels, scale in zip(stored, scaling)]
