@@ -1,5 +1,5 @@
-"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that the text itself, which
-may hold the patient's name, is never kept."""
+"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that the text itself,
+which may hold the patient's name, is never kept."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ _AGENT = r"gado[a-z]*|gad|gd|km|mdc|contrast[eo]?|kontrast(?:mittel)?|enhanced|i
 _JOINED = re.compile(rf"((?:{_SEQUENCE})*)((?:{_HOW})*)((?:{_AGENT})?)((?:\d|{_SEQUENCE})*)")
 _ONE_OF = {name: re.compile(pattern) for name, pattern in (("sequence", _SEQUENCE), ("how", _HOW))}
 _TOKEN = re.compile(
-    r"(?<![a-z0-9])(?:w ?/ ?wo\b|w ?/ ?out\b|w ?/ ?o\b|[wcs]/)|\+ ?/ ?-|- ?/ ?\+|±|[a-z0-9]+|(?<=[a-z0-9])-(?=\s|$)|[+/&,]"
+    r"(?<![a-z0-9])(?:w ?/ ?wo\b|w ?/ ?out\b|w ?/ ?o\b|[wcs]/)|\+ ?/ ?-|- ?/ ?\+|±"
+    r"|[a-z0-9]+|(?<=[a-z0-9])-(?=\s|$)|[+/&,]"
 )
 _T1 = re.compile(r"t1(wi?)?|mprage|bravo|f?spgr")
 
