@@ -1,9 +1,9 @@
 """The command `pathology-screen`, as a person uses it."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import nibabel as nib
 import numpy as np
@@ -38,10 +38,10 @@ def test_info_lists_every_method_at_once():
         "print({'torch', 'monai', 'numpy'} & sys.modules.keys(), file=sys.stderr); sys.exit(status)"
     )
     took = []
-    for _ in range(3):  # the best of three, for the machine may be busy
-        start = time.perf_counter()
+    for _ in range(3):  # the best of three, of the processor's time, for the machine may be busy
+        start = os.times()
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        took.append(time.perf_counter() - start)
+        took.append(sum(os.times()[2:4]) - sum(start[2:4]))
     assert min(took) < 0.5 and result.stderr == "set()\n"
     for method in METHODS.values():
         assert f"{method.name}: {method.title}" in result.stdout and method.paper in result.stdout
