@@ -122,7 +122,7 @@ def phantom(number: int, kind: str, intensity: tuple[float, float] | None = None
     contrast = {"intensity": intensity} if intensity else {}
     with patch.object(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast)):
         volume = simulate(load_template(), (7, number), kind)
-    return volume.image.astype(np.float32), volume.affine
+    return np.float32(volume.image * volume.brain), volume.affine
 
 
 def t1w(data: Path, phantoms: int) -> Iterator[tuple[str, Brain]]:
