@@ -214,7 +214,7 @@ def _inspect(options: argparse.Namespace) -> int:
     refused = False
     for item in list_items(options.input, names=options.names, series_uid=options.series_uid):
         found = inspect(
-            item.path, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
+            item.scan.source, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
         )
         refused |= found.refusal is not None
         print(f"{item.name}: {found.refusal or 'accepted'}")
