@@ -55,7 +55,7 @@ class Chosen(NamedTuple):
         if name not in METHODS:
             raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
         if run and METHODS[name].is_control:
-            raise ConfigError(f"the control {name!r} learns nothing, so it has no run: leave out ={run}")
+            raise ConfigError(f"the control {name!r} trains no network, so it has no run: leave out ={run}")
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
 
