@@ -23,9 +23,8 @@ from sklearn.mixture import GaussianMixture
 from tqdm import tqdm
 
 from pathology_screen.calibration import Calibration, count_rate
-from pathology_screen.cohorts.anatomy import Anatomy, load_template, template_folder
+from pathology_screen.cohorts.anatomy import Anatomy, load_template
 from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.registration import TEMPLATE
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
@@ -33,14 +32,9 @@ from pathology_screen.io import read_scan
 from pathology_screen.screening.contrast import white_to_cortex
 from pathology_screen.screening.gate import brain_findings, distribution_findings, geometry_findings, noise_share
 from pathology_screen.screening.loading import load_bundle
-from pathology_screen.transforms import (
-    eval_transforms,
-    extract_brain,
-    is_brain_extracted,
-    slice_step,
-    tissue_extent,
-    tissue_mask,
-)
+from pathology_screen.space import extract_brain, is_brain_extracted, template_folder, tissue_mask
+from pathology_screen.space.template import TEMPLATE
+from pathology_screen.transforms import eval_transforms, slice_step, tissue_extent
 
 RELAXATION = {  # T1 and T2 in ms, density: fluid, grey matter, white matter
     1.5: ((4000, 2000, 1.0), (950, 100, 0.86), (600, 80, 0.77)),
@@ -128,7 +122,7 @@ def phantom(number: int, kind: str, intensity: tuple[float, float] | None = None
     contrast = {"intensity": intensity} if intensity else {}
     with patch.object(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast)):
         volume = simulate(load_template(), (7, number), kind)
-    return volume.image.astype(np.float32), volume.affine
+    return np.float32(volume.image * volume.brain), volume.affine
 
 
 def t1w(data: Path, phantoms: int) -> Iterator[tuple[str, Brain]]:

@@ -28,7 +28,7 @@ from pathology_screen.outputs.results import finished, free_name, write_dataset_
 from pathology_screen.outputs.run_folder import Manifest, locked
 from pathology_screen.outputs.worklist import as_text, save_worklist, worklist_rows
 from pathology_screen.screening import Screener, ScreeningResult
-from pathology_screen.screening.preparation import Slices
+from pathology_screen.screening.context import ScanContext
 
 LONGEST_WAIT = timedelta(days=30)
 """For the slowest process, at the end of a run of several."""
@@ -109,7 +109,7 @@ def screen_archive(
     root: Path | None = None,
     others: Sequence[Path] = (),
     key: Path | None = None,
-    slices: Slices = "middle",
+    plane_mm: float | None = None,
     axial_slice: bool = False,
     report: bool = True,
     dicom: bool = False,
@@ -126,7 +126,7 @@ def screen_archive(
         root: that the items were found below (default: the folder that all of them share).
         others: what was passed over there.
         key: CSV to write, see `save_key`.
-        slices, axial_slice: see `Screener`.
+        plane_mm, axial_slice: see `Screener`.
         report: whether to write HTML reports.
         dicom: whether to write DICOM objects for the scans that are DICOM.
 
@@ -142,7 +142,7 @@ def screen_archive(
     settings = {
         **{name: value for name, value in screener.judge.provenance.items() if name not in ("healthy", "versions")},
         "rate": screener.judge.rate,
-        "slices": slices,
+        "plane_mm": plane_mm,
         "axial_slice": axial_slice,
         "report": report,
         "dicom": dicom,
@@ -162,7 +162,7 @@ def screen_archive(
         try:
             for item in tqdm(items[processes.own], desc="screening", unit="scan", disable=not processes.is_first):
                 if finished(folder, item.name, runs[item.name]) is None:
-                    result = screen_item(screener, item, slices, axial_slice)
+                    result = screen_item(screener, item, plane_mm, axial_slice)
                     _write(result, item, folder, screener, run=runs[item.name], report=report, dicom=dicom)
             processes.wait()
         finally:
@@ -177,11 +177,11 @@ def screen_archive(
 
 
 def screen_item(
-    screener: Screener, item: Item, slices: Slices = "middle", axial_slice: bool = False
+    screener: Screener, item: Item, plane_mm: float | None = None, axial_slice: bool = False
 ) -> ScreeningResult:
     """Screen one scan; a fault of the software in the face of it is a scan that is not assessable, not the end."""
     try:
-        return screener(item.scan.source, slices=slices, series_uid=item.series_uid, axial_slice=axial_slice)
+        return screener(item.scan.source, plane_mm=plane_mm, series_uid=item.series_uid, axial_slice=axial_slice)
     except ScreeningError:
         raise
     except Exception as error:
@@ -213,7 +213,7 @@ def _write(
     except (OSError, RunError):
         raise
     except Exception as error:  # a result that cannot be written whole is none
-        write(screener.judge.refuse(fault(error), result.findings, result.source))
+        write(screener.judge.refuse(fault(error), ScanContext(result.source, list(result.findings))))
 
 
 class _Account:

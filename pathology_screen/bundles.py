@@ -34,7 +34,7 @@ def bundle_root(name_or_path: str | Path) -> Path:
 PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
 """Profile -> the configurations laid over a bundle's own."""
 
-SETTINGS = ("method", "level", "preprocessing_options", "scoring", "network_def", "inferer", "calibration_section")
+SETTINGS = ("method", "slice", "preprocessing", "scoring", "network_def", "calibration_section")
 """What of `inference.json` describes the network and all around it."""
 
 
@@ -42,11 +42,10 @@ LARGEST_NUMBER, MOST_VALUES = 1024, 2000
 """Bounds on the settings: of any number, such as a width or a number of channels, and of how many values there are."""
 _KINDS: dict[str, tuple[type, ...]] = {
     "method": (str,),
-    "level": (str, int, float),
-    "preprocessing_options": (dict,),
+    "slice": (dict,),
+    "preprocessing": (dict,),
     "scoring": (dict,),
     "network_def": (dict,),
-    "inferer": (dict,),
     "calibration_section": (str,),
 }
 

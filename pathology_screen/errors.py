@@ -9,9 +9,9 @@ REFUSALS = {
     # finding and opening
     "not_found": "the path does not exist",
     "empty": "the folder or archive holds no scan",
-    "unsupported_format": "the file is neither DICOM nor NIfTI",
+    "unsupported_format": "the file is neither DICOM, NIfTI nor PNG",
     "unreadable": "the file is damaged or cut short",
-    "unsafe_archive": "the archive holds a path outside itself, a link, or more data than is plausible",
+    "unsafe_archive": "the archive holds a path outside itself, a link, an odd packing, or more data than is plausible",
     "too_large": "the image is larger than any brain scan",
     # several things where one is expected
     "several_series": "the folder holds several DICOM series or other scans and none was chosen",
@@ -19,6 +19,7 @@ REFUSALS = {
     "mixed_identity": "the series holds two patients or studies, or two slices share one SOPInstanceUID",
     # geometry
     "missing_geometry": "position, orientation or pixel spacing is absent or not a valid number",
+    "contradictory_geometry": "sform, qform and voxel size of the file contradict each other",
     "missing_slice": "the slices are not evenly spaced: at least one is missing",
     "duplicate_slice": "two slices lie at the same position",
     "uneven_spacing": "the distances between slices differ",
@@ -37,12 +38,17 @@ REFUSALS = {
     "not_finite": "the image holds NaN or infinite values",
     "constant_image": "every voxel has the same value",
     "no_image": "the DICOM object holds no pixel data",
+    "no_background": "the background is not the darkest part of the image",
+    "mp2rage": "the image is the uniform image (UNI) of an MP2RAGE, with noise around the head",
     "bad_rescale": "RescaleSlope or RescaleIntercept is zero, infinite or not a number",
     "unsupported_compression": "no installed decoder reads this transfer syntax",
+    "undecodable": "the decoder of the compressed pixels crashed, or took too long or too much memory",
     "no_tissue": "no tissue was found in the image or slice",
     "brain_extraction_failed": "no brain was found in the scan",
+    "registration_failed": "the brain could not be brought onto the MNI152 template",
+    "other_domain": "the scan is a whole head or an extracted brain, and the weights have seen only the other",
     "slice_out_of_range": "the requested slice index is outside the volume",
-    "not_calibrated": "the calibration does not cover the level of the slice, or has too few people",
+    "not_calibrated": "the calibration does not cover the plane of the slice, or has too few people",
     "unexpected_error": "the software failed on this scan",
     # the acceptance gate
     "not_mr": "the modality is not MR",
@@ -56,7 +62,7 @@ REFUSALS = {
     "stated_not_t1w": "the header says that the scan is not T1-weighted",
     "thick_slices": "the axial slices are too far apart or too thick",
     "coarse_pixels": "the pixels of the axial slices are too large",
-    "short_slab": "the slices span too little of the brain to tell their level",
+    "short_slab": "the slices span too little of the brain to place them",
     "small_field_of_view": "the axial slices are too small to show a whole brain section",
     "brain_cut_off": "the border of the image cuts the brain",
     "brain_size": "the largest axial section of the brain is not the size of a human one",
@@ -75,7 +81,9 @@ WARNINGS: dict[str, str] = {
     "lossy_compression": "the pixels were compressed with loss",
     "described_not_t1w": "the description of the series names another kind of scan, and not T1",
     "perhaps_contrast_agent": "the description of the series may mean a scan after contrast agent",
-    "partial_coverage": "the slices do not span a whole brain, so their level is that of the slab",
+    "partial_coverage": "the slices do not span a whole brain",
+    "not_registered": "a single slice cannot be brought to the standard plane: it is compared as it is",
+    "other_orientation": "the file states a second orientation, which is another or not usable",
 }
 """Code -> meaning of what the acceptance gate only warns about."""
 

@@ -31,6 +31,15 @@ def spacing(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
 
 
+def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply an affine (4, 4) or (3, 4) to points (3, N), with the same bits at any number of threads.
+
+    A matrix product would share its work among threads, and round by where it is cut.
+    """
+    matrix = np.asarray(affine, float)[:3]
+    return (matrix[:, :3, None] * points).sum(axis=1) + matrix[:, 3:]
+
+
 def axial_level(extent: int | tuple[int, int], level: str | int | float = "middle") -> int:
     """Choose one axial level, counted from inferior.
 

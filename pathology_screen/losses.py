@@ -26,7 +26,7 @@ def exp_elbo(error: Tensor, kl: Tensor, beta_rec: float, beta_neg: float, scale:
     return torch.exp(-alpha * scale * (beta_rec * error + beta_neg * kl))
 
 
-def reversed_similarity(image: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> Tensor:
+def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> Tensor:
     """Compare the encoder's embeddings of image and reconstruction, level by level (Eq. 3).
 
     Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus half the mean

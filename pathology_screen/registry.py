@@ -42,14 +42,14 @@ METHODS = {
             title="Reversed Autoencoder",
             paper="Bercea, Wiestler, Rueckert, Schnabel: Generalizing Unsupervised Anomaly Detection (MIDL 2023)",
             network=f"{_NETWORKS}.introspective_vae.IntrospectiveVAE",
-            parameters={"compact": 757_364, "paper": 29_430_785},
+            parameters={"compact": 2_434_241, "paper": 29_430_785},
         ),
         Method(
             name="si_vae",
             title="Soft-IntroVAE",
             paper="Daniel, Tamar: Soft-IntroVAE (CVPR 2021)",
             network=f"{_NETWORKS}.introspective_vae.IntrospectiveVAE",
-            parameters={"compact": 757_364, "paper": 29_430_785},
+            parameters={"compact": 2_434_241, "paper": 29_430_785},
         ),
         Method(
             name="vae",
@@ -87,22 +87,16 @@ METHODS = {
             network=f"{_NETWORKS}.controls.Template",
         ),
         Method(
-            name="registered_template",
-            title="Control: difference to the mean of the training slices, laid on the slice by its standard pose",
-            paper="no method; as `template`",
-            network=f"{_NETWORKS}.controls.Template",
-        ),
-        Method(
             name="principal_components",
-            title="Control: the principal components that the shipped RA starts from, without what it learned",
-            paper="Tipping, Bishop: Probabilistic Principal Component Analysis (J R Stat Soc B 1999)",
-            network=f"{_NETWORKS}.principal_components.PrincipalComponents",
+            title="Control: projection on the principal components of the training slices",
+            paper="no method; the best linear autoencoder",
+            network=f"{_NETWORKS}.controls.PrincipalComponents",
         ),
         Method(
             name="intensity",
             title="Control: the slice's own equalised intensity",
             paper="Meissen et al.: Challenging Current Semi-supervised Anomaly Segmentation Methods (BrainLes 2021)",
-            network=f"{_NETWORKS}.controls.Black",
+            network=f"{_NETWORKS}.controls.ZeroReconstruction",
             reconstructs=False,
         ),
     )

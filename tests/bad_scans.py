@@ -581,7 +581,7 @@ BAD_ARCHIVES = {
     "member that is larger than it says": (archive_that_lies, "unreadable"),
     "damaged member": (damaged_member, "unreadable"),
     "encrypted": (encrypted, "unreadable"),
-    "unknown method": (unknown_method, "unreadable"),
+    "unknown method": (unknown_method, "unsafe_archive"),
     "cut short": (cut_archive, "unreadable"),
     "no archive": (content("CANARY_JOHN.zip", b"CANARY^JOHN"), "unreadable"),
     "empty": (content("CANARY_JOHN.zip", b"PK\5\6" + bytes(18)), "empty"),

@@ -1,21 +1,21 @@
-"""The folder of real scans, where it is at hand; and a screener that needs no training, with phantom scans for it."""
+"""The folder of real scans, where it is at hand; and a screener that needs no training, with slices for it."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import Calibration
-from pathology_screen.cohorts import make_phantom_cohort
-from pathology_screen.engines import calibration_identity
+from pathology_screen.predictor import Predictor, build_preprocessing
 from pathology_screen.screening import Screener
-from pathology_screen.screening.loading import Loaded
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-PREPROCESSING = {"grid": "isotropic", "size": 64, "millimetres": 208.0, "percentile": 98.0, "domain": "brain_extracted"}
 SCORES = tuple(round(0.001 * number, 3) for number in range(1, 21))
 
 
@@ -39,45 +39,56 @@ class Dimmer(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory) -> Path:
-    """Datalist of a phantom cohort of two test scans of eleven levels, the second with a lesion."""
-    root = tmp_path_factory.mktemp("cohort")
-    return make_phantom_cohort(root, training=0, validation=0, calibration=0, healthy=1, lesions=1)
-
-
-@pytest.fixture(scope="session")
-def phantoms(cohort) -> list[Path]:
-    """The two scans: a healthy one, and one with a lesion."""
-    return [cohort.parent / item["image"] for item in json.loads(cohort.read_text())["test"]]
+def slices(tmp_path_factory) -> list[Path]:
+    """Two PNG files in the form of the standard plane, 233 x 197: a disc of tissue with dark ventricles, and the same
+    with a bright lesion of 20 x 20 pixels."""
+    root = tmp_path_factory.mktemp("slices")
+    row, column = np.mgrid[:233, :197]
+    radius = np.hypot((row - 116) / 85, (column - 98) / 68)
+    texture = np.random.default_rng(0).normal(0, 6, radius.shape)
+    image = np.where(radius < 1, 170 + texture, 0)
+    image[(abs(row - 110) < 25) & (abs(abs(column - 98) - 12) < 6)] = 60
+    paths = []
+    for name, lesion in (("healthy", False), ("lesion", True)):
+        picture = image.copy()
+        if lesion:
+            picture[90:110, 120:140] = 255
+        path = root / f"sub-{name}_T1w.png"
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
+        paths.append(path)
+    return paths
 
 
 @pytest.fixture
-def loaded(tmp_path_factory) -> Loaded:
-    """A bundle without files: `Dimmer`, the plain residual, and slices of 64 pixels at 0.55 of the brain."""
+def predictor(tmp_path_factory) -> Predictor:
+    """A bundle without training: `Dimmer`, the plain residual, and slices of 64 pixels."""
     network = Dimmer()
     weights = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(network.state_dict(), weights)
-    return Loaded("ra", network, AnomalyMap("none", equalize=False), weights, PREPROCESSING, 0.55)
+    settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64"))
+    preprocessing = build_preprocessing(settings["preprocessing"])
+    return Predictor("ra", network, AnomalyMap("none", equalize=False), preprocessing, settings["slice"], weights)
 
 
 @pytest.fixture
-def make_calibration(loaded):
-    """Function that makes a calibration of `loaded` with given scores, one a person."""
+def make_calibration(predictor):
+    """Function that makes a calibration of `predictor` with given scores, one a person."""
 
-    def make(scores=SCORES, level=0.55, subjects=None, pixel_threshold=0.05):
-        identity = calibration_identity(loaded.weights, PREPROCESSING, loaded.scoring, level)
+    def make(scores=SCORES, subjects=None, pixel_threshold=0.05):
         people = tuple(range(len(scores))) if subjects is None else tuple(subjects)
         rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-        return Calibration(pixel_threshold, 0.05, rates, tuple(scores), people, identity, (0.9,) * len(scores))
+        return Calibration(
+            pixel_threshold, 0.05, rates, tuple(scores), people, predictor.identity, (0.9,) * len(scores)
+        )
 
     return make
 
 
 @pytest.fixture
-def make_screener(loaded, make_calibration):
-    """Function that makes a screener of `loaded`."""
+def make_screener(predictor, make_calibration):
+    """Function that makes a screener of `predictor`."""
 
     def make(calibration=None, rate=0.05):
-        return Screener(loaded, calibration or make_calibration(), rate)
+        return Screener(predictor, calibration or make_calibration(), rate)
 
     return make

@@ -130,7 +130,7 @@ class Difference(nn.Module):
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     """Datalist of a tiny cohort, and a folder of its first two volumes with lesions, named as the gliomas are."""
-    few = {"training": 2, "validation": 0, "calibration": 2, "healthy": 2, "lesions": 3, "levels": 3}
+    few = {"training": 2, "validation": 0, "calibration": 2, "healthy": 2, "lesions": 3, "extracted": True}
     datalist = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
     tumours = tmp_path_factory.mktemp("tumours")
     content = json.loads(datalist.read_text())

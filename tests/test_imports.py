@@ -14,6 +14,7 @@ ORDER = [
         {"files", "pages", "registry", "versions"},
         {"bundles", "geometry"},
         {"io"},
+        {"space"},
         {"transforms"},
         {"losses", "synthetic"},
     ),

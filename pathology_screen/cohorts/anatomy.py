@@ -1,49 +1,53 @@
-"""One synthetic T1w brain: the MNI152 template, folded, deformed and imaged differently for every seed.
+"""One synthetic T1w head: the MNI152 template, folded, deformed and clothed differently for every seed.
 
 Deep structures (ventricles, basal ganglia, thalamus, cerebellum) are the template's; the cortex is drawn anew: sulci
 are the zero surfaces of a random field that runs towards the depth of the hemisphere, and every point is cerebrospinal
-fluid, grey or white matter by its distance to the nearest sulcus or to the brain surface. All fields are functions of
-the position in millimetres, so the slices of one volume belong together.
+fluid, grey or white matter by its distance to the nearest sulcus or to the brain surface. Skull and scalp are layers
+around the brain; face and neck are flesh. All fields are functions of the position in millimetres, so the slices of one
+volume belong together.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 
 import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage as ndi
+from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.space import load_brain_template, template_folder
 
 Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
 
-SCALP_MARGIN = 32  # mm around the brain that a whole head needs
-CENTRE = np.array([0, -17, 16], np.float32)  # mm in MNI space, at mid-ventricle: lies near the centre of every volume
+WHITE_MATTER = "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz"
+MARGIN = 36  # mm around the brain in which the distance to its surface is known
+CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the centre of every volume
 HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)  # mm in MNI space, right
 
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """Volumes on the 1 mm MNI152 grid, cut to the slab that the slices can reach; float32.
+    """Volumes on the 1 mm MNI152 grid, cut to the brain; float32.
 
     Attributes:
         origin: (3,), position of voxel (0, 0, 0) in mm.
-        sharp: (5, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to the outer surface
-            of the brain, to the nearest surface or fissure, and to the lateral ventricles (mm; the first two positive
-            inside, the third negative inside).
+        sharp: (4, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to the nearest surface
+            or fissure (mm, positive inside) and to the lateral ventricles (negative inside).
         smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the direction away from
             the lateral ventricles (3).
+        outline: (1, I, J, K), with `MARGIN` voxels more on every side: distance to the brain's outer surface in mm,
+            positive inside.
     """
 
     origin: np.ndarray
     sharp: np.ndarray
     smooth: np.ndarray
+    outline: np.ndarray
 
     def at(self, volumes: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (C, ...) of volumes (C, I, J, K) at points (3, ...) in mm."""
@@ -51,7 +55,7 @@ class Template:
 
     def surface(self, points: np.ndarray) -> np.ndarray:
         """Distance to the brain's outer surface in mm, positive inside, at points (3, ...)."""
-        return self.at(self.sharp[2:3], points)[0]
+        return sample(self.outline, points - _along(self.origin - MARGIN, points))[0]
 
 
 def sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -81,36 +85,21 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
     return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
 
 
-def template_folder() -> Path:
-    """Folder of the MNI152 maps inside the installed nilearn package.
-
-    Raises:
-        ConfigError: if nilearn is not installed or does not hold the maps.
-    """
-    spec = importlib.util.find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("The phantom cohort is drawn from the MNI152 maps in nilearn: pip install nilearn.")
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-
-
-def _load_map(name: str, box: tuple[slice, ...]) -> np.ndarray:
-    path = template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    if not path.is_file():
-        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
-    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)[box].astype(np.float32)
-
-
-@lru_cache(maxsize=2)
-def load_template(margin: int = 0) -> Template:
+@cache
+def load_template() -> Template:
     """Read the MNI152 maps and derive the volumes of `Template`.
 
-    Args:
-        margin: mm kept around the brain in the axial plane: 0, or `SCALP_MARGIN` for whole heads.
+    Raises:
+        ConfigError: if the installed nilearn does not hold them.
     """
-    low, high = np.array([24, 25, 32]), np.array([173, 210, 147])  # the brain, 40 mm below to 75 mm above the origin
-    box = tuple(map(slice, low, high))
-    t1, white = _load_map("t1", box), _load_map("wm", box) / 255
-    origin = low - np.array([98.0, 134.0, 72.0])
+    t1 = np.asarray(load_brain_template().dataobj)
+    path = template_folder() / WHITE_MATTER
+    if not path.is_file():
+        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
+    white = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32) / 255
+    (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
+    t1, white = t1[box], white[box]
+    origin = np.array([part.start for part in box]) - np.array([98.0, 134.0, 72.0])
     x, y, z = (np.arange(n, dtype=np.float32) + o for n, o in zip(t1.shape, origin))
     x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
 
@@ -131,14 +120,11 @@ def load_template(margin: int = 0) -> Template:
     midline = (np.abs(x) < 1) & (white < 0.35) & (kept < 0.5)
     fissures = (t1 < 115) & ~ventricles | midline
     depth = ndi.distance_transform_edt(brain & ~fissures)
-    border = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
-    surface = _signed_distance(np.pad(brain, border[1:]))
-    volumes = np.stack([t1, white, depth, from_ventricles, kept, *away]).astype(np.float32)
-    t1, white, depth, from_ventricles, *smooth = np.pad(volumes, border, mode="edge")
     return Template(
-        origin=origin - [margin, margin, 0],
-        sharp=np.stack([t1, white, surface, depth, from_ventricles]),
-        smooth=np.stack(smooth),
+        origin=origin,
+        sharp=np.stack([t1, white, depth, from_ventricles]).astype(np.float32),
+        smooth=np.stack([kept, *away]).astype(np.float32),
+        outline=_signed_distance(np.pad(brain, MARGIN))[None],
     )
 
 
@@ -170,7 +156,6 @@ class Anatomy:
         sulcal_width: mm, half the width of a sulcus in its depth.
         cortex: mm, thickness of the grey matter.
         intensity: of fluid and grey matter; white matter is 1.
-        shading: field, relative deviation of the tissue's intensity.
     """
 
     scale: np.ndarray
@@ -183,7 +168,6 @@ class Anatomy:
     sulcal_width: float
     cortex: float
     intensity: tuple[float, float]
-    shading: Field
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Anatomy:
@@ -192,10 +176,9 @@ class Anatomy:
         wide, fine = [_vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)]
         primary, secondary = random_field(rng, 4.2, 80), random_field(rng, 3.4, 80)
         depth, shallow = random_field(rng, 8), random_field(rng, 6)
-        shading = random_field(rng, 9)
         return cls(
-            scale=rng.normal(0.965, 0.025) * rng.normal(1, 0.02, 3),
-            rotation=_rotation(np.deg2rad(rng.normal(0, [3, 1.5, 2.5]))),
+            scale=rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3),
+            rotation=turn(rng.normal(0, [3, 1.5, 2.5])),
             offset=rng.normal(0, [2, 3, 2]),
             bend=lambda points: wide(points) + fine(points),
             wiggle=_vector_field(rng, 7, 2.5),
@@ -203,11 +186,10 @@ class Anatomy:
                 (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
                 (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
             ),
-            ventricle_growth=1.2 + 1.2 * atrophy + rng.normal(0, 0.4),
+            ventricle_growth=0.6 + 1.1 * atrophy + rng.normal(0, 0.4),
             sulcal_width=0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1),
             cortex=rng.uniform(2.6, 3.2),
             intensity=(rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)),
-            shading=lambda points: 0.025 * shading(points),
         )
 
     def to_template(self, points: np.ndarray) -> np.ndarray:
@@ -216,19 +198,26 @@ class Anatomy:
         turned = [sum(np.float32(self.rotation[j, i]) * centred[j] for j in range(3)) for i in range(3)]
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
+    def standard(self, template: Template) -> np.ndarray:
+        """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration looks for."""
+        axis = np.arange(-80, 81, 16, dtype=np.float32)
+        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
+        position = self.to_template(points)
+        brain = template.surface(position) > 0
+        known = np.vstack([position[:, brain], np.ones(brain.sum())])
+        affine = np.eye(4)
+        affine[:3] = np.linalg.lstsq(known.T, points[:, brain].T, rcond=None)[0].T
+        return affine
+
 
 def _vector_field(rng: np.random.Generator, sigma: float, amplitude: float) -> Field:
     parts = [random_field(rng, sigma) for _ in range(3)]
     return lambda points: np.stack([np.float32(amplitude) * part(points) for part in parts])
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    """Product of the turns about the three axes, radians."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+def turn(degrees: np.ndarray) -> np.ndarray:
+    """(3, 3), turns about the first, second and third axis, one after the other."""
+    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
 
 
 def _fold_space(points: np.ndarray) -> np.ndarray:
@@ -239,6 +228,65 @@ def _fold_space(points: np.ndarray) -> np.ndarray:
     radius = np.sqrt(sum((offset[i] / HEMISPHERE_RADII[i]) ** 2 for i in range(3)))
     stretch = np.float32(0.55) + np.float32(0.45) / np.maximum(radius, np.float32(0.35))
     return np.stack([centre[i] + offset[i] * stretch for i in range(3)])
+
+
+@dataclass(frozen=True, eq=False)
+class Coat:
+    """What lies outside the brain: layers by distance from its surface, and the flesh of face and neck.
+
+    Attributes:
+        gap, bone, fat: mm, thickness of the fluid, the skull and the fat under the skin.
+        marrow, brightness: intensity of the skull's spongy middle and of the fat.
+        waviness: field, of the uneven thickness of the layers.
+        flesh: field, of the texture of muscle; its highest parts are cavities full of air.
+    """
+
+    gap: float
+    bone: float
+    fat: float
+    marrow: float
+    brightness: float
+    waviness: Field
+    flesh: Field
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Coat:
+        """Draw the layers of an adult head."""
+        return cls(
+            gap=rng.uniform(1.0, 3.0),
+            bone=rng.uniform(4.5, 7.0),
+            fat=rng.uniform(1.5, 4.5),
+            marrow=rng.uniform(0.25, 0.55),
+            brightness=rng.uniform(0.75, 1.2),
+            waviness=random_field(rng, 14),
+            flesh=random_field(rng, 7),
+        )
+
+    def intensity(self, slow: np.ndarray, fluid: float) -> np.ndarray:
+        """Intensity (S, H, W) at points outside the brain.
+
+        Args:
+            slow: (12, S, H, W), `slow_fields` at the points.
+            fluid: intensity of cerebrospinal fluid.
+        """
+        (x, y, z), (surface, waviness, flesh) = slow[:3], slow[9:]
+        outside = -surface - self.gap - np.maximum(0.6 * waviness, -self.gap)
+        temple = np.exp(-(((y - 12) / 26) ** 2) - (np.maximum(z + 12, 0) / 26) ** 2)
+        muscle = 9 * temple * np.clip((np.abs(x) - 35) / 15, 0, 1)  # mm of temporal muscle
+        face = 60 - 60 * np.sqrt((x / 60) ** 2 + ((y - 42) / 60) ** 2 + ((z + 62) / 70) ** 2)
+        neck = np.minimum(56 - np.hypot(x, y + 25), -45 - z)
+        inward = np.maximum(np.maximum(face, neck), self.bone + muscle + self.fat + 1.2 - outside)  # mm from the skin
+        table = 0.28 * self.bone
+        skull = _layers(outside, [0, table, self.bone - table], [fluid, 0.08, self.marrow, 0.08])
+        meat = np.where(flesh > 1.5, 0.04, 0.5 + 0.05 * flesh)
+        skin = _layers(inward, [0, 1.2], [0, 0.6, self.brightness])
+        skin += soft_step(inward - self.fat - 1.2, 0.4) * (meat - skin)
+        return (skull + soft_step(outside - self.bone, 0.3) * (skin - skull)).astype(np.float32)
+
+
+def _layers(distance: np.ndarray, edges: list[float], values: list[float]) -> np.ndarray:
+    """Values that change at edges, within one millimetre (partial volume)."""
+    return np.interp(distance, np.add.outer(edges, [-0.5, 0.5]).ravel(), np.repeat(values, 2)[1:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,24 +306,25 @@ class Tissue:
     ventricles: np.ndarray
 
 
-def slow_fields(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.ndarray) -> np.ndarray:
     """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it.
 
     Returns:
-        (11, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
-        and secondary sulci, share of kept template, shading, distance to the brain's surface.
+        (12, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
+        and secondary sulci, share of kept template, distance to the brain's surface, waviness and flesh of the coat.
     """
     position = anatomy.to_template(points)
     folds = _fold_space(position + anatomy.wiggle(points))
     position = position - _growth(template, anatomy.ventricle_growth, position)
     kept = template.at(template.smooth[:1], position)
     depths = (depth(points) for _, depth in anatomy.sulci)
-    return np.stack([*position, *folds, *depths, *kept, anatomy.shading(points), template.surface(position)])
+    around = template.surface(position), coat.waviness(position), coat.flesh(position)
+    return np.stack([*position, *folds, *depths, *kept, *around])
 
 
 def _growth(template: Template, growth: float, position: np.ndarray) -> np.ndarray:
     """How far tissue seen at a template position moved when the ventricles grew by `growth` mm; (3, S, h, w)."""
-    distance = template.at(template.sharp[4:], position)
+    distance = template.at(template.sharp[3:], position)
     moved = np.float32(growth) * np.exp(np.maximum(distance, 0) / -15)  # fades with the distance
     moved = np.minimum(moved, np.maximum(distance + 2, 0))  # what is inside stays inside
     return moved * template.at(template.smooth[1:], position)
@@ -285,12 +334,13 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
     """Tissue at the points of slices.
 
     Args:
-        slow: (11, S, H, W), `slow_fields` at the points.
+        slow: (12, S, H, W), `slow_fields` at the points.
         pixel: mm between neighbours along the last two axes.
     """
-    near = slow[10] > -4  # the N points that are worth the work
-    position, folds, depths, (kept, shading) = np.split(slow[:10, near], [3, 6, 8])
-    t1, white, surface, inside, ventricles = template.at(template.sharp, position)
+    near = slow[9] > -4  # the N points that are worth the work
+    position, folds, depths, (kept,) = np.split(slow[:9, near], [3, 6, 8])
+    t1, white, inside, ventricles = template.at(template.sharp, position)
+    surface = template.surface(position)
 
     def full(values: np.ndarray, elsewhere: np.ndarray | float = 0) -> np.ndarray:
         """Values (N,) at all points (S, H, W)."""
@@ -314,52 +364,6 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
 
     levels = [0.9 * csf, csf, grey, grey + 0.4 * (1 - grey), 1.0, 1.04]
     core = np.interp(t1, [30, 68, 160, 195, 223, 245], levels).astype(np.float32)
-    intensity = (cortex + kept * (core - cortex)) * (1 + shading) * (surface > -0.5)
+    intensity = (cortex + kept * (core - cortex)) * (surface > -0.5)
     white_share = white_share + kept * (np.clip((t1 - 190) / 33, 0, 1) - white_share)
-    return Tissue(full(intensity), full(white_share), full(surface, slow[10]), full(ventricles, np.inf))
-
-
-@dataclass(frozen=True, eq=False)
-class Scalp:
-    """What lies outside the brain in a whole-head scan, as layers by distance from the brain's surface.
-
-    Attributes:
-        gap, bone, fat: mm, thickness of the fluid, the skull and the fat under the skin.
-        marrow, brightness: intensity of the skull's spongy middle and of the fat.
-        waviness: field, mm, uneven thickness.
-    """
-
-    gap: float
-    bone: float
-    fat: float
-    marrow: float
-    brightness: float
-    waviness: Field
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Scalp:
-        """Draw the layers of an adult head."""
-        return cls(
-            gap=rng.uniform(1.0, 3.0),
-            bone=rng.uniform(5.0, 7.5),
-            fat=rng.uniform(2.5, 5.5),
-            marrow=rng.uniform(0.4, 0.7),
-            brightness=rng.uniform(0.9, 1.25),
-            waviness=random_field(rng, 14),
-        )
-
-    def intensity(self, surface: np.ndarray, position: np.ndarray, fluid: float) -> np.ndarray:
-        """Intensity at points outside the brain.
-
-        Args:
-            surface: (S, H, W), mm to the brain's surface, negative outside it.
-            position: (3, S, H, W), position in the template in mm.
-            fluid: intensity of cerebrospinal fluid.
-        """
-        outside = -surface - self.gap - np.maximum(0.6 * self.waviness(position), -self.gap)
-        temple = np.exp(-(((position[1] - 12) / 26) ** 2) - (np.maximum(position[2] + 12, 0) / 26) ** 2)
-        muscle = 9 * temple * np.clip((np.abs(position[0]) - 35) / 15, 0, 1)  # mm of temporal muscle
-        table, crust = 0.28 * self.bone, self.bone + muscle
-        edges = [0, table, self.bone - table, self.bone, crust, crust + self.fat, crust + self.fat + 1.2]
-        layers = [fluid, 0.08, self.marrow, 0.08, 0.5, self.brightness, 0.6]  # from fluid to skin; then air
-        return np.select([outside < edge for edge in edges], layers, 0).astype(np.float32)
+    return Tissue(full(intensity), full(white_share), full(surface, slow[9]), full(ventricles, np.inf))

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.registration import coarsen, import_itk
+from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import spacing
+from pathology_screen.space.registration import coarsen
 
 WORKING_MM = 4.0
 """Voxels on which the field is fitted; it varies over centimetres."""
 FITTINGS, ITERATIONS = 3, 50
 """A fourth, finer fitting follows the tissue: after it, two IXI scans resembled the MNI152 template less."""
+
+
+def import_itk() -> ModuleType:
+    """The package itk, which is optional, large and slow to import.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    try:
+        import itk
+    except ImportError as error:
+        raise ConfigError("bias field correction needs ITK: pip install pathology-screen[ixi]") from error
+    return itk
 
 
 def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ def resolve_dataset(
     datalist: str | os.PathLike | None = None,
     *,
     section: str,
-    head: bool = False,
 ) -> list[dict[str, Any]]:
     """Items of one section, from a user's data or, where none is named, from the embedded cohort.
 
@@ -29,13 +28,12 @@ def resolve_dataset(
         dataset_dir: folder that the paths in the datalist are relative to; default the datalist's own.
         datalist: JSON file; default `dataset_dir/datalist.json`. With neither, the phantom cohort, made on first use.
         section: "training", "validation", "calibration" or "test".
-        head: the embedded cohort of whole heads rather than extracted brains; of no effect on a user's data.
 
     Raises:
         ConfigError: see `load_datalist`.
     """
     if not datalist:
-        datalist = Path(dataset_dir) / "datalist.json" if dataset_dir else make_phantom_cohort(head=head)
+        datalist = Path(dataset_dir) / "datalist.json" if dataset_dir else make_phantom_cohort()
     return load_datalist(datalist, section, base_dir=dataset_dir or None)
 
 

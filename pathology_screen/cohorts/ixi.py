@@ -1,8 +1,7 @@
-"""The IXI cohort: healthy whole heads, one axial slice each at the paper's level of MNI space (paper, Appendix B).
+"""The IXI cohort: healthy whole heads, one axial slice each, in the standard plane of MNI space (paper, Appendix B).
 
-The paper took voxel 95 of the axial axis after an affine registration to MNI152NLin2009cSym at 1 mm (193 x 229 x 193
-voxels, the first one at x -96, y -132, z -78 mm). That is z = 17 mm, and the slice is cut on just this grid; the brain
-that scans are registered to is the 2009a version of the same space, see `registration`.
+Each slice is what `transforms.StandardPlaned` takes of the volume: the plane of the slices that the authors of RA
+released. Their PNGs run to the patient's right, and these slices to the left.
 """
 
 from __future__ import annotations
@@ -14,39 +13,27 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from pathology_screen.cohorts.bias_field import correct_bias_field
+from pathology_screen.cohorts.bias_field import correct_bias_field, import_itk
 from pathology_screen.cohorts.folder import path_from, refused
 from pathology_screen.cohorts.preparation import begin, name_some, save_scan, write_datalist
-from pathology_screen.cohorts.registration import (
-    SMALLEST_CORRELATION,
-    SMALLEST_DICE,
-    import_itk,
-    load_brain_template,
-    register,
-    resample,
-)
 from pathology_screen.cohorts.splits import SECTIONS, draw_split, warn_of_few
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import replacing
 from pathology_screen.io import read_scan
-from pathology_screen.transforms.brain_extraction import extract_brain
+from pathology_screen.space import PLANE_Z, SPACE, load_brain_template, plane_affine
+from pathology_screen.transforms import ExtractBraind, StandardPlaned, scan_image
 
 FILE_NAME = re.compile(r"(?P<subject>IXI\d{3})-(?P<site>Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
-SPACE = "MNI152NLin2009aSym"
-SHAPE = (193, 229, 1)
-GRID = np.array([[1.0, 0, 0, -96], [0, 1, 0, -132], [0, 0, 1, 95 - 78], [0, 0, 0, 1]])
-"""Affine of the slice: voxel index -> mm in MNI space, RAS+."""
+Domain = Literal["whole_head", "brain_extracted"]
 DESCRIPTION = (
     "IXI (brain-development.org), T1w of healthy volunteers, CC BY-SA 3.0: what is made of it is shared under the same "
     "licence. "
@@ -59,7 +46,7 @@ def prepare_ixi(
     *,
     registration: bool = True,
     n4: bool = False,
-    domain: Literal["whole_head", "brain_extracted"] = "whole_head",
+    domain: Domain = "whole_head",
     fractions: Sequence[float] = (1, 0, 0, 0),
     seed: int = 0,
     exclude: Iterable[str] = (),
@@ -68,7 +55,7 @@ def prepare_ixi(
     """Write a slice of every subject as NIfTI and a datalist; return its path.
 
     With registration, the brain is extracted (deepbet), registered to MNI152, and the original voxels are resampled
-    once, to `sub-<id>_space-..._T1w.nii.gz`: (193, 229, 1) float32, affine in MNI space. The `.json` beside it holds
+    once, to `sub-<id>_space-..._T1w.nii.gz`: (233, 197, 1) float32, affine in MNI space. The `.json` beside it holds
     the affine map and how well the brain fits, `registration.csv` all fits, the worst first. What is there is kept, so
     that an interrupted run goes on, and the same volume gives the same slice at every run.
 
@@ -78,10 +65,9 @@ def prepare_ixi(
     Args:
         source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are passed over.
         output: folder of the cohort.
-        registration: to MNI152; needs ITK.
-        n4: correct the bias field first.
-        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them to 0, which the
-            compact profile needs: of a single slice it cannot extract the brain itself.
+        registration: to MNI152.
+        n4: correct the bias field first; needs ITK.
+        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them to 0.
         fractions: of the subjects for training, validation, calibration and test; the paper trains on all.
         seed: of the split.
         exclude: subjects ("IXI002") to leave out; the notes of the datalist name them.
@@ -102,8 +88,9 @@ def prepare_ixi(
     warn_of_few(list(split.values()).count("calibration"))
     folder = begin(output, {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain})
     if registration:
-        import_itk()
         load_brain_template()
+        if n4:
+            import_itk()
         missing = {subject: path for subject, path in kept.items() if not _is_done(folder, subject)}
         bar = partial(tqdm, desc="Registering IXI", initial=len(kept) - len(missing), total=len(kept), unit="volume")
         failures = _run(partial(_make_slice, folder=folder, n4=n4, domain=domain), missing, workers, bar)
@@ -120,7 +107,7 @@ def prepare_ixi(
     for subject, path in kept.items():
         image = slice_path(folder, subject).name if registration else path_from(folder, path)
         sections[split[subject]].append(_item(subject, path, image, registration, split[subject] == "test"))
-    made = f"Axial slices at z = {GRID[2, 3]:g} mm of {SPACE}, {domain}." if registration else "Native volumes."
+    made = f"Axial slices at z = {PLANE_Z:g} mm of {SPACE}, {domain}." if registration else "Native volumes."
     return write_datalist(folder, sections, DESCRIPTION + made, notes={"excluded by the user": sorted(set(exclude))})
 
 
@@ -165,26 +152,25 @@ def _run(make: partial[str | None], paths: dict[str, Path], workers: int, bar: C
         return [why for why in bar(pool.map(make, paths.items())) if why]
 
 
-def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: str) -> str | None:
+def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain) -> str | None:
     """Register a volume and write its slice; return why it could not be done, or None."""
     subject, path = source
     image = slice_path(folder, subject)
     try:
-        scan = read_scan(path)
-        brain = extract_brain(scan.voxels, scan.affine)
-        voxels = correct_bias_field(scan.voxels, scan.affine, brain) if n4 else scan.voxels
-        brain_alone = nib.Nifti1Image(voxels * brain, scan.affine)
-        to_scan, fit = register(brain_alone)
-        if not fit.is_good:
-            return (
-                f"{path.name}: registration failed (overlap with the template's brain {fit.dice:.2f}, at least "
-                f"{SMALLEST_DICE}; local correlation {fit.correlation:.2f}, at least {SMALLEST_CORRELATION})"
-            )
-        shown = nib.Nifti1Image(voxels, scan.affine) if domain == "whole_head" else brain_alone
-        record = {"source": path.name, **asdict(fit), "mni_to_scanner_mm": to_scan.round(6).tolist()}
+        item = ExtractBraind("image")({"image": scan_image(read_scan(path))})
+        if n4:
+            volume, brain = (np.asarray(item[key][0]) for key in ("image", "brain"))
+            corrected = correct_bias_field(volume, np.asarray(item["image"].affine), brain > 0)
+            item["image"][0] = torch.as_tensor(corrected)
+        plane = StandardPlaned("image", domain=domain)(item)["image"]
+        record = {
+            "source": path.name,
+            **plane.meta["fit"],
+            "mni_to_scanner_mm": plane.meta["to_scan"].round(6).tolist(),
+        }
         with replacing(_record_path(image)) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        save_scan(image, lambda: (resample(shown, to_scan, GRID, SHAPE), GRID), space="mni")
+        save_scan(image, lambda: (np.asarray(plane[0]), plane_affine()), space="mni")
     except InputError as error:
         return f"{path.name}: {error}"
     return None

@@ -1,38 +1,35 @@
-"""The embedded cohort: synthetic T1w volumes, healthy and with lesions, made on first use.
+"""The embedded cohort: synthetic T1w heads, made on first use.
 
-The volumes look like brains and have the geometry of clinical scans (axial slices, 5 mm apart), so every part of the
-software can be tried on a fresh machine; a figure measured on them says nothing about patients.
+Healthy people to learn from are slices of the standard plane, as a registered scan shows it; those to test on, with and
+without lesions, are whole volumes in the pose of the scanner. So every part of the software can be tried on a fresh
+machine; a figure measured on them says nothing about patients.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from PIL import Image
 from scipy import ndimage as ndi
 from tqdm import tqdm
 
-from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
+from pathology_screen.cohorts.anatomy import Template, load_template
 from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.simulation import IN_PLANE, Volume, simulate
+from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 
-VERSION = 1
+VERSION = 2
 """Part of the folder's name; raise it when the voxels change."""
-DEFAULTS = {"seed": 0, "training": 40, "validation": 6, "calibration": 20, "healthy": 8, "lesions": 10, "levels": 11}
-"""Options of the default cohort; any other has its own folder."""
 STORED = ("RAS", "LPS", "LAS", "RAI")
-"""Orientations in which the test volumes are stored, in turn; all others are RAS."""
+"""Orientations in which the test volumes are stored, in turn."""
 
 
 def cache_folder() -> Path:
@@ -43,106 +40,102 @@ def cache_folder() -> Path:
 def make_phantom_cohort(
     root: str | os.PathLike | None = None,
     *,
-    head: bool = False,
+    extracted: bool = False,
     seed: int = 0,
-    training: int = 40,
-    validation: int = 6,
-    calibration: int = 20,
+    training: int = 160,
+    validation: int = 12,
+    calibration: int = 40,
     healthy: int = 8,
     lesions: int = 10,
-    levels: int = 11,
     workers: int = 2,
 ) -> Path:
     """Make the cohort unless it is there, and return the path of its datalist.
 
-    The folder `phantom-<version>[-head][-<options>]` holds `sub-P000_T1w.nii.gz` (int16), for test subjects also
-    `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty where healthy), and `datalist.json`, written
-    last. The same options give the same voxels, whatever the number of workers. Several processes may make the same
-    cohort at once, and an interrupted making goes on where it stopped.
+    The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of test subjects
+    `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty where
+    healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of workers.
+    Several processes may make the same cohort at once, and an interrupted making goes on where it stopped.
 
     The datalist has the form of the Medical Segmentation Decathlon and the sections training, validation, calibration
-    and test. Items hold `image` and `subject`; test items also `label` (the mask), `pathology` ("healthy" or one of
-    `lesions.KINDS`) and `boxes` (see `find_boxes`).
+    and test. Items hold `image` and `subject`, slices also `axial_slice`; test items `label` (the mask), `pathology`
+    ("healthy" or one of `lesions.KINDS`) and `boxes` (see `find_boxes`).
 
     Args:
         root: folder that holds the cohorts; default `cache_folder()`.
-        head: whole heads, with noise in the air; otherwise brain-extracted with a background of exactly 0.
+        extracted: everything outside the brain is exactly 0; otherwise whole heads.
         seed: source of every random draw.
         training, validation, calibration: number of healthy subjects in these sections.
         healthy, lesions: number of test subjects without and with a lesion; the kinds of lesion take turns.
-        levels: axial slices of every volume.
         workers: threads.
 
     Raises:
         ConfigError: if nilearn's MNI152 maps are not installed, or a number makes no sense.
     """
-    options = {
-        "seed": seed,
-        "training": training,
-        "validation": validation,
-        "calibration": calibration,
-        "healthy": healthy,
-        "lesions": lesions,
-        "levels": levels,
-    }
-    if min(options.values()) < 0 or levels < 1 or workers < 1:
-        raise ConfigError("the phantom cohort needs numbers of at least 0, one level and one worker")
-    folder = Path(root or cache_folder()) / _folder_name(head, options)
+    counts = {"training": training, "validation": validation, "calibration": calibration, "healthy": healthy}
+    options = {"seed": seed, **counts, "lesions": lesions, "extracted": extracted}
+    if min(options.values()) < 0 or workers < 1:
+        raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
+    folder = Path(root or cache_folder()) / _folder_name(options)
     datalist = folder / "datalist.json"
     if datalist.is_file():
         return datalist
 
     folder.mkdir(parents=True, exist_ok=True)
-    plan = [
-        (section, "healthy") for section in ("training", "validation", "calibration") for _ in range(options[section])
-    ]
-    plan += [("test", "healthy")] * healthy + [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
-    template = load_template(SCALP_MARGIN if head else 0)
+    plan = [(name if name != "healthy" else "test", "healthy") for name, count in counts.items() for _ in range(count)]
+    plan += [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
+    template = load_template()
 
     def make(number: int) -> dict[str, Any]:
         section, kind = plan[number]
-        draw = partial(simulate, template, (seed, number), kind, levels=levels, head=head)
-        return _make_subject(folder, number, kind, draw, test=section == "test")
+        if section == "test":
+            return _make_volume(folder, template, (seed, number), kind, extracted)
+        return _make_slice(folder, template, (seed, number), extracted)
 
     with ThreadPoolExecutor(workers) as pool:
-        items = list(tqdm(pool.map(make, range(len(plan))), "Making the phantom cohort", len(plan), unit="volume"))
+        items = list(tqdm(pool.map(make, range(len(plan))), "Making the phantom cohort", len(plan), unit="subject"))
     sections: dict[str, list] = {"training": [], "validation": [], "calibration": [], "test": []}
     for (section, _), item in zip(plan, items):
         sections[section].append(item)
     content = {
         "name": folder.name,
-        "description": "Synthetic axial T1w brain MRI, healthy and with lesions, after the ICBM 2009a MNI152 template",
+        "description": "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 template",
         "modality": {"0": "T1w"},
-        "tensorImageSize": "3D",
-        "options": {**options, "head": head},
+        "options": options,
         **sections,
     }
-    _write(datalist, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8"))
+    with replacing(datalist) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     return datalist
 
 
-def _folder_name(head: bool, options: dict[str, int]) -> str:
-    name = f"phantom-{VERSION}" + ("-head" if head else "")
-    if options == DEFAULTS:
-        return name
-    return f"{name}-{hashlib.sha256(json.dumps(options).encode()).hexdigest()[:8]}"
+def _folder_name(options: dict[str, int]) -> str:
+    defaults = make_phantom_cohort.__kwdefaults__ or {}
+    other = [f"{name}{value:d}" for name, value in options.items() if value != defaults[name]]
+    return "-".join([f"phantom-{VERSION}", *other])
 
 
-def _make_subject(folder: Path, number: int, kind: str, draw: Callable[[], Volume], test: bool) -> dict[str, Any]:
-    """Write the files of one subject where they are missing, and return its item of the datalist."""
-    subject = f"P{number:03d}"
+def _make_slice(folder: Path, template: Template, seed: tuple[int, int], extracted: bool) -> dict[str, Any]:
+    """Write the slice of one subject where it is missing, and return its item of the datalist."""
+    path = folder / f"sub-P{seed[1]:03d}_T1w.png"
+    if not path.is_file():
+        image, brain = simulate_plane(template, seed)
+        with replacing(path) as temporary:
+            Image.fromarray(image * brain if extracted else image).save(temporary, format="PNG")
+    return {"image": path.name, "subject": f"P{seed[1]:03d}", "axial_slice": True}
+
+
+def _make_volume(folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool) -> dict[str, Any]:
+    """Write the scan and mask of one subject where they are missing, and return its item of the datalist."""
+    subject = f"P{seed[1]:03d}"
     image, mask = folder / f"sub-{subject}_T1w.nii.gz", folder / f"sub-{subject}_mask.nii.gz"
-    wanted = [image, mask] if test else [image]
-    if not all(path.is_file() for path in wanted):
-        volume = draw()
-        for path, voxels in zip(wanted, (volume.image, volume.mask)):
-            nifti = _nifti(voxels, volume.affine, STORED[number % len(STORED)] if test else "RAS")
-            _write(path, partial(nib.save, nifti))
-    item: dict[str, Any] = {"image": image.name, "subject": subject}
-    if test:
-        boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
-        item |= {"label": mask.name, "pathology": kind, "boxes": boxes}
-    return item
+    if not (image.is_file() and mask.is_file()):
+        volume = simulate(template, seed, kind)
+        scan = volume.image * volume.brain if extracted else volume.image
+        for path, voxels in ((image, scan), (mask, volume.mask)):
+            with replacing(path) as temporary:
+                nib.save(_nifti(voxels, volume.affine, STORED[seed[1] % len(STORED)]), temporary)
+    boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
+    return {"image": image.name, "subject": subject, "label": mask.name, "pathology": kind, "boxes": boxes}
 
 
 def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
@@ -170,8 +163,3 @@ def _nifti(voxels: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Imag
     image.set_qform(image.affine, code="scanner")
     image.set_sform(image.affine, code="scanner")
     return image
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with replacing(path) as temporary:
-        write(temporary)

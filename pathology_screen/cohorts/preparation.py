@@ -21,6 +21,7 @@ from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import replacing
 from pathology_screen.geometry import DISPLAY_AXES, axial_level
 from pathology_screen.io import read_scan
+from pathology_screen.transforms.load import READ_BY_READER
 
 Sections = Mapping[str, Sequence[Mapping[str, Any]]]
 """Name of a section -> its items, image paths relative to the datalist."""
@@ -252,7 +253,7 @@ def display_slice(item: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list
         columns); and the boxes on this slice: label and [column, row, width, height] of the outer edges, where pixel
         (r, c) spans c - 0.5 to c + 0.5.
     """
-    options = {name: item[name] for name in ("axial_slice", "series_uid") if name in item}
+    options = {name: item[name] for name in READ_BY_READER if name in item}
     scan = read_scan(item["image"], **options)
     turn = ornt_transform(io_orientation(scan.affine), axcodes2ornt(DISPLAY_AXES))
     volume = nib.Nifti1Image(scan.voxels, scan.affine).as_reoriented(turn)

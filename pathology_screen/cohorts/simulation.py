@@ -1,18 +1,27 @@
-"""One synthetic axial T1w acquisition: thick slices, blur, bias field and Rician noise over a drawn brain."""
+"""One synthetic T1w acquisition of a drawn head, as a volume or in the standard plane: blur, bias field, noise."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.anatomy import Anatomy, Field, Scalp, Template, brain_tissue, random_field, slow_fields
+from pathology_screen.cohorts.anatomy import (
+    Anatomy,
+    Coat,
+    Field,
+    Template,
+    brain_tissue,
+    random_field,
+    slow_fields,
+    turn,
+)
 from pathology_screen.cohorts.lesions import Lesion
+from pathology_screen.space import PLANE_SHAPE, PLANE_Z, plane_affine
 
-FIELD_OF_VIEW = (200.0, 232.0)  # mm, left-right and posterior-anterior
-SLICE_SPACING = 5.0  # mm
-SLICE_PROFILE = np.array([-1.1, 1.1], np.float32)  # mm; the mean of both has the spread of a slice of 4 mm
+FIELD_OF_VIEW = np.array([208.0, 244.0, 188.0])  # mm, left-right, posterior-anterior, inferior-superior
 COARSE = 4  # pixels between the points where slow fields are evaluated
 IN_PLANE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], axis=-1)  # neighbours within a slice
 
@@ -24,11 +33,13 @@ class Volume:
     Attributes:
         image: int16, shape (I, J, K).
         mask: uint8, shape (I, J, K), 1 in the lesion.
+        brain: bool, shape (I, J, K).
         affine: float64, shape (4, 4), voxel index -> mm in RAS+.
     """
 
     image: np.ndarray
     mask: np.ndarray
+    brain: np.ndarray
     affine: np.ndarray
 
 
@@ -37,7 +48,7 @@ class Scanner:
     """How one scan was taken.
 
     Attributes:
-        pixel: mm, in-plane.
+        spacing: (3,) mm, of pixels and slices.
         centre: (3,) mm, where the middle of the volume lies in the scanner.
         blur: pixels, width of the in-plane point spread.
         grain, noise: relative deviation of the tissue's texture; noise of both channels, white matter being 1.
@@ -45,7 +56,7 @@ class Scanner:
         bias: field, logarithm of the coil's sensitivity.
     """
 
-    pixel: float
+    spacing: np.ndarray
     centre: np.ndarray
     blur: float
     grain: float
@@ -57,8 +68,9 @@ class Scanner:
     def draw(cls, rng: np.random.Generator) -> Scanner:
         """Draw the settings of a clinical scanner."""
         bias, strength = random_field(rng, 55, 16), rng.uniform(0.02, 0.08)
+        pixel = rng.uniform(0.9, 1.1)
         return cls(
-            pixel=round(rng.uniform(0.9, 1.1), 3),
+            spacing=np.array([pixel, pixel, rng.uniform(2.5, 3.0)]).round(3),
             centre=rng.uniform(-6, 6, 3).round(1),
             blur=rng.uniform(0.35, 0.6),
             grain=rng.uniform(0.01, 0.025),
@@ -68,79 +80,115 @@ class Scanner:
         )
 
 
-def simulate(
-    template: Template, seed: tuple[int, ...], kind: str = "healthy", *, levels: int = 11, head: bool = False
-) -> Volume:
-    """Draw a subject and scan it. The same seed gives the same subject, scanner and noise, whatever the kind.
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A head, the lesion in it, and the scanner that it lies in."""
+
+    template: Template
+    anatomy: Anatomy
+    coat: Coat
+    scanner: Scanner
+    lesion: Lesion | None
+
+    @classmethod
+    def draw(cls, template: Template, seed: tuple[int, ...], kind: str) -> Subject:
+        """Draw all; the same seed gives the same head and scanner, whatever the kind."""
+        streams = [np.random.default_rng([*seed, stream]) for stream in range(4)]
+        anatomy, scanner, coat, lesion = Anatomy.draw(streams[0]), Scanner.draw(streams[1]), Coat.draw(streams[2]), None
+        if kind == "enlarged ventricles":
+            anatomy = replace(anatomy, ventricle_growth=streams[3].uniform(6.5, 9.0))
+        elif kind != "healthy":
+            lesion = Lesion.draw(kind, streams[3], template, anatomy)
+        return cls(template, anatomy, coat, scanner, lesion)
+
+    def scan(self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Take slices.
+
+        Args:
+            affine: (4, 4), index of a pixel and slice -> mm from the middle of the scanner.
+            shape: (I, J, K), K slices of I x J square pixels.
+            rng: source of texture and noise.
+
+        Returns:
+            Signal, white matter being about 1; share of the lesion (of the ventricles where there is none); and the
+            brain, bool; (K, I, J).
+        """
+        points = _points(affine, shape, COARSE)
+        bias, inside = _refine(self.scanner.bias(points)[None], shape)[0], points
+        if self.lesion:
+            inside = self.lesion.displace(points, room=self.template.surface(self.anatomy.to_template(points)))
+        slow = _refine(slow_fields(self.template, self.anatomy, self.coat, inside), shape)
+
+        tissue = brain_tissue(self.template, self.anatomy, slow, float(np.linalg.norm(affine[:3, 0])))
+        share = tissue.ventricles < 0
+        if self.lesion:
+            tissue, share = self.lesion.paint(tissue, _points(affine, shape), *self.anatomy.intensity)
+        brain = tissue.surface > -0.5
+        signal = np.where(brain, tissue.intensity, self.coat.intensity(slow, self.anatomy.intensity[0]))
+        return self._acquire(signal, bias, rng), share, brain
+
+    def _acquire(self, signal: np.ndarray, bias: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Texture, point spread, coil sensitivity and Rician noise; (K, I, J)."""
+        scanner = self.scanner
+        grain = ndi.gaussian_filter(rng.standard_normal(signal.shape, np.float32), (0, 1.2, 1.2))
+        signal = signal * (1 + scanner.grain / grain.std() * grain)
+        signal = ndi.gaussian_filter(signal, (0, scanner.blur, scanner.blur)) * np.exp(bias)
+        real, imaginary = scanner.noise * rng.standard_normal((2, *signal.shape), np.float32)
+        return np.hypot(signal + real, imaginary)
+
+
+def simulate(template: Template, seed: tuple[int, ...], kind: str = "healthy") -> Volume:
+    """Draw a subject and scan the whole head in axial slices.
 
     Args:
-        template: see `load_template`; with a margin of `SCALP_MARGIN` where `head`.
+        template: see `load_template`.
         seed: entropy of every random draw.
         kind: "healthy" or one of `lesions.KINDS`.
-        levels: number of axial slices, 5 mm apart.
-        head: keep the scalp and the noise of the air; otherwise everything outside the brain is exactly 0.
     """
-    streams = [np.random.default_rng([*seed, stream]) for stream in range(5)]
-    anatomy, scanner, scalp = Anatomy.draw(streams[0]), Scanner.draw(streams[1]), Scalp.draw(streams[2])
-    lesion = None
-    if kind == "enlarged ventricles":
-        anatomy = replace(anatomy, ventricle_growth=streams[3].uniform(6.5, 9.0))
-    elif kind != "healthy":
-        lesion = Lesion.draw(kind, streams[3], template, anatomy)
-
-    shape = (*(round(width / scanner.pixel) for width in FIELD_OF_VIEW), levels)
-    spacing = (scanner.pixel, scanner.pixel, SLICE_SPACING)
-    x, y, z = ((step * (np.arange(count) - (count - 1) / 2)).astype(np.float32) for count, step in zip(shape, spacing))
-    signal, share, brain = _render(template, anatomy, lesion, scalp if head else None, x, y, z)
-    if kind == "healthy":
-        share = np.zeros_like(share)
-    signal = _acquire(signal, _mesh(x, y, z), scanner, streams[4])
-    image = np.rint(scanner.gain * (signal if head else signal * brain)).astype(np.int16)
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = scanner.centre - affine[:3, :3] @ (np.array(shape) - 1) / 2
-    return Volume(image.transpose(1, 2, 0), _solid((brain & (share > 0.5)).transpose(1, 2, 0)), affine)
+    subject = Subject.draw(template, seed, kind)
+    affine = np.diag([*subject.scanner.spacing, 1.0])
+    shape = tuple(np.rint(FIELD_OF_VIEW / subject.scanner.spacing).astype(int).tolist())
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
+    found = subject.scan(affine, shape, np.random.default_rng([*seed, 4]))
+    signal, share, brain = (array.transpose(1, 2, 0) for array in found)
+    mask = _solid(brain & (share > 0.5)) if kind != "healthy" else np.zeros(shape, np.uint8)
+    affine[:3, 3] += subject.scanner.centre
+    return Volume(np.rint(subject.scanner.gain * signal).astype(np.int16), mask, brain, affine)
 
 
-def _render(
-    template: Template,
-    anatomy: Anatomy,
-    lesion: Lesion | None,
-    scalp: Scalp | None,
-    x: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signal, share of the lesion (of the ventricles where there is none) and brain mask of thick slices; (K, H, W)."""
-    thin = (z[:, None] + SLICE_PROFILE).ravel()  # S = K x 2 thin slices
-    coarse = _mesh(_every(COARSE, x), _every(COARSE, y), thin)  # (3, S, h, w)
-    if lesion:
-        coarse = lesion.displace(coarse, room=template.surface(anatomy.to_template(coarse)))
-    slow = slow_fields(template, anatomy, coarse)
-    near = slow[10] > (-32 if scalp else -6)  # the pixels that are worth the work
-    columns, rows = _extent(near.any((0, 2)), len(x)), _extent(near.any((0, 1)), len(y))
-    slow = _upsample(_upsample(slow, 2, columns), 3, rows)  # (11, S, H, W)
+def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a healthy subject as a registered scan shows it in the standard plane: z = 23 mm of MNI space.
 
-    tissue = brain_tissue(template, anatomy, slow, float(x[1] - x[0]))
-    share = tissue.ventricles < 0
-    if lesion:
-        tissue, share = lesion.paint(tissue, _mesh(x[columns], y[rows], thin), *anatomy.intensity)
-    signal, brain = tissue.intensity, tissue.surface > -0.5
-    if scalp:
-        signal = np.where(brain, signal, scalp.intensity(tissue.surface, slow[:3], anatomy.intensity[0]))
+    The plane lies where a registration would put it but for an error of about 1 degree, 1 mm and 1 %. It is the mean of
+    two neighbouring slices, slightly smoothed, as an interpolated one is.
 
-    frame = np.zeros((3, len(z), len(x), len(y)), np.float32)
-    for whole, part in zip(frame, (signal, share, brain)):
-        whole[:, columns, rows] = part.reshape(len(z), -1, *part.shape[1:]).mean(1)
-    return frame[0], frame[1], frame[2] > 0.5
+    Returns:
+        Image, uint8, the 98th percentile of the brain being 255; and the brain, bool; (233, 197), rows from anterior,
+        columns to the patient's left.
+    """
+    subject, rng = Subject.draw(template, seed, "healthy"), np.random.default_rng([*seed, 4])
+    error = np.eye(4)
+    error[:3, :3] = turn(rng.normal(0, 1, 3)) * rng.normal(1, 0.01, 3)
+    error[:3, 3] = rng.normal(0, 1, 3)
+    apart = 0.82 * subject.scanner.spacing[2]  # mm; their mean spreads as linear interpolation between slices does
+    slices = plane_affine(PLANE_Z - apart / 2) @ np.diag([1, 1, apart, 1])
+    signal, _, brain = subject.scan(subject.anatomy.standard(template) @ error @ slices, (*PLANE_SHAPE, 2), rng)
+    image, inside = ndi.gaussian_filter(signal.mean(0), 0.46), brain[0] & brain[1]
+    return np.rint(255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)).astype(np.uint8), inside
 
 
-def _acquire(signal: np.ndarray, points: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """Texture, point spread, coil sensitivity and Rician noise; (K, H, W)."""
-    grain = ndi.gaussian_filter(rng.standard_normal(signal.shape, np.float32), (0, 1.2, 1.2))
-    signal = signal * (1 + scanner.grain / grain.std() * grain)
-    signal = ndi.gaussian_filter(signal, (0, scanner.blur, scanner.blur)) * np.exp(scanner.bias(points))
-    real, imaginary = scanner.noise * rng.standard_normal((2, *signal.shape), np.float32)
-    return np.hypot(signal + real, imaginary)
+def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
+    """Positions in mm, (3, K, I, J), of the voxels (I, J, K), or of every `step`-th and one beyond the last."""
+    i, j = (step * np.arange(-(-(count - 1) // step) + 1) for count in shape[:2])
+    index = i[:, None], j, np.arange(shape[2])[:, None, None]
+    return np.stack([sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]).astype(np.float32)
+
+
+def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Linear interpolation (C, K, i, j) -> (C, K, I, J) from every `COARSE`-th pixel to all."""
+    size = [COARSE * (count - 1) + 1 for count in coarse.shape[2:]]
+    fine = torch.nn.functional.interpolate(torch.from_numpy(coarse), size, mode="bilinear", align_corners=True)
+    return fine.numpy()[..., : shape[0], : shape[1]]
 
 
 def _solid(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
@@ -149,27 +197,3 @@ def _solid(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
     parts, _ = ndi.label(filled, IN_PLANE)
     large = np.bincount(parts.ravel()) >= smallest
     return (filled & large[parts]).astype(np.uint8)
-
-
-def _every(step: int, axis: np.ndarray) -> np.ndarray:
-    """Every `step`-th position of an axis, and one beyond its end."""
-    return axis[0] + (axis[1] - axis[0]) * step * np.arange(-(-len(axis) // step) + 1, dtype=np.float32)
-
-
-def _mesh(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Points (3, S, H, W) in mm of planes z, columns x and rows y."""
-    return np.stack(np.broadcast_arrays(x[None, :, None], y[None, None, :], z[:, None, None]))
-
-
-def _extent(near: np.ndarray, count: int) -> slice:
-    """Pixels of one axis between the outermost coarse points that are near the brain."""
-    first, last = np.flatnonzero(near)[[0, -1]]
-    return slice(first * COARSE, min(last * COARSE + 1, count))
-
-
-def _upsample(coarse: np.ndarray, axis: int, pixels: slice) -> np.ndarray:
-    """Linear interpolation along one axis, from coarse points to pixels."""
-    node, part = np.divmod(np.arange(pixels.start, pixels.stop), COARSE)
-    part = np.float32(part / COARSE).reshape(-1, *[1] * (coarse.ndim - 1 - axis))
-    low, high = np.take(coarse, node, axis), np.take(coarse, node + 1, axis)
-    return low + part * (high - low)

@@ -1,11 +1,10 @@
 """Training, validation and calibration on MONAI's engines."""
 
 from pathology_screen.engines.averaging import AveragedWeights
-from pathology_screen.engines.calibrator import Calibrator, calibrate, calibration_identity
+from pathology_screen.engines.calibrator import Calibrator, calibrate
 from pathology_screen.engines.evaluation import (
     MeanPerceptualDistance,
     improves,
-    in_standard_pose,
     prepare_healthy_map,
     prepare_reconstruction,
 )
@@ -16,7 +15,6 @@ from pathology_screen.engines.introspective import (
     TrainingDiverged,
     introspective_step,
 )
-from pathology_screen.engines.pose_batch import PoseBatch, PoseDisplacement, pose_loss
 from pathology_screen.engines.progress import ProgressBar, ReconstructionPictures
 from pathology_screen.engines.random import SeededBatches, rank_and_world_size, seeded_generator
 from pathology_screen.engines.training_batch import TrainingBatch, normal_noise
@@ -30,8 +28,6 @@ __all__ = [
     "IntrospectiveTrainer",
     "IntrospectiveWeights",
     "MeanPerceptualDistance",
-    "PoseBatch",
-    "PoseDisplacement",
     "ProgressBar",
     "ReconstructionPictures",
     "SeededBatches",
@@ -39,13 +35,10 @@ __all__ = [
     "TrainingDiverged",
     "TrainingState",
     "calibrate",
-    "calibration_identity",
     "improves",
-    "in_standard_pose",
     "introspective_step",
     "load_weights",
     "normal_noise",
-    "pose_loss",
     "prepare_healthy_map",
     "prepare_reconstruction",
     "rank_and_world_size",

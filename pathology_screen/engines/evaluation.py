@@ -5,31 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from monai.data import Dataset
-from monai.inferers import Inferer
-from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
-
-from pathology_screen.networks.restoration import Restoration
-
-
-def in_standard_pose(dataset: Dataset, inferer: Inferer) -> Dataset:
-    """Bring the slices of a dataset into the pose in which an inferer will show slices to the network.
-
-    Args:
-        dataset: items with `image` (1, H, W).
-        inferer: of the bundle; only a `Restoration` with a standard pose changes anything.
-
-    Returns:
-        The same items, with the metadata of their images.
-    """
-    if not isinstance(inferer, Restoration):
-        return dataset
-    items = [{**dataset[i]} for i in range(len(dataset))]
-    for item in items:
-        image = convert_to_tensor(item["image"], track_meta=False)
-        item["image"] = convert_to_dst_type(inferer.standardize(image[None])[0], item["image"])[0]
-    return Dataset(items)
 
 
 def prepare_reconstruction(

@@ -45,7 +45,8 @@ class TrainingState:
       the end;
     - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end
       of each epoch;
-    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
+    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics; row 0 is the
+      validation of the weights that training starts from.
 
     All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
     the ValidationHandler and the averaged weights.
@@ -59,7 +60,7 @@ class TrainingState:
         evaluator: its key metric decides which weights are best; None keeps the last ones.
         schedule: of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
-        warm_up: epochs whose weights do not compete for the best ones.
+        warm_up: epochs whose weights do not compete for the best ones; those that training started from do.
         interval: seconds between checkpoints within an epoch.
         identity: what else must agree for a run to be resumed, as JSON values; options may then not change in between.
 
@@ -101,9 +102,10 @@ class TrainingState:
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def load(self, engine: Engine) -> None:
-        """Take up the state in `resume.pt`, if there is one."""
+        """Take up the state in `resume.pt`, or else validate what training starts from: it competes as epoch 0."""
         path = self.folder / "resume.pt"
         if not path.exists():
+            self.start()
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["run"] != self.run():
@@ -130,6 +132,25 @@ class TrainingState:
         engine.state.epoch = state["iteration"] // len(self.batches)
         logger.info("resumed after %d iterations", state["iteration"])
         self.stop_if_patience_is_over(engine)
+
+    def start(self) -> None:
+        """Validate the network as it is before the first step."""
+        if self.evaluator is None:
+            return
+        self.evaluator.run()
+        self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
+        self.history.append({"epoch": 0, "iteration": 0} | self.validation())
+        self.keep_first()
+        self.write_model()
+
+    def keep_first(self) -> None:
+        """Let the weights that training started from be the best ones."""
+        state: Any = self.evaluator.state  # type: ignore[union-attr]
+        state.best_metric, state.best_metric_epoch = self.history[0][f"val_{state.key_metric_name}"], 0
+
+    def validation(self) -> dict[str, float]:
+        """Return the metrics of the last validation, named as in the log."""
+        return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}  # type: ignore
 
     def run(self) -> dict[str, Any]:
         """Return what must agree for a run to be resumed."""
@@ -160,13 +181,13 @@ class TrainingState:
         best = True
         if self.evaluator is not None:
             if self.evaluator.state.epoch == engine.state.epoch:  # validated at this epoch
-                row |= {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
+                row |= self.validation()
+            if engine.state.epoch <= self.warm_up:
+                self.keep_first()
             best = self.evaluator.state.best_metric_epoch == engine.state.epoch
         self.history.append(row)
         if best:
             self.write_model()
-        if self.evaluator is not None and engine.state.epoch <= self.warm_up:
-            self.evaluator.state.best_metric_epoch = -1  # MONAI takes the next metric for the first
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
                 pd.DataFrame(self.history).to_csv(path, index=False)
@@ -179,8 +200,10 @@ class TrainingState:
 
     def stop_if_patience_is_over(self, engine: Engine) -> None:
         """End training where the best epoch lies `patience` epochs back."""
-        best = self.evaluator.state.best_metric_epoch if self.evaluator is not None else -1
-        if self.patience and best > 0 and engine.state.epoch - best >= self.patience:
+        if self.evaluator is None or not self.patience:
+            return
+        best = max(self.evaluator.state.best_metric_epoch, self.warm_up)
+        if engine.state.epoch - best >= self.patience:
             logger.info("no better validation for %d epochs: training stops", engine.state.epoch - best)
             engine.terminate()
 

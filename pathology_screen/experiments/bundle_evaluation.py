@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from monai.inferers import Inferer, SimpleInferer
 from monai.networks.utils import eval_mode
-from torch import nn
 
-from pathology_screen.anomaly import Scoring
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.lesions import SHARE, lesions
 from pathology_screen.experiments.localization import localization
-from pathology_screen.experiments.models import Model, Profile
+from pathology_screen.experiments.models import ComparedMethod, Profile
 from pathology_screen.experiments.report import Report
 from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import HEALTHY, NORMAL, Slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import Protocol
+from pathology_screen.predictor import Predictor
 from pathology_screen.registry import METHODS
 
 NEEDS: dict[str, Callable[[Slices], bool]] = {
@@ -37,18 +34,13 @@ class BundleEvaluation:
     """Run experiments on the network and the scoring of a bundle, and write their reports into `output_dir`.
 
     Args:
-        method: name of the bundle.
-        network: with its weights.
-        weights: file that they came from.
-        anomaly_map: the scoring.
-        preprocessing_options, level: of the bundle.
+        predictor: the bundle's, whose weights are loaded.
         dataset_dir, datalist: see `cohorts.resolve_dataset`.
         output_dir: folder of the reports.
         calibration_section: section of the datalist that thresholds are fitted on.
         experiments: names; None runs those that the datalist's test section allows (scans with a finding and normal
             ones, boxes, masks).
         protocol: of the localisation.
-        inferer: how the network is applied; None applies it plainly.
 
     Raises:
         ConfigError: if there is no such experiment.
@@ -56,35 +48,28 @@ class BundleEvaluation:
 
     def __init__(
         self,
-        method: str,
-        network: nn.Module,
-        weights: str,
-        anomaly_map: Scoring,
-        preprocessing_options: Mapping[str, Any],
-        level: str | int | float,
+        predictor: Predictor,
         dataset_dir: str | None,
         datalist: str | None,
         output_dir: str,
         calibration_section: str = "calibration",
         experiments: Sequence[str] | None = None,
         protocol: Protocol = "pixel_count",
-        inferer: Inferer | None = None,
     ) -> None:
         if unknown := set(experiments or ()) - set(RUNS):
             raise ConfigError(f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}")
-        model = Model(
+        method = predictor.method
+        compared = ComparedMethod(
             method,
             METHODS[method],
-            {None: network},
-            {"configured": anomaly_map},
-            sha256(weights),
-            next(network.parameters()).device,
-            inferer or SimpleInferer(),
+            predictor.network,
+            {"configured": predictor.scoring},
+            sha256(predictor.weights),
         )
-        profile = Profile(preprocessing_options, level, "none", (), calibration_section)
-        self.network, self.experiments, self.output = network, experiments, Path(output_dir)
+        profile = Profile(predictor.preprocessing, predictor.slice_options, "none", calibration_section)
+        self.network, self.experiments, self.output = predictor.network, experiments, Path(output_dir)
         self.setting = Setting(
-            (method,), dataset_dir, datalist, scoring=(), protocol=protocol, configured=(profile, [model])
+            (method,), dataset_dir, datalist, scoring=(), protocol=protocol, configured=(profile, [compared])
         )
 
     def run(self) -> list[Report]:

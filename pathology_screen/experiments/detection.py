@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import Model
+from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
@@ -68,7 +68,7 @@ def detection(setting: Setting) -> Report:
     )
 
 
-def _scores(model: Model, slices: Slices, predictions: Tensor, scoring: str) -> np.ndarray:
+def _scores(model: ComparedMethod, slices: Slices, predictions: Tensor, scoring: str) -> np.ndarray:
     return model.scores(slices, model.maps(slices, predictions, scoring), scoring).numpy()
 
 

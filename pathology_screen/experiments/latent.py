@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import Model
+from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.pictures import Window
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
@@ -69,7 +69,7 @@ def latent(setting: Setting) -> Report:
     return Report("latent", "Latent vectors", measurements, notes, setting.provenance(), figures)
 
 
-def compare_latents(model: Model, healthy: Slices, pathological: Slices) -> dict[str, Group]:
+def compare_latents(model: ComparedMethod, healthy: Slices, pathological: Slices) -> dict[str, Group]:
     """Encode the three groups of slices with a model, and measure their distances.
 
     Raises:
@@ -131,7 +131,7 @@ def _import_umap() -> type:
     return UMAP
 
 
-def _measure(model: Model, groups: dict[str, Group], measurements: Measurements) -> None:
+def _measure(model: ComparedMethod, groups: dict[str, Group], measurements: Measurements) -> None:
     means = {name: pooled_mean(group.distances, group.subjects) for name, group in groups.items()}
     for name, mean in means.items():
         measurements.add(model.label, "", f"{name} distance", mean, len(groups[name].distances))

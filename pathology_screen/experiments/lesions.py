@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import Model
+from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.pictures import method_grid
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
@@ -63,7 +63,7 @@ def _healthy(slices: Slices) -> Iterator[int]:
     return (i for i, name in enumerate(slices.pathology) if name == HEALTHY)
 
 
-def _measure_healthy(model: Model, slices: Slices, predictions: Tensor, measurements: Measurements) -> None:
+def _measure_healthy(model: ComparedMethod, slices: Slices, predictions: Tensor, measurements: Measurements) -> None:
     places = list(_healthy(slices))
     subjects = [slices.subjects[i] for i in places]
     images, reconstructions = slices.images[places], predictions[places]

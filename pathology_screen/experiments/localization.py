@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
-from pathology_screen.experiments.models import SCORINGS, Model
+from pathology_screen.experiments.models import SCORINGS, ComparedMethod
 from pathology_screen.experiments.pictures import method_grid
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
@@ -122,7 +122,7 @@ def box_target(slices: Slices, i: int) -> dict:
 
 def _measure(
     measurements: Measurements,
-    model: Model,
+    model: ComparedMethod,
     scoring: str,
     scores: dict[str, np.ndarray],
     boxed: Slices,

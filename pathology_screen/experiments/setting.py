@@ -10,11 +10,18 @@ from typing import Any, Literal
 
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import SCORINGS, Chosen, Model, Profile, load_models, read_profile
+from pathology_screen.experiments.models import (
+    CONTROLS,
+    SCORINGS,
+    Chosen,
+    ComparedMethod,
+    Profile,
+    load_methods,
+    read_profile,
+)
 from pathology_screen.experiments.slices import Slices, load_slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import PROTOCOLS, Protocol
-from pathology_screen.networks.restoration import Restoration
 from pathology_screen.versions import versions
 
 
@@ -26,33 +33,24 @@ class Setting:
         methods: as in `Chosen.parse`; runs of one label are seeds of one method.
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
         scoring: names of the scorings to compare; a method that knows none of them is scored its own way.
-        every: take every n-th axial level that holds tissue; None takes the one that is screened.
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
-        passes, standard_pose: of all networks that reconstruct (see `networks.restoration.Restoration`); None for both
-            takes what their bundles say.
         seed: of all draws.
-        random_pose: of synthetic anomalies: pose the slices at random first, since an average image is a strong
-            detector on aligned ones.
         percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
         protocol: of the localisation of boxes (see `metrics.LocalizationMetric`).
-        configured: profile and models in place of those of the bundles.
+        configured: profile and methods in place of those of the bundles.
     """
 
     methods: Sequence[str]
     dataset_dir: str | None = None
     datalist: str | None = None
     scoring: Sequence[str] = ("residual", "eq5")
-    every: int | None = None
     profile: str = "compact"
     backbone: str | None = None
-    passes: int | None = None
-    standard_pose: bool | None = None
     seed: int = 0
-    random_pose: bool = False
     percentiles_of: Literal["image", "tissue"] = "image"
     protocol: Protocol = "pixel_count"
-    configured: tuple[Profile, list[Model]] | None = None
+    configured: tuple[Profile, list[ComparedMethod]] | None = None
     prepared: dict[str, Slices] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,8 +58,6 @@ class Setting:
             raise ConfigError(f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}")
         if self.protocol not in PROTOCOLS:
             raise ConfigError(f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
-        if self.every is not None and self.every < 1:
-            raise ConfigError(f"every n-th level needs n of at least 1, not {self.every}")
         for kind, given in (("method", self.methods), ("scoring", self.scoring)):
             if len(set(given)) < len(given):
                 raise ConfigError(f"a {kind} is named twice")
@@ -73,12 +69,7 @@ class Setting:
     @cached_property
     def shared(self) -> Profile:
         """What all methods share."""
-        if self.configured:
-            return self.configured[0]
-        if self.passes is None and self.standard_pose is None:
-            return read_profile(self.profile, self.backbone)
-        pose = True if self.standard_pose is None else self.standard_pose
-        return read_profile(self.profile, self.backbone, Restoration(pose, passes=self.passes or 1))
+        return self.configured[0] if self.configured else read_profile(self.profile, self.backbone)
 
     @cached_property
     def choices(self) -> list[Chosen]:
@@ -86,25 +77,22 @@ class Setting:
         return [Chosen.parse(text) for text in self.methods]
 
     @cached_property
-    def models(self) -> list[Model]:
+    def models(self) -> list[ComparedMethod]:
         """The methods, ready."""
         if self.configured:
             return self.configured[1]
-        templates = any(choice.method.name.endswith("template") for choice in self.choices)
-        training = self.section("training") if templates else None
-        return load_models(self.choices, self.shared, training, self.scoring)
+        taught = any(choice.method.name in CONTROLS for choice in self.choices)
+        training = self.section("training") if taught else None
+        return load_methods(self.choices, self.shared, training, self.scoring)
 
     def section(self, name: str) -> Slices:
         """The slices of a section of the datalist."""
         if name not in self.prepared:
-            head = self.shared.preprocessing_options["domain"] == "whole_head"
-            items = resolve_dataset(self.dataset_dir, self.datalist, section=name, head=head)
-            every = 1 if name == "training" and self.every else self.every  # a template at each level that may be asked
-            options = self.shared.preprocessing_options
-            self.prepared[name] = load_slices(items, options, self.shared.level, every)
+            items = resolve_dataset(self.dataset_dir, self.datalist, section=name)
+            self.prepared[name] = load_slices(items, self.shared.preprocessing)
         return self.prepared[name]
 
-    def scorings(self, model: Model) -> list[str]:
+    def scorings(self, model: ComparedMethod) -> list[str]:
         """The scorings that are compared for a method: those asked for, or else its own."""
         return [name for name in self.scoring if name in model.scorings] or list(model.scorings)
 
@@ -115,7 +103,6 @@ class Setting:
                 "label": model.label,
                 "method": model.method.name,
                 "weights_sha256": model.weights_sha256,
-                "restoration": model.inferer.identity if isinstance(model.inferer, Restoration) else None,
                 "scorings": {name: model.scorings[name].identity for name in self.scorings(model)},
             }
             for model in self.models
@@ -124,10 +111,8 @@ class Setting:
             "datalist": self._datalist_identity(),
             "versions": versions(),
             "profile": self.shared.name,
-            "preprocessing": dict(self.shared.preprocessing_options),
-            "level": f"every {self.every}" if self.every else self.shared.level,
+            "slice": dict(self.shared.slice_options),
             "seed": self.seed,
-            "random_pose": self.random_pose,
             "percentiles_of": self.percentiles_of,
             "protocol": self.protocol,
             "methods": methods,

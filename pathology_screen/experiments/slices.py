@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from monai.transforms import Compose
 from torch import Tensor
 
 from pathology_screen.errors import ConfigError, ScreeningError
-from pathology_screen.transforms import RandomAffineBatch, axial_slices, eval_transforms
-from pathology_screen.transforms.boxes import BOX_KEYS
+from pathology_screen.transforms import prepare_slices
+from pathology_screen.transforms.annotations import AnnotatedSliced
 
 HEALTHY, NORMAL, PATHOLOGICAL = "healthy", "normal", "pathological"
-LISTED = ("subjects", "levels", "pathology", "groups", "boxes", "other_boxes", "box_labels")
+LISTED = ("subjects", "pathology", "groups", "boxes", "other_boxes", "box_labels")
 """Attributes that hold one entry a slice."""
 
 
@@ -25,7 +26,6 @@ class Slices:
     Attributes:
         images: (N, 1, H, W) in [0, 1].
         subjects: the person of each.
-        levels: axial level of each, counted from inferior; None where the preprocessing chose one a scan.
         pathology: "healthy" or the name of the finding, of each scan.
         groups: "normal", or the group of findings that the datalist names; "pathological" where it names none.
         masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has none.
@@ -36,7 +36,6 @@ class Slices:
 
     images: Tensor
     subjects: tuple[str, ...]
-    levels: tuple[int | None, ...]
     pathology: tuple[str, ...]
     groups: tuple[str, ...]
     masks: Tensor
@@ -63,61 +62,34 @@ class Slices:
         """
         return self[[i for i, name in enumerate(self.pathology) if name == HEALTHY]]
 
-    def posed(self, generator: torch.Generator) -> Slices:
-        """Each slice, with its mask, in a random pose of the paper's augmentation (Appendix B); boxes stay behind."""
-        augmentation = RandomAffineBatch()
-        parameters = augmentation.draw(len(self), generator)
-        images, masks = (augmentation.apply(pictures, parameters) for pictures in (self.images, self.masks))
-        none = tuple(masks.new_zeros(0, *masks.shape[2:]) for _ in self.boxes)
-        return replace(self, images=images, masks=masks, boxes=none, other_boxes=none, box_labels=((),) * len(self))
 
-
-def load_slices(
-    items: Sequence[Mapping[str, Any]],
-    preprocessing_options: Mapping[str, Any],
-    level: str | int | float,
-    every: int | None = None,
-) -> Slices:
-    """Prepare slices of scans.
+def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> Slices:
+    """Prepare the slices of scans, and with them masks and boxes.
 
     Args:
         items: of a datalist, with `image` and `subject`, and perhaps `pathology` (healthy where absent), `group`,
             `boxes`, `other_boxes` and `label`, the path of a mask.
-        preprocessing_options, level: see `transforms.eval_transforms`.
-        every: take every n-th level that holds tissue; None takes the one at `level`.
+        preprocessing: of a bundle.
 
     Raises:
-        ConfigError: if no slice is left, or a scan is refused.
+        ConfigError: if there is no item, or a scan is refused.
     """
-    transform = eval_transforms(mask_keys=("label",), level=level, boxes=True, **preprocessing_options)
     try:
-        prepared = axial_slices(
-            items,
-            transform,
-            levels="all" if every else None,
-            also=("label", *BOX_KEYS, *(f"{name}_{part}" for name in BOX_KEYS for part in ("masks", "labels"))),
-            kept=("subject", "pathology", "group"),
-        )
+        slices: Any = prepare_slices(items, AnnotatedSliced(preprocessing))
     except Exception as error:
         reason = _reason(error)
         if reason is None:
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
-    slices = [prepared[i] for i in range(len(prepared))]
-    if every:
-        slices = [item for item in slices if item["level"] % every == every // 2]
-    if not slices:
-        raise ConfigError("no slice is left to look at")
     images = torch.stack([item["image"].as_tensor() for item in slices])
-    masks = [item["label"].as_tensor() if "label" in item else torch.zeros_like(images[0]) for item in slices]
-    pathology = tuple(item.get("pathology", HEALTHY) for item in slices)
+    masks = [item["label"] if "label" in item else torch.zeros_like(images[0]) for item in slices]
+    pathology = tuple(str(item.get("pathology", HEALTHY)) for item in slices)
     return Slices(
         images,
-        subjects=tuple(item["subject"] for item in slices),
-        levels=tuple(item["level"] if every else None for item in slices),
+        subjects=tuple(str(item["subject"]) for item in slices),
         pathology=pathology,
         groups=tuple(
-            item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL) for item, name in zip(slices, pathology)
+            str(item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL)) for item, name in zip(slices, pathology)
         ),
         masks=torch.stack(masks).float(),
         boxes=tuple(_boxes(item, "boxes")[0] for item in slices),
@@ -130,7 +102,7 @@ def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]
     """Masks and labels of the boxes on a slice."""
     if f"{name}_masks" not in item:
         return torch.zeros(0, *item["image"].shape[1:]), ()
-    return item[f"{name}_masks"].as_tensor(), tuple(item[f"{name}_labels"])
+    return item[f"{name}_masks"], tuple(item[f"{name}_labels"])
 
 
 def _reason(error: BaseException | None) -> ScreeningError | None:

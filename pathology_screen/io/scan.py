@@ -19,9 +19,9 @@ class Scan:
         affine: float64, shape (4, 4), voxel index of `voxels` -> millimetres in RAS+.
         volume_shape: shape of the whole stored volume; equals `voxels.shape` unless a part was read.
         volume_affine: affine of the whole stored volume; equals `affine` unless a part was read.
-        source: facts about the origin, plain (JSON) and free of patient data. Always `format` ("dicom" or "nifti"),
-            `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
-            `affine_source`; for DICOM `series_uid`, `transfer_syntax`, `ignored_file_count`, and what
+        source: facts about the origin, plain (JSON) and free of patient data. Always `format` ("dicom", "nifti"
+            or "png"), `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
+            `affine_source`; for PNG `axes`; for DICOM `series_uid`, `transfer_syntax`, `ignored_file_count`, and what
             `io.acquisition` knows: there, a missing entry means unknown.
         subject: of a DICOM series a hash of PatientID, to count people by; None where it is absent. It is never
             written anywhere.

@@ -136,7 +136,7 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         orientation=frame_values(frames, "ImageOrientationPatient", 6)[0],
         pixel_spacing=frame_values(frames, "PixelSpacing", 2)[0],
         slice_thickness=slice_thickness(images[0], frames[0]),
-        frame_numbers=tuple(i + 1 for i in order) if images[0].is_multiframe else None,
+        frame_numbers=tuple(i + 1 for i in order) if len(images) == 1 and images[0].is_multiframe else None,
     )
     return stack, order
 

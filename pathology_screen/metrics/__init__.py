@@ -12,7 +12,7 @@ from pathology_screen.metrics.pooled import (
     pooled_mean,
 )
 from pathology_screen.metrics.reconstruction import (
-    agreement,
+    brain_correlation,
     masked_mean,
     mean_squared_error,
     perceptual_error,
@@ -25,7 +25,7 @@ __all__ = [
     "Interval",
     "LocalizationMetric",
     "PooledStatistic",
-    "agreement",
+    "brain_correlation",
     "auroc",
     "average_precision",
     "bootstrap_interval",

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.transforms.tissue import tissue_mask
+from pathology_screen.space import tissue_mask
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:

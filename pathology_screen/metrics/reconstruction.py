@@ -81,7 +81,7 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
     return _sharpness(reconstruction) / reference
 
 
-def agreement(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
     """Pearson correlation of each image with its reconstruction where the image is above 0, in the brain: (B, 1, H, W)
     twice -> (B,), float64, -1 to 1; 0 where either is constant there.
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.networks.normalization import normalization
-from pathology_screen.networks.principal_components import PrincipalComponents
 
 
 class ResidualBlock(nn.Module):
@@ -45,15 +44,14 @@ class Encoder(nn.Module):
         latent: length of the latent vector.
         norm: see `normalization`.
         extra_projection: project also the one block between two equal channel counts (the released checkpoints do).
-        stride: of the stem.
     """
 
     def __init__(
-        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool, stride: int = 1
+        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(1, channels[0], 5, stride=stride, padding=2, bias=False),
+            nn.Conv2d(1, channels[0], 5, padding=2, bias=False),
             normalization(norm, channels[0]),
             nn.LeakyReLU(0.2),
         )
@@ -61,10 +59,10 @@ class Encoder(nn.Module):
             ResidualBlock(inputs, outputs, norm, extra_projection) for inputs, outputs in zip(channels, channels[1:])
         )
         self.tail = ResidualBlock(channels[-1], channels[-1], norm)
-        self.fc = nn.Linear(channels[-1] * (size // stride >> len(channels)) ** 2, 2 * latent)
+        self.fc = nn.Linear(channels[-1] * (size >> len(channels)) ** 2, 2 * latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        y = F.avg_pool2d(self.stem(x), 2)  # (B, C0, H/2, W/2), at a stride of 1
+        y = F.avg_pool2d(self.stem(x), 2)  # (B, C0, H/2, W/2)
         embeddings = [y]
         for block in self.blocks:
             y = F.avg_pool2d(block(y), 2)  # (B, Cl, H/2^(l+1), W/2^(l+1))
@@ -74,17 +72,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Map a latent vector to an image, before the sigmoid; arguments as in `Encoder`.
-
-    With a stride of 2, the last convolution gives the four pixels of each place (Shi et al., CVPR 2016).
-    """
+    """Map a latent vector to an image in [0, 1]; arguments as in `Encoder`."""
 
     def __init__(
-        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool, stride: int = 1
+        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
     ) -> None:
         super().__init__()
-        self.stride = stride
-        self.shape = (channels[-1], size // stride >> len(channels), size // stride >> len(channels))
+        self.shape = (channels[-1], size >> len(channels), size >> len(channels))
         self.fc = nn.Linear(latent, channels[-1] * self.shape[1] * self.shape[2])
         widths = [channels[-1], *reversed(channels)]
         self.blocks = nn.ModuleList(
@@ -92,13 +86,13 @@ class Decoder(nn.Module):
             for index, (inputs, outputs) in enumerate(zip(widths, widths[1:]))
         )
         self.tail = ResidualBlock(channels[0], channels[0], norm)
-        self.predict = nn.Conv2d(channels[0], stride**2, 5, padding=2)
+        self.predict = nn.Conv2d(channels[0], 1, 5, padding=2)
 
     def forward(self, z: Tensor) -> Tensor:
         y = F.relu(self.fc(z)).unflatten(1, self.shape)  # (B, C, h, w)
         for block in self.blocks:
             y = F.interpolate(block(y), scale_factor=2.0, mode="nearest")
-        return F.pixel_shuffle(self.predict(self.tail(y)), self.stride)  # (B, 1, H, W)
+        return torch.sigmoid(self.predict(self.tail(y)))  # (B, 1, H, W)
 
 
 class IntrospectiveVAE(nn.Module):
@@ -111,14 +105,9 @@ class IntrospectiveVAE(nn.Module):
         latent: length of the latent vector.
         norm: "group", "affine" or "batch".
         extra_projection: two more 1x1 projections between equal channel counts, as in the released checkpoints.
-        principal: not the paper's form but one for processors and few training slices, all in one pose: encoder and
-            decoder add to `PrincipalComponents` of the training slices, as many as the latent vector is long, and start
-            as nothing but these; they work at half the resolution, and the image is clamped to [0, 1] where the other
-            form has a sigmoid.
 
     Raises:
-        ConfigError: if the size is no multiple of 2 ** len(channels), if principal of twice that, or the channels do
-            not suit the norm.
+        ConfigError: if the size is no multiple of 2 ** len(channels), or the channels do not suit the norm.
     """
 
     def __init__(
@@ -128,43 +117,31 @@ class IntrospectiveVAE(nn.Module):
         latent: int = 128,
         norm: str = "group",
         extra_projection: bool = False,
-        principal: bool = False,
     ) -> None:
         super().__init__()
         if norm == "group" and any(width % 8 for width in channels):
             raise ConfigError(f"GroupNorm of 8 needs channels in multiples of 8, not {tuple(channels)}")
-        stride = 2 if principal else 1
-        coarsest = stride * 2 ** len(channels)
-        if size % coarsest:
-            raise ConfigError(f"the image size must be a multiple of {coarsest}, not {size}")
+        if size % 2 ** len(channels):
+            raise ConfigError(f"the image size must be a multiple of {2 ** len(channels)}, not {size}")
         self.latent = latent
-        self.encoder = Encoder(size, channels, latent, norm, extra_projection, stride)
-        self.decoder = Decoder(size, channels, latent, norm, extra_projection, stride)
-        self.principal = PrincipalComponents(size, latent) if principal else None
-        if principal:
-            for parameter in (*self.encoder.fc.parameters(), *self.decoder.predict.parameters()):
-                nn.init.zeros_(parameter)
+        self.encoder = Encoder(size, channels, latent, norm, extra_projection)
+        self.decoder = Decoder(size, channels, latent, norm, extra_projection)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape and range."""
-        return self.decode(self.encode(x)[0]).clamp(0, 1)
+        return self.decode(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return posterior mean and log-variance, each (B, latent)."""
-        return self.encode_with_embeddings(x)[:2]
+        return self.encoder(x)[:2]
 
     def encode_with_embeddings(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return posterior mean and log-variance, and the pooled feature maps E^1..E^L of Eq. 3, finest first."""
-        mean, log_variance, embeddings = self.encoder(x)
-        if self.principal is None:
-            return mean, log_variance, embeddings
-        linear_mean, linear_log_variance = self.principal.encode(x)
-        return linear_mean + mean, linear_log_variance + log_variance, embeddings
+        return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the image of a latent vector: (B, latent) -> (B, 1, H, W); if principal not clamped yet."""
-        y = self.decoder(z)
-        return torch.sigmoid(y) if self.principal is None else self.principal.decode(z) + y
+        """Return the image of a latent vector: (B, latent) -> (B, 1, H, W) in [0, 1]."""
+        return self.decoder(z)
 
     def embeddings(self, x: Tensor) -> list[Tensor]:
         """Return the pooled feature maps E^1..E^L of Eq. 3, finest first."""

@@ -27,11 +27,10 @@ class ScreeningWriter:
         output_dir: folder of the results.
         judge: of the weights, preprocessing and scoring in use.
         scans: the dataset that is screened.
-        level: at which the slices are taken, unless an item names another.
     """
 
-    def __init__(self, output_dir: str, judge: Judge, scans: AcceptedScans, level: str | int | float) -> None:
-        self.folder, self.judge, self.scans, self.level = Path(output_dir), judge, scans, level
+    def __init__(self, output_dir: str, judge: Judge, scans: AcceptedScans) -> None:
+        self.folder, self.judge, self.scans = Path(output_dir), judge, scans
         self.images = {item["name"]: item["image"] for item in scans.data}
         self.records: dict[str, dict[str, Any]] = {}
         self.since = 0.0
@@ -71,9 +70,9 @@ class ScreeningWriter:
             raise SystemExit("\n".join([f"{len(reasons)} of {len(rows)} scans were not assessable:", *reasons]))
 
     def _judged(self, item: Mapping[str, Any], output: Mapping[str, Any], seconds: float) -> ScreeningResult:
-        account, level = self.scans.accounts[item["name"]], item.get("level", self.level)
-        result = judge_evaluated(self.judge, item["image"], output, level, account)
-        return replace(result, seconds=account.seconds | {"screening": seconds})
+        context = self.scans.contexts[item["name"]]
+        result = judge_evaluated(self.judge, item["image"], output, context)
+        return replace(result, seconds=context.seconds | {"screening": seconds})
 
     def _write(self, name: str, result: ScreeningResult) -> None:
         identity = source_id(self.images[name])
@@ -82,9 +81,9 @@ class ScreeningWriter:
 
     def _write_table(self) -> list[dict[str, Any]]:
         for name in self.scans.refused.keys() - self.records.keys():
-            account = self.scans.accounts[name]
-            refused = self.judge.refuse(self.scans.refused[name], account.findings, account.source)
-            self._write(name, replace(refused, seconds=account.seconds))
+            context = self.scans.contexts[name]
+            refused = self.judge.refuse(self.scans.refused[name], context)
+            self._write(name, replace(refused, seconds=context.seconds))
         rows = worklist_rows(list(self.records.values()))
         save_worklist(rows, self.folder / "worklist.csv")
         return rows

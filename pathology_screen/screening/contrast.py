@@ -9,7 +9,7 @@ from scipy import ndimage as ndi
 
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
-from pathology_screen.transforms import tissue_mask
+from pathology_screen.space import tissue_mask
 
 LEVELS_LOOKED_AT = 12
 FULL = 0.7  # of the largest section

@@ -8,8 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pathology_screen.space import Fit
+
 Outcome = Literal["normal", "suspicious", "not_assessable"]
+Side = Literal["left", "right", "midline"]
 Point = tuple[float, float, float]
+
+MIDLINE_MM = 5.0
+"""A peak nearer than this to the plane between the hemispheres is on neither side."""
 
 
 @dataclass(frozen=True)
@@ -37,46 +43,56 @@ class Region:
 
     Attributes:
         label: its value in `ScreeningResult.regions_volume`; 1 is the one with the highest peak.
-        voxels: number of voxels of the scan.
-        area_mm2: on the slice where it is largest.
-        volume_ml: voxels times their volume; None where one slice alone was screened.
-        centroid_mm: centre of gravity of its voxels, RAS+ mm.
+        area_mm2: on the slice, in the scan's own millimetres.
+        centroid_mm: centre of gravity, RAS+ mm of the scan.
         peak: highest value of the anomaly map in it.
-        peak_mm: where that is, RAS+ mm.
+        peak_mm: where that is, RAS+ mm of the scan.
+        peak_mni_mm: likewise in MNI152 space; None for a slice that was not registered.
         mean: of the anomaly map in it.
-        levels: first and last axial level, counted from inferior.
     """
 
     label: int
-    voxels: int
     area_mm2: float
-    volume_ml: float | None
     centroid_mm: Point
     peak: float
     peak_mm: Point
+    peak_mni_mm: Point | None
     mean: float
-    levels: tuple[int, int]
+
+    @property
+    def side(self) -> Side | None:
+        """The patient's side that the peak lies on, by x in MNI152 space; None for a slice that was not registered."""
+        if self.peak_mni_mm is None:
+            return None
+        x = self.peak_mni_mm[0]
+        return "midline" if abs(x) < MIDLINE_MM else "left" if x < 0 else "right"
 
 
 @dataclass(frozen=True, eq=False)
 class ScreenedSlice:
-    """One axial slice on the network grid: rows to posterior, columns to the patient's left.
+    """The slice of a scan on the network grid: rows to posterior, columns to the patient's left.
 
     Attributes:
-        level: counted from the lowest level of the volume.
-        score: mean of the anomaly map (of MKD the discrepancy of its two networks).
+        score: image score.
         image: (size, size), float32, in [0, 1].
         reconstruction: the pseudo-healthy slice, the same shape; None from a method that does not reconstruct.
         anomaly_map: the same shape, at least 0.
-        affine: (4, 4), (row, column, 0, 1) -> RAS+ mm.
+        labels: the same shape, uint16, the label of the region or 0.
+        affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
+        plane_mm: z of the plane in MNI152 space; None for a slice that was not registered.
+        mni_affine: (4, 4), (row, column, 0, 1) -> mm of MNI152 space; None likewise.
+        fit: how well the brain fits the template, `dice` and `correlation`; None likewise.
     """
 
-    level: int
     score: float
     image: np.ndarray
     reconstruction: np.ndarray | None
     anomaly_map: np.ndarray
+    labels: np.ndarray
     affine: np.ndarray
+    plane_mm: float | None = None
+    mni_affine: np.ndarray | None = None
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,25 +105,25 @@ class ScreeningResult:
         code: why it was not assessable, a key of `errors.REFUSALS`; None otherwise.
         reason: the same in words, with the measured value and the limit.
         findings: what the acceptance gate found, warnings included.
-        score: of the slice with the highest one among those that the calibration covers; None without an outcome.
+        score: of the slice; None without an outcome.
         percentile: share, 0 to 100, of the healthy people of the calibration whose score is at most this one.
         p_value: conformal p-value; the outcome is "suspicious" where it is at most `false_positive_rate`.
-        image_threshold: of the score; None where the calibration does not cover the screened slices.
+        image_threshold: of the score; None where the calibration does not cover the slice.
         pixel_threshold: of the map; it draws the regions and has no part in the outcome.
         false_positive_rate: of healthy people, that the image threshold is for.
-        slices: the slices that were screened, from inferior to superior.
-        scored_slice: index in `slices` of the one whose score counts.
+        slice: that was screened.
         regions: highest peak first.
         affine: (4, 4), voxel of the scan -> RAS+ mm.
-        map_volume: anomaly map on the voxels of the scan, (I, J, K) float32, zero outside the screened slices.
+        map_volume: anomaly map on the voxels of the scan, (I, J, K) float32, zero where the plane
+            does not cut it.
         reconstruction_volume: likewise; None from a method that does not reconstruct.
         regions_volume: (I, J, K) uint16, the label of the region or 0.
         source: facts about the scan without patient data (`Scan.source`).
         provenance: hashes and versions of what made the result, JSON values.
         seconds: wall time of "reading", "preparation" (with brain extraction) and "screening".
 
-    A scan that is not assessable has neither score, slices nor volumes; with the code "not_calibrated" it has slices
-    and volumes, and no score.
+    A scan that is not assessable has neither score, slice nor volumes; with the code "not_calibrated" it has slice and
+    volumes, and no score.
     """
 
     outcome: Outcome
@@ -120,8 +136,7 @@ class ScreeningResult:
     image_threshold: float | None = None
     pixel_threshold: float | None = None
     false_positive_rate: float | None = None
-    slices: tuple[ScreenedSlice, ...] = ()
-    scored_slice: int | None = None
+    slice: ScreenedSlice | None = None
     regions: tuple[Region, ...] = ()
     affine: np.ndarray | None = None
     map_volume: np.ndarray | None = None

@@ -1,40 +1,23 @@
-"""MONAI transforms from a scan to the network grid and back, and the augmentation of training batches."""
+"""MONAI transforms from a scan to the slice that networks see and back, and the augmentation of training batches."""
 
 from pathology_screen.transforms.augmentation import RandomAffineBatch
-from pathology_screen.transforms.axial_slice import AxialSliced, tissue_extent
-from pathology_screen.transforms.brain_extraction import ExtractBraind, extract_brain, is_brain_extracted
-from pathology_screen.transforms.factories import eval_transforms, train_transforms
-from pathology_screen.transforms.grid import ResampleToGridd
-from pathology_screen.transforms.levels import (
-    READ_BY_LOADER,
-    axial_slices,
-    each_level,
-    pixel_affine,
-    slice_step,
-    slices_to_volume,
-)
-from pathology_screen.transforms.load import LoadScand, ScanReader, scan_image
-from pathology_screen.transforms.tissue import ScaleByTissuePercentiled, tissue_mask
+from pathology_screen.transforms.brain_extraction import ExtractBraind
+from pathology_screen.transforms.load import READ_BY_READER, LoadScand, ScanReader, scan_image
+from pathology_screen.transforms.prepared import prepare_slices
+from pathology_screen.transforms.standard_plane import StandardPlaned
+from pathology_screen.transforms.tissue import ScaleByTissuePercentiled
+from pathology_screen.transforms.way_back import slice_affines, slice_to_scan
 
 __all__ = [
-    "READ_BY_LOADER",
-    "AxialSliced",
+    "READ_BY_READER",
     "ExtractBraind",
     "LoadScand",
     "RandomAffineBatch",
-    "ResampleToGridd",
     "ScaleByTissuePercentiled",
     "ScanReader",
-    "axial_slices",
-    "each_level",
-    "eval_transforms",
-    "extract_brain",
-    "is_brain_extracted",
-    "pixel_affine",
+    "StandardPlaned",
+    "prepare_slices",
     "scan_image",
-    "slice_step",
-    "slices_to_volume",
-    "tissue_extent",
-    "tissue_mask",
-    "train_transforms",
+    "slice_affines",
+    "slice_to_scan",
 ]

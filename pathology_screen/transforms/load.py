@@ -15,9 +15,12 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from pathology_screen.io import Scan, read_scan
 
+READ_BY_READER = ("series_uid", "axial_slice", "axes", "pixel_mm")
+"""Keys of an item that are options of `io.read_scan`."""
+
 
 class ScanReader(ImageReader):
-    """MONAI reader of one scan: a NIfTI file, or a DICOM folder, archive or list of files.
+    """MONAI reader of one scan: a NIfTI or PNG file, or a DICOM folder, archive or list of files.
 
     Args:
         options: keyword arguments of `io.read_scan`.
@@ -57,24 +60,29 @@ def scan_image(scan: Scan) -> MetaTensor:
 
 
 class LoadScand(LoadImaged):
-    """Load a scan with `io.read_scan`: path -> MetaTensor (1, I, J, K), float32, affine RAS+ in mm.
+    """Load a scan with `io.read_scan`: path, or a `Scan` that was read -> MetaTensor (1, I, J, K), float32, affine
+    RAS+ in mm.
 
-    The item may hold `series_uid` and `axial_slice`, which are handed to the reader. The meta data hold `volume_shape`,
-    `volume_affine` (lists; of the whole volume, where only a part was read) and `source` (JSON text of `Scan.source`).
+    The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the reader. The
+    meta data hold `volume_shape`, `volume_affine` (lists; of the whole volume, where only a part was read) and `source`
+    (JSON text of `Scan.source`).
 
     Args:
         keys: keys of the paths.
-        level: "middle" lets the reader read only the middle axial slice; not used for items that name a `level`.
 
     Raises:
         InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its RuntimeError).
     """
 
-    def __init__(self, keys: KeysCollection, level: str | None = None, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
-        self.level = level
 
     def __call__(self, data: Mapping, reader: ImageReader | None = None) -> dict:
-        options = {name: data[name] for name in ("series_uid", "axial_slice") if name in data}
-        level = None if "level" in data else self.level
-        return super().__call__(data, reader or ScanReader(level=level, **options))
+        if all(isinstance(data[key], Scan) for key in self.keys):
+            d = dict(data) | {key: scan_image(data[key]) for key in self.keys}
+        else:
+            options = {name: data[name] for name in READ_BY_READER if name in data}
+            d = super().__call__(data, reader or ScanReader(**options))
+        if any(min(d[key].shape[1:]) == 1 for key in self.key_iterator(d)):
+            d["axial_slice"] = True
+        return d

@@ -1,4 +1,4 @@
-"""Tissue against background, and the intensity scale that rests on it."""
+"""The intensity scale of an image: a percentile of its tissue."""
 
 from __future__ import annotations
 
@@ -10,28 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from pathology_screen.errors import InputError
-
-BACKGROUND_FRACTION = 0.1
-
-
-def tissue_mask(image: np.ndarray) -> np.ndarray:
-    """Tell tissue from background by intensity.
-
-    Tissue is what exceeds a tenth of the 99th percentile of the positive intensities. Air in a magnitude image lies
-    below that (2 to 5 % of the brightest tissue), all but the darkest fluid above it, and in a brain-extracted image,
-    whose background is zero, the rule keeps the brain. It does not depend on the unit of intensity, and hardly on
-    how much background surrounds the head.
-
-    Args:
-        image: intensities of any shape; negative values are background.
-
-    Returns:
-        bool, same shape; all False where no intensity is positive.
-    """
-    positive = image[image > 0]
-    if positive.size == 0:
-        return np.zeros(image.shape, bool)
-    return image > BACKGROUND_FRACTION * np.percentile(positive, 99)
+from pathology_screen.space import tissue_mask
 
 
 class ScaleByTissuePercentiled(MapTransform):
@@ -39,21 +18,29 @@ class ScaleByTissuePercentiled(MapTransform):
 
     Args:
         keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.
-        percentile: of the intensities inside `tissue_mask`, which is mapped to 1.
+        percentile: of the intensities inside the brain where the item has a mask of it, else inside `tissue_mask`,
+            which is mapped to 1.
+        mask_key: of the brain on the pixels of the image.
 
     Raises:
         InputError: "no_tissue" where no intensity is positive.
     """
 
-    def __init__(self, keys: KeysCollection, percentile: float = 98.0, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        percentile: float = 98.0,
+        mask_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.percentile = percentile
+        self.percentile, self.mask_key = percentile, mask_key
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
         for key in self.key_iterator(d):
             image = np.asarray(d[key])
-            tissue = tissue_mask(image)
+            tissue = np.asarray(d[self.mask_key]) > 0.5 if self.mask_key in d else tissue_mask(image)
             if not tissue.any():
                 raise InputError("no_tissue", "the slice holds no positive intensity")
             scale = float(np.percentile(image[tissue], self.percentile))

@@ -1,17 +1,22 @@
 """Datalists: paths, checks, and one item a level."""
 
 import json
+import runpy
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from pathology_screen.cohorts import datalist as module
 from pathology_screen.cohorts import load_datalist, resolve_dataset
+from pathology_screen.cohorts.preparation import listed
 from pathology_screen.errors import ConfigError
 
-OASIS = Path(__file__).parents[2] / "data_lists" / "oasis.json"
+LISTS = Path(__file__).parents[2] / "data_lists"
+OASIS, IXI_SLICES = LISTS / "oasis.json", LISTS / "ixi_slices.json"
 
 
 @pytest.fixture
@@ -106,11 +111,9 @@ def test_what_is_no_datalist_is_refused(tmp_path, text):
 
 
 def test_without_arguments_the_phantom_is_the_dataset(phantom, monkeypatch):
-    asked = []
-    monkeypatch.setattr(module, "make_phantom_cohort", lambda head: asked.append(head) or phantom)
+    monkeypatch.setattr(module, "make_phantom_cohort", lambda: phantom)
     assert resolve_dataset(section="test") == load_datalist(phantom, "test")
-    assert len(resolve_dataset("", "", section="training", head=True)) == 2
-    assert asked == [False, True]
+    assert len(resolve_dataset("", "", section="training")) == 2
 
 
 def test_users_datalist_and_folder(write, tmp_path):
@@ -132,6 +135,34 @@ def test_oasis_list_splits_by_subject():
     assert len(set(everyone)) == len(everyone) == 94
     assert all(entry["image"] == f"sub-{entry['subject']}_T1w.nii.gz" for name in ids for entry in content[name])
     assert {entry["pathology"] for entry in content["test"] if entry["subject"] < "N"} == {"mild dementia"}
+
+
+def test_ixi_slices_are_split_by_person_and_every_site_has_its_share():
+    content = json.loads(IXI_SLICES.read_text())
+    sections = {name: entries for name, entries in content.items() if isinstance(entries, list)}
+    sites = {name: Counter(entry["site"] for entry in entries) for name, entries in sections.items()}
+    assert sites == {
+        "training": {"Guys": 244, "HH": 133, "IOP": 44},
+        "validation": {"Guys": 12, "HH": 6, "IOP": 2},
+        "calibration": {"Guys": 23, "HH": 13, "IOP": 4},
+        "test": {"Guys": 23, "HH": 13, "IOP": 4},
+    }
+    everyone = [entry for entries in sections.values() for entry in entries]
+    people = {entry["subject"] for entry in everyone}
+    assert len(people) == 521 and people < {row["subject"] for row in listed("ixi.csv")}
+    assert {"IXI012", "IXI015"} < {entry["subject"] for entry in content["test"]}
+    assert all(entry["image"] == f"sub-{entry['subject']}_T1w.png" for entry in everyone)
+    assert all(entry["axial_slice"] and entry["axes"] == "PRS" for entry in everyone)
+    assert all(entry.get("pathology") == ("healthy" if entry in content["test"] else None) for entry in everyone)
+
+
+@pytest.mark.needs_shared
+def test_ixi_slices_are_drawn_by_their_script_and_found(shared_data):
+    made = runpy.run_path(str(LISTS / "make_ixi_slices.py"))
+    drawn = made["draw"](pd.read_csv(shared_data / "ixi_slices" / "participants.tsv", sep="\t"))
+    for section in set(drawn.values()):
+        entries = resolve_dataset(shared_data / "ixi_slices", IXI_SLICES, section=section)
+        assert {entry["subject"] for entry in entries} == {person for person in drawn if drawn[person] == section}
 
 
 @pytest.mark.needs_shared

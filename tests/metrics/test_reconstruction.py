@@ -129,13 +129,13 @@ def test_agreement_is_the_correlation_inside_the_brain():
     image, other = torch.rand((2, 3, 1, 16, 16), generator=generator)
     image[..., :8] = 0
     expected = [np.corrcoef(x[x > 0], y[x > 0])[0, 1] for x, y in zip(image.numpy(), other.numpy())]
-    assert agreement(image, other).tolist() == pytest.approx(expected)
-    assert agreement(image, 0.3 * image + 0.2).tolist() == pytest.approx([1, 1, 1])
-    assert agreement(image, 1 - image).tolist() == pytest.approx([-1, -1, -1])
+    assert brain_correlation(image, other).tolist() == pytest.approx(expected)
+    assert brain_correlation(image, 0.3 * image + 0.2).tolist() == pytest.approx([1, 1, 1])
+    assert brain_correlation(image, 1 - image).tolist() == pytest.approx([-1, -1, -1])
 
 
 def test_agreement_with_something_constant_is_none():
     image = torch.rand(1, 1, 8, 8) + 0.1
-    assert agreement(image, torch.full_like(image, 0.5)).tolist() == [0]
+    assert brain_correlation(image, torch.full_like(image, 0.5)).tolist() == [0]
     with pytest.raises(ConfigError, match="empty mask"):
-        agreement(torch.zeros(1, 1, 8, 8), image)
+        brain_correlation(torch.zeros(1, 1, 8, 8), image)

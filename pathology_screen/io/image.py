@@ -1,0 +1,114 @@
+"""A grey PNG file as one axial slice, or a refusal."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.geometry import DISPLAY_AXES
+from pathology_screen.io import checks
+from pathology_screen.io.file import File, opened
+from pathology_screen.io.scan import Scan
+
+AXES = (DISPLAY_AXES, "PRS")
+"""Rows run from anterior to posterior; columns to the patient's left, or to the right."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+MAX_BYTES = 2**25
+"""Of the largest slice that is read, as 16-bit grey without compression, and more."""
+GREY, COLOUR = 0, 2
+"""Colour types of a PNG; the others have a palette or transparency."""
+
+
+def is_png(file: File) -> bool:
+    """Tell by the name whether a file is a PNG file."""
+    return file.name.lower().endswith(".png")
+
+
+def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = None) -> Scan:
+    """Read a PNG file of 8- or 16-bit grey values, or of 8-bit colour with equal channels, as one axial slice.
+
+    A PNG does not say where it lies in the patient: the middle of the picture becomes the origin, and the slice is
+    given a thickness of 1 mm.
+
+    Args:
+        file: the file, on disk or in an archive.
+        axes: "PLS" where columns run to the patient's left, "PRS" where they run to the right; default "PLS".
+        pixel_mm: distance between neighbouring pixels; default 1 mm.
+
+    Returns:
+        Voxels (rows, columns, 1), float32, the values as they are stored.
+
+    Raises:
+        ConfigError: for other axes, or a size of pixels that is not a positive number.
+        InputError: "unsupported_format", "unreadable", "too_large", "not_monochrome", "not_3d" (animated), and what the
+            functions of `io.checks` raise.
+    """
+    axes, pixel = axes or DISPLAY_AXES, 1.0 if pixel_mm is None else pixel_mm
+    if axes not in AXES:
+        raise ConfigError(f'axes of a PNG slice are "PLS" or "PRS", not {axes!r}')
+    if isinstance(pixel, bool) or not isinstance(pixel, int | float) or not pixel > 0:
+        raise ConfigError(f"pixel_mm is a positive number, not {pixel!r}")
+    with opened(file) as stream:
+        data = stream.read(MAX_BYTES + 1)
+        _check_header(data)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.verify()  # the checksums of all parts, and that the last is there
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if getattr(image, "is_animated", False):
+                raise InputError("not_3d", "the PNG file is an animation")
+            if "transparency" in image.info:
+                raise InputError("not_monochrome", "the PNG file holds transparent pixels")
+            pixels = np.asarray(image)
+        _check_length(data, pixels.nbytes + len(pixels))  # every row begins with the number of its filter
+    if pixels.ndim == 3:
+        if np.ptp(pixels, axis=2).any():
+            raise InputError("not_monochrome", "the channels of the PNG file differ")
+        pixels = pixels[..., 0]
+    voxels = pixels[..., None].astype(np.float32)
+    affine = _affine(voxels.shape, axes, float(pixel))
+    checks.check_affine(affine)
+    checks.check_slices(voxels.shape, affine, axial_slice=True)
+    checks.check_voxels(voxels)
+    source = {"format": "png", "file_count": 1, "axes": axes, "obliquity_deg": 0.0}
+    return Scan(voxels, affine, voxels.shape, affine, source)
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse by its first bytes a file that is no PNG, too large, or not grey."""
+    if not data.startswith(SIGNATURE) or len(data) < len(SIGNATURE) + 13:
+        raise InputError("unsupported_format", "it does not begin as a PNG file does")
+    if len(data) > MAX_BYTES:
+        raise InputError("too_large", f"the PNG file has more than {MAX_BYTES >> 20} MiB")
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    checks.check_shape((height, width, 1))
+    depth, colour, interlaced = data[24], data[25], data[28]
+    if interlaced:
+        raise InputError("unsupported_format", "the PNG file is interlaced", "Save it without")
+    if colour not in (GREY, COLOUR):
+        raise InputError("not_monochrome", "the PNG file has a palette or transparency", "Save it as 8-bit grey")
+    if depth not in ((8, 16) if colour == GREY else (8,)):
+        raise InputError("not_monochrome", f"{depth} bits a channel", "Save it as 8- or 16-bit grey")
+
+
+def _check_length(data: bytes, expected: int) -> None:
+    """Refuse a file that holds more or fewer bytes of pixels than its header says; Pillow paints what is missing."""
+    start, packed = 8, b""
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] == b"IDAT":
+            packed += data[start + 8 : start + 8 + length]
+        start += length + 12
+    if len(zlib.decompressobj().decompress(packed, expected + 1)) != expected:
+        raise InputError("unreadable", "the PNG file holds more or fewer pixels than its header says")
+
+
+def _affine(shape: tuple[int, ...], axes: str, pixel: float) -> np.ndarray:
+    """Affine whose origin is the middle of the picture."""
+    columns = -1 if axes == DISPLAY_AXES else 1
+    affine = np.array([[0, columns * pixel, 0, 0], [-pixel, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
+    return affine

@@ -1,0 +1,251 @@
+"""The one runtime: a method's network with its preprocessing and its scoring, from slices to maps and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Compose, Resized, SpatialPadd
+from torch import Tensor, nn
+
+from pathology_screen import transforms
+from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring
+from pathology_screen.bundles import PROFILES, bundle_root, read_settings
+from pathology_screen.errors import ArtifactError, ConfigError, ScreeningError
+from pathology_screen.files import sha256
+from pathology_screen.networks.weights import load_weights
+from pathology_screen.registry import METHODS
+
+BATCH = 8
+
+STEPS = {
+    **{
+        f"pathology_screen.transforms.{step.__name__}": step
+        for step in (
+            transforms.LoadScand,
+            transforms.ExtractBraind,
+            transforms.StandardPlaned,
+            transforms.ScaleByTissuePercentiled,
+        )
+    },
+    "Resized": Resized,
+    "SpatialPadd": SpatialPadd,
+}
+"""`_target_` of a step of a bundle's `preprocessing` -> its class; no other is built."""
+
+
+class Prediction(NamedTuple):
+    """What a method makes of N slices, on the CPU, float32.
+
+    Attributes:
+        output: (N, 1, H, W), the pseudo-healthy reconstruction in [0, 1] (of MKD the anomaly map).
+        maps: (N, 1, H, W), the anomaly map, at least 0.
+        scores: (N,), the image score.
+    """
+
+    output: Tensor
+    maps: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A method ready to look at slices.
+
+    Attributes:
+        method: its name in the registry.
+        network: (B, 1, H, W) -> the same shape, in evaluation mode.
+        scoring: makes maps and image scores of slices and the network's output.
+        preprocessing: from an item with `image` (a path, or a scan that was read) to the slice, (1, H, W) in [0, 1].
+        slice_options: what decides the slice, part of a calibration's identity: `domain`, `plane_mm`, `percentile` and
+            `size`.
+        weights: file that the network's weights came from.
+        inferer: how the network is applied.
+    """
+
+    method: str
+    network: nn.Module
+    scoring: Scoring
+    preprocessing: Compose
+    slice_options: Mapping[str, Any]
+    weights: Path
+    inferer: Inferer = SimpleInferer()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", Path(self.weights))  # configurations hold text
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path = "ra",
+        weights: str | Path | None = None,
+        profile: str = "compact",
+        device: str | torch.device = "cpu",
+        scoring: Mapping[str, Any] | None = None,
+    ) -> Predictor:
+        """Build a bundle's network from the registry and load its weights; no configuration is evaluated.
+
+        Args:
+            bundle: name or folder.
+            weights: in place of the bundle's own `models/model.pt`; `model.pt` of a training run.
+            profile: "compact" or "paper", which the weights belong to.
+            device: of the network.
+            scoring: arguments of the scoring in place of the bundle's.
+
+        Raises:
+            ArtifactError: if the weights are missing or damaged, or do not fit the network.
+            ConfigError: if there is no such bundle, profile or device.
+        """
+        if profile not in PROFILES:
+            raise ConfigError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
+        root = bundle_root(bundle)
+        path = root / "models" / "model.pt" if weights is None else Path(weights)
+        if not path.is_file():
+            advice = f"; train the bundle {root.name} and name the model.pt of the run" if weights is None else ""
+            raise ArtifactError(f"there are no weights {path.name}{advice}")
+        settings = read_settings(bundle, PROFILES[profile])
+        method = settings["method"]
+        network = load_weights(build_network(method, settings["network_def"]), path).eval().requires_grad_(False)
+        try:
+            network = network.to(device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without it
+            raise ConfigError(f"the device {device} cannot be used: {str(error).splitlines()[0]}") from error
+        chosen = settings["scoring"] if scoring is None else scoring
+        return cls(
+            method,
+            network,
+            build_scoring(method, network, chosen),
+            build_preprocessing(settings["preprocessing"]),
+            settings["slice"],
+            path,
+        )
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the output is a pseudo-healthy reconstruction."""
+        return METHODS[self.method].reconstructs
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What scores and maps depend on, ready for JSON: what a calibration belongs to."""
+        return {
+            "weights_sha256": sha256(self.weights),
+            "slice": dict(self.slice_options),
+            "scoring": self.scoring.identity,
+        }
+
+    def prepare(
+        self, item: Mapping[str, Any], after: Mapping[type, Callable[[Mapping[str, Any]], None]] | None = None
+    ) -> dict[str, Any]:
+        """Take the slice of a scan.
+
+        Args:
+            item: of a datalist: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
+            after: step -> what is called with the item after it, which may refuse it.
+
+        Returns:
+            The item with `image`, a MetaTensor (1, H, W) in [0, 1].
+
+        Raises:
+            InputError: if the scan cannot be read, has no brain, or cannot be brought to the standard plane.
+        """
+        return run_steps(self.preprocessing, item, after or {})
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Look at slices.
+
+        Args:
+            images: (N, 1, H, W) in [0, 1].
+
+        Raises:
+            InputError: "not_finite", if a slice holds NaN or infinite values.
+            ArtifactError: if the network's output does: the weights are broken.
+        """
+        device = next(self.network.parameters()).device
+        outputs, maps, scores = [], [], []
+        for part in torch.as_tensor(images).split(BATCH):
+            batch = part.to(device)
+            output = self.inferer(batch, self.network)
+            map_ = self.scoring(batch, output)
+            outputs.append(output.cpu())
+            maps.append(map_.cpu())
+            scores.append(self.scoring.score(batch, map_).cpu())
+        return Prediction(torch.cat(outputs), torch.cat(maps), torch.cat(scores))
+
+
+def run_steps(
+    preprocessing: Compose, item: Mapping[str, Any], after: Mapping[type, Callable[[Mapping[str, Any]], None]]
+) -> dict[str, Any]:
+    """Run a preprocessing step by step, see `Predictor.prepare`."""
+    prepared = dict(item)
+    for step in preprocessing.transforms:
+        prepared = cast(Callable, step)(prepared)
+        if type(step) in after:
+            after[type(step)](prepared)
+    return prepared
+
+
+def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a method, with random weights.
+
+    Args:
+        method: its name in the registry.
+        definition: `network_def` of its bundle: the arguments, beside `_target_`, which must be the registry's class.
+
+    Raises:
+        ConfigError: if the method is unknown, or the definition is of another class or has wrong arguments.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
+    module, _, name = METHODS[method].network.rpartition(".")
+    return _build(definition, {METHODS[method].network: getattr(import_module(module), name)})
+
+
+def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -> Scoring:
+    """Build the scoring of a method on the device of its network.
+
+    Raises:
+        ConfigError: if the options are not the scoring's.
+    """
+    with _checked(f"the scoring of {method}"):
+        if METHODS[method].reconstructs:
+            return AnomalyMap(**options).to(next(network.parameters()).device)
+        return DistillationMap(cast(Any, network), **options)
+
+
+def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
+    """Build `preprocessing` of a bundle: a `Compose` of the steps in `STEPS`, with arguments that are data.
+
+    Raises:
+        ConfigError: if another step is named, or an argument is wrong.
+    """
+    if definition.get("_target_") != "Compose":
+        raise ConfigError(f"the preprocessing is a Compose, not {definition.get('_target_')}")
+    return Compose([_build(step, STEPS) for step in definition["transforms"]])
+
+
+def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., Any]]) -> Any:
+    arguments = dict(definition)
+    target = arguments.pop("_target_", None)
+    if not isinstance(target, str) or target not in classes:
+        raise ConfigError(f"{target} is not one of {', '.join(classes)}")
+    with _checked(target):
+        return classes[target](**arguments)
+
+
+@contextmanager
+def _checked(name: str) -> Iterator[None]:
+    """Say of whatever is raised where a class is called with arguments from a file that these are wrong."""
+    try:
+        yield
+    except ScreeningError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the arguments of {name} are wrong: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,101 @@
+"""The axial plane of MNI152 space in which slices are compared, and the way back to a scan's voxels.
+
+The plane is one level of the 197 x 233 x 189 grid of 1 mm voxels whose first lies at (-98, -134, -72) mm, shown as
+`geometry.DISPLAY_AXES` says: row r lies at y = 98 - r mm (anterior first), column c at x = 98 - c mm (to the patient's
+left). The default level, voxel 95 or z = +23 mm, is that of the slices which the authors of RA released; their columns
+run to the patient's right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from pathology_screen.geometry import map_points
+
+PLANE_SHAPE = (233, 197)
+PLANE_Z = 23.0
+"""mm."""
+FIRST = (98.0, 98.0)
+"""y of the first row and x of the first column, mm."""
+THINNEST = 0.5
+"""mm; half the thickness of the layer of voxels that a plane is put back to, at least."""
+
+
+def plane_affine(z_mm: float = PLANE_Z) -> np.ndarray:
+    """(4, 4): (row, column, 0) of the plane -> mm of MNI152 space, RAS+."""
+    y, x = FIRST
+    return np.array([[0, -1, 0, x], [-1, 0, 0, y], [0, 0, 1, z_mm], [0, 0, 0, 1]], float)
+
+
+def take_plane(
+    voxels: np.ndarray, affine: np.ndarray, to_scan: np.ndarray, z_mm: float = PLANE_Z, order: int = 1
+) -> np.ndarray:
+    """Resample the plane once from the voxels of a scan.
+
+    Args:
+        voxels: (I, J, K), any orientation.
+        affine: (4, 4), voxel index -> mm of scanner space, RAS+.
+        to_scan: (4, 4), mm of MNI152 -> mm of scanner space.
+        z_mm: level of the plane.
+        order: 1 for linear interpolation, 0 for the nearest voxel.
+
+    Returns:
+        (233, 197), float32, 0 where the scan shows nothing.
+    """
+    index = np.linalg.inv(affine) @ to_scan @ plane_affine(z_mm)
+    volume = np.asarray(voxels, np.float32)
+    shape = (*PLANE_SHAPE, 1)
+    return ndi.affine_transform(volume, index[:3, :3], index[:3, 3], shape, order=order)[..., 0]
+
+
+def put_back(
+    values: np.ndarray,
+    to_scan: np.ndarray,
+    z_mm: float | Sequence[float],
+    shape: tuple[int, int, int],
+    affine: np.ndarray,
+    order: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the values of a plane, or of a stack of planes, on the voxels of a scan that it cuts.
+
+    A voxel is cut where its centre lies within half a slice of the plane: half the largest step in z between
+    neighbouring voxels, and at least 0.5 mm. Of thick axial slices that is one slice, tilted ones give a band of each.
+    Between the planes of a stack values are interpolated.
+
+    Args:
+        values: (233, 197), or (N, 233, 197) for N planes.
+        to_scan: (4, 4), mm of MNI152 -> mm of scanner space.
+        z_mm: level of the plane, or the N rising levels of a stack.
+        shape: (I, J, K) of the scan.
+        affine: (4, 4) of the scan, voxel index -> mm, RAS+.
+        order: 1 for linear interpolation, 0 for the nearest value.
+
+    Returns:
+        (I, J, K), float32, 0 elsewhere; and bool (I, J, K), the voxels that the planes cover.
+    """
+    levels = np.atleast_1d(np.asarray(z_mm, float))
+    planes = np.asarray(values, np.float32).reshape(len(levels), *PLANE_SHAPE)
+    to_plane = np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine  # voxel -> (row, column, z)
+    half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
+    z = _along_axes(to_plane[2], shape)
+    index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
+    row, column, z = map_points(to_plane, index)
+    level = np.interp(z, levels, np.arange(len(levels)))
+    rows, columns = PLANE_SHAPE
+    inside = (row >= -0.5) & (row < rows - 0.5) & (column >= -0.5) & (column < columns - 0.5)
+    voxels, covered = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    here = tuple(index[:, inside])
+    covered[here] = True
+    voxels[here] = ndi.map_coordinates(
+        planes, np.stack([level, row, column])[:, inside], order=order, mode="nearest", prefilter=False
+    )
+    return voxels, covered
+
+
+def _along_axes(row: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """One coordinate of every voxel, (I, J, K), from its row (4,) of an affine."""
+    i, j, k = (factor * np.arange(extent) for factor, extent in zip(row, shape))
+    return i[:, None, None] + j[:, None] + k + row[3]

@@ -1,0 +1,332 @@
+"""Affine registration of a brain to the MNI152 template, and the measure of how well it fits.
+
+Both images must be brains without skull: the template has none, and what lies around a brain would pull it away from
+the template. The sums run on one thread in a fixed order, so the same brain gives the same bits at every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine
+from scipy import ndimage as ndi
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from pathology_screen.errors import InputError
+from pathology_screen.geometry import map_points, spacing
+from pathology_screen.space.template import load_brain_template
+from pathology_screen.space.tissue import tissue_mask
+
+WORKING_MM = 2.0
+"""Size of the voxels on which both images are compared."""
+MARGIN = 4
+"""Voxels of background that are kept around a brain."""
+RADIUS = 60.0
+"""mm; coordinates are divided by it, so that a step of the matrix moves the brain as far as one of the translation."""
+STARTS = ((0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 30, 0), (0, -30, 0), (0, 0, 30), (0, 0, -30))
+"""Degrees about x, y and z of the poses to start from."""
+HISTOGRAM_BINS = 32
+LEAST = 1e-12
+"""Keeps the logarithm of an empty cell finite."""
+
+SMALLEST_DICE = 0.85
+SMALLEST_CORRELATION = 0.3
+LARGEST_TURN = 55.0
+"""Degrees; heads lie up to about 25 away from the template, axes that are exchanged turn them by 90."""
+SMALLEST_SHARE_SHOWN = 0.95
+
+
+class Level(NamedTuple):
+    """One resolution: every `stride`-th voxel along each axis, smoothed by `sigma` mm; most iterations."""
+
+    stride: int
+    sigma: float
+    iterations: int
+
+
+FROM_EACH_START = Level(4, 4.0, 25)
+LEVELS = (Level(4, 4.0, 40), Level(3, 2.0, 40), Level(2, 1.0, 30))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a registered brain fits the template, on voxels of 2 mm that the scan shows.
+
+    Attributes:
+        dice: overlap of both brains, 0-1.
+        correlation: of the intensities inside both, each divided by its mean over about 2 cm, so that neither a bias
+            field nor the contrast of the scanner counts; -1 to 1.
+        turn: degrees between the axes of the template and those of the scanner, 0-180.
+        shown: share of the template's brain above z = 0 that lies in the field of view, 0-1.
+    """
+
+    dice: float
+    correlation: float
+    turn: float = 0.0
+    shown: float = 1.0
+
+
+def check_fit(fit: Fit) -> None:
+    """Refuse a brain that was not brought onto the template.
+
+    Raises:
+        InputError: "registration_failed".
+    """
+    faults = [
+        (fit.dice < SMALLEST_DICE, f"overlap with the template's brain {fit.dice:.2f}, at least {SMALLEST_DICE:g}"),
+        (
+            not fit.correlation >= SMALLEST_CORRELATION,
+            f"local correlation {fit.correlation:.2f}, at least {SMALLEST_CORRELATION:g}",
+        ),
+        (fit.turn > LARGEST_TURN, f"turned by {fit.turn:.0f} degrees, at most {LARGEST_TURN:g}"),
+        (
+            fit.shown < SMALLEST_SHARE_SHOWN,
+            f"{fit.shown:.0%} of the upper brain in the field of view, at least {SMALLEST_SHARE_SHOWN:.0%}",
+        ),
+    ]
+    if found := [text for wrong, text in faults if wrong]:
+        hint = "Check that the scan shows a whole brain, and that its axes are named rightly"
+        raise InputError("registration_failed", "; ".join(found), hint)
+
+
+def locate(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, Fit]:
+    """Find where a scan lies in MNI152 space: `register` and `check_fit`.
+
+    Args:
+        voxels: (I, J, K) intensities, any orientation.
+        affine: (4, 4), voxel index -> mm of scanner space, RAS+.
+        brain: bool (I, J, K), the brain in it.
+
+    Returns:
+        The map (4, 4), mm of MNI152 -> mm of scanner space; and how well the brain fits.
+
+    Raises:
+        InputError: "registration_failed".
+    """
+    to_scan, fit = register(nib.Nifti1Image(np.where(brain, voxels, 0).astype(np.float32), affine))
+    check_fit(fit)
+    return to_scan, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A brain on coarse voxels, cut to its tissue, and what its scan shows.
+
+    Attributes:
+        voxels: (I, J, K), float32, 0 outside the brain.
+        affine: (4, 4), voxel index -> mm.
+        shown: (2, 3), voxel index of the first and the last corner of the scan's field of view.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    shown: np.ndarray
+
+    def smoothed(self, sigma: float) -> np.ndarray:
+        """The voxels smoothed by `sigma` mm."""
+        return ndi.gaussian_filter(self.voxels, sigma / spacing(self.affine))
+
+    def shows(self, index: np.ndarray) -> np.ndarray:
+        """Whether voxel indices (3, N) lie in the field of view."""
+        return np.all((index >= self.shown[0][:, None]) & (index <= self.shown[1][:, None]), axis=0)
+
+
+def register(brain: nib.Nifti1Image, template: nib.Nifti1Image | None = None) -> tuple[np.ndarray, Fit]:
+    """Find the affine map (12 degrees of freedom) that leads from the template to a brain.
+
+    It maximises the mutual information of Mattes et al. (IEEE TMI 2003) by L-BFGS at three resolutions, starts from
+    seven poses and goes on from the best.
+
+    Args:
+        brain: (I, J, K) intensities, 0 outside the brain; any orientation and voxel size.
+        template: of the same kind; default `load_brain_template()`.
+
+    Returns:
+        The map as (4, 4), mm of the template -> mm of the brain's scanner space, both RAS+; and how well it fits.
+
+    Raises:
+        InputError: "no_tissue".
+    """
+    fixed, moving = coarse_picture(template) if template else _coarse_template(), coarse_picture(brain)
+    centres, factor = _overlay(fixed, moving)
+    attempts = [_turned(factor, angles) for angles in STARTS]
+    coarsest = _Comparison(fixed, moving, centres, FROM_EACH_START)
+    best = min((coarsest.improve(attempt) for attempt in attempts), key=lambda result: result[1])[0]
+    for level in LEVELS:
+        best, _ = _Comparison(fixed, moving, centres, level).improve(best)
+    to_scan = _map(best, centres)
+    return to_scan, measure(fixed, moving, to_scan)
+
+
+def coarse_picture(image: nib.Nifti1Image) -> Picture:
+    """Cut a brain to its tissue and give it voxels of nearly `WORKING_MM`.
+
+    Raises:
+        InputError: "no_tissue".
+    """
+    tissue = tissue_mask(np.asarray(image.dataobj))
+    if not tissue.any():
+        raise InputError("no_tissue", "no intensity of the brain is positive")
+    (box,) = ndi.find_objects(tissue.astype(np.uint8))
+    margin = np.ceil(MARGIN * WORKING_MM / spacing(image.affine)).astype(int)
+    cut = image.slicer[tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margin))]
+    coarse = coarsen(cut, WORKING_MM)
+    corners = np.array([[-0.5] * 3, np.array(image.shape) - 0.5])
+    shown = apply_affine(np.linalg.inv(coarse.affine) @ image.affine, corners)
+    return Picture(np.asarray(coarse.dataobj), coarse.affine, shown)
+
+
+def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
+    """Smooth an image and give it larger voxels, along its own axes.
+
+    Args:
+        image: (I, J, K), any orientation.
+        millimetres: size of the new voxels, nearly, so that they fill the field of view; an axis whose voxels are as
+            large is left as it is. The width of the smoothing at half its height adds what the voxels lack.
+
+    Returns:
+        float32, with the same field of view.
+    """
+    voxels, size = np.asarray(image.dataobj, np.float32), spacing(image.affine)
+    width = np.sqrt(np.maximum(millimetres**2 - size**2, 0)) / size
+    smooth = ndi.gaussian_filter(voxels, width / np.sqrt(8 * np.log(2)))
+    coarse = ndi.zoom(smooth, np.minimum(size / millimetres, 1), order=1, mode="nearest", grid_mode=True)
+    ratio = np.divide(voxels.shape, coarse.shape)
+    to_fine = np.diag([*ratio, 1.0])
+    to_fine[:3, 3] = (ratio - 1) / 2
+    return nib.Nifti1Image(coarse, image.affine @ to_fine)
+
+
+@cache
+def _coarse_template() -> Picture:
+    return coarse_picture(load_brain_template())
+
+
+def _overlay(fixed: Picture, moving: Picture) -> tuple[np.ndarray, float]:
+    """Centres of both brains (2, 3) in mm, and the factor from the size of the first to that of the second."""
+    tissues = [tissue_mask(picture.voxels) for picture in (fixed, moving)]
+    pairs = list(zip((fixed, moving), tissues))
+    centres = [apply_affine(picture.affine, ndi.center_of_mass(tissue)) for picture, tissue in pairs]
+    volumes = [tissue.sum() * spacing(picture.affine).prod() for picture, tissue in pairs]
+    return np.array(centres), float(np.cbrt(volumes[1] / volumes[0]))
+
+
+def _turned(factor: float, angles: tuple[float, float, float]) -> np.ndarray:
+    """(3, 4): centre on centre, of one size, turned by angles in degrees."""
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    return np.hstack([factor * turn, np.zeros((3, 1))])
+
+
+def _map(pose: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(4, 4) in mm of a pose (3, 4), which maps offsets from one centre to offsets from the other, by `RADIUS`."""
+    affine = np.eye(4)
+    affine[:3, :3] = pose[:, :3]
+    affine[:3, 3] = centres[1] + RADIUS * pose[:, 3] - pose[:, :3] @ centres[0]
+    return affine
+
+
+class _Comparison:
+    """Mutual information of both brains at one resolution, as a function of the pose."""
+
+    def __init__(self, fixed: Picture, moving: Picture, centres: np.ndarray, level: Level) -> None:
+        self.moving, self.level = moving, level
+        picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]
+        index = np.indices(picture.shape).reshape(3, -1) * level.stride + level.stride // 2
+        points = map_points(fixed.affine, index)
+        self.offsets = np.vstack([(points - centres[0][:, None]) / RADIUS, np.ones(points.shape[1])])
+        self.rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
+        self.target = _to_bins(moving.smoothed(level.sigma))
+        inverse = np.linalg.inv(moving.affine)
+        self.to_index = RADIUS * inverse[:3, :3]
+        self.middle = apply_affine(inverse, centres[1])[:, None]
+
+    def improve(self, pose: np.ndarray) -> tuple[np.ndarray, float]:
+        """Improve a pose (3, 4); return it with its negative mutual information (nats)."""
+        options = {"maxiter": self.level.iterations, "ftol": 1e-7, "gtol": 1e-6}
+        result = minimize(self._cost, pose.ravel(), jac=True, method="L-BFGS-B", options=options)
+        return result.x.reshape(3, 4), float(result.fun)
+
+    def _cost(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        pose = self.to_index @ parameters.reshape(3, 4)
+        index = self.middle + (pose[:, :, None] * self.offsets).sum(axis=1)
+        seen = np.flatnonzero(self.moving.shows(index))
+        values, slopes = _interpolate(self.target, index[:, seen])
+        bins = np.minimum(values.astype(np.intp), HISTOGRAM_BINS - 2)
+        upper = values - bins
+        cells, count = self.rows[seen] + bins, max(len(seen), 1)
+        counts = np.bincount(cells, 1 - upper, HISTOGRAM_BINS**2)
+        counts += np.bincount(cells + 1, upper, HISTOGRAM_BINS**2)
+        joint = _blur(counts.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS)) / count + LEAST
+        ratio = np.log(joint / joint.sum(axis=0) / joint.sum(axis=1, keepdims=True))
+        information = float((joint * ratio).sum())
+        rise = np.diff(_blur(ratio), axis=1, append=0).ravel()[cells] / count
+        gradient = self.to_index.T @ np.einsum("in,jn->ij", slopes * rise, self.offsets[:, seen])
+        return -information, -gradient.ravel()
+
+
+def _blur(histogram: np.ndarray) -> np.ndarray:
+    """A joint histogram as cubic B-spline windows would give it, nearly."""
+    window = (1 / 6, 4 / 6, 1 / 6)
+    return ndi.convolve1d(ndi.convolve1d(histogram, window, 0, mode="nearest"), window, 1, mode="nearest")
+
+
+def _to_bins(values: np.ndarray) -> np.ndarray:
+    """Intensities as fractional numbers of bins, 0 to `HISTOGRAM_BINS` - 1."""
+    return np.clip(values / values.max(), 0, 1) * (HISTOGRAM_BINS - 1)
+
+
+def _interpolate(volume: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Trilinear interpolation of a volume, 0 outside it, at indices (3, N): values (N,) and their slopes (3, N)."""
+    padded = np.pad(volume, 1)
+    place = np.clip(index + 1, 0, np.array(padded.shape)[:, None] - 1.000001)
+    low = place.astype(np.intp)
+    x, y, z = (place - low).astype(np.float32)
+    steps = np.array(padded.strides) // padded.itemsize
+    first = low[0] * steps[0] + low[1] * steps[1] + low[2] * steps[2]
+    ahead = np.indices((2, 2, 2)).T @ steps  # of the eight neighbours, (z, y, x)
+    near = padded.ravel()[first + ahead.T[..., None]]  # (x, y, z, N)
+    across_x, at_x = near[1] - near[0], _between(near, x)
+    across_y, at_y = at_x[1] - at_x[0], _between(at_x, y)
+    slopes = _between(_between(across_x, y), z), _between(across_y, z), at_y[1] - at_y[0]
+    return _between(at_y, z), np.stack(slopes)
+
+
+def _between(ends: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return ends[0] + share * (ends[1] - ends[0])
+
+
+def measure(fixed: Picture, moving: Picture, to_scan: np.ndarray) -> Fit:
+    """How well two brains fit under a map (4, 4), mm of the first -> mm of the second."""
+    shape = fixed.voxels.shape
+    to_index = np.linalg.inv(moving.affine) @ to_scan @ fixed.affine
+    found = ndi.affine_transform(moving.voxels, to_index[:3, :3], to_index[:3, 3], shape, order=1)
+    voxels = np.indices(shape).reshape(3, -1)
+    seen = moving.shows(map_points(to_index, voxels)).reshape(shape)
+    upper = tissue_mask(fixed.voxels) & (map_points(fixed.affine, voxels)[2] > 0).reshape(shape)
+    turned, _, back = np.linalg.svd(to_scan[:3, :3])
+    turn = float(np.degrees(np.arccos(np.clip((np.trace(turned @ back) - 1) / 2, -1, 1))))
+    shown = float(seen[upper].mean()) if upper.any() else 0.0
+    target, found = np.where(seen, fixed.voxels, 0), np.where(seen, found, 0)
+    brains = tissue_mask(target), tissue_mask(found)
+    both = brains[0] & brains[1]
+    inner = ndi.binary_erosion(both, iterations=2)
+    if not inner.any():
+        return Fit(0.0, 0.0, turn, shown)
+    first, second = (_standard(_flatten(image, both)[inner].astype(float)) for image in (target, found))
+    dice = 2 * both.sum() / (brains[0].sum() + brains[1].sum())
+    return Fit(float(dice), float((first * second).mean()), turn, shown)
+
+
+def _flatten(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Intensities divided by their local mean inside a mask, smoothed by one voxel."""
+    near = ndi.gaussian_filter(image * mask, 5) / np.maximum(ndi.gaussian_filter(mask.astype(np.float32), 5), 1e-3)
+    return ndi.gaussian_filter(image / np.maximum(near, 1e-3 * image.max()), 1)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / max(values.std(), 1e-12)
