@@ -50,7 +50,27 @@ WITHOUT = {
 }
 BOTH = {"w/wo", "wwo", "+/-"}
 FILLERS = {
-    *("iv", "i", "v", "the", "any", "of", "and", "or", "et", "ou", "und", "oder", "y", "e", "ed", "de", "d", "di", "del"),
+    *(
+        "iv",
+        "i",
+        "v",
+        "the",
+        "any",
+        "of",
+        "and",
+        "or",
+        "et",
+        "ou",
+        "und",
+        "oder",
+        "y",
+        "e",
+        "ed",
+        "de",
+        "d",
+        "di",
+        "del",
+    ),
     *("della", "du", "da", "do", "l", "la", "le", "el", "dem", "/", "&", ",", "produit", "medio", "medios", "mezzo"),
     *("mezzi", "medium", "media", "agent", "agente", "material", "dye", "intravenous", "intraveneuse", "endovenoso"),
     *("administration", "administracion", "somministrazione", "gabe", "single", "double", "dose", "t"),
@@ -208,7 +228,9 @@ def _said(tokens: Sequence[str], at: int) -> str | None:
 
 
 def _names_agent(token: str, alone: bool = False) -> bool:
-    return _is_agent(token) or (token in PERHAPS_AGENTS and not alone) or (alone and token in ("agent", "medium", "media"))
+    return (
+        _is_agent(token) or (token in PERHAPS_AGENTS and not alone) or (alone and token in ("agent", "medium", "media"))
+    )
 
 
 def _polarity(before: Sequence[str]) -> str | None:

@@ -26,8 +26,8 @@ from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
 from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, one_of, opened, parsing
 from pathology_screen.io.intensities import above_background
-from pathology_screen.io.pixels import padded, real_world, stored_frames
 from pathology_screen.io.peek import series_of
+from pathology_screen.io.pixels import padded, real_world, stored_frames
 from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import check_parallel, stack_slices
 
@@ -357,7 +357,10 @@ def _read_dataset(image: DicomImage) -> Dataset:
 def _values(dataset: Dataset, frames: list[Frame], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     stored = stored_frames(dataset, indices)
     scaling = [
-        [(_numbers(frame, keyword) or [default])[0] for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))]
+        [
+            (_numbers(frame, keyword) or [default])[0]
+            for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+        ]
         for frame in frames
     ]
     values = [real_world(pixels, dataset, *scale) for pixels, scale in zip(stored, scaling)]

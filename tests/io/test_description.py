@@ -64,7 +64,8 @@ def test_silent(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", "--", "NON", "NIL", "NO", "none", "None given", "OHNE", "NOT ADMINISTERED", "NOT GIVEN", "N/A", "0"]
+    "text",
+    ["", "-", "--", "NON", "NIL", "NO", "none", "None given", "OHNE", "NOT ADMINISTERED", "NOT GIVEN", "N/A", "0"],
 )
 def test_no_agent(text):
     assert denies_agent(text)
@@ -72,7 +73,19 @@ def test_no_agent(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["ohne KM", "SANS", "sin contraste", "senza mdc", "NO CONTRAST", "0.0 ml", "Keine", "aucun", "nessuno", "NULL", "."],
+    [
+        "ohne KM",
+        "SANS",
+        "sin contraste",
+        "senza mdc",
+        "NO CONTRAST",
+        "0.0 ml",
+        "Keine",
+        "aucun",
+        "nessuno",
+        "NULL",
+        ".",
+    ],
 )
 def test_no_agent_in_other_words(text):
     assert denies_agent(text)
@@ -80,7 +93,18 @@ def test_no_agent_in_other_words(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["Gadovist", "GD", "NON-IONIC GADOLINIUM", "CANARY", "Dotarem 15 ml", "IV", "yes", "0.1 mmol/kg Gadavist", "KM", "7 ml"],
+    [
+        "Gadovist",
+        "GD",
+        "NON-IONIC GADOLINIUM",
+        "CANARY",
+        "Dotarem 15 ml",
+        "IV",
+        "yes",
+        "0.1 mmol/kg Gadavist",
+        "KM",
+        "7 ml",
+    ],
 )
 def test_some_agent(text):
     assert not denies_agent(text)
