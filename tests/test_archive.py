@@ -24,6 +24,7 @@ from pathology_screen.io import discover, read_scan
 from pathology_screen.outputs.results import finished
 from pathology_screen.outputs.run_folder import locked
 from pathology_screen.screening import Screener
+from pathology_screen.screening import screener as screener_module
 
 COMMAND = [sys.executable, "-m", "pathology_screen.cli", "screen"]
 
@@ -179,7 +180,7 @@ def test_results_of_a_scan_that_is_refused_now_are_gone(tree, make_screener, tmp
 
 def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_screener, tmp_path, monkeypatch):
     screener = make_screener()
-    prepare, calls = screener.prepare, []
+    prepare, calls = screener_module.prepare, []
 
     def fails(*arguments):
         calls.append(0)
@@ -187,7 +188,7 @@ def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_scre
             raise ZeroDivisionError("CANARY")
         return prepare(*arguments)
 
-    monkeypatch.setattr(screener, "prepare", fails)
+    monkeypatch.setattr(screener_module, "prepare", fails)
     rows = screen_slices(screener, list_items(tree), tmp_path / "out")
     assert sorted(row["code"] for row in rows if row["code"]) == ["unexpected_error", "unreadable"]
     reason = next(row["reason"] for row in rows if row["code"] == "unexpected_error")
@@ -197,7 +198,7 @@ def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_scre
 
 def test_broken_weights_end_the_run(tree, make_screener, tmp_path):
     screener = make_screener()
-    screener.network.share.data.fill_(float("nan"))
+    screener.predictor.network.share.data.fill_(float("nan"))
     with pytest.raises(ArtifactError, match="weights are broken"):
         screen_slices(screener, list_items(tree), tmp_path / "out")
 
