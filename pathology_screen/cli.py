@@ -320,15 +320,9 @@ def _add_experiment(commands: Any) -> None:
     experiment.add_argument(
         "--scoring", nargs="+", default=["residual", "eq5"], help="residual equalised perceptual eq5"
     )
-    experiment.add_argument("--every", type=int, help="every n-th axial level (default: the one that is screened)")
     experiment.add_argument("--profile", default="compact", choices=["compact", "paper"])
     experiment.add_argument("--perceptual", help="perceptual backbone in place of the profile's")
-    experiment.add_argument("--passes", type=int, help="of the networks, in place of what their bundles say")
-    experiment.add_argument(
-        "--standard-pose", action=argparse.BooleanOptionalAction, help="in place of what the bundles say"
-    )
     experiment.add_argument("--seed", type=int, default=0)
-    experiment.add_argument("--random-pose", action="store_true", help="synthetic anomalies: pose the slices first")
     experiment.add_argument(
         "--protocol", default="pixel_count", choices=["paper", "official_code", "pixel_count"], help="of localisation"
     )
@@ -346,13 +340,9 @@ def _experiment(options: argparse.Namespace) -> None:
         dataset_dir=options.dataset_dir,
         datalist=options.datalist,
         scoring=options.scoring,
-        every=options.every,
         profile=options.profile,
         backbone=options.perceptual,
-        passes=options.passes,
-        standard_pose=options.standard_pose,
         seed=options.seed,
-        random_pose=options.random_pose,
         percentiles_of=options.percentiles_of,
         protocol=options.protocol,
     )

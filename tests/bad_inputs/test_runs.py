@@ -436,8 +436,9 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
 
 def test_inspect_and_calibrate_go_on_after_a_fault(tree, by_command, loaded, tmp_path, monkeypatch, capsys):
     """A fault of the software in the face of one scan tells no values, also where nothing is written."""
-    from pathology_screen import local_calibration
     from pathology_screen.screening.preparation import Preparation
+
+    from pathology_screen import local_calibration
 
     original, calls = Preparation.__call__, []
 

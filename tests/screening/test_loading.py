@@ -5,10 +5,10 @@ import shutil
 import time
 
 import pytest
+from pathology_screen.screening.loading import load_bundle
 
 from pathology_screen.bundles import MOST_VALUES, bundle_root
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.screening.loading import load_bundle
 
 REFERENCES = {f"r{number}": [f"@r{number + 1}"] * 10 for number in range(10)} | {"r10": 1}
 """Ten times ten times ... one value."""
