@@ -214,7 +214,7 @@ def _inspect(options: argparse.Namespace) -> int:
     refused = False
     for item in list_items(options.input, names=options.names, series_uid=options.series_uid):
         found = inspect(
-            item.path, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
+            item.scan.source, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
         )
         refused |= found.refusal is not None
         print(f"{item.name}: {found.refusal or 'accepted'}")
@@ -383,9 +383,12 @@ def _shipped_calibration(root: Path) -> str:
     path = root / "models" / "calibration.json"
     if not path.is_file():
         return "none"
-    document = json.loads(path.read_text("utf-8"))
-    slices, subjects = len(document["scores"]), len(set(document["subjects"]))
-    return f"{slices} slices of {subjects} healthy subjects, id {document['calibration_id'][:12]}"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        slices, subjects = len(document["scores"]), len(set(document["subjects"]))
+        return f"{slices} slices of {subjects} healthy subjects, id {document['calibration_id'][:12]}"
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "damaged"
 
 
 def _phantom(options: argparse.Namespace) -> None:

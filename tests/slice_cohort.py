@@ -60,9 +60,10 @@ def make_slice_cohort(root: Path, training: int = 2, calibration: int = 2, healt
 
 def _stored(picture: np.ndarray, codes: str) -> nib.Nifti1Image:
     """A picture as a file of one slice in an orientation."""
-    shown = nib.Nifti1Image(picture.astype(np.float32)[..., None], np.array(
-        [[0, -1.0, 0, 49], [-1.0, 0, 0, 58], [0, 0, 1.0, 0], [0, 0, 0, 1]]
-    ))
+    shown = nib.Nifti1Image(
+        picture.astype(np.float32)[..., None],
+        np.array([[0, -1.0, 0, 49], [-1.0, 0, 0, 58], [0, 0, 1.0, 0], [0, 0, 0, 1]]),
+    )
     return shown.as_reoriented(ornt_transform(io_orientation(shown.affine), axcodes2ornt(codes)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pathology_screen.networks.build import build_network
 from torch import nn
 
 from pathology_screen.bundles import read_settings
@@ -18,7 +19,6 @@ from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import models, report
 from pathology_screen.experiments.report import Row
-from pathology_screen.networks.build import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ["ra", "vae", "template", "principal_components", "intensity"]

@@ -188,9 +188,7 @@ def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) 
     return ComparedMethod(label, method, predictor.network, own, sha256(weights))
 
 
-def _check_calibration(
-    label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]
-) -> None:
+def _check_calibration(label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]) -> None:
     """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing or teacher."""
     path = predictor.weights.with_name("calibration.json")
     if not path.is_file():

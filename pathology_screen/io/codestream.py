@@ -139,7 +139,9 @@ def _start(frame: bytes) -> int:
 
 
 def _check_tiles(frame: bytes) -> None:
-    right, bottom, _, _, tile_columns, tile_rows, tile_left, tile_top = struct.unpack_from(">8I", frame, _start(frame) + 8)
+    right, bottom, _, _, tile_columns, tile_rows, tile_left, tile_top = struct.unpack_from(
+        ">8I", frame, _start(frame) + 8
+    )
     tiles = math.ceil((right - tile_left) / max(tile_columns, 1)) * math.ceil((bottom - tile_top) / max(tile_rows, 1))
     if tiles > MAX_TILES:
         raise InputError("unreadable", f"a compressed frame has {tiles} tiles; at most {MAX_TILES} are read")

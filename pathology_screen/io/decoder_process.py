@@ -22,6 +22,11 @@ PLUGINS = {"1.2.840.10008.1.2.5": "pydicom", "1.2.840.10008.1.2.4.80": "pyjpegls
 """Transfer syntax -> the one decoder that is asked: the strictest. All others: pylibjpeg."""
 
 
+def plugin_of(syntax: str) -> str:
+    """Name in pydicom of the decoder that is asked for a transfer syntax."""
+    return PLUGINS.get(str(syntax), "pylibjpeg")
+
+
 def limit(memory: int) -> None:
     """Bound the address space, and write no core dumps, where the system can."""
     try:
@@ -36,10 +41,9 @@ def limit(memory: int) -> None:
 def decode(frame: bytes, options: dict[str, Any]) -> Any:
     """Pixels of one frame, (rows, columns), of the strictest decoder; raises whatever it raises, warnings too."""
     syntax = options.pop("syntax")
-    plugin = PLUGINS.get(syntax, "pylibjpeg")
     warnings.simplefilter("error")
     pixels, _ = get_decoder(syntax).as_array(
-        encapsulate([frame], has_bot=False), index=0, raw=True, decoding_plugin=plugin, **options
+        encapsulate([frame], has_bot=False), index=0, raw=True, decoding_plugin=plugin_of(syntax), **options
     )
     return pixels
 

@@ -58,7 +58,13 @@ class DecoderProcess:
     def _bounded(self, seconds: int) -> Iterator[None]:
         """Kill the process where what is done takes longer; "undecodable" where it was lost."""
         expired = threading.Event()
-        timer = threading.Timer(seconds, lambda: (expired.set(), self.process and self.process.kill()))
+
+        def expire() -> None:
+            expired.set()
+            if self.process is not None:
+                self.process.kill()
+
+        timer = threading.Timer(seconds, expire)
         timer.start()
         try:
             yield
@@ -131,8 +137,8 @@ def decode_frames(frames: Sequence[bytes], syntax: UID, options: dict[str, Any])
         Stored values, (frames, rows, columns), integers.
 
     Raises:
-        InputError: "unreadable" for a frame that is damaged, cut short or of another size, "undecodable" for one on which
-            the decoder fails otherwise.
+        InputError: "unreadable" for a frame that is damaged, cut short or of another size, "undecodable" for one on
+            which the decoder fails otherwise.
     """
     size = FrameSize(options["rows"], options["columns"], options["bits_allocated"])
     options = {**options, "syntax": str(syntax), "number_of_frames": 1}

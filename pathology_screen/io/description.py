@@ -1,5 +1,5 @@
-"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that the text itself, which
-may hold the patient's name, is never kept."""
+"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that the text itself,
+which may hold the patient's name, is never kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,27 @@ WITHOUT = {
 }
 BOTH = {"w/wo", "wwo", "+/-"}
 FILLERS = {
-    *("iv", "i", "v", "the", "any", "of", "and", "or", "et", "ou", "und", "oder", "y", "e", "ed", "de", "d", "di", "del"),
+    *(
+        "iv",
+        "i",
+        "v",
+        "the",
+        "any",
+        "of",
+        "and",
+        "or",
+        "et",
+        "ou",
+        "und",
+        "oder",
+        "y",
+        "e",
+        "ed",
+        "de",
+        "d",
+        "di",
+        "del",
+    ),
     *("della", "du", "da", "do", "l", "la", "le", "el", "dem", "/", "&", ",", "produit", "medio", "medios", "mezzo"),
     *("mezzi", "medium", "media", "agent", "agente", "material", "dye", "intravenous", "intraveneuse", "endovenoso"),
     *("administration", "administracion", "somministrazione", "gabe", "single", "double", "dose", "t"),
@@ -77,7 +97,8 @@ _AGENT = r"gado[a-z]*|gad|gd|km|mdc|contrast[eo]?|kontrast(?:mittel)?|enhanced|i
 _JOINED = re.compile(rf"((?:{_SEQUENCE})*)((?:{_HOW})*)((?:{_AGENT})?)((?:\d|{_SEQUENCE})*)")
 _ONE_OF = {name: re.compile(pattern) for name, pattern in (("sequence", _SEQUENCE), ("how", _HOW))}
 _TOKEN = re.compile(
-    r"(?<![a-z0-9])(?:w ?/ ?wo\b|w ?/ ?out\b|w ?/ ?o\b|[wcs]/)|\+ ?/ ?-|- ?/ ?\+|±|[a-z0-9]+|(?<=[a-z0-9])-(?=\s|$)|[+/&,]"
+    r"(?<![a-z0-9])(?:w ?/ ?wo\b|w ?/ ?out\b|w ?/ ?o\b|[wcs]/)|\+ ?/ ?-|- ?/ ?\+|±"
+    r"|[a-z0-9]+|(?<=[a-z0-9])-(?=\s|$)|[+/&,]"
 )
 _T1 = re.compile(r"t1(wi?)?|mprage|bravo|f?spgr")
 
@@ -208,7 +229,9 @@ def _said(tokens: Sequence[str], at: int) -> str | None:
 
 
 def _names_agent(token: str, alone: bool = False) -> bool:
-    return _is_agent(token) or (token in PERHAPS_AGENTS and not alone) or (alone and token in ("agent", "medium", "media"))
+    return (
+        _is_agent(token) or (token in PERHAPS_AGENTS and not alone) or (alone and token in ("agent", "medium", "media"))
+    )
 
 
 def _polarity(before: Sequence[str]) -> str | None:

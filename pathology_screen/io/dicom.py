@@ -23,11 +23,12 @@ from pydicom.uid import UID
 from pathology_screen.errors import InputError
 from pathology_screen.io import checks
 from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
+from pathology_screen.io.decoder_process import plugin_of
 from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, one_of, opened, parsing
 from pathology_screen.io.intensities import above_background
-from pathology_screen.io.pixels import padded, real_world, stored_frames
 from pathology_screen.io.peek import series_of
+from pathology_screen.io.pixels import padded, real_world, stored_frames
 from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import check_parallel, stack_slices
 
@@ -275,7 +276,7 @@ def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
         raise InputError("not_monochrome", ", ".join(defined) or "absent, or not one that DICOM defines")
     for syntax in {image.transfer_syntax for image in images}:
         try:
-            available = get_decoder(syntax).is_available
+            available = not syntax.is_encapsulated or plugin_of(syntax) in get_decoder(syntax).available_plugins
         except NotImplementedError:
             available = False
         if not available:
@@ -357,7 +358,10 @@ def _read_dataset(image: DicomImage) -> Dataset:
 def _values(dataset: Dataset, frames: list[Frame], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     stored = stored_frames(dataset, indices)
     scaling = [
-        [(_numbers(frame, keyword) or [default])[0] for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))]
+        [
+            (_numbers(frame, keyword) or [default])[0]
+            for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+        ]
         for frame in frames
     ]
     values = [real_world(pixels, dataset, *scale) for pixels, scale in zip(stored, scaling)]

@@ -117,8 +117,8 @@ def _share_darker(values: np.ndarray, level: float, brightest: float) -> float:
     if brightest <= level:
         return 1.0
     margin = DARKER * (brightest - level)
-    darker, brighter = np.count_nonzero(values < level - margin), np.count_nonzero(values > level + margin)
-    return darker / max(darker + brighter, 1)
+    darker, brighter = float(np.sum(values < level - margin)), float(np.sum(values > level + margin))
+    return darker / max(darker + brighter, 1.0)
 
 
 def _is_mp2rage(voxels: np.ndarray) -> bool:

@@ -39,8 +39,8 @@ def stack_slices(
 ) -> tuple[highdicom.VolumeGeometry, list[int]]:
     """Order slices along their normal (row direction x column direction) and place them in space.
 
-    Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's tolerance), and each gap
-    must be within 1 % of the mean gap, or 0.02 mm of a small one.
+    Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's tolerance), and each
+    gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
 
     Args:
         positions: (N, 3), ImagePositionPatient in mm, LPS+.
@@ -61,6 +61,7 @@ def stack_slices(
     if np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * spacings.min()):
         least, most = spacings.min(axis=0), spacings.max(axis=0)
         raise InputError("mixed_size", " and ".join(f"{a:.6g} to {b:.6g} mm" for a, b in zip(least, most)))
+    orientation = _orthonormal(orientation)
     normal = np.cross(orientation[:3], orientation[3:])
     tolerance = gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
     step, places = highdicom.spatial.get_volume_positions(positions.tolist(), orientation.tolist(), atol=tolerance)
@@ -97,6 +98,14 @@ def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
     tolerance = gap_tolerance(gaps.mean())
     if np.abs(gaps - gaps.mean()).max() > tolerance:
         raise _not_evenly_stacked(positions, normal, tolerance)
+
+
+def _orthonormal(orientation: np.ndarray) -> np.ndarray:
+    """The orientation without what rounding left of skew, which highdicom would refuse."""
+    row, column = orientation.reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    return np.concatenate([row, column / np.linalg.norm(column)])
 
 
 def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray, tolerance: float) -> InputError:

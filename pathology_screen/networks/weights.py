@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pathology_screen.errors import ArtifactError
 
-
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that stands for one which was not fetched."""
 

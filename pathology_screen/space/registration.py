@@ -31,11 +31,13 @@ RADIUS = 60.0
 STARTS = ((0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 30, 0), (0, -30, 0), (0, 0, 30), (0, 0, -30))
 """Degrees about x, y and z of the poses to start from."""
 HISTOGRAM_BINS = 32
+LEAST_SHARE = 0.1
+"""Of the points, that the scan must show; the information that a few seem to hold is chance."""
 LEAST = 1e-12
 """Keeps the logarithm of an empty cell finite."""
 
 SMALLEST_DICE = 0.85
-SMALLEST_CORRELATION = 0.3
+SMALLEST_CORRELATION = 0.35
 LARGEST_TURN = 55.0
 """Degrees; heads lie up to about 25 away from the template, axes that are exchanged turn them by 90."""
 SMALLEST_SHARE_SHOWN = 0.95
@@ -56,6 +58,26 @@ LEVELS = (Level(4, 4.0, 40), Level(3, 2.0, 40), Level(2, 1.0, 30))
 @dataclass(frozen=True)
 class Fit:
     """How well a registered brain fits the template, on voxels of 2 mm that the scan shows.
+
+    Measured on 38 scans (IXI, ds000011, ds002748, TCGA, OpenMS, OASIS, a DICOM series), and on up to six made worse:
+
+    | | dice | correlation | turn | shown |
+    |---|---|---|---|---|
+    | whole heads and extracted brains as they are | 0.94-0.97 | 0.58-0.72 | 1-25 | 1 |
+    | in slices of 6 mm | 0.95-0.96 | 0.64-0.66 | | 1 |
+    | 6 mm, cortex and ventricles eroded by 2 mm, a mass of 56 mm, also with noise | 0.93-0.97 | 0.42-0.62 | | 1 |
+    | 6 mm, eroded by 3 mm, a mass of 80 mm, noise | 0.94 | 0.27-0.37 | | 1 |
+    | a brain of ds002748 whose extraction cut the top off and kept the neck | 0.91 | **0.33** | 13 | 1 |
+    | 8 % of the top outside the field of view (the plane moves by 0.3 mm) | 0.96 | 0.67-0.70 | | 0.96-0.97 |
+    | 15 % of the top (0.4 to 2.7 mm) | 0.96-0.97 | 0.61-0.71 | | **0.87-0.95** |
+    | 25 % of the back, 30 % of the top, half of the height (0.2 to 7 mm) | 0.95-0.97 | 0.57-0.73 | | **0.60-0.86** |
+    | half a head; 45 % of the top (15 to 33 mm) | 0.89-0.94 | **0.08-0.26** | | **0.56-0.90** |
+    | back to front, upside down, two axes exchanged | 0.88-0.94 | **-0.01-0.22** | 11-73 | 1 |
+    | left-right and up-down exchanged | 0.96 | 0.66-0.69 | **92** | 1 |
+    | tissue of random intensities in the outline of a brain | 0.96-0.97 | **-0.01-0.03** | | 1 |
+    | slabs of 25 mm (OASIS) | 0.79-0.92 | **0.02-0.15** | | |
+
+    That left and right are exchanged is not found: the template is symmetric.
 
     Attributes:
         dice: overlap of both brains, 0-1.
@@ -255,10 +277,13 @@ class _Comparison:
         pose = self.to_index @ parameters.reshape(3, 4)
         index = self.middle + (pose[:, :, None] * self.offsets).sum(axis=1)
         seen = np.flatnonzero(self.moving.shows(index))
+        count = len(seen)
+        if count < LEAST_SHARE * index.shape[1]:
+            return 0.0, np.zeros(parameters.size)
         values, slopes = _interpolate(self.target, index[:, seen])
         bins = np.minimum(values.astype(np.intp), HISTOGRAM_BINS - 2)
         upper = values - bins
-        cells, count = self.rows[seen] + bins, max(len(seen), 1)
+        cells = self.rows[seen] + bins
         counts = np.bincount(cells, 1 - upper, HISTOGRAM_BINS**2)
         counts += np.bincount(cells + 1, upper, HISTOGRAM_BINS**2)
         joint = _blur(counts.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS)) / count + LEAST

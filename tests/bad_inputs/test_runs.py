@@ -126,7 +126,7 @@ def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monke
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
             with pytest.raises(SystemExit):
-                screen_archive(screener, items, out, slices="middle", report=True)
+                screen_archive(screener, items, out, report=True)
         check_whole(out)
         assert len(pd.read_csv(out / "worklist.csv")) == len(check_whole(out)) < 3
         shutil.rmtree(out)
@@ -436,8 +436,9 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
 
 def test_inspect_and_calibrate_go_on_after_a_fault(tree, by_command, loaded, tmp_path, monkeypatch, capsys):
     """A fault of the software in the face of one scan tells no values, also where nothing is written."""
-    from pathology_screen import local_calibration
     from pathology_screen.screening.preparation import Preparation
+
+    from pathology_screen import local_calibration
 
     original, calls = Preparation.__call__, []
 

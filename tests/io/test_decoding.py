@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,11 +185,13 @@ def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
     assert refusal(folder).code in ("too_large", "unreadable")
 
 
-@pytest.mark.parametrize("code", ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"])
+@pytest.mark.parametrize(
+    "code", ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"]
+)
 def test_a_decoder_that_fails_costs_one_frame(code, monkeypatch, tmp_path):
     """The process is killed or dies, says so, and the next frame is decoded by a new one."""
     script = tmp_path / "process.py"
-    source = open(decoding.decoder_process.__file__).read()
+    source = Path(decoding.decoder_process.__file__).read_text()
     start, end = source.split('    syntax = options.pop("syntax")\n')
     failing = f"    import time\n    if frame == b'bad':\n        {code}\n"
     script.write_text(f'{start}{failing}    syntax = options.pop("syntax")\n{end}')
@@ -240,8 +243,10 @@ if __name__ == "__main__":
             assert pool.map(job, range(6)) == [own] * 6
 """
     (tmp_path / "workers.py").write_text(code)
-    paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, tmp_path / "workers.py"], check=True, timeout=120, env={**os.environ, "PYTHONPATH": paths})
+    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, tmp_path / "workers.py"], check=True, timeout=120, env={**os.environ, "PYTHONPATH": paths}
+    )
 
 
 def test_threads_share_it(tmp_path):

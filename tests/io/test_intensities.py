@@ -145,7 +145,13 @@ STORED = head(15, levels=6).transpose(2, 1, 0)
 
 @pytest.mark.parametrize(
     "value, limit, dtype",
-    [(-32768, None, "int16"), (-2000, None, "int16"), (65535, None, "uint16"), (4000, None, "int16"), (-900, -850, "int16")],
+    [
+        (-32768, None, "int16"),
+        (-2000, None, "int16"),
+        (65535, None, "uint16"),
+        (4000, None, "int16"),
+        (-900, -850, "int16"),
+    ],
 )
 @pytest.mark.parametrize("slope, intercept", [(1, 0), (0.5, -100)])
 def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept):

@@ -260,7 +260,10 @@ def coded(meaning):
     "attributes, known",
     [
         *(({"ContrastBolusAgent": agent}, True) for agent in ("Gadovist", "gd", "CANARY", "NON-IONIC GADOLINIUM")),
-        *(({"ContrastBolusAgent": agent}, False) for agent in ("", "NON", "NIL", "-", "OHNE", "NOT ADMINISTERED", "no")),
+        *(
+            ({"ContrastBolusAgent": agent}, False)
+            for agent in ("", "NON", "NIL", "-", "OHNE", "NOT ADMINISTERED", "no")
+        ),
         ({"ContrastBolusVolume": 7.5}, True),
         ({"ContrastBolusVolume": 0}, False),
         ({"ContrastBolusTotalDose": 15}, True),
