@@ -28,8 +28,8 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     to posterior, columns to the patient's left, 1 mm. The affine (3, 3) is in mm of the plane, so that MONAI's
     transforms work on it in two dimensions. The meta data hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and
     `fit` (the fields of `space.Fit`); where those of the scan hold `to_scan` and `fit` already, it is not registered
-    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts (`space.put_back`),
-    0 elsewhere.
+    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts, 0 elsewhere
+    (`space.put_back`).
 
     The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be scaled by the brain.
 
