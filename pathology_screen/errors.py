@@ -14,8 +14,9 @@ REFUSALS = {
     "unsafe_archive": "the archive holds a path outside itself, a link, an odd packing, or more data than is plausible",
     "too_large": "the image is larger than any brain scan",
     # several things where one is expected
-    "several_series": "the folder holds several DICOM series and none was chosen",
+    "several_series": "the folder holds several DICOM series or other scans and none was chosen",
     "series_not_found": "the chosen SeriesInstanceUID is not in the folder",
+    "mixed_identity": "the series holds two patients or studies, or two slices share one SOPInstanceUID",
     # geometry
     "missing_geometry": "position, orientation or pixel spacing is absent or not a valid number",
     "contradictory_geometry": "sform, qform and voxel size of the file contradict each other",
@@ -121,6 +122,10 @@ class ArtifactError(ScreeningError):
 
 class ConfigError(ScreeningError, ValueError):
     """An option, a configuration or a datalist makes no sense."""
+
+
+class RunError(ScreeningError):
+    """A run over many scans cannot begin in this folder of results, or cannot account for every scan."""
 
 
 def fault(error: BaseException) -> InputError:

@@ -27,11 +27,13 @@ from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, one_of, opened, parsing
 from pathology_screen.io.intensities import above_background
 from pathology_screen.io.pixels import padded, real_world, stored_frames
+from pathology_screen.io.peek import series_of
 from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import check_parallel, stack_slices
 
 _HEADER = (
     *("SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
+    *("StudyInstanceUID", "SOPInstanceUID"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID"),
 )
@@ -82,7 +84,7 @@ def read_dicom(
     Raises:
         InputError: see `errors.REFUSALS`.
     """
-    found = read_headers(files)
+    found = read_headers(files, series_uid)
     images = choose_series(found, series_uid)
     if not _raw(images[0].header, "SeriesInstanceUID"):
         raise InputError("unreadable", "SeriesInstanceUID is absent")
@@ -118,17 +120,20 @@ def read_dicom(
     return Scan(voxels, part_affine, shape, affine, source, subject)
 
 
-def series_in(files: Sequence[File]) -> list[str]:
-    """SeriesInstanceUIDs of the images among the files, in order; raises as `read_headers`."""
-    return sorted({_text(_raw(image.header, "SeriesInstanceUID")) for image in read_headers(files)})
+def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[DicomImage]:
+    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is.
 
-
-def read_headers(files: Sequence[File]) -> list[DicomImage]:
-    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is."""
+    A file that cannot be read is refused; where a series is chosen, only if it states that it belongs to that.
+    """
     images = []
     for file in files:
-        with one_of(file, files):
-            image = read_header(file)
+        try:
+            with one_of(file, files):
+                image = read_header(file)
+        except InputError:
+            if series_uid is None or series_of(file) == series_uid:
+                raise
+            continue
         if image is not None:
             images.append(image)
     if not images:
@@ -189,7 +194,21 @@ def choose_series(images: list[DicomImage], series_uid: str | None) -> list[Dico
     if series_uid is None and len(series) > 1:
         listed = ", ".join(f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items()))
         raise InputError("several_series", listed, "Choose one with series_uid")
-    return images if series_uid is None else series[series_uid]
+    chosen = images if series_uid is None else series[series_uid]
+    _check_identity(chosen)
+    return chosen
+
+
+def _check_identity(images: list[DicomImage]) -> None:
+    """Refuse a series of two patients or studies, and different slices under one SOPInstanceUID."""
+    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
+        stated = {_raw(image.header, keyword).strip(b" \0") for image in images}
+        if len(stated) > 1:
+            raise InputError("mixed_identity", f"{len(stated)} {what}", "Separate them")
+    slices = {tuple(_raw(image.header, key) for key in ("SOPInstanceUID", "ImagePositionPatient")) for image in images}
+    instances = {instance for instance, _ in slices if instance}
+    if len(instances) < sum(1 for instance, _ in slices if instance):
+        raise InputError("mixed_identity", f"{len(instances)} SOPInstanceUIDs for {len(slices)} slices")
 
 
 def image_frames(images: list[DicomImage]) -> list[Frame]:

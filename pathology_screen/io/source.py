@@ -101,7 +101,7 @@ def read_source_series(
     with input_files(path) as files:
         if len(files) == 1 and is_nifti(files[0]):
             raise ConfigError("DICOM results need a DICOM source: a NIfTI file names no patient, study or series")
-        images = choose_series(read_headers(files) if stacked else _readable(files), series_uid)
+        images = choose_series(read_headers(files, series_uid) if stacked else _readable(files), series_uid)
         stack = None
         if stacked:
             stack, order = _stack(images)
