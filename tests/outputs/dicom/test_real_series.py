@@ -15,7 +15,7 @@ from pathology_screen.outputs.dicom import write_dicom
 @pytest.mark.needs_shared
 def test_real_series(shared_data, out):
     source = shared_data / "dicom_hanke_t1"
-    result = make_result(source, (30, 31), block=40)
+    result = make_result(source, block=40)
     write_dicom(result, source, out)
     check_round_trip(result, out)
     images = [pydicom.dcmread(file, stop_before_pixels=True) for file in source.iterdir()]
