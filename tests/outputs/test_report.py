@@ -46,13 +46,6 @@ def layer(page, name) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(found["href"].partition(",")[2])))
 
 
-def finer(screened: ScreenedSlice) -> ScreenedSlice:
-    """The slice with twice the pixels a side."""
-    half = screened.affine @ np.diag([0.5, 0.5, 1, 1])
-    names = ("image", "reconstruction", "anomaly_map")
-    return replace(screened, affine=half, **{name: zoom(getattr(screened, name), 2, order=1) for name in names})
-
-
 class TestVerdict:
     @pytest.mark.parametrize("outcome", ["normal", "suspicious"])
     def test_outcome_and_its_numbers(self, one, outcome):

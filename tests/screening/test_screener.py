@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Compose
 from scan_builders import save, series_of
 from scipy import ndimage as ndi
-from template_brains import TO_SCAN, Located, template_brain
+from template_brains import TO_SCAN, Located
 
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from outputs.dicom.result_builders import enhanced, make_result
-from scan_builders import AXIAL, CORONAL, SAGITTAL, dicom_datasets, head_volume, normal, save
+from scan_builders import AXIAL, CORONAL, SAGITTAL, dicom_datasets, head_volume, save
 
 from pathology_screen.io.source import read_source_series
 from pathology_screen.outputs.dicom import write_dicom
