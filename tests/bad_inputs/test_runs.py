@@ -25,7 +25,7 @@ from scan_builders import dicom_datasets, head_volume, save, series_of
 
 from pathology_screen.archive import list_items, screen_archive
 from pathology_screen.bundles import bundle_root
-from pathology_screen.cli import NOT_ASSESSABLE, main
+from pathology_screen.cli import main
 from pathology_screen.errors import InputError, RunError
 from pathology_screen.io import find_scans, read_scan
 from pathology_screen.outputs import results

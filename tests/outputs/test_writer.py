@@ -39,11 +39,11 @@ def canonical(path: Path) -> np.ndarray:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Path -> content of everything below a folder, but for what depends on the clock."""
+    """Path -> content of everything below a folder, but for the clock and what only a run knows."""
     found: dict[str, object] = {name: (folder / name).read_bytes() for name in below(folder)}
     for name in found:
         if name.endswith("_screening.json"):
-            found[name] = json.loads((folder / name).read_text()) | {"seconds": None}
+            found[name] = json.loads((folder / name).read_text()) | {"seconds": None, "source_id": None}
         elif name.endswith("_report.html"):
             found[name] = True
     return found

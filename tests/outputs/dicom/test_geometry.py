@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outputs.dicom.result_builders import enhanced, make_result
 from scan_builders import AXIAL, CORONAL, SAGITTAL, dicom_datasets, head_volume, save
+from scipy import ndimage as ndi
 
 from pathology_screen.io.source import read_source_series
 from pathology_screen.outputs.dicom import write_dicom
@@ -191,8 +192,8 @@ def test_picture_lies_where_the_slice_lies(series, out, skew):
     picture = draw_overlay(replace(result, slice=one))
     assert abs(np.dot(picture.affine[:3, 0], picture.affine[:3, 1])) < 1e-9
     made = make_secondary_capture(reference_images(read_source_series(source))[0], picture, [], Maker(result, "1.2.3"))
-    bright = np.argwhere(made.pixel_array.min(axis=2) > 200)
-    row, column = np.median(bright, axis=0)  # some are digits
+    parts, _ = ndi.label(made.pixel_array.min(axis=2) > 150)  # the square, and digits
+    row, column = ndi.center_of_mass(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
     cosines, (by_rows, by_columns) = np.array(made.ImageOrientationPatient, float), map(float, made.PixelSpacing)
     found = np.array(made.ImagePositionPatient, float)
     found += cosines[:3] * by_columns * column + cosines[3:] * by_rows * row
