@@ -226,13 +226,14 @@ def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
     Raises:
         ConfigError: if another step is named, or an argument is wrong.
     """
-    if definition.get("_target_") != "Compose":
-        raise ConfigError(f"the preprocessing is a Compose, not {definition.get('_target_')}")
-    return Compose([_build(step, STEPS) for step in definition["transforms"]])
+    steps = definition.get("transforms")
+    if definition.get("_target_") != "Compose" or not isinstance(steps, list):
+        raise ConfigError("the preprocessing is a Compose of `transforms`")
+    return Compose([_build(step, STEPS) for step in steps])
 
 
 def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., Any]]) -> Any:
-    arguments = dict(definition)
+    arguments = dict(definition) if isinstance(definition, Mapping) else {}
     target = arguments.pop("_target_", None)
     if not isinstance(target, str) or target not in classes:
         raise ConfigError(f"{target} is not one of {', '.join(classes)}")

@@ -68,7 +68,7 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             return d
         first, brain = d[keys[0]], d.get(self.mask_key)
         place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
-        for key in keys if brain is None else [*keys, self.mask_key]:
+        for key in dict.fromkeys(keys if brain is None else [*keys, self.mask_key]):
             if d[key].shape[1:] != first.shape[1:] or not np.allclose(d[key].affine, first.affine, atol=1e-3):
                 raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
             d[key] = self._take(d[key], place)
