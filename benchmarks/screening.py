@@ -9,7 +9,6 @@ from pathology_screen.screening import Screener
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("scans", nargs="+")
 parser.add_argument("--bundle", default="ra")
-parser.add_argument("--slices", default="middle", choices=["middle", "all"])
 parser.add_argument("--repeats", type=int, default=7)
 options = parser.parse_args()
 
@@ -17,8 +16,8 @@ start = time.perf_counter()
 screener = Screener.from_bundle(options.bundle)
 print(f"loading {time.perf_counter() - start:.2f} s, after imports")
 for number, scan in enumerate(options.scans, start=1):
-    screener(scan, slices=options.slices)
-    seconds = [screener(scan, slices=options.slices).seconds for _ in range(options.repeats)]
+    screener(scan)
+    seconds = [screener(scan).seconds for _ in range(options.repeats)]
     for stage in seconds[0]:
         values = [one[stage] for one in seconds]
         low, middle, high = min(values), statistics.median(values), max(values)

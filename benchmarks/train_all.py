@@ -1,6 +1,6 @@
 """Train all bundles in turn, each by its documented command, to the weights that they ship.
 
-python benchmarks/train_all.py --dataset_dir OASIS --datalist data_lists/oasis.json --output_dir RUNS [--publish]
+python benchmarks/train_all.py --dataset_dir IXI_SLICES --datalist data_lists/ixi_slices.json --output_dir RUNS [--publish]
 
 A run that has its calibration is finished and passed over; one that was interrupted goes on where it stopped. With
 `--publish` the bundles get the weights, once all runs are finished.
@@ -42,7 +42,7 @@ def made_by(bundle: str, datalist: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset_dir", type=Path, required=True, help="folder that the datalist's paths refer to")
-    parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "oasis.json")
+    parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of the runs, one a bundle")
     parser.add_argument("--publish", action="store_true", help="ship the weights in the bundles")
     options = parser.parse_args(arguments)

@@ -3,22 +3,21 @@
 import importlib.util
 import json
 import re
-import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pathology_screen.networks.build import build_network
+from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.bundles import read_settings
-from pathology_screen.cohorts import make_phantom_cohort
-from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import models, report
-from pathology_screen.experiments.report import Row
+from pathology_screen.experiments.report import Comparison, Measurements, Report, Row
+from pathology_screen.metrics import pooled_mean
+from pathology_screen.networks.controls import PrincipalComponents
+from pathology_screen.predictor import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ["ra", "vae", "template", "principal_components", "intensity"]
@@ -55,7 +54,7 @@ def test_finished_runs_are_passed_over_and_the_others_trained_by_their_documente
     assert words[:4] == ["-m", "monai.bundle", "run", "training"]
     assert words[5] == "['bundles/ra/configs/train.json','bundles/ra/configs/ship.json']"
     assert words[6:] == [
-        *("--dataset_dir", str(tmp_path), "--datalist", str(ROOT / "data_lists/oasis.json")),
+        *("--dataset_dir", str(tmp_path), "--datalist", str(ROOT / "data_lists/ixi_slices.json")),
         *("--output_dir", str(tmp_path / "runs/ra")),
     ]
 
@@ -65,7 +64,7 @@ def test_published_weights_name_their_command_without_paths_of_the_machine(train
     assert [run.name for run, *_ in train_all.published] == train_all.BUNDLES
     run, bundle, made_by = train_all.published[0]
     assert run == tmp_path / "runs/ra" and bundle == ROOT / "bundles/ra"
-    assert made_by.endswith("--dataset_dir DIR --datalist data_lists/oasis.json --output_dir RUNS/ra")
+    assert made_by.endswith("--dataset_dir DIR --datalist data_lists/ixi_slices.json --output_dir RUNS/ra")
 
 
 # --- evidence ---
@@ -79,43 +78,50 @@ def evidence():
 def test_ranks(evidence):
     assert evidence.standing({"RA": 0.7, "VAE": 0.8, "DAE": 0.6}, "RA") == ("second", "VAE")
     assert evidence.standing({"RA": 0.9, "VAE": 0.8}, "RA") == ("first", "VAE")
-    pair = pd.Series({"difference": 0.1, "low": -0.02, "high": 0.2})
+    pair = Comparison("AUPRC", "RA", "eq5", "VAE", "eq5", 0.1, -0.02, 0.2, 0.3)
     assert evidence.weighed(pair) == "+0.100 [-0.020, +0.200]; the interval holds 0, so the order may be chance"
-    assert "leaves out 0" in evidence.weighed(pd.Series({"difference": -0.1, "low": -0.2, "high": -0.02}))
-
-
-def test_auroc_at_chance_are_counted(evidence):
-    rows = [Row("RA", "eq5", "local AUROC", 0.6, low, 0.9, None, 4, 4) for low in (0.4, 0.55)]
-    assert evidence.chance(rows) == "1 of the 2 intervals hold 0.5, which is chance."
+    assert "leaves out 0" in evidence.weighed(pair._replace(difference=-0.1, low=-0.2, high=-0.02))
 
 
 def test_a_method_that_knows_one_scoring_is_compared_by_it(evidence):
     pairs = (("RA", "residual"), ("RA", "eq5"), ("MKD", "discrepancy"), ("RA", ""))
     rows = [Row(method, scoring, "AUPRC", 0.5, None, None, None, 1, 1) for method, scoring in pairs]
-    assert evidence.rivals(rows, "eq5") == {"RA": "RA (eq5)", "MKD": "MKD (discrepancy)"}
+    assert evidence.own_scorings(rows, "eq5") == {"RA": "eq5", "MKD": "discrepancy"}
 
 
-@pytest.mark.parametrize("codes", ["LPS", "RAI"])
-def test_tumour_slices_become_items_with_their_box(evidence, codes, tmp_path):
-    scans, folder = tmp_path / "scans", tmp_path / "list"
-    scans.mkdir(), folder.mkdir()
-    mask = np.zeros((8, 9, 16), np.uint8)
-    mask[2:5, 3:7, 2:12], mask[2, 3, 15] = 4, 1
-    affine = np.diag([*([-1, -1, 1] if codes == "LPS" else [1, 1, -1]), 1.0])
-    for kind, voxels in (("T1w", np.ones_like(mask)), ("mask", mask)):
-        nib.save(nib.Nifti1Image(voxels, affine), scans / f"X_{kind}.nii.gz")
-    items = json.loads(evidence.tumour_datalist(scans, folder).read_text())["test"]
-    stored = [3, 9] if codes == "LPS" else [6]  # of 16 levels from inferior every sixth: 3, 9 and 15
-    assert [item["boxes"][0]["slice"] for item in items] == stored
-    assert {item["level"] for item in items} == ({3, 9} if codes == "LPS" else {9})
-    assert items[0]["boxes"][0] | {"slice": 0} == {"label": "patient 1", "slice": 0, "box": [2, 3, 3, 4]}
-    assert (folder / items[0]["image"]).resolve() == scans / "X_T1w.nii.gz"
-    assert np.unique(nib.load(folder / items[0]["label"]).dataobj).tolist() == [0, 1]
+def test_sentences_follow_the_numbers(evidence):
+    """RA with Eq. 5 against the others with the plain residual, and then all with the plain residual."""
+    measured = Measurements()
+    for (method, scoring), value in {
+        ("RA", "residual"): 0.2,
+        ("RA", "eq5"): 0.5,
+        ("VAE", "residual"): 0.4,
+        ("VAE", "eq5"): 0.9,
+        ("template", "residual"): 0.6,
+    }.items():
+        values = [value - 0.01, value + 0.01] * 4
+        measured.add(method, scoring, "ellipses AUPRC", pooled_mean(values, list("abcdefgh")), 8)
+    found = Report("t", "T", measured, [], {})
+    papers = evidence.sentence(found, "ellipses AUPRC", "eq5", "residual")
+    assert papers.startswith("RA is **first of 2** in ellipses AUPRC 0.500; the best other is VAE 0.400 (+0.100 [")
+    assert "the best control is `template` 0.600 (-0.100" in papers
+    fair = evidence.sentence(found, "ellipses AUPRC", "residual", "residual")
+    assert fair.startswith("RA is **second of 2** in ellipses AUPRC 0.200; the best other is VAE 0.400 (-0.200")
 
 
-def test_a_folder_without_tumours_is_refused(evidence, tmp_path):
-    with pytest.raises(ConfigError, match="X_T1w"):
-        evidence.tumour_datalist(tmp_path, tmp_path)
+def test_the_papers_numbers_stand_beside(evidence):
+    measured = Measurements()
+    for method, scoring, metric, value in [
+        ("RA", "", "ellipses MSE", 0.04),
+        ("RA", "residual", "ellipses AUPRC", 0.3),
+        ("RA", "eq5", "ellipses AUPRC", 0.7),
+        ("MKD", "discrepancy", "ellipses AUPRC", 0.2),
+    ]:
+        measured.add(method, scoring, metric, pooled_mean([value] * 4, list("abcd")), 4)
+    table = evidence.beside_paper(Report("t", "T", measured, [], {}), "ellipses").set_index("method")
+    ra, mkd = table.loc["RA"], table.loc["MKD"]
+    assert (ra["MSE"], ra["MSE, paper"], ra["AUPRC"], ra["AUPRC, paper"]) == ("4.0", 3.1, "70.0", 73.7)
+    assert (mkd["AUPRC"], mkd["AUPRC, paper"], mkd["MSE"]) == ("20.0", "-", "-")
 
 
 class Difference(nn.Module):
@@ -128,16 +134,15 @@ class Difference(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
-    """Datalist of a tiny cohort, and a folder of its first two volumes with lesions, named as the gliomas are."""
-    few = {"training": 2, "validation": 0, "calibration": 2, "healthy": 2, "lesions": 3, "extracted": True}
-    datalist = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
-    tumours = tmp_path_factory.mktemp("tumours")
-    content = json.loads(datalist.read_text())
-    for item in [item for item in content["test"] if item["pathology"] != "healthy"][:2]:
-        for key, kind in (("image", "T1w"), ("label", "mask")):
-            shutil.copy(datalist.parent / item[key], tumours / f"{item['subject']}_{kind}.nii.gz")
-    return datalist, tumours
+def datalist(tmp_path_factory):
+    """Datalist of a small cohort whose healthy test people are of two sites."""
+    path = make_slice_cohort(tmp_path_factory.mktemp("cohort"), healthy=4)
+    content = json.loads(path.read_text())
+    for number, item in enumerate(content["test"][:4]):
+        item["site"] = "AB"[number % 2]
+    content["test"] = content["test"][:4]
+    path.write_text(json.dumps(content))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -148,40 +153,56 @@ def runs(tmp_path_factory):
     for name in ("ra", "vae"):
         (folder / name).mkdir()
         torch.save(build_network(name, read_settings(name)["network_def"]).state_dict(), folder / name / "model.pt")
-    return Path(shutil.copytree(folder / "ra", folder / "another seed")).parent
+    return folder
 
 
-@pytest.mark.slow
-def test_the_page_is_written_twice_alike_and_without_paths(evidence, phantoms, runs, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def light(monkeypatch):
+    """Few resamples, no perceptual network, and principal components of two slices."""
     monkeypatch.setattr(report, "RESAMPLES", 20)
     monkeypatch.setattr(models, "perceptual_distance", lambda name: Difference())
+    monkeypatch.setitem(models.CONTROLS, "principal_components", lambda slices: PrincipalComponents(slices, 2))
+
+
+def test_the_page_is_written_without_paths(evidence, light, datalist, runs, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(evidence.synthetic.__globals__, "perceptual_distance", lambda name: Difference())
-    monkeypatch.setattr(evidence, "EVERY", 3)
-    datalist, tumours = phantoms
-    ablated = ["--reversal", str(runs / "ra"), str(runs / "another seed"), "--no-reversal", str(runs / "ra")]
-    for output in ("a", "b"):
-        given = ["--oasis", datalist.parent, "--datalist", datalist, "--glioma", tumours, "--runs", runs]
-        given += ["--pictures", datalist]
-        options = ["--methods", *METHODS, "--perceptual", "st_alex", "--output", str(tmp_path / output)]
-        evidence.main([*map(str, given), *(options if output == "b" else [*options, *ablated])])
-    first, second = (tmp_path / output for output in "ab")
-    text, again = ((output / "benchmarks.md").read_text("utf-8") for output in (first, second))
-    assert (
-        text.partition("## Ablation")[0].replace(" --reversal RUN --no-reversal RUN", "")
-        == (again.partition("## Ablation")[0])
-    )
-    assert "What the reversed loss adds" in text and "What the reversed loss adds" not in again
-    assert "trainings of its own" in again and "RA without reversed loss, seeds" in text and " ± 0 " in text
+    outcomes = iter([("normal", None, 40.0), ("not_assessable", "single_slice", None)])
+    screener = lambda scan, **options: SimpleNamespace(**dict(zip(("outcome", "code", "percentile"), next(outcomes))))
+    monkeypatch.setattr(evidence.Screener, "from_bundle", lambda *arguments, **options: screener)
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    for name in ("one", "two"):
+        (strangers / f"{name}.nii.gz").touch()
+    given = ["--dataset_dir", datalist.parent, "--datalist", datalist, "--runs", runs, "--strangers", strangers]
+    options = ["--methods", *METHODS, "--perceptual", "st_alex", "--output", tmp_path / "out"]
+    evidence.main([*map(str, [*given, *options])])
+    text = (tmp_path / "out/benchmarks.md").read_text("utf-8")
     assert re.search(r"RA is \*\*(first|second) of 2\*\* in ellipses AUPRC", text)
-    assert "patient 2: AUPRC / base rate" in text and "RA, one pass" in text and "inferer" in text
-    assert not any(str(path) in text for path in (tmp_path, runs, datalist.parent, tumours))
-    numbers = pd.read_csv(first / "benchmarks.csv")
-    assert set(numbers.part) == {"synthetic", "detection", "false_positives", "ablation"}
-    assert set(METHODS[2:]) <= set(numbers.method) and numbers.n.min() > 0
-    assert sorted(path.name for path in (first / "images").iterdir()) == [
-        "benchmarks_comparisons.png",
-        "benchmarks_pictures.png",
-        "benchmarks_synthetic.png",
-    ]
-    assert (first / "benchmarks.csv").stat().st_size < 50_000
-    assert capsys.readouterr().out.endswith(f"look at: {second / 'benchmarks.md'}\n")
+    assert "| strangers | one.nii.gz | normal | 40 |" in text or "| strangers | one | normal | 40 |" in text
+    assert "not_assessable (single_slice) | - |" in text
+    assert "A (n = 2): ellipses AUPRC" in text and "B (n = 2): copy-paste AUPRC" in text
+    assert "**Table 1a: ellipses**" in text and "**Table 1b: copy-paste**" in text and "73.7" in text
+    assert all(f"RA (eq5) | {name}" in text for name in ("VAE (eq5)", "template (eq5)", "intensity (equalised)"))
+    assert not any(str(path) in text for path in (tmp_path, runs, datalist.parent))
+    numbers = pd.read_csv(tmp_path / "out/benchmarks.csv")
+    assert set(numbers.people) == {"all", "A", "B"} and set(METHODS[2:]) <= set(numbers.method)
+    assert [path.name for path in (tmp_path / "out/images").iterdir()] == ["benchmarks_synthetic.png"]
+    assert capsys.readouterr().out.endswith(f"look at: {tmp_path / 'out/benchmarks.md'}\n")
+
+
+# --- perceptual backbones ---
+
+
+def test_every_backbone_is_measured_with_and_without_equalisation(light, datalist, runs, monkeypatch, tmp_path):
+    module = script("perceptual_backbones")
+    monkeypatch.setattr(module, "is_installed", lambda name: name == "squeeze")
+    monkeypatch.setattr(module, "perceptual_distance", lambda *arguments: Difference())
+    methods = [f"ra={runs / 'ra'}", "template", "intensity"]
+    given = ["--dataset_dir", datalist.parent, "--datalist", datalist, "--section", "test", "--output", tmp_path]
+    module.main(["--methods", *methods, *map(str, given)])
+    numbers = pd.read_csv(tmp_path / "perceptual_backbones.csv")
+    backbones = [f"{name}{end}" for name in ("squeeze", "st_alex", "encoder", "none") for end in (", equalised", "")]
+    assert set(numbers.metric) == {"ellipses AUPRC", "copy-paste AUPRC"} and (numbers.n == 4).all()
+    for method in ("ra", "template"):
+        assert set(numbers[numbers.method == method].scoring) == set(backbones)
+    assert "intensity" not in set(numbers.method)

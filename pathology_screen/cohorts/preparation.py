@@ -19,7 +19,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from pathology_screen.cohorts.datalist import load_datalist
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import replacing
-from pathology_screen.geometry import DISPLAY_AXES, axial_level
+from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.io import read_scan
 from pathology_screen.transforms.load import READ_BY_READER
 
@@ -202,11 +202,11 @@ def summary(datalist: Path) -> str:
 def contact_sheet(datalist: Path, path: Path | None = None) -> Path:
     """Draw scans of every group of every section, with their boxes, so that a person can check orientation and boxes.
 
-    A row shows up to `COLUMNS` scans, spread over the group: the slice of the largest box, else the item's `level`,
-    else the middle one. Anterior is up and the patient's right is left, as the files say.
+    A row shows up to `COLUMNS` scans, spread over the group: a single slice as it is, of a volume the slice of the
+    largest box, else the middle one. Anterior is up and the patient's right is left, as the files say.
 
     Args:
-        datalist: of NIfTI or DICOM scans.
+        datalist: of scans and slices.
         path: of the PNG; default `contact_sheet.png` beside the datalist.
 
     Raises:
@@ -260,11 +260,11 @@ def display_slice(item: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list
     to_display = np.linalg.inv(inv_ornt_aff(turn, scan.voxels.shape))
     boxes = [(box["label"], _turned(box, to_display)) for box in item.get("boxes", [])]
     if boxes:
-        level = max(boxes, key=lambda box: box[1][2] * box[1][3])[1][4]
+        shown = int(max(boxes, key=lambda box: box[1][2] * box[1][3])[1][4])
     else:
-        level = axial_level(volume.shape[2], item.get("level", "middle"))
-    image = np.asarray(volume.dataobj)[..., int(level)]
-    return image, np.asarray(volume.header.get_zooms()[:2]), [(name, box[:4]) for name, box in boxes if box[4] == level]
+        shown = volume.shape[2] // 2
+    image = np.asarray(volume.dataobj)[..., shown]
+    return image, np.asarray(volume.header.get_zooms()[:2]), [(name, box[:4]) for name, box in boxes if box[4] == shown]
 
 
 def _turned(box: Mapping[str, Any], to_display: np.ndarray) -> list[float]:

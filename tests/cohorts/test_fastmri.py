@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fastmri_builder import (
     HEADER,
     ROWS,
@@ -22,12 +23,14 @@ from fastmri_builder import (
     write_hdf5,
 )
 
+from pathology_screen.bundles import read_settings
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.fastmri import NOMINAL_MM, prepare_fastmri, read_annotations, stated_size
 from pathology_screen.cohorts.preparation import listed, summary
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io import read_scan
-from pathology_screen.transforms import eval_transforms
+from pathology_screen.predictor import build_preprocessing
+from pathology_screen.transforms.annotations import AnnotatedSliced
 
 ENTRIES = listed("fastmri.csv")
 NORMAL, CHECKED, HELD_OUT = (
@@ -80,15 +83,19 @@ def test_the_affine_says_what_is_known(prepare):
     assert image.header["sform_code"] == image.header["qform_code"] == 2  # aligned, not the scanner's coordinates
 
 
-def test_the_readers_and_transforms_of_the_paper_profile_take_it_as_one_axial_slice(prepare):
+def test_the_preprocessing_of_the_paper_takes_it_as_one_axial_slice_with_its_box(prepare):
     square = HEADER.format(x=2 * ROWS, y=WIDTH, fov_x=2 * ROWS, fov_y=WIDTH)
     item = load_datalist(prepare(header=square), "test")[0]
     with pytest.raises(InputError, match="single_slice"):
         read_scan(item["image"])
-    options = {"grid": "padded", "size": ROWS, "domain": "whole_head", "level": "middle"}
-    image = eval_transforms(**options)(item)["image"][0]
+    definition = read_settings("ra", ["paper.json"])["preprocessing"]
+    preprocessing = build_preprocessing(json.loads(json.dumps(definition).replace("128", str(ROWS))))
+    found = AnnotatedSliced(preprocessing)(item)
     upright = pictures(1)[2]
-    shown = np.asarray(image)[:, (ROWS - WIDTH) // 2 : (ROWS + WIDTH) // 2]  # anterior first, patient's right first
+    across = slice((ROWS - WIDTH) // 2, (ROWS + WIDTH) // 2)
+    shown = np.asarray(found["image"][0])[:, across]  # anterior first, patient's right first
+    rows, columns = torch.where(found["boxes_masks"][0, :, across] > 0.5)
+    assert rows.unique().tolist() == [2, 3, 4] and columns.unique().tolist() == [1, 2, 3, 4]
     assert np.corrcoef(shown.ravel(), upright.ravel())[0, 1] > 0.98  # clipped at the percentile
 
 

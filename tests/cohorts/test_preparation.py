@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from PIL import Image
 
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.preparation import (
@@ -159,10 +160,20 @@ def test_the_slice_of_the_largest_box_is_shown(cohort):
     assert boxes == [("mass", [6 - 1 - 3 - 0.5, 7 - 2 - 4 - 0.5, 3, 4])]
 
 
-@pytest.mark.parametrize(("level", "shown"), [({}, 4), ({"level": 1}, 1), ({"level": 0.5}, 4)])
-def test_without_a_box_the_level_of_the_item_or_the_middle_is_shown(cohort, level, shown):
-    image, _, boxes = display_slice(load_datalist(cohort, "training")[0] | level)
-    assert np.array_equal(image, scan()[::-1, ::-1, shown].T) and boxes == []
+def test_without_a_box_the_middle_of_a_volume_is_shown(cohort):
+    image, _, boxes = display_slice(load_datalist(cohort, "training")[0])
+    assert np.array_equal(image, scan()[::-1, ::-1, 4].T) and boxes == []
+
+
+def test_a_single_slice_is_shown_as_it_is(tmp_path):
+    """Rows to posterior; columns to the patient's right in the file, and to the left in the picture."""
+    picture = scan((6, 7)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "slice.png")
+    item = {"image": tmp_path / "slice.png", "axial_slice": True, "axes": "PRS", "pixel_mm": 2.0}
+    box = {"label": "mass", "slice": 0, "box": [1, 2, 3, 4]}  # rows 1 to 3, columns 2 to 5
+    image, pixel, boxes = display_slice(item | {"boxes": [box]})
+    assert np.array_equal(image, picture[:, ::-1]) and pixel.tolist() == [2, 2]
+    assert boxes == [("mass", [7 - 2 - 4 - 0.5, 0.5, 4, 3])]
 
 
 @given(
