@@ -11,14 +11,15 @@ PACKAGE = Path(pathology_screen.__file__).parent
 ORDER = [
     *(
         {"errors"},
-        {"files", "pages", "registry", "versions"},
+        {"files", "pages", "registry"},
+        {"versions"},
         {"bundles", "geometry"},
         {"io"},
         {"space"},
         {"transforms"},
         {"losses", "synthetic"},
     ),
-    *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"engines"}, {"cohorts"}),
+    *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"predictor"}, {"engines"}, {"cohorts"}),
     *(
         {"screening", "publishing"},
         {"experiments"},
