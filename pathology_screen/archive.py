@@ -26,7 +26,7 @@ from pathology_screen.outputs.index_page import save_index
 from pathology_screen.outputs.results import finished, write_dataset_description, write_result
 from pathology_screen.outputs.worklist import save_worklist, worklist_rows
 from pathology_screen.screening import Screener, ScreeningResult
-from pathology_screen.screening.preparation import Slices
+from pathology_screen.screening.context import ScanContext
 
 LONGEST_WAIT = timedelta(days=30)
 """For the slowest process, at the end of a run of several."""
@@ -88,7 +88,7 @@ def screen_archive(
     items: Sequence[Item],
     folder: Path,
     *,
-    slices: Slices = "middle",
+    plane_mm: float | None = None,
     axial_slice: bool = False,
     report: bool = True,
     dicom: bool = False,
@@ -102,7 +102,7 @@ def screen_archive(
         screener: with its weights.
         items: from `list_items`; the same in every process.
         folder: of the results.
-        slices, axial_slice: see `Screener`.
+        plane_mm, axial_slice: see `Screener`.
         report: whether to write HTML reports.
         dicom: whether to write DICOM objects for the scans that are DICOM.
 
@@ -117,7 +117,7 @@ def screen_archive(
     settings = {
         **screener.judge.provenance,
         "rate": screener.judge.rate,
-        "slices": slices,
+        "plane_mm": plane_mm,
         "axial_slice": axial_slice,
         "report": report,
         "dicom": dicom,
@@ -128,7 +128,7 @@ def screen_archive(
         try:
             for item in tqdm(items[rank::world_size], desc="screening", unit="scan", disable=rank > 0):
                 if finished(folder, item.name, runs[item.name]) is None:
-                    result = screen_item(screener, item, slices, axial_slice)
+                    result = screen_item(screener, item, plane_mm, axial_slice)
                     write = partial(write_result, name=item.name, folder=folder, report=report, run=runs[item.name])
                     source = item.path if dicom and result.source.get("format") == "dicom" else None
                     try:
@@ -136,7 +136,7 @@ def screen_archive(
                     except OSError:
                         raise
                     except Exception as error:  # a result that cannot be written whole is none
-                        write(screener.judge.refuse(fault(error), result.findings, result.source))
+                        write(screener.judge.refuse(fault(error), ScanContext(result.source, list(result.findings))))
             _wait(world_size)
         finally:
             found = [finished(folder, name, run) for name, run in runs.items()]
@@ -151,11 +151,11 @@ def screen_archive(
 
 
 def screen_item(
-    screener: Screener, item: Item, slices: Slices = "middle", axial_slice: bool = False
+    screener: Screener, item: Item, plane_mm: float | None = None, axial_slice: bool = False
 ) -> ScreeningResult:
     """Screen one scan; a fault of the software in the face of it is a scan that is not assessable, not the end."""
     try:
-        return screener(item.path, slices=slices, series_uid=item.series_uid, axial_slice=axial_slice)
+        return screener(item.path, plane_mm=plane_mm, series_uid=item.series_uid, axial_slice=axial_slice)
     except ScreeningError:
         raise
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     phantom = commands.add_parser("phantom", help="make the embedded cohort and print where its datalist is")
     phantom.add_argument("--output", type=Path, help="folder of the cohort (default: the cache folder)")
-    phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
+    phantom.add_argument("--extracted", action="store_true", help="extracted brains in place of whole heads")
     phantom.set_defaults(command=_phantom)
 
     _add_prepare(commands)
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_screen(commands: Any) -> None:
-    """`screen`, and `calibrate` and `inspect`, which load a bundle likewise."""
+    """`screen`, and `calibrate` and `inspect`, which take scans likewise."""
     screen = commands.add_parser("screen", help="screen scans: outcome, map, regions, report, worklist")
     screen.add_argument("input", type=Path, help="a NIfTI file, a DICOM folder, a .zip, or a tree of them")
     screen.add_argument("-o", "--output", type=Path, required=True, help="folder of the results")
@@ -100,7 +101,9 @@ def _add_screen(commands: Any) -> None:
     )
     calibrate.set_defaults(command=_quiet(_calibrate))
 
-    inspect = commands.add_parser("inspect", help="say what scans are, and whether they would be accepted")
+    inspect = commands.add_parser(
+        "inspect", help="say what scans are, whether they would be accepted and how well they fit; needs no weights"
+    )
     inspect.add_argument("input", type=Path, help="as of `screen`")
     inspect.set_defaults(command=_quiet(_inspect))
 
@@ -112,17 +115,21 @@ def _add_screen(commands: Any) -> None:
             help="of the scans: pseudonyms, or letters and digits of the paths, which may identify patients",
         )
         command.add_argument("--bundle", default="ra", help="name or folder of the bundle (default: ra)")
-        command.add_argument("--weights", type=Path, help="model.pt in place of the bundle's own")
-        command.add_argument("--profile", default="compact", choices=["compact", "paper"], help="of the weights")
-        command.add_argument("--slices", type=_slices, default="middle", help="middle (default), all, or a level")
+        command.add_argument("--profile", default="compact", choices=["compact", "paper"], help="of the bundle")
         command.add_argument("--series-uid", help="only this series of each folder or archive")
-        command.add_argument("--axial-slice", action="store_true", help="images of one slice are axial slices")
+        command.add_argument(
+            "--axial-slice", action="store_true", help="images of one slice are axial slices, used as they are"
+        )
+    for command in (screen, inspect):
+        help_ = "z of another plane of MNI152 space than the one that is judged (+23): mapped, not judged"
+        command.add_argument("--plane-mm", type=_millimetres, metavar="Z", help=help_)
+    for command in (screen, calibrate):
+        command.add_argument("--weights", type=Path, help="model.pt in place of the bundle's own")
         command.add_argument("--device", default="cpu", help="of the network (default: cpu)")
         command.add_argument(
             "--rate", type=float, default=0.05, help="of false positives among healthy people (default: 0.05)"
         )
-    for command in (screen, inspect):
-        command.add_argument("--calibration", type=Path, help="a calibration of your own, from `calibrate`")
+    screen.add_argument("--calibration", type=Path, help="a calibration of your own, from `calibrate`")
 
 
 def _quiet(command: Callable[[argparse.Namespace], int | None]) -> Callable[[argparse.Namespace], int | None]:
@@ -136,13 +143,14 @@ def _quiet(command: Callable[[argparse.Namespace], int | None]) -> Callable[[arg
     return run
 
 
-def _slices(text: str) -> str | int | float:
-    if text in ("middle", "all"):
-        return text
+def _millimetres(text: str) -> float:
     try:
-        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+        value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither middle, all, a whole number nor a fraction") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of millimetres")
+    return value
 
 
 def _screener(options: argparse.Namespace) -> Any:
@@ -151,7 +159,7 @@ def _screener(options: argparse.Namespace) -> Any:
     return Screener.from_bundle(
         options.bundle,
         weights=options.weights,
-        calibration=getattr(options, "calibration", None),
+        calibration=options.calibration,
         profile=options.profile,
         rate=options.rate,
         device=options.device,
@@ -176,7 +184,7 @@ def _screen(options: argparse.Namespace) -> int:
         screener,
         items,
         options.output,
-        slices=options.slices,
+        plane_mm=options.plane_mm,
         axial_slice=options.axial_slice,
         report=options.report,
         dicom=options.dicom,
@@ -190,18 +198,24 @@ def _screen(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from pathology_screen.archive import list_items, screen_item
+    from pathology_screen.archive import list_items
     from pathology_screen.outputs.record import hide_uid
+    from pathology_screen.screening import Inspector
 
-    screener = _screener(options)
+    inspect = Inspector.from_bundle(options.bundle, options.profile)
     refused = False
     for item in list_items(options.input, names=options.names, series_uid=options.series_uid):
-        result = screen_item(screener, item, options.slices, options.axial_slice)
-        refused |= result.outcome == "not_assessable"
-        print(f"{item.name}: {result.reason or 'accepted'}")
-        for finding in result.warnings:
-            print(f"    warning     [{finding.code}] {finding.measured}; accepted: {finding.limit}")
-        for fact, value in (result if options.names == "paths" else hide_uid(result)).source.items():
+        found = inspect(
+            item.path, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
+        )
+        refused |= found.refusal is not None
+        print(f"{item.name}: {found.refusal or 'accepted'}")
+        for finding in found.findings:
+            if not finding.refused:
+                print(f"    warning     [{finding.code}] {finding.measured}; accepted: {finding.limit}")
+        if found.fit is not None:
+            print(f"    fit         dice {found.fit.dice:.3f}, correlation {found.fit.correlation:.3f}")
+        for fact, value in (found if options.names == "paths" else hide_uid(found)).source.items():
             print(f"    {fact:<11} {value}")
     return NOT_ASSESSABLE if refused else 0
 
@@ -215,7 +229,6 @@ def _calibrate(options: argparse.Namespace) -> None:
         bundle=options.bundle,
         weights=options.weights,
         profile=options.profile,
-        slices=options.slices,
         series_uid=options.series_uid,
         axial_slice=options.axial_slice,
         device=options.device,
@@ -280,7 +293,7 @@ def _add_prepare(commands: Any) -> None:
 
     phantom = add_cohort("phantom", "pathology_screen.cohorts:make_phantom_cohort", "synthetic volumes")
     phantom.add_argument("--output", dest="root", type=Path, help="folder of the cohort (default: the cache folder)")
-    phantom.add_argument("--head", action="store_true", help="whole heads in place of extracted brains")
+    phantom.add_argument("--extracted", action="store_true", help="extracted brains in place of whole heads")
 
 
 def _add_experiment(commands: Any) -> None:
@@ -380,7 +393,7 @@ def _shipped_calibration(root: Path) -> str:
 def _phantom(options: argparse.Namespace) -> None:
     from pathology_screen.cohorts import make_phantom_cohort
 
-    print(make_phantom_cohort(options.output, head=options.head))
+    print(make_phantom_cohort(options.output, extracted=options.extracted))
 
 
 def _import_checkpoint(options: argparse.Namespace) -> None:

@@ -12,13 +12,11 @@ from tqdm import tqdm
 
 from pathology_screen.archive import Item, list_items
 from pathology_screen.calibration import Calibration, Rate, count_rate
-from pathology_screen.engines import calibrate, calibration_identity
+from pathology_screen.engines import calibrate
 from pathology_screen.errors import InputError, fault, find_refusal
 from pathology_screen.io import read_scan
-from pathology_screen.screening.loading import Loaded, load_bundle
-from pathology_screen.screening.preparation import Account, Preparation, Slices
-from pathology_screen.screening.screener import check_slices
-from pathology_screen.transforms import eval_transforms, scan_image
+from pathology_screen.predictor import Predictor
+from pathology_screen.screening.context import ScanContext, prepare
 
 
 class Drift(NamedTuple):
@@ -37,7 +35,7 @@ class Drift(NamedTuple):
 
 class LocalCalibration(NamedTuple):
     """What `calibrate_on` found: the calibration, the scans that were left out by name, and the drift from the
-    calibration beside the weights (None where there is none of the same level)."""
+    calibration beside the weights (None where there is none)."""
 
     calibration: Calibration
     refused: Mapping[str, InputError]
@@ -73,7 +71,6 @@ def calibrate_on(
     bundle: str | Path = "ra",
     weights: str | Path | None = None,
     profile: str = "compact",
-    slices: Slices = "middle",
     series_uid: str | None = None,
     axial_slice: bool = False,
     device: str = "cpu",
@@ -89,8 +86,7 @@ def calibrate_on(
     Args:
         normals: scans, see `io.find_scans`.
         output: file of the calibration.
-        bundle, weights, profile, device: see `load_bundle`.
-        slices: "middle", "all", or the level that is to be screened.
+        bundle, weights, profile, device: see `Predictor.load`.
         series_uid, axial_slice: see `io.read_scan`.
         names: of the scans that are left out, see `list_items`.
         rate: of false positives among healthy people that the calibration has to allow.
@@ -100,32 +96,27 @@ def calibrate_on(
         ConfigError: if the people are too few for the rate; nothing is written then.
         InputError: if there is no scan, or all are refused.
     """
-    check_slices(slices)
-    loaded = load_bundle(bundle, weights, profile, device)
-    prepare = Preparation(eval_transforms(level=loaded.level, **loaded.preprocessing_options))
+    predictor = Predictor.load(bundle, weights, profile, device)
     prepared: list[dict[str, Any]] = []
     refused: dict[str, InputError] = {}
     items = list_items(normals, names=names, series_uid=series_uid)
     for item in tqdm(items, desc="reading", unit="scan"):
         try:
             scan = read_scan(item.path, series_uid=item.series_uid, axial_slice=axial_slice)
-            found = prepare(scan_image(scan), slices, Account())
+            image = prepare(predictor, {"image": scan}, ScanContext())
         except Exception as error:
             refusal = find_refusal(error) or fault(error)
             refused[item.name] = refusal
         else:
             subject = scan.subject or _subject(item)
-            prepared += [{"image": one["image"].as_tensor(), "subject": subject} for one in found]
+            prepared.append({"image": image.as_tensor(), "subject": subject})
     if not prepared:
         first = next(iter(refused.values()))
         raise InputError("empty", f"all {len(refused)} scans were refused, the first with: {first}")
-    level = loaded.level if slices == "middle" else slices
-    belongs = loaded.weights, loaded.preprocessing_options, loaded.scoring
-    identity = calibration_identity(*belongs, level, loaded.inferer)
-    calibration = calibrate(loaded.network, loaded.scoring, prepared, identity, pixel_rate, loaded.inferer)
+    calibration = calibrate(predictor, prepared, pixel_rate)
     calibration.image_threshold(rate)  # or the people are too few
     calibration.save(output)
-    return LocalCalibration(calibration, refused, _drift(calibration, loaded, rate), rate)
+    return LocalCalibration(calibration, refused, _drift(calibration, predictor, rate), rate)
 
 
 def _subject(item: Item) -> str:
@@ -133,8 +124,8 @@ def _subject(item: Item) -> str:
     return f"sub-{found[-1]}" if found else item.name
 
 
-def _drift(local: Calibration, loaded: Loaded, rate: float) -> Drift | None:
-    path = loaded.weights.with_name("calibration.json")
+def _drift(local: Calibration, predictor: Predictor, rate: float) -> Drift | None:
+    path = predictor.weights.with_name("calibration.json")
     if not path.is_file():
         return None
     shipped = Calibration.load(path)

@@ -154,12 +154,7 @@ class Predictor:
         Raises:
             InputError: if the scan cannot be read, has no brain, or cannot be brought to the standard plane.
         """
-        prepared = dict(item)
-        for step in self.preprocessing.transforms:
-            prepared = cast(Callable, step)(prepared)
-            if after and type(step) in after:
-                after[type(step)](prepared)
-        return prepared
+        return run_steps(self.preprocessing, item, after or {})
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -182,6 +177,18 @@ class Predictor:
             maps.append(map_.cpu())
             scores.append(self.scoring.score(batch, map_).cpu())
         return Prediction(torch.cat(outputs), torch.cat(maps), torch.cat(scores))
+
+
+def run_steps(
+    preprocessing: Compose, item: Mapping[str, Any], after: Mapping[type, Callable[[Mapping[str, Any]], None]]
+) -> dict[str, Any]:
+    """Run a preprocessing step by step, see `Predictor.prepare`."""
+    prepared = dict(item)
+    for step in preprocessing.transforms:
+        prepared = cast(Callable, step)(prepared)
+        if type(step) in after:
+            after[type(step)](prepared)
+    return prepared
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:

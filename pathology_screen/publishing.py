@@ -10,10 +10,12 @@ from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
 from pathology_screen.files import replacing, sha256
 
+FILES = {"model.pt": "model.pt", "calibration.json": "calibration.json", "log.csv": "training_log.csv"}
+"""File of a run -> its name in the bundle's `models/`."""
+
 
 def publish(run: Path, bundle: Path, made_by: str) -> Path:
-    """Copy `model.pt`, `log.csv` and, of a method, `calibration.json` of a run into the bundle's `models/`, and note
-    their origin.
+    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into the bundle's `models/`, and note their origin.
 
     Args:
         run: output folder of a training run.
@@ -26,21 +28,15 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
     Raises:
         ArtifactError: if a file is missing, or the calibration belongs to other weights; the bundle is as before then.
     """
-    files = {"model.pt": "model.pt", "log.csv": "training_log.csv"}
-    scores = bundle.resolve().name != "pose"  # which only says where a brain lies
-    if scores:
-        files["calibration.json"] = "calibration.json"
-    for name in files:
+    for name in FILES:
         if not (run / name).is_file():
             raise ArtifactError(f"the run has no {name}: let it end first")
-    origin = {"weights_sha256": sha256(run / "model.pt"), "made_by": made_by}
-    if scores:
-        calibration = Calibration.load(run / "calibration.json")
-        if calibration.identity.get("weights_sha256") != origin["weights_sha256"]:
-            raise ArtifactError("calibration.json belongs to other weights than model.pt; run `calibrating` first")
-        origin["calibration_id"] = calibration.calibration_id
+    weights, calibration = sha256(run / "model.pt"), Calibration.load(run / "calibration.json")
+    if calibration.identity.get("weights_sha256") != weights:
+        raise ArtifactError("calibration.json belongs to other weights than model.pt; run `calibrating` first")
+    origin = {"weights_sha256": weights, "calibration_id": calibration.calibration_id, "made_by": made_by}
     models = bundle / "models"
-    for source, target in files.items():
+    for source, target in FILES.items():
         with replacing(models / target) as temporary:
             shutil.copyfile(run / source, temporary)
     with replacing(models / "origin.json") as temporary:

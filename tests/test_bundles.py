@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 
 from pathology_screen.bundles import PROFILES, bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.predictor import build_preprocessing
 from pathology_screen.registry import METHODS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -154,34 +155,32 @@ def bundle(tmp_path):
 
 SETTING = {
     "method": "ra",
-    "level": 0.5,
-    "size": 64,
-    "preprocessing_options": {"size": "@size"},
+    "slice": {"size": 64},
+    "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "Resized", "spatial_size": "@slice#size"}]},
     "scoring": {"perceptual": "none"},
-    "network_def": {"_target_": "a.B", "size": "@preprocessing_options#size", "channels": [1, "@size"]},
-    "inferer": {"_target_": "SimpleInferer"},
+    "network_def": {"_target_": "a.B", "size": "@slice#size", "channels": [1, "@slice#size"]},
     "device": "$torch.device('cpu')",
 }
 
 
 def test_references_are_followed_and_overlays_laid_over(bundle):
-    root = bundle(SETTING, paper={"network_def#channels": [2], "level": "middle", "scoring": {"equalize": True}})
+    root = bundle(SETTING, paper={"network_def#channels": [2], "slice#size": 32, "scoring": {"equalize": True}})
     assert read_settings(root) == {
-        **{name: SETTING[name] for name in ("method", "level", "scoring", "inferer")},
-        "preprocessing_options": {"size": 64},
+        **{name: SETTING[name] for name in ("method", "slice", "scoring")},
+        "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "Resized", "spatial_size": 64}]},
         "network_def": {"_target_": "a.B", "size": 64, "channels": [1, 64]},
         "calibration_section": "calibration",
     }
     paper = read_settings(root, ["paper.json"])
-    assert (paper["level"], paper["scoring"]) == ("middle", {"equalize": True})
-    assert paper["network_def"]["channels"] == [2] and paper["network_def"]["size"] == 64
+    assert (paper["slice"], paper["scoring"]) == ({"size": 32}, {"equalize": True})
+    assert paper["network_def"]["channels"] == [2] and paper["network_def"]["size"] == 32
 
 
 def test_expressions_and_gaps_are_refused(bundle):
     with pytest.raises(ArtifactError, match="expression"):
         read_settings(bundle(SETTING | {"scoring": {"perceptual": "$print()"}}))
-    with pytest.raises(ArtifactError, match="lacks level"):
-        read_settings(bundle({name: value for name, value in SETTING.items() if name != "level"}))
+    with pytest.raises(ArtifactError, match="lacks slice"):
+        read_settings(bundle({name: value for name, value in SETTING.items() if name != "slice"}))
 
 
 @pytest.mark.parametrize("overlays", PROFILES.values(), ids=PROFILES)
@@ -190,8 +189,10 @@ def test_settings_are_those_that_monai_finds(name, overlays):
     folder = bundle_root(name) / "configs"
     parser = ConfigParser(ConfigParser.load_config_files([folder / file for file in ("inference.json", *overlays)]))
     settings = read_settings(name, overlays)
-    for key in ("method", "level", "preprocessing_options", "scoring"):
+    for key in ("method", "slice", "scoring"):
         assert settings[key] == parser.get_parsed_content(key)
+    steps = parser.get_parsed_content("preprocessing").transforms
+    assert [type(step) for step in build_preprocessing(settings["preprocessing"]).transforms] == [*map(type, steps)]
     network = parser.get_parsed_content("network_def", instantiate=False).get_config()
     assert settings["network_def"] == {k: v for k, v in network.items() if not k.startswith("_")} | {
         "_target_": METHODS[name].network

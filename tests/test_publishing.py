@@ -82,10 +82,3 @@ def test_a_run_that_does_not_exist_is_refused(run, bundle):
     shutil.rmtree(run)
     with pytest.raises(ArtifactError, match=r"model\.pt"):
         publish(run, bundle, "x")
-
-
-def test_the_bundle_of_the_standard_pose_has_no_calibration(run, tmp_path):
-    (run / "calibration.json").unlink()
-    models = publish(run, tmp_path / "pose", "x")
-    assert sorted(path.name for path in models.iterdir()) == ["model.pt", "origin.json", "training_log.csv"]
-    assert json.loads((models / "origin.json").read_text())["weights_sha256"] == sha256(models / "model.pt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.engines import Trainer
@@ -110,40 +110,21 @@ def introspective_step(
     """
     encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
     scale = 1.0 / image[0].numel()
-
-    # encoder: -ELBO(x) + 1/alpha exp(alpha ELBO(generated)) + lambda L_reversed
-    mean, log_variance, embeddings = encoder(image)
-    z = reparameterize(mean, log_variance, noise[0])
-    reconstruction = decoder(z)  # (B, 1, H, W), with graphs to the encoder and to the decoder
-    sample = decoder(noise[1])
-    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
-    mean_s, log_variance_s, _ = encoder(sample.detach())
-    z_r = reparameterize(mean_r, log_variance_r, noise[2])
-    z_s = reparameterize(mean_s, log_variance_s, noise[3])
-    error_r = squared_error(reconstruction, decoder(z_r))
-    error_s = squared_error(sample.detach(), decoder(z_s))
-    error = squared_error(image, reconstruction).mean()
-    kl_real = kl_divergence(mean, log_variance).mean()
-    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
-    repelled = 0.25 * (
-        exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
-        + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
-    )
-    reverse = reversed_embedding_loss(embeddings, embeddings_r) if w.reversed_embedding else image.new_zeros(())
-    encoder_loss = scale * (w.beta_rec * error + w.beta_kl * kl_real) + repelled + w.reversed_embedding * reverse
+    terms = encoder_terms(network, image, noise, w)
+    encoder_loss = terms.elbo + terms.repelled + w.reversed_embedding * terms.reverse
     update(encoder_loss, encoder_optimizer, retain_graph=True)
 
     # decoder: -ELBO(x) + KL(generated), seen by the updated encoder
-    mean_r, log_variance_r, _ = encoder(reconstruction)
-    mean_s, log_variance_s, _ = encoder(sample)
+    mean_r, log_variance_r, _ = encoder(terms.reconstruction)
+    mean_s, log_variance_s, _ = encoder(terms.sample)
     kl_generated = 0.5 * (kl_divergence(mean_r, log_variance_r).mean() + kl_divergence(mean_s, log_variance_s).mean())
-    decoder_loss = scale * (w.beta_rec * error + w.beta_kl * kl_generated)
+    decoder_loss = scale * (w.beta_rec * terms.error + w.beta_kl * kl_generated)
     if w.gamma_rec:
         z_r = reparameterize(mean_r, log_variance_r, noise[2]).detach()
         z_s = reparameterize(mean_s, log_variance_s, noise[3]).detach()
         error_generated = 0.5 * (
-            squared_error(reconstruction.detach(), decoder(z_r)).mean()
-            + squared_error(sample.detach(), decoder(z_s)).mean()
+            squared_error(terms.reconstruction.detach(), decoder(z_r)).mean()
+            + squared_error(terms.sample.detach(), decoder(z_s)).mean()
         )
         decoder_loss = decoder_loss + scale * w.gamma_rec * w.beta_rec * error_generated
     update(decoder_loss, decoder_optimizer)
@@ -152,13 +133,61 @@ def introspective_step(
         "loss": encoder_loss + decoder_loss,
         "encoder_loss": encoder_loss,
         "decoder_loss": decoder_loss,
-        "squared_error": error,
-        "kl_real": kl_real,
-        "kl_reconstructed": kl_r.mean(),
-        "kl_sampled": kl_s.mean(),
-        "reversed_embedding": reverse,
+        "squared_error": terms.error,
+        "kl_real": terms.kl_real,
+        "kl_reconstructed": terms.kl_reconstructed,
+        "kl_sampled": terms.kl_sampled,
+        "reversed_embedding": terms.reverse,
     }
     return dict(zip(values, torch.stack(list(values.values())).tolist()))
+
+
+class EncoderTerms(NamedTuple):
+    """What the encoder's loss (Eq. 2 and 4) is made of: -ELBO(x) + 1/alpha exp(alpha ELBO(generated)) + lambda
+    L_reversed.
+
+    Attributes:
+        reconstruction, sample: (B, 1, H, W), with graphs to the decoder, of the reconstruction to the encoder too.
+        error, kl_real: mean squared error (a sum over pixels) and KL divergence of the real images.
+        kl_reconstructed, kl_sampled: mean KL divergence of the generated images.
+        elbo, repelled, reverse: the three terms; the weight of the last is not in it.
+    """
+
+    reconstruction: Tensor
+    sample: Tensor
+    error: Tensor
+    kl_real: Tensor
+    kl_reconstructed: Tensor
+    kl_sampled: Tensor
+    elbo: Tensor
+    repelled: Tensor
+    reverse: Tensor
+
+
+def encoder_terms(
+    network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
+) -> EncoderTerms:
+    """Compute the terms of the encoder's loss; arguments are those of `introspective_step`."""
+    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
+    scale = 1.0 / image[0].numel()
+    mean, log_variance, embeddings = encoder(image)
+    reconstruction, sample = decoder(reparameterize(mean, log_variance, noise[0])), decoder(noise[1])
+    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
+    mean_s, log_variance_s, _ = encoder(sample.detach())
+    error_r = squared_error(reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2])))
+    error_s = squared_error(sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3])))
+    error = squared_error(image, reconstruction).mean()
+    kl_real = kl_divergence(mean, log_variance).mean()
+    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
+    repelled = 0.25 * (
+        exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
+        + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
+    )
+    reverse = reversed_embedding_loss(embeddings, embeddings_r) if w.reversed_embedding else image.new_zeros(())
+    elbo = scale * (w.beta_rec * error + w.beta_kl * kl_real)
+    return EncoderTerms(
+        reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse
+    )
 
 
 def gradient_ratios(
@@ -166,41 +195,27 @@ def gradient_ratios(
 ) -> dict[str, float]:
     """Return how large the gradients of the other terms are beside that of the ELBO of real images (Eq. 2 and 4).
 
-    Arguments are those of `introspective_step`; nothing is updated.
+    Arguments are those of `introspective_step`; no parameter is updated.
 
     Returns:
         Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for the encoder's
         parameters, "gradient_kl_generated" for the decoder's.
     """
-    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
-    scale = 1.0 / image[0].numel()
-    mean, log_variance, embeddings = encoder(image)
-    reconstruction, sample = decoder(reparameterize(mean, log_variance, noise[0])), decoder(noise[1])
-    error = scale * w.beta_rec * squared_error(image, reconstruction).mean()
-    elbo = error + scale * w.beta_kl * kl_divergence(mean, log_variance).mean()
-    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
-    mean_s, log_variance_s, _ = encoder(sample.detach())
-    error_r = squared_error(reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2])))
-    error_s = squared_error(sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3])))
-    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
-    repelled = 0.25 * (
-        exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
-        + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
-    )
-    reverse = w.reversed_embedding * reversed_embedding_loss(embeddings, embeddings_r)
-    kl_generated = 0.5 * sum(
-        kl_divergence(*encoder(generated)[:2]).mean() for generated in (reconstruction, sample)
-    )
+    terms, w = encoder_terms(network, image, noise, weights), weights
+    kl_r, kl_s = (kl_divergence(*network.encode(generated)).mean() for generated in (terms.reconstruction, terms.sample))
 
     def norm(loss: Tensor, half: nn.Module) -> float:
+        if not loss.requires_grad:  # of a term without weight
+            return 0.0
         parts = torch.autograd.grad(loss, list(half.parameters()), retain_graph=True, allow_unused=True)
         return float(torch.stack([part.square().sum() for part in parts if part is not None]).sum().sqrt())
 
-    of_encoder, of_decoder = norm(elbo, network.encoder), norm(error, network.decoder)
+    of_encoder = norm(terms.elbo, network.encoder)
     return {
-        "gradient_exp_elbo": norm(repelled, network.encoder) / of_encoder,
-        "gradient_reversed": norm(reverse, network.encoder) / of_encoder,
-        "gradient_kl_generated": norm(scale * w.beta_kl * kl_generated, network.decoder) / of_decoder,
+        "gradient_exp_elbo": norm(terms.repelled, network.encoder) / of_encoder,
+        "gradient_reversed": norm(w.reversed_embedding * terms.reverse, network.encoder) / of_encoder,
+        "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), network.decoder)
+        / norm(w.beta_rec * terms.error, network.decoder),
     }
 
 
@@ -261,7 +276,7 @@ class IntrospectiveTrainer(Trainer):
         self.network.train()
         step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
         noise = noise.transpose(0, 1)  # (4, B, latent)
-        first = engine.state.iteration % engine.state.epoch_length == 1
+        first = (engine.state.iteration - 1) % engine.state.epoch_length == 0
         ratios = gradient_ratios(self.network, image, noise, self.weights) if first else {}
         optimizers = self.encoder_optimizer, self.decoder_optimizer
         engine.state.output = step(self.network, *optimizers, image, noise, self.weights) | ratios

@@ -45,7 +45,8 @@ class TrainingState:
       the end;
     - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end
       of each epoch;
-    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics.
+    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics; row 0 is the
+      validation of the weights that training starts from.
 
     All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
     the ValidationHandler and the averaged weights.
@@ -137,6 +138,7 @@ class TrainingState:
         if self.evaluator is None:
             return
         self.evaluator.run()
+        self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
         self.history.append({"epoch": 0, "iteration": 0} | self.validation())
         self.keep_first()
         self.write_model()

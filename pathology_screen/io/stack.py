@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import highdicom
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pathology_screen.errors import InputError
+
+if TYPE_CHECKING:
+    import highdicom
 
 ORIENTATION_TOLERANCE = 1e-4
 """Greatest difference between the direction cosines of two slices of one volume."""
@@ -49,6 +53,8 @@ def stack_slices(
     Raises:
         InputError: "mixed_size", "duplicate_slice", "missing_slice", "uneven_spacing", "not_a_stack".
     """
+    import highdicom  # MONAI Label's environment cannot have it, and asks for the other checks
+
     if np.ptp(spacings, axis=0).any():
         raise InputError("mixed_size", "several pixel spacings")
     step, places = highdicom.spatial.get_volume_positions(positions.tolist(), orientation.tolist())
@@ -66,6 +72,22 @@ def stack_slices(
         coordinate_system="PATIENT",
     )
     return geometry.flip_spatial(0).permute_spatial_axes((2, 1, 0)), order[::-1]
+
+
+def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
+    """Refuse slices of one orientation whose gaps along the normal differ by more than 1 % of their mean.
+
+    Args:
+        positions: (N, 3), ImagePositionPatient in mm, LPS+.
+        orientation: (6,), ImageOrientationPatient of all.
+
+    Raises:
+        InputError: "duplicate_slice", "missing_slice", "uneven_spacing".
+    """
+    normal = np.cross(orientation[:3], orientation[3:])
+    gaps = np.diff(np.sort(positions @ normal))  # mm
+    if len(gaps) and not np.allclose(gaps, gaps.mean(), rtol=0.01):
+        raise _not_evenly_stacked(positions, normal)
 
 
 def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray) -> InputError:

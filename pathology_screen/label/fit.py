@@ -23,11 +23,10 @@ from pathology_screen.cohorts.splits import SECTIONS
 from pathology_screen.errors import ConfigError, find_refusal
 from pathology_screen.label.studies import Study, read_study
 from pathology_screen.label.versions import Version, Versions
-from pathology_screen.registry import METHODS
-from pathology_screen.screening.loading import Loaded, load_bundle
-from pathology_screen.screening.preparation import Account, Preparation
+from pathology_screen.predictor import Predictor
+from pathology_screen.screening.context import ScanContext, prepare
+from pathology_screen.screening.scans import calibration_beside
 from pathology_screen.screening.screener import Screener
-from pathology_screen.transforms import RandomAffineBatch, eval_transforms, scan_image
 
 SHARES = dict(zip(SECTIONS, (0.4, 0.1, 0.4, 0.1)))
 """Probability with which a person belongs to each section. The new weights are chosen among epochs on "validation" and
@@ -36,10 +35,8 @@ RUN = "training"
 """Folder of the run, below that of the versions, while it lasts."""
 LEAST_GAIN = 0.01
 """By how much, relative, the error has to fall for the new weights to be better."""
-AS_SCREENED = ("network_def", "inferer", "level", "preprocessing_options", "scoring")
+AS_SCREENED = ("network_def", "slice", "preprocessing", "scoring")
 """What the training has to have in common with screening, whatever else `train.json` is for."""
-POSES = 2
-"""Random poses in which each slice is compared."""
 
 
 class Settings(NamedTuple):
@@ -125,8 +122,8 @@ def fit_version(
 ) -> Version:
     """Train on studies of healthy people, and use the new weights from now on if they paint held-out people better.
 
-    The scans go through the reader, the acceptance gate and the preparation of screening; those that are refused are
-    left out and counted. The bundle's own training configuration trains, chooses the epoch and calibrates.
+    The scans go through the reader, the acceptance gate and the preprocessing of screening; those that are refused
+    are left out and counted. The bundle's own training configuration trains, chooses the epoch and calibrates.
 
     Args:
         versions: of the bundle; the new weights become one of them, whether they are better or not.
@@ -145,7 +142,7 @@ def fit_version(
     """
     check_people(_count(study.person for study in studies), rate)
     old = versions.active()
-    before = load_bundle(versions.bundle, old.weights)
+    before = Predictor.load(versions.bundle, old.weights)
     sections, refused = _prepare(studies, before)
     check_people({name: len({item["subject"] for item in items}) for name, items in sections.items()}, rate)
 
@@ -155,9 +152,9 @@ def fit_version(
         workflow = _workflow(versions, settings, sections, before)
         workflow.initialize()
         workflow.run()
-        Screener.from_bundle(versions.bundle, weights=run / "model.pt", rate=rate)  # the server will have to
-        after = load_bundle(versions.bundle, run / "model.pt")
-        errors = {name: _healthy_error(loaded, sections["test"]) for name, loaded in (("old", before), ("new", after))}
+        after = Predictor.load(versions.bundle, run / "model.pt")
+        Screener(after, calibration_beside(after), rate)  # the server will have to
+        errors = {"old": _healthy_error(before, sections["test"]), "new": _healthy_error(after, sections["test"])}
         better = errors["new"] < (1 - LEAST_GAIN) * errors["old"]
         facts = {
             "trained": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -180,30 +177,22 @@ def _count(people: Any) -> Counter[str]:
     return Counter(section_of(person) for person in set(people))
 
 
-def _prepare(studies: Sequence[Study], loaded: Loaded) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Slices of each section, `image`, `subject` (a number) and `level`, and how many scans were refused, by code."""
-    prepare = Preparation(eval_transforms(level=loaded.level, **loaded.preprocessing_options))
+def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Slices of each section, `image` and `subject` (a number), and how many scans were refused, by code."""
     numbers = {person: str(i) for i, person in enumerate(dict.fromkeys(study.person for study in studies))}
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: Counter[str] = Counter()
     for study in tqdm(studies, desc="preparing", unit="scan"):
         try:
-            found = prepare(scan_image(read_study(study.path)), "all", Account())
+            image = prepare(predictor, {"image": read_study(study.path)}, ScanContext())
         except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
             refusal = find_refusal(error)
             if refusal is None:
                 raise
             refused[refusal.code] += 1
         else:
-            sections[section_of(study.person)] += [
-                {
-                    "image": item["image"].as_tensor(),
-                    "subject": numbers[study.person],
-                    "level": int(item["image"].meta["level"]),
-                    "own": item["own"],
-                }
-                for item in found
-            ]
+            item = {"image": image.as_tensor(), "subject": numbers[study.person]}
+            sections[section_of(study.person)].append(item)
     return sections, dict(refused)
 
 
@@ -211,23 +200,20 @@ def _workflow(
     versions: Versions,
     settings: Settings,
     sections: Mapping[str, Sequence[Mapping[str, Any]]],
-    before: Loaded,
+    before: Predictor,
 ) -> ConfigWorkflow:
     """The bundle's training, on these slices and from these weights."""
     workflow = ConfigWorkflow(str(versions.bundle / "configs" / "train.json"), logging_file=False, run_id="training")
     config, screened = workflow.parser, read_settings(versions.bundle)
-
-    def chosen(section: str, levels: str | None) -> Dataset:
-        return Dataset([item for item in sections[section] if levels == "all" or item["own"]])
-
     config.update(
         {
             **{name: screened[name] for name in AS_SCREENED},
             "bundle_root": str(versions.bundle),
             "output_dir": str(versions.folder / RUN),
-            "train#slices": chosen("training", config["levels"]),
-            "validate#slices": chosen("validation", config["levels"]),
-            "calibrator#dataset": chosen("calibration", config["calibration_levels"]),
+            "train#data": [{"subject": item["subject"]} for item in sections["training"]],
+            "train#dataset": Dataset(sections["training"]),
+            "validate#dataset": Dataset(sections["validation"]),
+            "calibrator#dataset": Dataset(sections["calibration"]),
         }
     )
     if settings.pretrained:
@@ -242,22 +228,15 @@ def _workflow(
     return workflow
 
 
-@torch.no_grad()
-def _healthy_error(loaded: Loaded, slices: Sequence[Mapping[str, Any]]) -> float:
-    """Mean squared error on healthy people: the mean over people of that over their slices, each in random poses (the
-    same at every call), with the network applied as in screening.
+def _healthy_error(predictor: Predictor, slices: Sequence[Mapping[str, Any]]) -> float:
+    """Mean squared error on healthy people: the mean over people of that over their slices, as screening makes them.
 
     A method that reconstructs has the image for its target, any other the empty map.
     """
-    reconstructs = METHODS[loaded.method].reconstructs
-    images = torch.stack([item["image"] for item in slices]).repeat_interleave(POSES, dim=0)
-    augmentation = RandomAffineBatch()
-    images = augmentation.apply(images, augmentation.draw(len(images), torch.Generator().manual_seed(0)))
-    wrong = []
-    for part in images.split(8):
-        target = part if reconstructs else torch.zeros_like(part)
-        wrong.append((loaded.inferer(part, loaded.network) - target).square().mean(dim=(1, 2, 3)))
+    images = torch.stack([item["image"] for item in slices])
+    target = images if predictor.reconstructs else torch.zeros_like(images)
+    errors = (predictor.predict(images).output - target).square().mean(dim=(1, 2, 3))
     by_person: dict[str, list[float]] = defaultdict(list)
-    for item, values in zip(slices, torch.cat(wrong).view(len(slices), POSES)):
-        by_person[item["subject"]] += values.tolist()
+    for item, error in zip(slices, errors.tolist()):
+        by_person[item["subject"]].append(error)
     return float(np.mean([np.mean(values) for values in by_person.values()]))

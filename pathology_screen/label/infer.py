@@ -28,7 +28,7 @@ class ScreeningTask(InferTask):
     """Screen a study; what its volume shows is up to the subclass.
 
     Params of a request:
-        slices: "middle", "all", or a level; see `Screener`.
+        plane_mm: z of another plane of MNI152 space, which is mapped and not judged; null by default.
         result_extension: of the volume, one of `EXTENSIONS`; ".nii.gz" by default.
         result_compress: whether an NRRD or MHA is compressed.
 
@@ -43,9 +43,7 @@ class ScreeningTask(InferTask):
     def __init__(
         self, model: Model, kind: InferType, labels: dict[str, int], shown: str, config: dict[str, Any] | None = None
     ) -> None:
-        first = model.options.slices
-        slices = [first, *({"middle", "all"} - {first})]
-        super().__init__(kind, labels, 3, f"{shown} ({model.title})", {"slices": slices, **(config or {})})
+        super().__init__(kind, labels, 3, f"{shown} ({model.title})", {"plane_mm": None, **(config or {})})
         self.model = model
 
     def is_valid(self) -> bool:
@@ -80,10 +78,13 @@ class ScreeningTask(InferTask):
         extension = request.get("result_extension") or ".nii.gz"
         if extension not in EXTENSIONS:
             raise ConfigError(f"result_extension is one of {', '.join(EXTENSIONS)}, not {extension!r}")
+        plane = request.get("plane_mm")
+        if plane is not None and not (isinstance(plane, int | float) and np.isfinite(plane)):
+            raise ConfigError(f"plane_mm is a number of millimetres, not {plane!r}")
         if not request.get("image"):
             raise HTTPException(404, "there is no such study")
         version = self.model.versions.active().name
-        result = self.model.screen(request["image"], request.get("slices"))
+        result = self.model.screen(request["image"], plane)
         if result.map_volume is None or result.affine is None:
             raise HTTPException(422, result.reason)
         volume, names = self.volume(result, request)
@@ -120,7 +121,7 @@ class AnomalyVolume(ScreeningTask):
         super().__init__(model, InferType.OTHERS, {}, "Map of the differences from a pseudo-healthy brain")
 
     def volume(self, result: ScreeningResult, request: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, int]]:
-        """float32, zero outside the screened slices."""
+        """float32, zero outside the screened slice."""
         return np.asarray(result.map_volume), {}
 
 

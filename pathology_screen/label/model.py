@@ -14,7 +14,6 @@ from pathology_screen.label.studies import read_study
 from pathology_screen.label.versions import SHIPPED, Version, Versions
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener, ScreeningResult
-from pathology_screen.screening.preparation import Slices
 
 
 class Model:
@@ -62,15 +61,15 @@ class Model:
                 self._loaded = version, self._load(version)
             return self._loaded[1]
 
-    def screen(self, path: str | Path, slices: Slices | None = None) -> ScreeningResult:
+    def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
         """Screen a study of the datastore.
 
         Args:
             path: of the scan, as the datastore keeps it.
-            slices: see `Screener`; None takes those of the options.
+            plane_mm: see `Screener`.
 
         Raises:
-            ConfigError: for unknown slices, or DICOM files.
+            ConfigError: for DICOM files.
             ArtifactError: if the active version cannot be loaded.
         """
         screener = self.screener()
@@ -78,7 +77,7 @@ class Model:
             scan = read_study(path)
         except InputError as refusal:
             return screener.judge.refuse(refusal)
-        return screener(scan, slices=self.options.slices if slices is None else slices)
+        return screener(scan, plane_mm=plane_mm)
 
     def _load(self, version: Version) -> Screener:
         own = self.options.calibration if version.name == SHIPPED else None  # it belongs to these weights

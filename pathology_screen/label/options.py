@@ -16,14 +16,12 @@ class Options:
 
     Attributes:
         models: names or folders of the bundles that are offered; all that have weights, where it is empty.
-        slices: "middle" or "all", see `Screener`.
         rate: of false positives among healthy people.
         device: of the networks; a GPU where it is empty and there is one.
         calibration: file in place of the one beside the weights, for one model alone.
     """
 
     models: tuple[str, ...] = ()
-    slices: str = "middle"
     rate: float = 0.05
     device: str = ""
     calibration: Path | None = None
@@ -43,10 +41,7 @@ class Options:
             if key not in known:
                 raise ConfigError(f"there is no --conf {key}; there are {', '.join(known)}")
             values[key] = _READ.get(key, str)(value)
-        options = cls(**values)
-        if options.slices not in ("middle", "all"):
-            raise ConfigError(f'--conf slices is "middle" or "all", not {options.slices!r}')
-        return options
+        return cls(**values)
 
 
 def _names(text: str) -> tuple[str, ...]:

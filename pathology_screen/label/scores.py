@@ -23,7 +23,7 @@ class Scores:
     same time.
 
     Args:
-        model: whose scores these are; those of other weights, calibration, rate or slices count for nothing.
+        model: whose scores these are; those of other weights, calibration or rate count for nothing.
         folder: where they are kept.
     """
 
@@ -54,5 +54,4 @@ class Scores:
         return self.folder / f"{hashlib.sha256(study.encode()).hexdigest()[:24]}.json"
 
     def _made_by(self, calibration_id: str) -> dict[str, Any]:
-        options = self.model.options
-        return {"calibration_id": calibration_id, "rate": options.rate, "slices": options.slices}
+        return {"calibration_id": calibration_id, "rate": self.model.options.rate}

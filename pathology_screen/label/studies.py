@@ -12,13 +12,12 @@ import numpy as np
 from pathology_screen.cohorts.folder import SUBJECT_LABEL
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io import Scan, read_scan
+from pathology_screen.io.stack import check_even, check_parallel
 
 READING, NORMAL = "reading", "normal"
 """Entry of a study's info with which a reader says what it shows, and its value for a healthy person."""
 UNKNOWN = ("", "UNK")
 """What stands for a PatientID that is not stated."""
-UNEVEN = 0.01
-"""Greatest deviation of a gap between slices from their mean, relative."""
 
 
 class Study(NamedTuple):
@@ -72,7 +71,7 @@ def read_study(path: str | Path) -> Scan:
     whether or not one is missing, so both are looked at here, for the acceptance gate to judge.
 
     Raises:
-        InputError: see `read_scan`; also "missing_geometry", "mixed_orientation", or "uneven_spacing".
+        InputError: see `read_scan`; also those of `io.stack.check_parallel` and `check_even`.
         ConfigError: for DICOM files, whose reader needs what MONAI Label's environment cannot have.
     """
     path = Path(path)
@@ -110,9 +109,5 @@ def _check_stack(frames: Sequence[Sequence[Any]]) -> None:
     )
     if None in positions or None in orientations:
         raise InputError("missing_geometry", "not every slice states where it lies")
-    directions = np.array(orientations, float)
-    if np.ptp(directions, axis=0).max() > 1e-4:
-        raise InputError("mixed_orientation", hint="Separate the localizer or the second stack from the series")
-    gaps = np.diff(np.sort(np.array(positions, float) @ np.cross(directions[0, :3], directions[0, 3:])))
-    if len(gaps) and not np.allclose(gaps, gaps.mean(), rtol=UNEVEN):
-        raise InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm", "A slice may be missing")
+    check_parallel(np.array(orientations, float))
+    check_even(np.array(positions, float), np.array(orientations[0], float))

@@ -18,11 +18,10 @@ BINS = 24
 
 
 class Point(NamedTuple):
-    """A place in a chart, and what is there."""
+    """A place in a chart."""
 
     x: float
     y: float
-    text: str = ""
 
 
 class Tick(NamedTuple):
@@ -91,28 +90,6 @@ def distribution(healthy: Sequence[float], score: float, limit: float) -> Distri
         dots.append(Point(round(x, 1), round(y, 1)))
         below[column] += 1
     return Distribution(axis, dots, round(diameter * 0.44, 2), axis.at(score), axis.at(limit))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The score of each slice over its level, and the limit."""
-
-    across: Axis
-    up: Axis
-    points: list[Point]
-    radius: float
-    limit: float | None
-    width: float = WIDTH
-    height: float = 190
-
-
-def curve(levels: Sequence[int], scores: Sequence[float], limit: float | None) -> Curve:
-    """Place a point a slice; its text is the level."""
-    across = Axis.around(levels, LEFT + 34, RIGHT - 12, whole=True)
-    up = Axis.around([0, *scores, *([] if limit is None else [limit])], 148, 18)
-    points = [Point(across.at(level), up.at(score), str(level)) for level, score in zip(levels, scores)]
-    radius = round(min(4, 160 / len(levels)), 1)
-    return Curve(across, up, points, radius, None if limit is None else up.at(limit))
 
 
 class Bar(NamedTuple):

@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 
 from pathology_screen.files import replacing
 
+OUTLINE = "#4de1ff"
+"""Colour of the template's brain."""
+
 
 def save_panel(
     image: np.ndarray,
@@ -17,6 +20,7 @@ def save_panel(
     threshold: float,
     title: str,
     path: Path,
+    template: np.ndarray | None = None,
 ) -> None:
     """Draw input, pseudo-healthy reconstruction, anomaly map over the input, and the regions above the threshold.
 
@@ -27,6 +31,8 @@ def save_panel(
         threshold: a pixel belongs to a region where the map is greater.
         title: one line; no patient data.
         path: of the PNG.
+        template: (H, W), above 0.5 in the template's brain (see `template_on_slice`), whose outline is drawn over the
+            input; None for a slice that was not registered.
     """
     pictures = [("input", image), ("pseudo-healthy reconstruction", reconstruction)]
     pictures = [(name, picture) for name, picture in pictures if picture is not None]
@@ -37,6 +43,9 @@ def save_panel(
         axis.set_title(name, color="white", fontsize=10)
         axis.axis("off")
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    if template is not None:
+        axes[0].contour(template, levels=[0.5], colors=OUTLINE, linewidths=0.8)
+        axes[0].text(0.5, 0.01, "template's brain", color=OUTLINE, fontsize=7, transform=axes[0].transAxes, ha="center")
     highest = max(2 * threshold, float(anomaly_map.max()), np.finfo(np.float32).tiny)
     opacity = np.clip(anomaly_map / max(threshold, np.finfo(np.float32).tiny), 0, 1) * 0.8
     overlay = axes[-2].imshow(anomaly_map, cmap="inferno", vmin=0, vmax=highest, alpha=opacity)

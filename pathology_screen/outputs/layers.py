@@ -9,10 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import rgb2hex
 from PIL import Image
-from scipy.ndimage import affine_transform, find_objects
+from scipy.ndimage import find_objects
 from skimage.measure import find_contours
-
-from pathology_screen.screening import ScreenedSlice
 
 TIMES = 4
 """The colours end at so many times the pixel threshold, so that a colour means the same in every report."""
@@ -41,19 +39,6 @@ def colour_stops(count: int = 12) -> list[str]:
     return [rgb2hex(COLOURS[i]) for i in np.linspace(0, 255, count).astype(int)]
 
 
-def labels_on_slice(regions_volume: np.ndarray, affine: np.ndarray, screened: ScreenedSlice) -> np.ndarray:
-    """Labels of the regions on the pixels of a screened slice, (size, size), from the nearest voxel.
-
-    Args:
-        regions_volume: (I, J, K) of whole numbers.
-        affine: (4, 4), its voxel -> RAS+ mm.
-        screened: the slice.
-    """
-    to_voxel = np.linalg.solve(affine, screened.affine)
-    shape = (*screened.image.shape, 1)
-    return affine_transform(regions_volume, to_voxel, output_shape=shape, order=0, mode="grid-constant")[..., 0]
-
-
 def outlines(anomaly_map: np.ndarray, labels: np.ndarray, threshold: float) -> dict[int, str]:
     """Trace where the map crosses the threshold around each region.
 
@@ -78,6 +63,11 @@ def outlines(anomaly_map: np.ndarray, labels: np.ndarray, threshold: float) -> d
         if path:
             found[label] = path
     return found
+
+
+def outline(mask: np.ndarray) -> str:
+    """Trace where an image (H, W) crosses 0.5, as an SVG path; see `outlines`."""
+    return "".join(_path(line - 0.5) for line in find_contours(np.pad(mask, 1), 0.5))
 
 
 def _path(line: np.ndarray) -> str:

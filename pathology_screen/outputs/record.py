@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pathology_screen.files import replacing
-from pathology_screen.screening import ScreeningResult
+from pathology_screen.screening import Inspection, ScreenedSlice, ScreeningResult
+from pathology_screen.space import SPACE
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis."
 
+Sourced = TypeVar("Sourced", ScreeningResult, Inspection)
 
-def hide_uid(result: ScreeningResult) -> ScreeningResult:
+
+def hide_uid(result: Sourced) -> Sourced:
     """The same result with a hash in place of the SeriesInstanceUID, which leads back to the patient."""
     if "series_uid" not in result.source:
         return result
@@ -55,14 +58,22 @@ def make_record(result: ScreeningResult, name: str, *, keep_uids: bool = False) 
         "image_threshold": result.image_threshold,
         "pixel_threshold": result.pixel_threshold,
         "false_positive_rate": result.false_positive_rate,
-        "scored_level": None if result.scored_slice is None else result.slices[result.scored_slice].level,
-        "slices": [{"level": one.level, "score": one.score} for one in result.slices],
-        "regions": [asdict(region) for region in result.regions],
+        "slice": None if result.slice is None else _slice(result.slice),
+        "regions": [asdict(region) | {"side": region.side} for region in result.regions],
         "source": dict(result.source),
         "provenance": dict(result.provenance),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
     }
     return json.loads(json.dumps(record, allow_nan=False))  # tuples become lists
+
+
+def _slice(one: ScreenedSlice) -> dict[str, Any]:
+    return {
+        "score": one.score,
+        "space": None if one.fit is None else SPACE,
+        "plane_mm": one.plane_mm,
+        "fit": None if one.fit is None else asdict(one.fit),
+    }
 
 
 def schema() -> dict[str, Any]:

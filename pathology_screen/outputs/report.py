@@ -10,11 +10,12 @@ from pathology_screen import __version__
 from pathology_screen.errors import REFUSALS, WARNINGS
 from pathology_screen.files import replacing
 from pathology_screen.geometry import spacing
-from pathology_screen.outputs.charts import Distribution, curve, distribution
+from pathology_screen.outputs.charts import Distribution, distribution
 from pathology_screen.outputs.viewer import make_viewer
-from pathology_screen.outputs.words import OUTCOMES
+from pathology_screen.outputs.words import OUTCOMES, plane_in_words
 from pathology_screen.pages import render
 from pathology_screen.screening import ScreeningResult
+from pathology_screen.space.registration import SMALLEST_CORRELATION, SMALLEST_DICE
 
 UNITS = {
     "obliquity_deg": ("obliquity", "°"),
@@ -39,7 +40,6 @@ def report_html(result: ScreeningResult, name: str) -> str:
         name: of the scan, as its files are named; no patient data.
     """
     healthy = result.provenance.get("healthy", {})
-    threshold = result.image_threshold
     return render(
         "report",
         name=name,
@@ -49,11 +49,9 @@ def report_html(result: ScreeningResult, name: str) -> str:
         people=healthy.get("subjects"),
         meanings={**REFUSALS, **WARNINGS},
         view=make_viewer(result),
-        one_level=len(result.slices) > 1 and result.provenance.get("identity", {}).get("level", "all") != "all",
+        plane=plane_in_words(result.slice) if result.slice else "",
+        limits={"dice": SMALLEST_DICE, "correlation": SMALLEST_CORRELATION},
         distribution=_distribution(result),
-        curve=curve([s.level for s in result.slices], [s.score for s in result.slices], threshold)
-        if len(result.slices) > 1
-        else None,
         acquisition=_acquisition(result),
         provenance=list(_facts(_made_of(result.provenance))),
         version=__version__,
@@ -96,8 +94,7 @@ def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
 def _made_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The provenance as it is listed: without the healthy scores, which are drawn."""
     rest = {key: value for key, value in provenance.items() if key not in ("healthy", "identity")}
-    identity = {"calibrated level" if key == "level" else key: v for key, v in provenance.get("identity", {}).items()}
-    return {**rest, **identity}
+    return {**rest, **provenance.get("identity", {})}
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

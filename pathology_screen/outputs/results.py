@@ -6,8 +6,11 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pathology_screen import __version__
 from pathology_screen.files import replacing
@@ -15,23 +18,25 @@ from pathology_screen.outputs.figures import save_panel
 from pathology_screen.outputs.nifti import save_volume
 from pathology_screen.outputs.record import INTENDED_USE, hide_uid, make_record, save_record
 from pathology_screen.outputs.report import save_report
-from pathology_screen.screening import ScreeningResult
+from pathology_screen.outputs.template_outline import template_on_slice
+from pathology_screen.outputs.words import plane_in_words
+from pathology_screen.screening import ScreenedSlice, ScreeningResult
+from pathology_screen.space import SPACE
 
 SIDECARS: Mapping[str, Mapping[str, Any]] = {
     "desc-anomaly_map": {
-        "Description": "How the scan differs from its pseudo-healthy reconstruction; 0 outside the screened slices",
+        "Description": "How the scan differs from its pseudo-healthy reconstruction; 0 where the plane does not cut it",
         "Units": "arbitrary",
     },
     "desc-pseudohealthy_T1w": {
-        "Description": "Pseudo-healthy reconstruction; 0 outside the screened slices",
-        "Units": "1: the 98th percentile of the tissue of the slice",
-        "SkullStripped": True,
+        "Description": "Pseudo-healthy reconstruction; 0 where the plane does not cut the scan",
+        "Units": "1: the 98th percentile of the brain in the plane",
     },
     "desc-anomaly_dseg": {
         "Description": "Label of the region above the pixel threshold, 1 with the highest peak; 0 elsewhere",
     },
 }
-"""What the name of a volume ends in -> what its JSON sidecar says."""
+"""What the name of a volume ends in -> what its JSON sidecar says, beside `_where`."""
 
 
 def write_result(
@@ -124,34 +129,43 @@ def write_dataset_description(folder: Path) -> None:
 
 def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool) -> None:
     stem = f"sub-{name}"
-    volumes = {
-        "desc-anomaly_map": result.map_volume,
-        "desc-pseudohealthy_T1w": result.reconstruction_volume,
-        "desc-anomaly_dseg": result.regions_volume,
-    }
-    for suffix, values in volumes.items():
-        if values is None or result.affine is None:
-            continue
-        save_volume(values, result.affine, folder / f"{stem}_{suffix}.nii.gz")
-        sidecar = dict(SIDECARS[suffix]) | {"SpatialReference": "orig", "Levels": [one.level for one in result.slices]}
-        (folder / f"{stem}_{suffix}.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
-    if result.slices:
-        shown = result.slices[result.scored_slice if result.scored_slice is not None else len(result.slices) // 2]
-        title = f"{stem}   {headline(result)}"
-        save_panel(
-            shown.image,
-            shown.reconstruction,
-            shown.anomaly_map,
-            result.pixel_threshold or 0.0,
-            title,
-            folder / f"{stem}_panel.png",
-        )
+    if result.slice is not None and result.affine is not None:
+        volumes = {
+            "desc-anomaly_map": result.map_volume,
+            "desc-pseudohealthy_T1w": result.reconstruction_volume,
+            "desc-anomaly_dseg": result.regions_volume,
+        }
+        where = _where(result.slice)
+        for suffix, values in volumes.items():
+            if values is None:
+                continue
+            save_volume(values, result.affine, folder / f"{stem}_{suffix}.nii.gz")
+            sidecar = dict(SIDECARS[suffix]) | where
+            if suffix.endswith("T1w"):
+                sidecar["SkullStripped"] = result.provenance["identity"]["slice"]["domain"] == "brain_extracted"
+            (folder / f"{stem}_{suffix}.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+        _save_panel(result, result.slice, f"{stem}   {headline(result)}", folder / f"{stem}_panel.png")
     if report:
         save_report(result, name, folder / f"{stem}_report.html")
 
 
+def _where(one: ScreenedSlice) -> dict[str, Any]:
+    """What a sidecar says of the plane that a volume shows."""
+    if one.fit is None or one.mni_affine is None:
+        return {"SpatialReference": "orig", "Plane": "a single slice, not registered"}
+    to_scan = one.affine @ np.linalg.inv(one.mni_affine)  # mm of MNI152 -> RAS+ mm of the scan
+    plane = {"space": SPACE, "z_mm": one.plane_mm, "to_scan": to_scan.round(6).tolist(), "fit": asdict(one.fit)}
+    return {"SpatialReference": "orig", "Plane": plane}
+
+
+def _save_panel(result: ScreeningResult, one: ScreenedSlice, title: str, path: Path) -> None:
+    pictures = one.image, one.reconstruction, one.anomaly_map
+    save_panel(*pictures, result.pixel_threshold or 0.0, title, path, template_on_slice(one))
+
+
 def headline(result: ScreeningResult) -> str:
-    """The outcome in one line."""
+    """The outcome and the plane in one line."""
+    plane = f"   {plane_in_words(result.slice)}" if result.slice else ""
     if result.score is None:
-        return f"not assessable ({result.code})"
-    return f"{result.outcome}, score {result.score:.3g}, percentile {result.percentile:.0f} of healthy people"
+        return f"not assessable ({result.code}){plane}"
+    return f"{result.outcome}, score {result.score:.3g}, percentile {result.percentile:.0f} of healthy people{plane}"

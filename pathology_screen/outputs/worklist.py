@@ -57,7 +57,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         **{name: record[name] for name in ("name", "outcome", "score", "percentile", "p_value", "code")},
-        "regions": len(regions) if record["slices"] else None,
+        "regions": len(regions) if record["slice"] else None,
         "largest_area_mm2": max((region["area_mm2"] for region in regions), default=None),
         "reason": record["reason"] or None,
         "warnings": ";".join(finding["code"] for finding in record["findings"] if not finding["refused"]) or None,

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from pathology_screen.errors import InputError
-from pathology_screen.predictor import Predictor
+from pathology_screen.predictor import Predictor, run_steps
 from pathology_screen.screening.gate import acquisition_findings, brain_findings, geometry_findings
 from pathology_screen.screening.result import Finding
 from pathology_screen.transforms import ExtractBraind, LoadScand
@@ -63,6 +64,11 @@ def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext)
     Raises:
         InputError: if the scan is refused.
     """
+    return take_slice(predictor.preprocessing, predictor.slice_options["domain"], item, context)
+
+
+def take_slice(preprocessing: Compose, domain: str, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
+    """Do what `prepare` does with a preprocessing that accepts one domain."""
 
     def loaded(item: Mapping[str, Any]) -> None:
         meta = item["image"].meta
@@ -79,15 +85,15 @@ def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext)
         image = item["image"]
         if not is_volume(image):
             return
-        domain = "brain_extracted" if image.meta["brain_extracted"] else "whole_head"
-        if domain != predictor.slice_options["domain"]:
+        found = "brain_extracted" if image.meta["brain_extracted"] else "whole_head"
+        if found != domain:
             hint = "Give the whole head, as it was acquired"
-            context.accept([Finding("other_domain", domain, predictor.slice_options["domain"], hint=hint)])
+            context.accept([Finding("other_domain", found, domain, hint=hint)])
         brain = np.asarray(image[0]) * np.asarray(item["brain"][0])
         context.accept(brain_findings(brain, np.asarray(image.affine)))
 
     steps: dict[type, Callable[[Mapping[str, Any]], None]] = {LoadScand: loaded, ExtractBraind: extracted}
-    return predictor.prepare(item, steps)["image"]
+    return run_steps(preprocessing, item, steps)["image"]
 
 
 def is_volume(image: MetaTensor) -> bool:

@@ -11,7 +11,11 @@ import numpy as np
 from pathology_screen.space import Fit
 
 Outcome = Literal["normal", "suspicious", "not_assessable"]
+Side = Literal["left", "right", "midline"]
 Point = tuple[float, float, float]
+
+MIDLINE_MM = 5.0
+"""A peak nearer than this to the plane between the hemispheres is on neither side."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Region:
     peak_mm: Point
     peak_mni_mm: Point | None
     mean: float
+
+    @property
+    def side(self) -> Side | None:
+        """The patient's side that the peak lies on, by x in MNI152 space; None for a slice that was not registered."""
+        if self.peak_mni_mm is None:
+            return None
+        x = self.peak_mni_mm[0]
+        return "midline" if abs(x) < MIDLINE_MM else "left" if x < 0 else "right"
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     for a, b in zip(posterior[2], encoder(r.detach())[2]):
         cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
         reversed_loss = reversed_loss + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
-    encoder_loss = real + fake + weights.reversed_similarity * reversed_loss
+    encoder_loss = real + fake + weights.reversed_embedding * reversed_loss
     encoder_optimizer.zero_grad()
     encoder_loss.backward()
     encoder_optimizer.step()
@@ -59,6 +59,55 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     decoder_optimizer.step()
     freeze(network.encoder, False)
     return encoder_loss.detach(), decoder_loss.detach()
+
+
+def literal_ratios(network, image, noise, weights):
+    """What `gradient_ratios` returns, each term on a pass of its own."""
+    encoder, decoder, scale = network.encode_with_embeddings, network.decode, 1 / image[0].numel()
+
+    def generated():
+        mean, log_variance, _ = encoder(image)
+        return decoder(mean + (log_variance / 2).exp() * noise[0]), decoder(noise[1])
+
+    def sse(a, b):
+        return ((a - b) ** 2).sum((1, 2, 3))
+
+    def kl(seen):
+        mean, log_variance, _ = encoder(seen)
+        return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).sum(1)
+
+    def expelbo(target, eps):
+        mean, log_variance, _ = encoder(target.detach())
+        error = sse(target, decoder(mean + (log_variance / 2).exp() * eps))
+        return torch.exp(-2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(target.detach()))).mean()
+
+    def reversed_loss():
+        total = 0
+        for a, b in zip(encoder(image)[2], encoder(generated()[0].detach())[2]):
+            cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
+            total = total + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
+        return weights.reversed_embedding * total
+
+    def norm(loss, half):
+        network.zero_grad()
+        loss.backward()
+        squares = [p.grad.square().sum() for p in half.parameters() if p.grad is not None]
+        network.zero_grad()
+        return sum(squares).sqrt().item()
+
+    error = scale * weights.beta_rec * sse(image, generated()[0]).mean()
+    elbo = error + scale * weights.beta_kl * kl(image).mean()
+    r, f = generated()
+    of_generated = scale * weights.beta_kl * (kl(r).mean() + kl(f).mean()) / 2
+    of_elbo = norm(elbo, network.encoder)
+    r_again, f_again = generated()
+    repelled = (expelbo(r_again, noise[2]) + expelbo(f_again.detach(), noise[3])) / 4
+    return {
+        "gradient_exp_elbo": norm(repelled, network.encoder) / of_elbo,
+        "gradient_reversed": norm(reversed_loss(), network.encoder) / of_elbo,
+        "gradient_kl_generated": norm(of_generated, network.decoder)
+        / norm(scale * weights.beta_rec * sse(image, generated()[0]).mean(), network.decoder),
+    }
 
 
 def freeze(module: nn.Module, frozen: bool) -> None:

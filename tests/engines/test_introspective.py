@@ -1,17 +1,17 @@
 import copy
 
+import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
-from literal_introspective_step import literal_step
-from monai.data import DataLoader, Dataset
-from tiny_training import images
+from literal_introspective_step import literal_ratios, literal_step
+from tiny_training import make_trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from pathology_screen.engines.introspective import (
-    IntrospectiveTrainer,
     IntrospectiveWeights,
     TrainingDiverged,
+    gradient_ratios,
     introspective_step,
     reparameterize,
     variational_step,
@@ -36,7 +36,7 @@ def test_step_equals_the_literal_definition(norm, gamma, reverse):
     """Same weights, same noise: losses and (through one SGD step of rate 1) gradients agree to 1e-8."""
     network, image, noise = setup(norm)
     literal = copy.deepcopy(network)
-    weights = IntrospectiveWeights(gamma_rec=gamma, reversed_similarity=reverse)
+    weights = IntrospectiveWeights(gamma_rec=gamma, reversed_embedding=reverse)
     before = [p.clone() for p in network.parameters()]
     step = introspective_step(network, *optimizers(network, lr=1.0), image, noise, weights)
     encoder_loss, decoder_loss = literal_step(literal, *optimizers(literal, lr=1.0), image, noise, weights)
@@ -110,26 +110,32 @@ def test_a_nan_stops_before_anything_changes():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_training_starts_from_the_principal_components_of_the_training_slices():
-    slices = images(12)
-    dataset = Dataset([{"image": image} for image in slices])
-    network = IntrospectiveVAE(size=16, channels=(8,), latent=4, principal=True)
-    untouched = copy.deepcopy(network)
-    trainer = IntrospectiveTrainer(
-        "cpu",
-        2,
-        DataLoader(dataset, batch_size=4),
-        0,
-        network,
-        *optimizers(network, torch.optim.SGD, lr=0.0),
-        prepare_batch=None,
-        weights=IntrospectiveWeights(beta_rec=10.0),
-        fit_on=dataset,
-    )
-    trainer.fire_event(Events.STARTED)
-    untouched.principal.fit(slices, noise_variance=1 / 20)
-    expected = untouched.principal.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in network.principal.state_dict().items())
-    trainer.fit_on = Dataset([{"image": 1 - image} for image in slices])
-    trainer.fire_event(Events.STARTED)  # what came with weights, or from a resumed run, stays
-    assert torch.equal(network.principal.mean, expected["mean"])
+@pytest.mark.parametrize("norm", ["group", "affine"])
+def test_gradient_ratios_equal_those_of_the_literal_definition(norm):
+    network, image, noise = setup(norm)
+    weights = IntrospectiveWeights(beta_rec=2.0, beta_kl=3.0, reversed_embedding=0.05)
+    before = copy.deepcopy(network.state_dict())
+    ratios = gradient_ratios(network, image, noise, weights)
+    assert ratios == pytest.approx(literal_ratios(network, image, noise, weights), rel=1e-8)
+    assert min(ratios.values()) > 1e-4
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_term_without_weight_has_no_gradient():
+    assert gradient_ratios(*setup(), IntrospectiveWeights(reversed_embedding=0.0))["gradient_reversed"] == 0.0
+
+
+@pytest.mark.parametrize("batch", [4, 12])
+def test_gradient_ratios_are_measured_on_the_first_batch_of_each_epoch(batch, tmp_path):
+    trainer, measured = make_trainer(tmp_path, 2, batch), []
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def note(engine):
+        measured.append("gradient_exp_elbo" in engine.state.output)
+
+    trainer.run()
+    assert measured == [number % (12 // batch) == 0 for number in range(24 // batch)]
+    log = pd.read_csv(tmp_path / "log.csv")
+    names = ["gradient_exp_elbo", "gradient_reversed", "gradient_kl_generated"]
+    assert log.loc[log.epoch > 0, names].gt(0).all(axis=None) and log.loc[log.epoch == 0, names].isna().all(axis=None)

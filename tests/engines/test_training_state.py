@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path):
 def test_best_weights_and_log(tmp_path):
     make_trainer(tmp_path, 4, 4).run()
     log = pd.read_csv(tmp_path / "log.csv")
-    assert log.epoch.tolist() == [1, 2, 3, 4] and log.val_mse.notna().all()
+    assert log.epoch.tolist() == [0, 1, 2, 3, 4] and log.val_mse.notna().all()
     best = make_trainer(tmp_path / "best", 1, 4).network
     best.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     from tiny_training import images
@@ -71,14 +72,32 @@ def test_best_weights_and_log(tmp_path):
 def test_patience_stops_training(tmp_path):
     trainer = make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0)
     trainer.run()
-    assert trainer.state.epoch == 4  # the first epoch is the best, and three brought nothing
+    assert trainer.state.epoch == 3  # the weights at the start are the best, and three epochs brought nothing
+
+
+@pytest.mark.parametrize("warm_up", [0, 2])
+def test_the_weights_at_the_start_compete_as_epoch_0(warm_up, tmp_path):
+    """With a rate of 0 no epoch betters them."""
+    trainer = make_trainer(tmp_path, 4, 4, learning_rate=0.0, warm_up=warm_up)
+    start = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["best"] == (log.val_mse[0], 0)
+    assert log.epoch[0] == log.iteration[0] == 0 and np.isnan(log.loss[0])
+    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), start)
 
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
-    """With a rate of 0 no epoch betters the first; after a warm-up of two epochs the third is the first."""
-    trainer = make_trainer(tmp_path, 4, 4, learning_rate=0.0, warm_up=2)
-    trainer.run()
-    assert torch.load(tmp_path / "resume.pt", weights_only=True)["best"][1] == 3
+    """Though its epochs better the weights at the start; the best one is of what follows, however bad."""
+    make_trainer(tmp_path, 5, 4, learning_rate=3e-3, warm_up=4).run()
+    log = pd.read_csv(tmp_path / "log.csv").set_index("epoch")
+    assert log.val_mse[1:4].min() < log.val_mse[0]
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["best"][1] in (0, 5)
+
+
+def test_an_epoch_that_is_not_validated_has_no_metric(tmp_path):
+    make_trainer(tmp_path, 4, 4, val_interval=2).run()
+    assert pd.read_csv(tmp_path / "log.csv").val_mse.notna().tolist() == [True, False, True, False, True]
 
 
 def test_a_run_that_patience_ended_stays_ended(tmp_path):
@@ -86,7 +105,7 @@ def test_a_run_that_patience_ended_stays_ended(tmp_path):
     model = (tmp_path / "model.pt").read_bytes()
     again = make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0)
     again.run()
-    assert again.state.epoch == 4 and (tmp_path / "model.pt").read_bytes() == model
+    assert again.state.epoch == 3 and (tmp_path / "model.pt").read_bytes() == model
 
 
 def test_patience_waits_for_the_first_validation_after_the_warm_up(tmp_path):

@@ -104,6 +104,7 @@ def make_trainer(
     identity=None,
     plateau=None,
     decay=0.5,
+    val_interval=1,
 ):
     """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
     augmentation; with `plateau`, the learning rate falls to a tenth after so many epochs without a gain."""
@@ -151,7 +152,7 @@ def make_trainer(
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
-        train_handlers=[prepare_batch, averaged, ValidationHandler(interval=1, validator=evaluator), state],
+        train_handlers=[prepare_batch, averaged, ValidationHandler(interval=val_interval, validator=evaluator), state],
     )
 
 

@@ -1,9 +1,11 @@
 """The controls that learn nothing."""
 
+import pytest
 import torch
 
 from pathology_screen.anomaly import AnomalyMap, equalize
-from pathology_screen.networks.controls import Black, Template
+from pathology_screen.errors import ConfigError
+from pathology_screen.networks.controls import PrincipalComponents, Template, ZeroReconstruction
 
 
 def test_the_template_is_the_mean_of_the_training_slices_whatever_it_sees():
@@ -21,13 +23,31 @@ def test_one_slice_is_its_own_template():
     assert torch.equal(Template(training)(training), training)
 
 
-def test_black_is_black():
+def test_the_zero_reconstruction_is_black():
     x = torch.rand(2, 1, 16, 16)
-    assert torch.equal(Black()(x), torch.zeros_like(x))
+    assert torch.equal(ZeroReconstruction()(x), torch.zeros_like(x))
 
 
-def test_the_map_of_black_is_the_slice_itself_equalised():
+def test_the_map_of_the_zero_reconstruction_is_the_slice_itself_equalised():
     x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) ** 2
     for equalized, expected in ((False, x), (True, equalize(x))):
-        result = AnomalyMap("none", equalize=equalized)(x, Black()(x))
+        result = AnomalyMap("none", equalize=equalized)(x, ZeroReconstruction()(x))
         torch.testing.assert_close(result, expected)
+
+
+def test_principal_components_paint_what_lies_among_the_training_slices():
+    """A mixture of them and of their mirror images; something else is projected."""
+    training = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    components = PrincipalComponents(training, count=7)
+    mixture = (0.3 * training[:1] + 0.2 * training[1:2] + 0.5 * training[2:3]).flip(3)
+    torch.testing.assert_close(components(mixture), mixture, rtol=0, atol=1e-5)
+    other = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    painted = components(other)
+    assert painted.shape == other.shape and painted.min() >= 0 and painted.max() <= 1
+    assert (painted - other).abs().mean() > 0.1
+    assert not list(components.parameters())
+
+
+def test_too_few_slices_for_the_components_are_refused():
+    with pytest.raises(ConfigError, match="128 components take 64 training slices or more, not 63"):
+        PrincipalComponents(torch.rand(63, 1, 8, 8))

@@ -1,0 +1,50 @@
+"""A little cohort of slices, for workflows that need not wait for the embedded one."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SECTIONS = {"training": 4, "validation": 1, "calibration": 2, "test": 2}
+
+
+def disc(person: int, lesion: bool = False) -> np.ndarray:
+    """A slice of the standard plane, (233, 197) uint8: a disc of tissue with dark ventricles, and perhaps a bright
+    square."""
+    row, column = np.mgrid[:233, :197]
+    width = 64 + person % 5
+    radius = np.hypot((row - 116) / 85, (column - 98) / width)
+    image = np.where(radius < 1, 170 + np.random.default_rng(person).normal(0, 6, radius.shape), 0)
+    image[(abs(row - 110) < 25) & (abs(abs(column - 98) - 12) < 6)] = 60
+    if lesion:
+        image[90:110, 120:140] = 255
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory) -> Path:
+    """Datalist of PNG slices; the second person of the test section has a lesion, with its box."""
+    root = tmp_path_factory.mktemp("cohort")
+    datalist, person = {}, 0
+    for section, count in SECTIONS.items():
+        datalist[section] = []
+        for i in range(count):
+            name, lesion = f"sub-{person}_T1w.png", section == "test" and i == 1
+            Image.fromarray(disc(person, lesion)).save(root / name)
+            item = {"image": name, "subject": f"sub-{person}", "axial_slice": True}
+            if section == "test":
+                item["pathology"] = "lesion" if lesion else "healthy"
+            datalist[section].append(item)
+            person += 1
+    (root / "datalist.json").write_text(json.dumps(datalist))
+    return root / "datalist.json"
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)

@@ -1,0 +1,82 @@
+"""Inference of RA's bundle: what is refused, what is judged, and that it always comes out the same."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from workflows import make_workflow
+
+from pathology_screen.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """Folder of untrained weights with their calibration."""
+    output = tmp_path_factory.mktemp("run")
+    made = make_workflow("ra", "train", run_id="calibrating", datalist=str(cohort), output_dir=str(output))
+    torch.save(made.parser.get_parsed_content("network").state_dict(), output / "model.pt")
+    made.run()
+    return output
+
+
+def screen(trained, output, rate=0.5, **overrides):
+    """The worklist of a run; two people calibrate, who allow a rate of 1 in 3."""
+    options = {"ckpt": str(trained / "model.pt"), "output_dir": str(output), "rate": rate}
+    make_workflow("ra", "inference", run_id="run", **options, **overrides).run()
+    return pd.read_csv(output / "worklist.csv")
+
+
+def record(output, name):
+    return json.loads((output / f"sub-{name}/sub-{name}_screening.json").read_text())
+
+
+def test_a_short_run_with_few_people_to_calibrate_on_maps_and_judges_nothing(trained, cohort, tmp_path):
+    with pytest.raises(SystemExit, match="(?s)2 of 2 scans were not assessable.*ask for a higher rate"):
+        screen(trained, tmp_path, rate=0.05, datalist=str(cohort))
+    table = pd.read_csv(tmp_path / "worklist.csv")
+    assert table.code.tolist() == ["not_calibrated"] * 2 and table.panel.notna().all()
+    assert all(record(tmp_path, name)["slice"]["score"] > 0 for name in table.name)
+
+
+def test_same_scan_same_score(trained, cohort, tmp_path):
+    first, second = (screen(trained, tmp_path / run, datalist=str(cohort)) for run in "ab")
+    assert first.equals(second) and first.score.is_monotonic_decreasing
+
+
+def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(trained, cohort, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    good = cohort.parent / json.loads(cohort.read_text())["test"][0]["image"]
+    (scans / "good.png").write_bytes(good.read_bytes())
+    Image.fromarray(np.full((233, 197), 9, np.uint8)).save(scans / "flat.png")
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "broken.nii.gz")
+    with pytest.raises(SystemExit, match="2 of 3 scans were not assessable"):
+        screen(trained, tmp_path / "out", dataset_dir=str(scans))
+    table = pd.read_csv(tmp_path / "out/worklist.csv").set_index("name")
+    assert table.score.notna().sort_index().to_dict() == {"broken": False, "flat": False, "good": True}
+    assert table.code["broken"] == "not_finite" and isinstance(table.code["flat"], str)
+    assert record(tmp_path / "out", "broken")["slice"] is None
+
+
+def test_a_calibration_of_another_slice_is_refused(trained, cohort, tmp_path):
+    with pytest.raises((ArtifactError, RuntimeError)) as error:
+        screen(trained, tmp_path, datalist=str(cohort), **{"slice#percentile": 95.0})
+    assert "slice.percentile (98.0 in the calibration, 95.0 here)" in str(error.getrepr(chain=True))
+
+
+def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
+    """Narrow, and calibrated by their own workflow on the section that the profile names."""
+    options = {"datalist": str(cohort), "output_dir": str(tmp_path), "scoring#perceptual": "st_alex"}
+    made = make_workflow("ra", "train", "paper", run_id="calibrating", **options)
+    torch.save(made.parser.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
+    made.run()
+    assert len(json.loads((tmp_path / "calibration.json").read_text())["scores"]) == 1  # of validation
+    options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "model.pt"), "rate": 0.6}
+    make_workflow("ra", "inference", "paper", run_id="run", **options).run()
+    table = pd.read_csv(tmp_path / "out/worklist.csv")
+    assert set(table.outcome) <= {"normal", "suspicious"} and len(table) == 2
+    assert record(tmp_path / "out", table.name[0])["provenance"]["identity"]["scoring"]["equalize"] is True
