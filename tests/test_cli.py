@@ -5,6 +5,9 @@ import subprocess
 import sys
 import time
 
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -13,11 +16,12 @@ from released_checkpoint_builder import released_state
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
-from pathology_screen.cli import main
+from pathology_screen.cli import NOT_ASSESSABLE, main
 from pathology_screen.files import sha256
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 from pathology_screen.networks.released_checkpoint import NETWORK, convert_released_state
 from pathology_screen.registry import METHODS
+from pathology_screen.space import Fit
 
 
 def error_line(capsys, *arguments):
@@ -74,10 +78,62 @@ def test_phantom_makes_a_cohort_and_says_where(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(
         "pathology_screen.cohorts.make_phantom_cohort",
-        lambda output, head: calls.append((output, head)) or tmp_path / "datalist.json",
+        lambda output, extracted: calls.append((output, extracted)) or tmp_path / "datalist.json",
     )
-    assert main(["phantom", "--output", str(tmp_path), "--head"]) == 0
+    assert main(["phantom", "--output", str(tmp_path), "--extracted"]) == 0
     assert calls == [(tmp_path, True)] and capsys.readouterr().out == f"{tmp_path / 'datalist.json'}\n"
+
+
+def test_inspect_needs_no_weights(slices, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pathology_screen.predictor.load_weights", None)
+    assert main(["inspect", str(slices[1])]) == 0
+    printed = capsys.readouterr().out
+    assert ": accepted\n" in printed and "warning     [not_registered]" in printed and "png" in printed
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
+    assert main(["inspect", str(tmp_path)]) == NOT_ASSESSABLE
+    assert "[not_finite]" in capsys.readouterr().out
+
+
+def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsys):
+    """With the registration that `space` tests left out."""
+    head = np.pad(np.random.default_rng(0).uniform(50, 90, (60, 70, 60)), 20).astype(np.float32)
+    nib.save(nib.Nifti1Image(head, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "head.nii.gz")
+    brain, planes = head > 0, []
+
+    def take(scan, affine, to_scan, z_mm):
+        planes.append(z_mm)
+        return np.full((233, 197), 50.0, np.float32) * (np.mgrid[:233, :197][0] > 100)
+
+    monkeypatch.setattr("pathology_screen.transforms.brain_extraction.find_brain", lambda scan, affine: (brain, False))
+    monkeypatch.setattr(
+        "pathology_screen.transforms.standard_plane.locate", lambda *scan: (np.eye(4), Fit(dice=0.91, correlation=0.5))
+    )
+    monkeypatch.setattr("pathology_screen.transforms.standard_plane.take_plane", take)
+    monkeypatch.setattr("pathology_screen.screening.context.brain_findings", lambda *brain: [])
+    assert main(["inspect", str(tmp_path / "head.nii.gz"), "--plane-mm", "-5.5"]) == 0
+    assert "    fit         dice 0.910, correlation 0.500\n" in capsys.readouterr().out and set(planes) == {-5.5}
+
+
+@pytest.mark.parametrize("plane", ["top", "nan", "inf"])
+def test_a_plane_is_a_number_of_millimetres(plane, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["screen", "scan.nii.gz", "-o", "out", "--plane-mm", plane])
+    assert end.value.code == 2 and f"'{plane}' is not a number of millimetres" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--slices", "--every", "--passes"])
+def test_what_is_gone_is_no_option(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["screen", "scan.nii.gz", "-o", "out", option, "1"])
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
+def test_a_single_slice_is_screened_by_the_command(slices, make_screener, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
+    assert main(["screen", str(slices[1]), "-o", str(tmp_path / "out")]) == 0
+    (row,) = pd.read_csv(tmp_path / "out/worklist.csv").itertuples()
+    assert row.outcome in ("normal", "suspicious") and row.score > 0
+    assert "look at: " in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -185,9 +185,7 @@ def encoder_terms(
     )
     reverse = reversed_embedding_loss(embeddings, embeddings_r) if w.reversed_embedding else image.new_zeros(())
     elbo = scale * (w.beta_rec * error + w.beta_kl * kl_real)
-    return EncoderTerms(
-        reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse
-    )
+    return EncoderTerms(reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse)
 
 
 def gradient_ratios(
@@ -202,7 +200,9 @@ def gradient_ratios(
         parameters, "gradient_kl_generated" for the decoder's.
     """
     terms, w = encoder_terms(network, image, noise, weights), weights
-    kl_r, kl_s = (kl_divergence(*network.encode(generated)).mean() for generated in (terms.reconstruction, terms.sample))
+    kl_r, kl_s = (
+        kl_divergence(*network.encode(generated)).mean() for generated in (terms.reconstruction, terms.sample)
+    )
 
     def norm(loss: Tensor, half: nn.Module) -> float:
         if not loss.requires_grad:  # of a term without weight

@@ -214,6 +214,7 @@ def _workflow(
             "train#dataset": Dataset(sections["training"]),
             "validate#dataset": Dataset(sections["validation"]),
             "calibrator#dataset": Dataset(sections["calibration"]),
+            "batch_size": min(config["batch_size"], len(sections["training"])),
         }
     )
     if settings.pretrained:

@@ -49,7 +49,16 @@ def test_every_command(from_root, cohort, tmp_path):
     ckpt, meta = out / "model.pt", ["--meta_file", configs(folder, "metadata")]
     inference = ["--config_file", configs(folder, "inference")]
     run(
-        folder, "run", "training", "--config_file", configs(folder, "train"), *data, "--output_dir", out, *short, *NARROW
+        folder,
+        "run",
+        "training",
+        "--config_file",
+        configs(folder, "train"),
+        *data,
+        "--output_dir",
+        out,
+        *short,
+        *NARROW,
     )
     first = Calibration.load(out / "calibration.json").calibration_id
     run(folder, "run", "calibrating", "--config_file", configs(folder, "train"), *data, "--output_dir", out, *NARROW)

@@ -48,14 +48,14 @@ def test_same_scan_same_score(trained, cohort, tmp_path):
 
 
 def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(trained, cohort, tmp_path):
-    scans = tmp_path / "scans"
-    scans.mkdir()
     good = cohort.parent / json.loads(cohort.read_text())["test"][0]["image"]
-    (scans / "good.png").write_bytes(good.read_bytes())
-    Image.fromarray(np.full((233, 197), 9, np.uint8)).save(scans / "flat.png")
-    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "broken.nii.gz")
+    Image.fromarray(np.full((233, 197), 9, np.uint8)).save(tmp_path / "flat.png")
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
+    files = {"good": str(good), "flat": "flat.png", "broken": "broken.nii.gz"}
+    items = [{"image": image, "subject": name, "name": name} for name, image in files.items()]
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": items}))
     with pytest.raises(SystemExit, match="2 of 3 scans were not assessable"):
-        screen(trained, tmp_path / "out", dataset_dir=str(scans))
+        screen(trained, tmp_path / "out", datalist=str(tmp_path / "datalist.json"))
     table = pd.read_csv(tmp_path / "out/worklist.csv").set_index("name")
     assert table.score.notna().sort_index().to_dict() == {"broken": False, "flat": False, "good": True}
     assert table.code["broken"] == "not_finite" and isinstance(table.code["flat"], str)

@@ -146,7 +146,7 @@ def test_no_module_is_imported_that_no_expression_names(name, file):
     loaded = config(name, file)
     for line in loaded.pop("imports"):
         module = line.removeprefix("$import ")
-        used = [text for text in expressions([loaded, config(name, "evaluate"), config("dae", file), config("mkd", file)])]
+        used = expressions([loaded, config(name, "evaluate"), config("dae", file), config("mkd", file)])
         assert module == "pathology_screen" or any(f"{module}." in text for text in used), module
 
 

@@ -1,11 +1,13 @@
-"""Studies and a screener for the tests of the MONAI Label app."""
+"""Studies, a bundle and its screener for the tests of the MONAI Label app."""
 
 import shutil
+from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
-from phantom_contrasts import CONTRASTS, phantom
-from servers import label_python
+from drawn_slices import save_discs
+from servers import RATE, label_python, make_tiny_bundle
 
 from pathology_screen.screening import Screener
 
@@ -22,17 +24,23 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Screener:
-    """The screener of RA's own weights."""
-    return Screener.from_bundle("ra")
+def tiny(tmp_path_factory) -> Path:
+    """A small bundle named "tiny", calibrated for `RATE`."""
+    people = save_discs(tmp_path_factory.mktemp("healthy"), [f"sub-{person}_T1w" for person in range(4)])
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", people)
 
 
 @pytest.fixture(scope="session")
-def studies(phantoms, tmp_path_factory):
-    """Folder of three studies: "healthy", "lesion", and "flair", which is no T1w scan."""
+def screener(tiny) -> Screener:
+    """Of the small bundle."""
+    return Screener.from_bundle(tiny, rate=RATE)
+
+
+@pytest.fixture(scope="session")
+def studies(slices, tmp_path_factory) -> Path:
+    """Folder of three studies: the slices "healthy" and "lesion", and "broken", which cannot be read faithfully."""
     folder = tmp_path_factory.mktemp("studies")
-    for name, path in zip(("healthy", "lesion"), phantoms):
-        shutil.copyfile(path, folder / f"{name}.nii.gz")
-    voxels, affine = phantom(intensity=CONTRASTS["FLAIR"])
-    nib.save(nib.Nifti1Image(voxels, affine), folder / "flair.nii.gz")
+    for name, path in zip(("healthy", "lesion"), slices):
+        shutil.copyfile(path, folder / f"{name}.png")
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), folder / "broken.nii.gz")
     return folder

@@ -17,10 +17,19 @@ from typing import Any
 import torch
 
 from pathology_screen.bundles import bundle_root, read_settings
-from pathology_screen.local_calibration import calibrate_on
-from pathology_screen.networks.build import build_network
+from pathology_screen.engines import calibrate
+from pathology_screen.predictor import Predictor, build_network
 
 START, STOP = 120.0, 30.0  # seconds
+
+RATE = 0.25
+"""Of false positives, that four people allow."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ra": {"channels": [8, 8], "latent": 8},
+    "dae": {"channels": [4, 8]},
+    "mkd": {"width": 8},
+}
 
 NO_SCORING = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
 """For servers whose worklist is not asked for: each scoring is a process that first loads everything."""
@@ -136,20 +145,31 @@ def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"the server did not start: {log.read_text()[-3000:]}")
 
 
-def make_tiny_bundle(folder: Path, healthy: Path, rate: float = 0.25) -> Path:
-    """RA's bundle with a network of 64 pixels and few channels, untrained, calibrated on healthy scans."""
-    shutil.copytree(bundle_root("ra"), folder, ignore=shutil.ignore_patterns("runs", "models"))
-    for name in ("train.json", "inference.json"):
-        path = folder / "configs" / name
+def make_tiny_bundle(folder: Path, healthy: Sequence[Path], rate: float = RATE, steps: int = 60, name="ra") -> Path:
+    """A bundle with a network of 64 pixels and few channels, that was trained for so many steps on slices of healthy
+    people and calibrated on them, and whose own rate is `rate`."""
+    shutil.copytree(bundle_root(name), folder, ignore=shutil.ignore_patterns("runs", "models"))
+    for file in ("train.json", "inference.json"):
+        path = folder / "configs" / file
         config = json.loads(path.read_text())
-        config["network_def"] |= {"channels": [8, 8], "latent": 8}
-        config["preprocessing_options"]["size"] = 64
-        config["inferer"] = {"_target_": "SimpleInferer"}
-        config["scoring"] = {"perceptual": "none", "equalize": False}
-        path.write_text(json.dumps(config))
+        config["network_def"] |= SMALL[name]
+        config["slice"]["size"] = 64
+        if name != "mkd":
+            config["scoring"] = {"perceptual": "none", "equalize": False}
+        path.write_text(json.dumps(config | ({"rate": rate} if file == "inference.json" else {})))
     (folder / "models").mkdir()
     torch.manual_seed(0)
-    network = build_network("ra", read_settings(folder)["network_def"])
-    torch.save(network.state_dict(), folder / "models" / "model.pt")
-    calibrate_on(healthy, folder / "models" / "calibration.json", bundle=folder, rate=rate)
+    network = build_network(name, read_settings(folder)["network_def"])
+    weights = folder / "models" / "model.pt"
+    torch.save(network.state_dict(), weights)
+    predictor = Predictor.load(folder)
+    people = [predictor.prepare({"image": path})["image"].as_tensor() for path in healthy]
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (network(torch.stack(people)) - torch.stack(people)).square().mean().backward()
+        optimizer.step()
+    torch.save(network.state_dict(), weights)
+    items = [{"image": image, "subject": str(person)} for person, image in enumerate(people)]
+    calibrate(Predictor.load(folder), items).save(folder / "models" / "calibration.json")
     return folder

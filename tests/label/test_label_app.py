@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import RATE
 
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
@@ -21,8 +22,8 @@ from pathology_screen.label.versions import SHIPPED
 
 
 @pytest.fixture
-def model(tmp_path):
-    return Model("ra", tmp_path / "app", Options())
+def model(tmp_path, tiny):
+    return Model(tiny, tmp_path / "app", Options(rate=RATE))
 
 
 def test_the_command_writes_an_app_and_says_how_to_start_it(tmp_path, capsys):
@@ -54,15 +55,15 @@ def test_another_folder_is_not_written_into(tmp_path, name, capsys):
 
 def test_options_are_read_from_words():
     assert Options.from_conf({}) == Options()
-    conf = {"models": "ra, vae", "slices": "all", "rate": "0.1", "device": "cpu", "calibration": "mine.json"}
-    assert Options.from_conf(conf) == Options(("ra", "vae"), "all", 0.1, "cpu", Path("mine.json"))
+    conf = {"models": "ra, vae", "rate": "0.1", "device": "cpu", "calibration": "mine.json"}
+    assert Options.from_conf(conf) == Options(("ra", "vae"), 0.1, "cpu", Path("mine.json"))
 
 
 @pytest.mark.parametrize(
     ("conf", "words"),
     [
         ({"model": "ra"}, "there is no --conf model; there are models"),
-        ({"slices": "top"}, '"middle" or "all"'),
+        ({"slices": "all"}, "there is no --conf slices"),
         ({"rate": "five"}, "'five' is not a number"),
     ],
 )
@@ -71,27 +72,28 @@ def test_options_that_make_no_sense_are_refused(conf, words):
         Options.from_conf(conf)
 
 
-def test_bundles_without_weights_are_not_offered(tmp_path, monkeypatch):
-    shutil.copytree(bundle_root("ra") / "models", tmp_path / "ra/models")
+def test_bundles_without_weights_are_not_offered(tmp_path, tiny, monkeypatch):
+    shutil.copytree(tiny, tmp_path / "ra")
     untrained = tmp_path / "vae"
     shutil.copytree(bundle_root("vae"), untrained, ignore=shutil.ignore_patterns("models", "runs"))
     monkeypatch.setattr("pathology_screen.label.model.bundles_folder", lambda: tmp_path)
-    assert [model.name for model in find_models(tmp_path, Options())] == ["ra"]
+    monkeypatch.setattr("pathology_screen.label.model.bundle_root", lambda name: Path(bundle_root(tmp_path / name)))
+    assert [model.name for model in find_models(tmp_path, Options(rate=RATE))] == ["ra"]
     with pytest.raises(ArtifactError, match=r"no weights|no version"):
         find_models(tmp_path, Options(models=(str(untrained),)))
     with pytest.raises(ConfigError, match="neither a bundle"):
         find_models(tmp_path, Options(models=("unet",)))
 
 
-def test_two_models_of_one_name_are_refused(tmp_path):
-    copy = shutil.copytree(bundle_root("ra"), tmp_path / "ra", ignore=shutil.ignore_patterns("runs"))
+def test_two_models_of_one_name_are_refused(tmp_path, tiny):
+    copy = shutil.copytree(tiny, tmp_path / "tiny")
     with pytest.raises(ConfigError, match="same name"):
-        find_models(tmp_path / "app", Options(models=("ra", str(copy))))
+        find_models(tmp_path / "app", Options(models=(str(tiny), str(copy)), rate=RATE))
 
 
-def test_a_rate_that_the_calibration_does_not_allow_is_told_at_the_start(tmp_path):
+def test_a_rate_that_the_calibration_does_not_allow_is_told_at_the_start(tmp_path, tiny):
     with pytest.raises(ConfigError, match="people"):
-        find_models(tmp_path, Options(rate=0.001))
+        find_models(tmp_path, Options(models=(str(tiny),), rate=0.001))
 
 
 def test_a_calibration_belongs_to_one_model(tmp_path):
@@ -99,12 +101,12 @@ def test_a_calibration_belongs_to_one_model(tmp_path):
         find_models(tmp_path, Options(models=("ra", "vae"), calibration=tmp_path / "mine.json"))
 
 
-def test_a_model_gives_what_the_screener_gives(model, shipped, studies):
-    found, expected = model.screen(studies / "lesion.nii.gz"), shipped(studies / "lesion.nii.gz")
+def test_a_model_gives_what_the_screener_gives(model, screener, studies):
+    found, expected = model.screen(studies / "lesion.png"), screener(studies / "lesion.png")
     assert (found.outcome, found.score, found.p_value) == (expected.outcome, expected.score, expected.p_value)
     np.testing.assert_array_equal(found.map_volume, expected.map_volume)
     np.testing.assert_array_equal(found.regions_volume, expected.regions_volume)
-    assert len(model.screen(studies / "lesion.nii.gz", "all").slices) > 1
+    assert expected.regions_volume.any()
 
 
 def test_what_cannot_be_read_is_not_assessable(model, tmp_path):
@@ -114,14 +116,14 @@ def test_what_cannot_be_read_is_not_assessable(model, tmp_path):
 
 
 def test_another_version_is_used_as_soon_as_it_is_active(model, tmp_path):
-    """Here the shipped weights under a name of their own."""
+    """Here the same weights under a name of their own."""
     before = model.screener()
     assert model.screener() is before
     run = tmp_path / "run"
     run.mkdir()
-    shipped = {"model.pt": "model.pt", "calibration.json": "calibration.json", "training_log.csv": "log.csv"}
-    for source, name in shipped.items():
-        (run / name).symlink_to(model.bundle / "models" / source)
+    for name in ("model.pt", "calibration.json"):
+        (run / name).symlink_to(model.bundle / "models" / name)
+    (run / "log.csv").touch()
     model.versions.activate(model.versions.add(run, {}).name)
     after = model.screener()
     assert after is not before
@@ -133,7 +135,7 @@ def test_another_version_is_used_as_soon_as_it_is_active(model, tmp_path):
 def test_scores_are_kept_without_the_name_of_the_study(model, tmp_path, studies):
     scores = Scores(model, tmp_path / "scores")
     assert scores.waiting(["Jane Doe", "other"]) == ["Jane Doe", "other"]
-    result = model.screen(studies / "lesion.nii.gz")
+    result = model.screen(studies / "lesion.png")
     scores.keep("Jane Doe", result)
     found = scores.of("Jane Doe")
     assert (found["outcome"], found["score"], found["code"]) == (result.outcome, result.score, None)
@@ -144,14 +146,14 @@ def test_scores_are_kept_without_the_name_of_the_study(model, tmp_path, studies)
 
 def test_scores_of_other_settings_count_for_nothing(model, tmp_path, studies):
     folder = tmp_path / "scores"
-    Scores(model, folder).keep("one", model.screen(studies / "flair.nii.gz"))
-    assert Scores(model, folder).of("one")["code"] == "seen_not_t1w"
-    for options in (Options(rate=0.1), Options(slices="all")):
-        assert Scores(Model("ra", tmp_path / "app", options), folder).of("one") is None
+    Scores(model, folder).keep("one", model.screen(studies / "broken.nii.gz"))
+    assert Scores(model, folder).of("one")["code"] == "not_finite"
+    other = Model(model.bundle, tmp_path / "app", Options(rate=0.4))
+    assert Scores(other, folder).of("one") is None
 
 
 def test_a_score_of_weights_that_went_out_of_use_while_it_was_made_counts_for_nothing(model, tmp_path, studies):
-    scores, result = Scores(model, tmp_path / "scores"), model.screen(studies / "flair.nii.gz")
+    scores, result = Scores(model, tmp_path / "scores"), model.screen(studies / "broken.nii.gz")
     run = tmp_path / "run"
     run.mkdir()
     (run / "model.pt").symlink_to(model.bundle / "models" / "model.pt")
@@ -165,7 +167,7 @@ def test_a_score_of_weights_that_went_out_of_use_while_it_was_made_counts_for_no
 
 def test_a_damaged_score_is_made_anew(model, tmp_path, studies):
     scores = Scores(model, tmp_path / "scores")
-    scores.keep("one", model.screen(studies / "flair.nii.gz"))
+    scores.keep("one", model.screen(studies / "broken.nii.gz"))
     (file,) = (tmp_path / "scores").iterdir()
     file.write_text(file.read_text()[:-10])
     assert scores.waiting(["one"]) == ["one"]

@@ -10,14 +10,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from drawn_slices import save_discs
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from servers import make_tiny_bundle
 
-from pathology_screen.bundles import bundle_root, read_settings
+from pathology_screen.bundles import bundle_root
 from pathology_screen.errors import find_refusal
-from pathology_screen.local_calibration import calibrate_on
-from pathology_screen.networks.build import build_network
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener
 
@@ -91,26 +91,14 @@ def test_the_bundle_is_read_from_where_it_was_copied_to(name, tmp_path, monkeypa
         assert state.keys() == template.state_dict().keys()  # the stock app would go on where they differ
 
 
-def untrained(name, folder, healthy):
-    """A bundle with random weights and a calibration of its own."""
-    shutil.copytree(bundle_root(name), folder, ignore=shutil.ignore_patterns("runs", "models"))
-    (folder / "models").mkdir()
-    torch.manual_seed(0)
-    torch.save(build_network(name, read_settings(folder)["network_def"]).state_dict(), folder / "models" / "model.pt")
-    calibrate_on(healthy, folder / "models" / "calibration.json", bundle=folder, rate=0.4)
-    config = json.loads((folder / "configs" / "inference.json").read_text())
-    (folder / "configs" / "inference.json").write_text(json.dumps(config | {"rate": 0.4}))
-    return folder
-
-
 def check_same(data, result):
     """The segmentation and the record are those of a result."""
     pred = data["pred"]
     assert isinstance(pred, MetaTensor) and pred.dtype == torch.uint8  # its affine is that of the file
-    assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this
     np.testing.assert_array_equal(np.asarray(pred[0]), result.regions_volume > 0)
     np.testing.assert_array_equal(np.asarray(pred.affine), result.affine)
-    assert pred.max() == 1
+    assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this
+    assert (pred.max() == 1) == bool(result.regions)
     record = json.loads(json.dumps(data["result"]))
     assert (record["outcome"], record["score"], record["percentile"]) == (
         result.outcome,
@@ -120,24 +108,20 @@ def check_same(data, result):
     assert len(record["regions"]) == len(result.regions) and "name" not in record
 
 
-def test_the_shipped_bundle_gives_what_the_screener_gives(studies, shipped, tmp_path, monkeypatch):
-    bundle = shutil.copytree(bundle_root("ra"), tmp_path / "ra", ignore=shutil.ignore_patterns("runs"))
+def test_a_bundle_gives_what_the_screener_gives(studies, tiny, screener, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check_same(as_stock_app(bundle, studies / "lesion.nii.gz"), shipped(studies / "lesion.nii.gz"))
+    check_same(as_stock_app(tiny, studies / "lesion.png"), screener(studies / "lesion.png"))
 
 
 @pytest.mark.parametrize("name", ["dae", "mkd"])
 def test_a_bundle_of_another_kind_gives_what_the_screener_gives(name, studies, tmp_path):
-    healthy = tmp_path / "healthy"
-    healthy.mkdir()
-    for person in range(3):
-        shutil.copyfile(studies / "healthy.nii.gz", healthy / f"sub-{person}.nii.gz")
-    bundle = untrained(name, tmp_path / name, healthy)
-    screener = Screener.from_bundle(bundle, rate=0.4)
-    check_same(as_stock_app(bundle, studies / "lesion.nii.gz"), screener(studies / "lesion.nii.gz"))
+    people = save_discs(tmp_path / "healthy", [f"sub-{person}" for person in range(3)])
+    bundle = make_tiny_bundle(tmp_path / name, people, 0.4, steps=0, name=name)
+    expected = Screener.from_bundle(bundle, rate=0.4)(studies / "lesion.png")
+    check_same(as_stock_app(bundle, studies / "lesion.png"), expected)
 
 
-def test_the_stock_app_does_not_get_round_the_acceptance_gate(studies):
+def test_the_stock_app_does_not_get_round_the_reader(studies, tiny):
     with pytest.raises(Exception) as caught:  # MONAI may wrap it
-        as_stock_app(bundle_root("ra"), studies / "flair.nii.gz")
-    assert find_refusal(caught.value).code == "seen_not_t1w"
+        as_stock_app(tiny, studies / "broken.nii.gz")
+    assert find_refusal(caught.value).code == "not_finite"

@@ -10,22 +10,23 @@ import pytest
 from orthanc import running_orthanc, what_is_missing
 from scan_builders import save, series_of
 from scipy.spatial import cKDTree
-from servers import NO_SCORING, make_tiny_bundle, parts, running_server
+from servers import NO_SCORING, RATE, parts, running_server
 
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.label.app_folder import write_app
-from pathology_screen.screening import Screener
 
-RATE = 0.25
 LABEL_INFO = [{"name": "anomaly", "description": "unlike healthy people", "model_name": "pathology_screen"}]
 
 pytestmark = pytest.mark.label
 
 
 @pytest.fixture(scope="module")
-def series(phantoms, tmp_path_factory):
+def series(tmp_path_factory):
     """Name -> UID and folder: a phantom with a lesion, and the same with a contrast agent or without a slice."""
-    lesion = nib.as_closest_canonical(nib.load(phantoms[1]))
+    few = {"training": 0, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
+    cohort = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
+    (item,) = json.loads(cohort.read_text())["test"]
+    lesion = nib.as_closest_canonical(nib.load(cohort.parent / item["image"]))
     kinds = {"contrast": {"ContrastBolusAgent": "gadolinium"}, "gap": {}, "plain": {}}
     found = {}
     for number, (name, attributes) in enumerate(kinds.items()):
@@ -65,14 +66,6 @@ def temporary(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    cohort = make_phantom_cohort(
-        tmp_path_factory.mktemp("healthy"), training=3, validation=0, calibration=0, healthy=0, lesions=0
-    )
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", cohort.parent, RATE)
-
-
-@pytest.fixture(scope="module")
 def server(orthanc, tiny, temporary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("label")
     app = write_app(folder / "app").parent
@@ -81,11 +74,6 @@ def server(orthanc, tiny, temporary, tmp_path_factory):
     conf = {"models": str(tiny), "rate": str(RATE), "device": "cpu"}
     with running_server(app, studies, folder / "log", conf, settings, orthanc.inside) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def screener(tiny):
-    return Screener.from_bundle(tiny, rate=RATE)
 
 
 def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
@@ -106,7 +94,7 @@ def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(serv
     first, second = next_study(server), next_study(server)
     assert (first["id"], first["outcome"], first["waiting"]) == (uids["plain"], expected.outcome, 0)
     assert first["score"] == pytest.approx(expected.score, rel=1e-5)
-    assert (second["id"], second["code"]) == (uids["gap"], "uneven_spacing")
+    assert (second["id"], second["code"]) == (uids["gap"], "missing_slice")
 
 
 def next_study(server):
@@ -129,7 +117,7 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
 
 
 def test_what_headers_and_positions_tell_refuses_a_series(server, series):
-    for name, code in (("contrast", "contrast_agent"), ("gap", "uneven_spacing")):
+    for name, code in (("contrast", "contrast_agent"), ("gap", "missing_slice")):
         status, body = server.ask("POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json")
         assert status == 422 and f"[{code}]" in json.loads(body)["detail"]
 

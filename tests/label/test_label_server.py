@@ -1,4 +1,4 @@
-"""A real MONAI Label server on a folder of NIfTI scans: what viewers get is what the Screener gives."""
+"""A real MONAI Label server on a folder of scans: what viewers get is what the Screener gives."""
 
 import json
 import shutil
@@ -9,15 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from servers import label_python, parts, running_server
+from servers import RATE, label_python, parts, running_server
 
-from pathology_screen.bundles import bundle_root
 from pathology_screen.label.app_folder import write_app
 
 pytestmark = pytest.mark.label
 
 JSON = ("-H", "Content-Type: application/json", "-d", "{}")
-REGIONS, MAP, WORKLIST = "ra_anomaly_regions", "ra_anomaly_map", "ra_most_suspicious"
+REGIONS, MAP, WORKLIST = "tiny_anomaly_regions", "tiny_anomaly_map", "tiny_most_suspicious"
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +26,19 @@ def store(studies, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(store, tmp_path_factory):
+def server(store, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     write_app(folder / "app")
-    with running_server(folder / "app", store, folder / "server.log", {"models": "ra"}) as running:
+    with running_server(
+        folder / "app", store, folder / "server.log", {"models": str(tiny), "rate": str(RATE)}
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def expected(studies, shipped):
+def expected(studies, screener):
     """What the Screener makes of the study "lesion"."""
-    return shipped(studies / "lesion.nii.gz")
+    return screener(studies / "lesion.png")
 
 
 def read(content: bytes, path: Path) -> nib.Nifti1Image:
@@ -62,10 +63,10 @@ def test_it_offers_regions_map_worklist_scoring_and_training(server):
     info = server.json("/info/")
     assert {name: model["type"] for name, model in info["models"].items()} == {REGIONS: "segmentation", MAP: "others"}
     assert info["models"][REGIONS]["labels"] == {"anomaly": 1}
-    assert info["models"][REGIONS]["config"] == {"slices": ["middle", "all"], "numbered": False}
+    assert info["models"][REGIONS]["config"] == {"plane_mm": None, "numbered": False}
     assert list(info["strategies"]) == [WORKLIST]
-    assert list(info["scoring"]) == ["ra_screening"]
-    assert list(info["trainers"]) == ["ra_healthy"]
+    assert list(info["scoring"]) == ["tiny_screening"]
+    assert list(info["trainers"]) == ["tiny_healthy"]
     assert info["datastore"]["total"] == 3
 
 
@@ -78,20 +79,20 @@ def test_it_listens_on_this_machine_alone(server):
     assert not six.exists() or f":{port:04X} " not in six.read_text()
 
 
-def test_map_and_record_are_those_of_the_screener(server, expected, store, tmp_path):
+def test_map_and_record_are_those_of_the_screener(server, expected, tmp_path):
     answer = parts(server.infer(MAP, "lesion", "all"))
     check_record(json.loads(answer["params"]), expected)
     found = read(answer["image"], tmp_path / "map.nii.gz")
     assert found.get_data_dtype() == np.float32
     np.testing.assert_allclose(np.asarray(found.dataobj), expected.map_volume, atol=1e-5)
-    np.testing.assert_array_equal(found.affine, nib.load(store / "lesion.nii.gz").affine)
+    np.testing.assert_array_equal(found.affine, expected.affine)
 
 
-def test_regions_are_those_of_the_screener(server, expected, store, tmp_path):
+def test_regions_are_those_of_the_screener(server, expected, tmp_path):
     found = read(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
     assert found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
-    np.testing.assert_array_equal(found.affine, nib.load(store / "lesion.nii.gz").affine)
+    np.testing.assert_array_equal(found.affine, expected.affine)
     check_record(json.loads(server.infer(REGIONS, "lesion", "json")), expected)
 
 
@@ -117,27 +118,19 @@ def test_viewers_get_nrrd(server, expected, tmp_path):
     np.testing.assert_allclose(directions, expected.affine[:3, :3] * [[-1], [-1], [1]], atol=1e-5)
 
 
-def test_all_slices_can_be_asked_for(server):
-    assert len(json.loads(server.infer(REGIONS, "lesion", "json", slices="all"))["slices"]) > 1
-
-
-def test_a_level_that_is_not_calibrated_is_mapped_and_not_judged(server, tmp_path):
-    answer = parts(server.infer(MAP, "lesion", "all", slices=3))
-    record = json.loads(answer["params"])
-    assert (record["outcome"], record["code"], record["score"]) == ("not_assessable", "not_calibrated", None)
-    assert np.asarray(read(answer["image"], tmp_path / "map.nii.gz").dataobj).max() > 0
-
-
-def test_a_refused_study_is_told_with_code_and_hint_and_without_its_name(server):
-    status, text = detail(server.ask("POST", f"/infer/{REGIONS}?image=flair&output=json", "-F", "params={}"))
+def test_a_refused_study_is_told_with_its_code_and_without_its_name(server):
+    status, text = detail(server.ask("POST", f"/infer/{REGIONS}?image=broken&output=json", "-F", "params={}"))
     assert status == 422
-    assert text.startswith("[seen_not_t1w] ") and "Give a T1-weighted scan" in text
-    assert "flair" not in text and "/" not in text
+    assert text.startswith("[not_finite] ")
+    assert "broken" not in text and "/" not in text
 
 
 def test_a_request_that_makes_no_sense_is_told(server):
     path = f"/infer/{REGIONS}?image=lesion&output=json"
-    for params, words in (({"slices": "top"}, "slices are"), ({"result_extension": "/../x.nii"}, "result_extension")):
+    for params, words in (
+        ({"plane_mm": "top"}, "plane_mm is a number"),
+        ({"result_extension": "/../x.nii"}, "result_extension"),
+    ):
         status, text = detail(server.ask("POST", path, "-F", f"params={json.dumps(params)}"))
         assert status == 400 and words in text
     unknown = server.ask("POST", f"/infer/{REGIONS}?image=nobody&output=json", "-F", "params={}")
@@ -145,7 +138,7 @@ def test_a_request_that_makes_no_sense_is_told(server):
 
 
 def test_a_scan_may_be_sent_along(server, expected, store):
-    sent = ["-F", "params={}", "-F", f"file=@{store / 'lesion.nii.gz'}"]
+    sent = ["-F", "params={}", "-F", f"file=@{store / 'lesion.png'}"]
     status, body = server.ask("POST", f"/infer/{REGIONS}?output=json", *sent)
     assert status == 200
     check_record(json.loads(body), expected)
@@ -153,7 +146,7 @@ def test_a_scan_may_be_sent_along(server, expected, store):
 
 def test_many_studies_are_screened_though_one_is_refused(server, expected):
     found = server.json(f"/batch/infer/{REGIONS}?images=all&run_sync=true", "POST", *JSON)
-    assert found["flair"]["error"].startswith("[seen_not_t1w]")
+    assert found["broken"]["error"].startswith("[not_finite]")
     check_record(found["lesion"]["params"], expected)
     assert found["lesion"]["label"] == "lesion"
 
@@ -173,9 +166,9 @@ def scored(server, studies: int) -> None:
     raise TimeoutError(f"{studies} studies were not scored")
 
 
-def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studies, shipped, tmp_path):
+def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studies, screener, tmp_path):
     scored(server, 3)
-    results = {name: shipped(studies / f"{name}.nii.gz") for name in ("healthy", "lesion")}
+    results = {name: screener(studies / f"{name}.png") for name in ("healthy", "lesion")}
     order = sorted(results, key=lambda name: -results[name].score)
     first = next_study(server)
     assert (first["id"], first["outcome"]) == (order[0], results[order[0]].outcome)
@@ -183,7 +176,7 @@ def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studi
     assert (first["unread"], first["waiting"]) == (3, 0)
     assert next_study(server)["id"] == order[1]  # the first is with a reader
     last = next_study(server)
-    assert (last["id"], last["outcome"], last["code"]) == ("flair", "not_assessable", "seen_not_t1w")
+    assert (last["id"], last["outcome"], last["code"]) == ("broken", "not_assessable", "not_finite")
 
     server.mark(order[0], "normal")
     again = next_study(server)
@@ -192,29 +185,28 @@ def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studi
     label = tmp_path / "label.nii.gz"
     label.write_bytes(regions)
     server.json(f"/datastore/label?image={order[1]}", "PUT", "-F", f"label=@{label}", "-F", "params={}")
-    assert (next_study(server)["id"], next_study(server)["unread"]) == ("flair", 1)
-    server.mark("flair", "abnormal")
+    assert (next_study(server)["id"], next_study(server)["unread"]) == ("broken", 1)
+    server.mark("broken", "abnormal")
     assert next_study(server) == {}
 
 
 def test_scoring_has_nothing_more_to_do(server):
     scored(server, 3)
-    assert server.json("/scoring/ra_screening?run_sync=true", "POST") == {}
+    assert server.json("/scoring/tiny_screening?run_sync=true", "POST") == {}
 
 
-def test_the_stock_app_gives_the_same(studies, expected, store, tmp_path):
+def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     """MONAI Label's own `monaibundle`, with the bundle's folder copied into it."""
     download = ["-m", "monailabel.main", "apps", "--download", "--name", "monaibundle", "--output", str(tmp_path)]
     subprocess.run([label_python(), *download], check=True, capture_output=True)
-    ignored = shutil.ignore_patterns("runs")
-    shutil.copytree(bundle_root("ra"), tmp_path / "monaibundle" / "model" / "ra", ignore=ignored)
-    conf = {"models": "ra", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
+    shutil.copytree(tiny, tmp_path / "monaibundle" / "model" / "tiny")
+    conf = {"models": "tiny", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
-        answer = parts(stock.infer("ra", "lesion", "all", device="cpu"))
-        assert stock.ask("POST", "/infer/ra?image=flair&output=json", "-F", "params={}")[0] == 500
+        answer = parts(stock.infer("tiny", "lesion", "all", device="cpu"))
+        assert stock.ask("POST", "/infer/tiny?image=broken&output=json", "-F", "params={}")[0] == 500
     record = json.loads(answer["params"])
     assert (record["outcome"], record["score"]) == (expected.outcome, pytest.approx(expected.score, rel=1e-5))
     found = read(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
-    assert "seen_not_t1w" in (tmp_path / "stock.log").read_text()
+    assert "not_finite" in (tmp_path / "stock.log").read_text()

@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bad_scans import multiframe
+from drawn_slices import save_discs
 from hypothesis import given
 from hypothesis import strategies as st
 from scan_builders import AXIAL, CORONAL, dicom_datasets, head_volume, ras_affine, save
-from servers import NO_SCORING, make_tiny_bundle, running_server
+from servers import NO_SCORING, RATE, make_tiny_bundle, running_server
 
 from pathology_screen.calibration import Calibration
-from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import sha256
 from pathology_screen.label.app_folder import write_app
@@ -156,7 +156,7 @@ def test_a_stack_that_lacks_a_slice_is_refused(tmp_path):
     path = as_monai_label_keeps_it(tmp_path, datasets, ras_affine(), np.delete(volume, 3, axis=0))
     with pytest.raises(InputError) as refused:
         read_study(path)
-    assert refused.value.code == "uneven_spacing" and "2.000 to 4.000 mm" in refused.value.detail
+    assert refused.value.code == "missing_slice" and "1 missing between" in refused.value.detail
 
 
 def test_a_multiframe_object_is_judged_by_its_frames(tmp_path):
@@ -168,7 +168,7 @@ def test_a_multiframe_object_is_judged_by_its_frames(tmp_path):
     assert source["contrast_agent"] is True and source["modality"] == "MR" and source["echo_time"] == 4.6
     del datasets[3]
     multiframe(datasets, tmp_path / "1.2.3" / "0.dcm")
-    with pytest.raises(InputError, match="uneven_spacing"):
+    with pytest.raises(InputError, match="missing_slice"):
         read_study(path)
 
 
@@ -189,22 +189,13 @@ def test_stacks_of_two_directions_are_refused(tmp_path):
 
 PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
 """The fewest that a rate of 0.25 can do with."""
-RATE = 0.25
 
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
-    """A folder of studies `sub-LABEL_T1w.nii.gz` of healthy phantoms, enough for every section."""
-    root = tmp_path_factory.mktemp("healthy")
-    number = sum(PEOPLE_OF.values())
-    cohort = make_phantom_cohort(root, training=number, validation=0, calibration=0, healthy=0, lesions=1)
-    studies = root / "studies"
-    studies.mkdir()
-    scans = [cohort.parent / item["image"] for item in json.loads(cohort.read_text())["training"]]
+    """A folder of studies `sub-LABEL_T1w.png` of healthy people, enough for every section."""
     labels = [label for section, count in PEOPLE_OF.items() for label in labels_in(section, count)]
-    for scan, label in zip(scans, labels, strict=True):
-        shutil.copy(scan, studies / f"sub-{label}_T1w.nii.gz")
-    return studies
+    return save_discs(tmp_path_factory.mktemp("healthy"), [f"sub-{label}_T1w" for label in labels])[0].parent
 
 
 def labels_in(section: str, count: int) -> list[str]:
@@ -214,22 +205,24 @@ def labels_in(section: str, count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tiny(healthy, tmp_path_factory) -> Path:
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", healthy, RATE)
+def untrained(healthy, tmp_path_factory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", sorted(healthy.iterdir()), steps=0)
 
 
 @pytest.mark.label
-def test_only_weights_that_are_better_come_into_use(healthy, tiny, tmp_path):
-    bundle = shutil.copytree(tiny, tmp_path / "bundle")
+def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path):
+    bundle = shutil.copytree(untrained, tmp_path / "bundle")
     config = json.loads((bundle / "configs" / "train.json").read_text())
-    (bundle / "configs" / "train.json").write_text(json.dumps(config | {"level": 0.3}))  # which is not what is screened
+    (bundle / "configs" / "train.json").write_text(
+        json.dumps(config | {"slice": config["slice"] | {"percentile": 90.0}})
+    )  # which is not what is screened
     versions = Versions(tmp_path / "versions", bundle)
-    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.nii.gz"))]
-    new = fit_version(versions, studies, Settings(max_epochs=1), RATE)
+    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.png"))]
+    new = fit_version(versions, studies, Settings(max_epochs=8, learning_rate=5e-3), RATE)
     assert new.facts["better"] and new == versions.active() and new.name == "v1"
     assert new.facts["people"] == PEOPLE_OF and new.facts["refused"] == {}
     assert new.facts["error"]["new"] < new.facts["error"]["old"]
-    assert Calibration.load(new.calibration).identity["level"] == 0.55
+    assert Calibration.load(new.calibration).identity["slice"]["percentile"] == 98.0
     worse = fit_version(versions, studies, Settings(max_epochs=6, learning_rate=1e-7, pretrained=False), RATE)
     assert not worse.facts["better"] and worse.facts["compared_with"] == "v1" and worse.facts["started_from"] is None
     assert versions.active() == new
@@ -240,33 +233,33 @@ def test_only_weights_that_are_better_come_into_use(healthy, tiny, tmp_path):
 
 
 @pytest.mark.label
-def test_people_whose_scans_are_refused_do_not_count(healthy, tiny, tmp_path):
-    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.nii.gz"))]
+def test_people_whose_scans_are_refused_do_not_count(healthy, untrained, tmp_path):
+    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.png"))]
     (tmp_path / "broken.nii.gz").write_bytes(b"")
     broken = [
         Study(tmp_path / "broken.nii.gz", study.person) if section_of(study.person) == "test" else study
         for study in studies
     ]
     with pytest.raises(ConfigError, match="test 0 of 1"):
-        fit_version(Versions(tmp_path / "versions", tiny), broken, Settings(), RATE)
+        fit_version(Versions(tmp_path / "versions", untrained), broken, Settings(), RATE)
 
 
 @pytest.fixture(scope="module")
-def server(healthy, tiny, tmp_path_factory):
+def server(healthy, untrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("label")
     app = write_app(folder / "app").parent
     shutil.copytree(healthy, folder / "studies")
-    conf = {"models": str(tiny), "rate": str(RATE), "device": "cpu"}
+    conf = {"models": str(untrained), "rate": str(RATE), "device": "cpu"}
     with running_server(app, folder / "studies", folder / "log", conf, NO_SCORING) as server:
-        yield server, Versions(app / "model" / "tiny", tiny)
+        yield server, Versions(app / "model" / "tiny", untrained)
 
 
 @pytest.mark.label
-def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, healthy, tiny):
+def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, healthy, untrained):
     server, versions = server
-    names = sorted(path.name.removesuffix(".nii.gz") for path in healthy.glob("sub-*.nii.gz"))
+    names = sorted(path.name.removesuffix(".png") for path in healthy.glob("sub-*.png"))
     before = record(server, names[0])
-    assert before["score"] == Screener.from_bundle(tiny, rate=RATE)(healthy / f"{names[0]}.nii.gz").score
+    assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(healthy / f"{names[0]}.png").score
 
     refused = server.train("tiny_healthy", max_epochs=1)
     assert refused["status"] == "ERROR"
@@ -274,15 +267,15 @@ def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, heal
 
     for name in names:
         server.mark(name, "normal")
-    done = server.train("tiny_healthy", max_epochs=1)
+    done = server.train("tiny_healthy", max_epochs=8, learning_rate=5e-3)
     assert done["status"] == "DONE", done["details"]
     told = server.json("/info/")["train_stats"]["tiny_healthy"]
     assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
 
     new = Screener.from_bundle(
-        tiny, weights=versions.active().weights, calibration=versions.active().calibration, rate=RATE
+        untrained, weights=versions.active().weights, calibration=versions.active().calibration, rate=RATE
     )
-    after, expected = record(server, names[0]), new(healthy / f"{names[0]}.nii.gz")
+    after, expected = record(server, names[0]), new(healthy / f"{names[0]}.png")
     assert after["score"] == expected.score != before["score"]
     assert after["provenance"]["identity"]["weights_sha256"] == sha256(versions.active().weights)
     assert after["image_threshold"] == expected.image_threshold
@@ -295,8 +288,8 @@ def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, heal
 @pytest.mark.label
 def test_a_training_that_is_stopped_leaves_no_version(server, healthy):
     server, versions = server
-    for path in healthy.glob("sub-*.nii.gz"):
-        server.mark(path.name.removesuffix(".nii.gz"), "normal")
+    for path in healthy.glob("sub-*.png"):
+        server.mark(path.name.removesuffix(".png"), "normal")
     before = [version.name for version in versions.all()], versions.active().name
     options = ("-H", "Content-Type: application/json", "-d", json.dumps({"max_epochs": 1000}))
     server.json("/train/tiny_healthy", "POST", *options)

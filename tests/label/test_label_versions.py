@@ -19,7 +19,7 @@ def make_run(folder, value, belongs=True):
     torch.save({"weight": torch.tensor(value)}, folder / "model.pt")
     digest = sha256(folder / "model.pt") if belongs else "0" * 64
     rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    Calibration(0.1, 0.05, rates, (0.1, 0.2), (0, 1), {"weights_sha256": digest, "level": 0.55}).save(
+    Calibration(0.1, 0.05, rates, (0.1, 0.2), (0, 1), {"weights_sha256": digest, "slice": {}}).save(
         folder / "calibration.json"
     )
     (folder / "log.csv").write_text("epoch\n1\n")

@@ -1,0 +1,73 @@
+"""One runtime: through whichever door a scan comes, its score is the same."""
+
+import json
+import os
+import subprocess
+
+import pandas as pd
+import pytest
+from servers import RATE, label_python
+from workflows import make_workflow
+
+from pathology_screen.cli import main
+from pathology_screen.cohorts import make_phantom_cohort
+from pathology_screen.predictor import Predictor
+
+LABEL_TASK = """
+import json, sys
+from pathlib import Path
+from pathology_screen.label.infer import AnomalyVolume
+from pathology_screen.label.model import Model
+from pathology_screen.label.options import Options
+
+bundle, scan, app, rate = sys.argv[1:]
+volume, record = AnomalyVolume(Model(bundle, Path(app), Options(rate=float(rate), device="cpu")))({"image": scan})
+Path(volume).unlink()
+print(json.dumps(record["score"]))
+"""
+
+
+@pytest.fixture(scope="module", params=["slice", pytest.param("volume", marks=pytest.mark.slow)])
+def scan(request, slices, tmp_path_factory):
+    """A single slice, or a whole head that is registered."""
+    if request.param == "slice":
+        return slices[1]
+    few = {"training": 0, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
+    cohort = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
+    (item,) = json.loads(cohort.read_text())["test"]
+    return cohort.parent / item["image"]
+
+
+@pytest.fixture(scope="module")
+def score(scan, screener):
+    """Through the Screener."""
+    result = screener(scan)
+    assert result.outcome in ("normal", "suspicious")
+    return result.score
+
+
+def test_the_predictor_gives_the_same(scan, score, tiny):
+    predictor = Predictor.load(tiny)
+    prediction = predictor.predict(predictor.prepare({"image": str(scan)})["image"][None])
+    assert prediction.scores.tolist() == [score]
+
+
+def test_the_command_gives_the_same(scan, score, tiny, tmp_path):
+    assert main(["screen", str(scan), "-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)]) == 0
+    assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
+
+
+def test_the_bundle_gives_the_same(scan, score, tiny, tmp_path):
+    options = {"bundle_root": str(tiny), "dataset_dir": str(scan), "output_dir": str(tmp_path), "device": "cpu"}
+    make_workflow(tiny, "inference", run_id="run", narrow=False, **options).run()
+    assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-6)]
+
+
+@pytest.mark.label
+def test_a_task_of_monai_label_gives_the_same(scan, score, tiny, tmp_path):
+    """In an environment of its own, with other versions of torch and numpy."""
+    command = [label_python(), "-c", LABEL_TASK, tiny, scan, tmp_path / "app", RATE]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.splitlines()[-1]) == pytest.approx(score, rel=1e-5)
