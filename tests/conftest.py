@@ -77,7 +77,9 @@ def make_calibration(predictor):
     def make(scores=SCORES, subjects=None, pixel_threshold=0.05):
         people = tuple(range(len(scores))) if subjects is None else tuple(subjects)
         rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-        return Calibration(pixel_threshold, 0.05, rates, tuple(scores), people, predictor.identity, (0.9,) * len(scores))
+        return Calibration(
+            pixel_threshold, 0.05, rates, tuple(scores), people, predictor.identity, (0.9,) * len(scores)
+        )
 
     return make
 

@@ -93,9 +93,7 @@ class Judge:
         """Give the outcome of one scan; one pixel above the pixel threshold says nothing about it."""
         screened, findings = measured.slice, list(context.findings)
         if screened.reconstruction is not None:
-            findings += distribution_findings(
-                screened.image, screened.reconstruction, self.calibration.agreements
-            )
+            findings += distribution_findings(screened.image, screened.reconstruction, self.calibration.agreements)
             if refusal := refusal_of(findings):
                 return self.refuse(refusal, context, findings)
         threshold = self.calibration.pixel_threshold
@@ -153,8 +151,6 @@ class Judge:
         fewest = math.ceil(1 / self.rate - 1e-9) - 1
         people = f"{self.calibration.n_subjects} healthy people; accepted: {fewest} or more"
         return f"{people} for a false positive rate of {self.rate:g}", "Calibrate on more, or ask for a higher rate"
-
-
 
 
 def _plain(image: Tensor) -> np.ndarray:

@@ -104,5 +104,3 @@ class Screener:
                 raise
             result = self.judge.refuse(refusal, context)
         return replace(result, seconds=context.seconds)
-
-

@@ -12,13 +12,19 @@ from pydicom.config import disable_value_validation
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
-from pathology_screen.io import read_scan
 from pathology_screen.io.source import SourceSeries, read_source_series
 from pathology_screen.outputs.dicom.maker import Maker
 from pathology_screen.outputs.dicom.parametric_map import make_parametric_map
 from pathology_screen.outputs.dicom.secondary_capture import draw_overlay, make_secondary_capture
 from pathology_screen.outputs.dicom.segmentation import make_segmentation
-from pathology_screen.outputs.dicom.source_images import frames_of, identify, reference_images, references_at
+from pathology_screen.outputs.dicom.source_images import (
+    cut_slices,
+    frames_of,
+    identify,
+    positions_of,
+    reference_images,
+    references_to,
+)
 from pathology_screen.outputs.dicom.structured_report import make_structured_report
 from pathology_screen.screening.result import ScreeningResult
 
@@ -57,7 +63,7 @@ def write_dicom(
     series_uid = series_uid or result.source.get("series_uid") or None
     with disable_value_validation():  # patient and study are written as they are, and no warning repeats them
         series = read_source_series(source, series_uid, stacked=result.map_volume is not None)
-        objects = _objects(result, series, source, series_uid)
+        objects = _objects(result, series)
         for made in objects.values():
             identify(made, series)
         for name in NAMES:
@@ -69,26 +75,25 @@ def write_dicom(
     return [folder / name for name in NAMES if name in objects]
 
 
-def _objects(
-    result: ScreeningResult, series: SourceSeries, source: str | Path | Sequence[str | Path], series_uid: str | None
-) -> dict[str, Dataset]:
+def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset]:
     images, maker = reference_images(series), Maker(result, series.datasets[0].SeriesInstanceUID)
-    screened = references_at(series, [one.level for one in result.slices])
     if result.map_volume is None or result.regions_volume is None or series.stack is None:
-        return {"report.dcm": make_structured_report(images, screened, None, None, result, maker)}
+        return {"report.dcm": make_structured_report(images, references_to(series), None, None, result, maker)}
     _check_same(result, series)
+    cut = cut_slices(result, series.stack.shape)
+    positions, references = positions_of(series.stack, cut), references_to(series, cut)
     objects: dict[str, Dataset] = {}
     upper = max(float(result.map_volume.max()), 2 * (result.pixel_threshold or 0.5))
-    map_ = make_parametric_map(images, frames_of(result.map_volume, series.stack), upper, maker)
+    map_ = make_parametric_map(images, frames_of(result.map_volume, cut), positions, upper, maker)
     regions = None
     if result.regions:
-        regions = make_segmentation(images, frames_of(result.regions_volume, series.stack), result.regions, maker)
+        frames = frames_of(result.regions_volume, cut)
+        regions = make_segmentation(images, frames, positions, result.regions, maker)
         objects["segmentation.dcm"] = regions
-    picture = draw_overlay(result, read_scan(source, series_uid=series_uid, axial_slice=True).voxels)
     return objects | {
         "parametric_map.dcm": map_,
-        "report.dcm": make_structured_report(images, screened, map_, regions, result, maker),
-        "overlay.dcm": make_secondary_capture(images[0], picture, references_at(series, [picture.level]), maker),
+        "report.dcm": make_structured_report(images, references, map_, regions, result, maker),
+        "overlay.dcm": make_secondary_capture(images[0], draw_overlay(result), references, maker),
     }
 
 

@@ -1,11 +1,11 @@
-"""The anomaly map as a Parametric Map with the frames of the source."""
+"""The anomaly map as a Parametric Map with the frames of the source that the plane cuts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from highdicom import VOILUTFunctionValues, VOILUTTransformation
+from highdicom import PlanePositionSequence, VOILUTFunctionValues, VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -16,18 +16,25 @@ from pathology_screen.outputs.dicom.maker import BODY_PART, Maker
 SERIES_NUMBER = 9001
 
 
-def make_parametric_map(images: Sequence[Dataset], frames: np.ndarray, upper: float, maker: Maker) -> ParametricMap:
+def make_parametric_map(
+    images: Sequence[Dataset],
+    frames: np.ndarray,
+    positions: Sequence[PlanePositionSequence],
+    upper: float,
+    maker: Maker,
+) -> ParametricMap:
     """Make the Parametric Map.
 
     Args:
         images: the source, see `reference_images`.
-        frames: (K, rows, columns) float32, one for each frame of the source.
+        frames: (N, rows, columns) float32.
+        positions: of the frames, each that of one of the source.
         upper: of the range of values; the display window is 0 to this.
         maker: of the result.
     """
     mapping = RealWorldValueMapping(
         lut_label="ANOMALY",
-        lut_explanation="Anomaly map, without unit; 0 also where nothing was screened",
+        lut_explanation="Anomaly map, without unit; 0 also beside the plane",
         unit=codes.UCUM.NoUnits,
         value_range=(0.0, upper),
         quantity_definition=code("map"),
@@ -41,7 +48,8 @@ def make_parametric_map(images: Sequence[Dataset], frames: np.ndarray, upper: fl
         real_world_value_mappings=[mapping],
         voi_lut_transformations=[window],
         content_label="ANOMALY_MAP",
-        content_description="Anomaly map; 0 outside the screened slices",
+        content_description="Anomaly map; 0 where the plane does not cut the scan",
+        plane_positions=positions,
         coding_schemes=coding_schemes(),
     )
     made.BodyPartExamined = BODY_PART

@@ -1,4 +1,4 @@
-"""A picture of the scored slice with map and regions, for viewers that show no Parametric Map."""
+"""A picture of the screened slice with map and regions, for viewers that show no Parametric Map."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DS
+from scipy import ndimage as ndi
 
-from pathology_screen.geometry import DISPLAY_AXES, spacing
+from pathology_screen.geometry import spacing
 from pathology_screen.outputs.dicom.maker import BODY_PART, Maker
 from pathology_screen.outputs.dicom.source_images import Reference
+from pathology_screen.outputs.figures import OUTLINE
+from pathology_screen.outputs.template_outline import template_on_slice
+from pathology_screen.outputs.words import plane_in_words
 from pathology_screen.screening.result import ScreeningResult
 
 SERIES_NUMBER = 9004
@@ -27,21 +30,20 @@ LONGER_SIDE = 768
 DPI = 96
 NUMBERED = 12
 """Most regions that get their number."""
+REGION = "#9dff6e"
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An axial picture, rows to posterior and columns to the patient's left.
+    """A picture of a plane through the patient, rows to posterior and columns to the patient's left.
 
     Attributes:
         pixels: (rows, columns, 3) uint8.
-        affine: (4, 4), row, column and slice -> LPS+ mm.
-        level: counted from inferior.
+        affine: (4, 4), (row, column, 0, 1) -> LPS+ mm; its first two columns are perpendicular.
     """
 
     pixels: np.ndarray
     affine: np.ndarray
-    level: int
 
 
 def make_secondary_capture(image: Dataset, picture: Picture, shown: Sequence[Reference], maker: Maker) -> SCImage:
@@ -50,7 +52,7 @@ def make_secondary_capture(image: Dataset, picture: Picture, shown: Sequence[Ref
     Args:
         image: one of the source, see `reference_images`.
         picture: see `draw_overlay`.
-        shown: the source images that the picture lies in or crosses, see `references_at`.
+        shown: the source images that the plane cuts, see `references_to`.
         maker: of the result.
     """
     row_step, column_step, _ = spacing(picture.affine)
@@ -87,55 +89,80 @@ def _source(reference: Reference) -> Dataset:
     return item
 
 
-def draw_overlay(result: ScreeningResult, voxels: np.ndarray) -> Picture:
-    """Draw the slice whose score counts, on the voxels of the scan, with the map, the outlines of the regions and their
-    numbers.
+def draw_overlay(result: ScreeningResult) -> Picture:
+    """Draw the screened slice with the map, the outlines of the regions and their numbers, and the outline of the
+    template's brain.
 
     Args:
-        result: with a map.
-        voxels: (I, J, K) of the scan.
+        result: with a slice.
     """
-    assert result.affine is not None and result.map_volume is not None and result.regions_volume is not None
-    scores = [one.score for one in result.slices]
-    shown = result.slices[int(np.argmax(scores)) if result.scored_slice is None else result.scored_slice]
-    turn = ornt_transform(io_orientation(result.affine), axcodes2ornt(DISPLAY_AXES))
-    slice_, map_, labels = (
-        apply_orientation(volume, turn)[..., shown.level]
-        for volume in (voxels, result.map_volume, result.regions_volume)
-    )
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ result.affine @ inv_ornt_aff(turn, voxels.shape)
-    affine[:3, 3] += shown.level * affine[:3, 2]
-    rows_mm, columns_mm = np.multiply(slice_.shape, spacing(affine)[:2])
-    height, width = (round(side * LONGER_SIDE / max(rows_mm, columns_mm)) for side in (rows_mm, columns_mm))
-    caption = f"level {shown.level}   score {shown.score:.4g}"
+    one = result.slice
+    assert one is not None
+    affine, shape = upright(one.affine, one.image.shape)
+    to_slice = np.linalg.solve(one.affine, affine)
+    to_slice = to_slice[:2, [0, 1, 3]]
+
+    def resampled(values: np.ndarray, order: int) -> np.ndarray:
+        return ndi.affine_transform(values, to_slice[:, :2], to_slice[:, 2], shape, order=order)
+
+    template = template_on_slice(one)
+    caption = f"{plane_in_words(one)}   score {one.score:.4g}"
     if result.image_threshold is not None:
         caption += f" (threshold {result.image_threshold:.4g})"
-    pixels = _draw(slice_, map_, labels, result.pixel_threshold or 0.0, caption, height, width)
-    return Picture(pixels, _resized(affine, slice_.shape, pixels.shape), shown.level)
+    pixels = _draw(
+        resampled(one.image, 1),
+        resampled(one.anomaly_map, 1),
+        resampled(one.labels, 0),
+        None if template is None else resampled(template, 1),
+        result.pixel_threshold or 0.0,
+        caption,
+    )
+    return Picture(pixels, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
-def _resized(affine: np.ndarray, old: Sequence[int], new: Sequence[int]) -> np.ndarray:
-    """The affine after resampling the first two axes, with the same outer edges."""
-    scale = np.diag([old[0] / new[0], old[1] / new[1], 1.0, 1.0])
-    scale[:2, 3] = np.diag(scale)[:2] / 2 - 0.5
-    return affine @ scale
+def upright(affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """A grid of square pixels in the plane of a slice, whose own pixels may be skewed: registration is affine.
+
+    Args:
+        affine: (4, 4), (row, column, 0, 1) of the slice -> mm.
+        shape: (H, W) of the slice.
+
+    Returns:
+        The affine of the grid, whose columns run along those of the slice and whose longer side has `LONGER_SIDE`
+        pixels; and its shape. It holds all of the slice.
+    """
+    across = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
+    down = affine[:3, 0] - affine[:3, 0] @ across * across
+    axes = np.stack([down / np.linalg.norm(down), across], axis=1)  # (3, 2)
+    corners = np.array([(r, c, 0, 1) for r in (-0.5, shape[0] - 0.5) for c in (-0.5, shape[1] - 0.5)]).T
+    inside = axes.T @ (affine @ corners)[:3]  # (2, 4) mm
+    first, sides = inside.min(axis=1), np.ptp(inside, axis=1)
+    step = sides.max() / LONGER_SIDE
+    rows, columns = (max(round(side / step), 1) for side in sides)
+    off_plane = affine[:3, 3] - axes @ (axes.T @ affine[:3, 3])
+    grid = np.eye(4)
+    grid[:3, :2], grid[:3, 2] = step * axes, np.cross(axes[:, 0], axes[:, 1])
+    grid[:3, 3] = off_plane + axes @ (first + step / 2)
+    return grid, (rows, columns)
 
 
 def _draw(
-    image: np.ndarray, map_: np.ndarray, labels: np.ndarray, threshold: float, caption: str, height: int, width: int
+    image: np.ndarray, map_: np.ndarray, labels: np.ndarray, template: np.ndarray | None, threshold: float, caption: str
 ) -> np.ndarray:
+    height, width = image.shape
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    low, high = np.percentile(image, (1, 99.5))
     view: dict[str, Any] = {"aspect": "auto", "interpolation": "bilinear"}
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high, **view)
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, **view)
     tiny = np.finfo(np.float32).tiny
     opacity = np.clip(map_ / max(threshold, tiny), 0, 1) * 0.6
     highest = max(2 * threshold, float(map_.max()), float(tiny))
     heat = axes.imshow(map_, cmap="inferno", vmin=0, vmax=highest, alpha=opacity, **view)
+    if template is not None:
+        axes.contour(template, levels=[0.5], colors=OUTLINE, linewidths=0.8)
     if labels.any():
-        axes.contour(labels > 0, levels=[0.5], colors="cyan", linewidths=1.0)
+        axes.contour(labels > 0, levels=[0.5], colors=REGION, linewidths=1.0)
     for number in np.unique(labels[labels > 0])[:NUMBERED]:
         row, column = np.argwhere(labels == number).mean(axis=0)
         axes.text(column, row, str(number), color="white", fontsize=11, ha="center", va="center", weight="bold")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from highdicom import ContentQualificationValues
+from highdicom import ContentQualificationValues, PlanePositionSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
@@ -19,13 +19,18 @@ CATEGORY = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
 
 
 def make_segmentation(
-    images: Sequence[Dataset], frames: np.ndarray, regions: Sequence[Region], maker: Maker
+    images: Sequence[Dataset],
+    frames: np.ndarray,
+    positions: Sequence[PlanePositionSequence],
+    regions: Sequence[Region],
+    maker: Maker,
 ) -> Segmentation:
     """Make the Segmentation; its segment numbers are the labels of the regions.
 
     Args:
         images: the source, see `reference_images`.
-        frames: (K, rows, columns) uint16 labels, one for each frame of the source; those without any are left out.
+        frames: (N, rows, columns) uint16 labels; those without any are left out.
+        positions: of the frames, each that of one of the source.
         regions: at least one.
         maker: of the result.
     """
@@ -51,6 +56,7 @@ def make_segmentation(
         content_label="ANOMALY_REGIONS",
         content_description="Regions in which the anomaly map exceeds its threshold",
         content_qualification=ContentQualificationValues.RESEARCH,
+        plane_positions=positions,
         coding_schemes=coding_schemes(),
     )
     made.BodyPartExamined = BODY_PART

@@ -13,8 +13,10 @@ import numpy as np
 from highdicom import CoordinateSystemNames, PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
 from pydicom import Dataset
 
-from pathology_screen.geometry import axial_orientation, spacing
+from pathology_screen.geometry import spacing
 from pathology_screen.io.source import IMAGE, PATIENT_AND_STUDY, SourceSeries, SourceStack
+from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.space import PLANE_SHAPE, put_back
 
 PATIENT = CoordinateSystemNames.PATIENT
 BLANK = (
@@ -68,27 +70,35 @@ def _place(images: list[Dataset], stack: SourceStack) -> None:
     images[0].SharedFunctionalGroupsSequence, images[0].PerFrameFunctionalGroupsSequence = [shared], frames
 
 
-def frames_of(volume: np.ndarray, stack: SourceStack) -> np.ndarray:
-    """Turn a volume (I, J, K) into frames (K, rows, columns), one for each of `reference_images`, in their order."""
-    frames = np.ascontiguousarray(volume.transpose(2, 1, 0))
-    if stack.frame_numbers is None:
-        return frames
-    return frames[np.argsort(stack.frame_numbers)]
+def cut_slices(result: ScreeningResult, shape: tuple[int, int, int]) -> list[int]:
+    """Find which slices, along the third axis of a scan (I, J, K), the screened plane cuts: those that hold its map."""
+    one, affine = result.slice, result.affine
+    if one is None or affine is None or one.mni_affine is None or one.plane_mm is None:
+        return list(range(shape[2]))
+    to_scan = one.affine @ np.linalg.inv(one.mni_affine)
+    _, cut = put_back(np.ones(PLANE_SHAPE), to_scan, one.plane_mm, shape, affine)
+    return np.flatnonzero(cut.any(axis=(0, 1))).tolist()
 
 
-def references_at(series: SourceSeries, levels: Sequence[int]) -> list[Reference]:
-    """Refer to the source images that axial levels lie in or, in a coronal or sagittal series, cross."""
+def frames_of(volume: np.ndarray, slices: Sequence[int]) -> np.ndarray:
+    """Turn slices of a volume (I, J, K) into frames (N, rows, columns)."""
+    return np.ascontiguousarray(volume[..., slices].transpose(2, 1, 0))
+
+
+def positions_of(stack: SourceStack, slices: Sequence[int]) -> list[PlanePositionSequence]:
+    """Where slices of a volume lie."""
+    return [PlanePositionSequence(PATIENT, stack.positions[k].tolist()) for k in slices]
+
+
+def references_to(series: SourceSeries, slices: Sequence[int] | None = None) -> list[Reference]:
+    """Refer to the source images of slices of the volume, or to all."""
     stack = series.stack
-    slices: Sequence[int] = range(len(series.datasets))
-    if stack is not None:
-        slices = range(stack.shape[2])
-        axis, direction = axial_orientation(stack.affine)
-        if axis == 2:
-            slices = sorted(level if direction > 0 else stack.shape[2] - 1 - level for level in levels)
-        if stack.frame_numbers is not None:
-            image = series.datasets[0]
-            frames = sorted(stack.frame_numbers[k] for k in slices)
-            return [Reference(image.SOPClassUID, image.SOPInstanceUID, frames)]
+    if stack is None or slices is None:
+        return [Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in series.datasets]
+    if stack.frame_numbers is not None:
+        image = series.datasets[0]
+        frames = sorted(stack.frame_numbers[k] for k in slices)
+        return [Reference(image.SOPClassUID, image.SOPInstanceUID, frames)]
     images = [series.datasets[k] for k in slices]
     return [Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in images]
 

@@ -11,6 +11,7 @@ from highdicom.sr import (
     CodedConcept,
     Comprehensive3DSR,
     DeviceObserverIdentifyingAttributes,
+    FindingSite,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -39,7 +40,7 @@ SERIES_NUMBER = 9003
 MOST_REGIONS = 50
 """Most regions that the report lists, those with the highest peaks; the Segmentation holds all."""
 PROCEDURE = CodedConcept("816077007", "SCT", "Magnetic resonance imaging of brain")
-MILLILITRE = CodedConcept("mL", "UCUM", "milliliter")
+LATERALITY = {"left": codes.SCT.Left, "right": codes.SCT.Right}
 RESEARCH = "Research use only. Not for diagnosis. A low score does not mean that a scan is healthy."
 
 
@@ -55,7 +56,7 @@ def make_structured_report(
 
     Args:
         images: the source, see `reference_images`.
-        screened: the source images that screened slices lie in or cross, see `references_at`.
+        screened: the source images that the plane cuts, see `references_to`.
         anomaly_map: the object that holds the map; None where there is no map.
         segmentation: the object that holds the regions; None where there is no region.
         result: what is reported.
@@ -120,7 +121,7 @@ def refusal_code(refusal: str) -> CodedConcept:
 
 def _measurements(result: ScreeningResult) -> list[Measurement]:
     count = len(result.regions) if result.map_volume is not None else None
-    values = [
+    values: list[tuple[Any, float | None, Any]] = [
         (code("score"), result.score, codes.UCUM.NoUnits),
         (codes.DCM.PercentileRankingOfMeasurement, result.percentile, codes.UCUM.Percent),
         (code("p_value"), result.p_value, codes.UCUM.NoUnits),
@@ -130,6 +131,13 @@ def _measurements(result: ScreeningResult) -> list[Measurement]:
         (code("map_threshold"), result.pixel_threshold, codes.UCUM.NoUnits),
         (code("regions"), count, codes.UCUM.NoUnits),
     ]
+    one = result.slice
+    if one is not None and one.fit is not None:
+        values += [
+            (code("plane"), one.plane_mm, codes.UCUM.Millimeter),
+            (code("dice"), one.fit.dice, codes.UCUM.NoUnits),
+            (code("correlation"), one.fit.correlation, codes.UCUM.NoUnits),
+        ]
     return [Measurement(name, value, unit) for name, value, unit in values if value is not None]
 
 
@@ -138,8 +146,6 @@ def _region(
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     source = SourceImageForMeasurement(anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID)
     measurements = [Measurement(codes.SCT.Area, region.area_mm2, codes.UCUM.SquareMillimeter)]
-    if region.volume_ml is not None:
-        measurements.append(Measurement(codes.SCT.Volume, region.volume_ml, MILLILITRE))
     for derivation, value in ((codes.SCT.Maximum, region.peak), (codes.SCT.Mean, region.mean)):
         measurements.append(
             Measurement(*(code("map"), value, codes.UCUM.NoUnits), derivation=derivation, referenced_images=[source])
@@ -154,5 +160,6 @@ def _region(
         ),
         finding_category=CATEGORY,
         finding_type=code("region"),
+        finding_sites=[FindingSite(codes.SCT.Brain, LATERALITY.get(region.side or ""))],
         measurements=measurements,
     )
