@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from pathology_screen.screening.loading import load_bundle
 from scipy import ndimage as ndi
 from sklearn.mixture import GaussianMixture
 from tqdm import tqdm
@@ -31,7 +32,6 @@ from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.io import read_scan
 from pathology_screen.screening.contrast import white_to_cortex
 from pathology_screen.screening.gate import brain_findings, distribution_findings, geometry_findings, noise_share
-from pathology_screen.screening.loading import load_bundle
 from pathology_screen.space import extract_brain, is_brain_extracted, template_folder, tissue_mask
 from pathology_screen.space.template import TEMPLATE
 from pathology_screen.transforms import eval_transforms, slice_step, tissue_extent
@@ -122,7 +122,7 @@ def phantom(number: int, kind: str, intensity: tuple[float, float] | None = None
     contrast = {"intensity": intensity} if intensity else {}
     with patch.object(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast)):
         volume = simulate(load_template(), (7, number), kind)
-    return volume.image.astype(np.float32), volume.affine
+    return np.float32(volume.image * volume.brain), volume.affine
 
 
 def t1w(data: Path, phantoms: int) -> Iterator[tuple[str, Brain]]:

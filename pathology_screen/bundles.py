@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,18 @@ SETTINGS = ("method", "slice", "preprocessing", "scoring", "network_def", "calib
 """What of `inference.json` describes the network and all around it."""
 
 
+LARGEST_NUMBER, MOST_VALUES = 1024, 2000
+"""Bounds on the settings: of any number, such as a width or a number of channels, and of how many values there are."""
+_KINDS: dict[str, tuple[type, ...]] = {
+    "method": (str,),
+    "slice": (dict,),
+    "preprocessing": (dict,),
+    "scoring": (dict,),
+    "network_def": (dict,),
+    "calibration_section": (str,),
+}
+
+
 def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
     """Read what a bundle's `inference.json` (and an overlay) says of its network, preprocessing and scoring, as data:
     expressions are not evaluated and nothing is imported.
@@ -51,7 +63,8 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
 
     Raises:
         ConfigError: if there is no such bundle.
-        ArtifactError: if a file is absent or damaged, or an entry is missing or holds an expression.
+        ArtifactError: if a file is absent or damaged, or an entry is missing, of another kind, beyond the bounds, or
+            holds an expression.
     """
     folder = bundle_root(bundle) / "configs"
     config: dict[str, Any] = {"calibration_section": "calibration"}
@@ -62,7 +75,14 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
         absent = [name for name in SETTINGS if name not in config]
         if absent:
             raise ArtifactError(f"inference.json of the bundle {folder.parent.name} lacks {', '.join(absent)}")
-        return {name: _resolve(config[name], config) for name in SETTINGS}
+        budget = iter(range(MOST_VALUES))
+        settings = {name: _resolve(config[name], config, budget) for name in SETTINGS}
+        wrong = [name for name, kinds in _KINDS.items() if type(settings[name]) not in kinds]
+        if wrong:
+            raise ArtifactError(
+                f"{', '.join(wrong)} of the bundle {folder.parent.name} is of another kind than it should"
+            )
+        return settings
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise ArtifactError(f"the configuration of the bundle {folder.parent.name} is absent or damaged") from error
 
@@ -73,16 +93,20 @@ def _put(config: dict[str, Any], keys: list[str], value: Any) -> None:
     config[keys[-1]] = value
 
 
-def _resolve(value: Any, config: Mapping[str, Any]) -> Any:
+def _resolve(value: Any, config: Mapping[str, Any], budget: Iterator[int]) -> Any:
+    if next(budget, None) is None:
+        raise ArtifactError(f"the settings of a bundle hold more than {MOST_VALUES} values")
     if isinstance(value, Mapping):
-        return {key: _resolve(inner, config) for key, inner in value.items()}
+        return {key: _resolve(inner, config, budget) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_resolve(inner, config) for inner in value]
+        return [_resolve(inner, config, budget) for inner in value]
+    if isinstance(value, int | float) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+        raise ArtifactError(f"a number in the settings of a bundle lies beyond {LARGEST_NUMBER}")
     if isinstance(value, str) and value.startswith("@"):
         found: Any = config
         for key in value[1:].split("#"):
             found = found[key]
-        return _resolve(found, config)
+        return _resolve(found, config, budget)
     if isinstance(value, str) and value.startswith("$"):
         raise ArtifactError(f"the settings of a bundle are data, but one is the expression {value!r}")
     return value

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA_VERSION = 2
+LARGEST_FILE, MOST_SLICES, LARGEST_VALUE = 2**25, 100_000, 1e6
+"""Bounds on what is read: bytes of a file, slices in it, and the values of maps and scores."""
+DEEPEST_IDENTITY = 8
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Calibration:
     def n_slices(self) -> int:
         return len(self.scores)
 
-    @property
+    @cached_property
     def n_subjects(self) -> int:
         return len(set(self.subjects))
 
@@ -80,11 +84,13 @@ class Calibration:
         """sha256 of the content, in canonical JSON."""
         return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
 
-    @property
+    @cached_property
     def subject_scores(self) -> np.ndarray:
         """The highest score among the slices of each subject, ascending, (n_subjects,)."""
-        scores, subjects = np.asarray(self.scores), np.asarray(self.subjects)
-        return np.sort([scores[subjects == subject].max() for subject in np.unique(subjects)])
+        people, numbers = np.unique(np.asarray(self.subjects), return_inverse=True)
+        highest = np.full(len(people), -np.inf)
+        np.maximum.at(highest, numbers, np.asarray(self.scores, float))
+        return np.sort(highest)
 
     def percentile(self, score: float) -> float:
         """Percentage (0-100) of the healthy subjects whose score is at most this one."""
@@ -132,7 +138,7 @@ class Calibration:
         expected, given = _flat(self.identity), _flat(_plain(identity))
         absent = "absent"
         differing = [
-            f"{name} ({expected.get(name, absent)} in the calibration, {given.get(name, absent)} here)"
+            f"{name} ({expected.get(name, absent)!s:.100} in the calibration, {given.get(name, absent)!s:.100} here)"
             for name in sorted(expected.keys() | given.keys())
             if expected.get(name, absent) != given.get(name, absent)
         ]
@@ -152,12 +158,15 @@ class Calibration:
         Raises:
             ArtifactError: if the file is missing, damaged, altered by hand, or of another schema version.
         """
-        name = Path(path).name
+        path = Path(path)
+        name = path.name
         try:
-            document = json.loads(Path(path).read_text())
+            if path.stat().st_size > LARGEST_FILE:
+                raise ArtifactError(f"{name} has more than {LARGEST_FILE} bytes: no calibration is that large")
+            document = json.loads(path.read_text())
             version, stored_id = document.pop("schema_version"), document.pop("calibration_id")
             actual_id = hashlib.sha256(_canonical(document).encode()).hexdigest()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{name} is not a calibration that can be read") from error
         if version != SCHEMA_VERSION:
             raise ArtifactError(f"{name} has schema version {version}, this software reads {SCHEMA_VERSION}")
@@ -166,12 +175,11 @@ class Calibration:
         try:
             lists = {key: tuple(document[key]) for key in ("scores", "subjects", "agreements")}
             found = cls(**document | lists)
-            whole = len(found.scores) == len(found.subjects) and isinstance(found.identity, dict)
-            numbers = [found.pixel_threshold, *found.scores, *found.subjects, *found.agreements]
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{name} lacks what a calibration holds") from error
-        if not (whole and all(isinstance(number, int | float) for number in numbers)):
-            raise ArtifactError(f"{name} holds what is no calibration")
+        fault = _fault(found)
+        if fault:
+            raise ArtifactError(f"{name} holds what is no calibration: {fault}")
         return found
 
 
@@ -200,7 +208,8 @@ def fit_calibration(
         agreements: of each slice with its reconstruction, N numbers, or none.
 
     Raises:
-        ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not between 0 and 1.
+        ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not between 0 and 1, or is
+            higher than the share of pixels above 0.
         InputError: "not_finite", if a map or score is NaN or infinite; "no_tissue", if every image is empty.
     """
     maps, images = np.asarray(maps), np.asarray(images)
@@ -220,6 +229,8 @@ def fit_calibration(
         raise InputError("not_finite", "the anomaly maps or scores of the calibration set")
 
     threshold = pixel_threshold(maps, false_positive_rate)
+    if threshold <= 0:
+        raise ConfigError(f"no more than {false_positive_rate:g} of all pixels lie above 0: ask for a lower rate")
     exceeds, brain = maps > threshold, images > 0
     number = {subject: i for i, subject in enumerate(dict.fromkeys(subjects))}
     return Calibration(
@@ -241,6 +252,42 @@ def pixel_threshold(maps: np.ndarray, false_positive_rate: float) -> float:
     allowed = math.floor(false_positive_rate * maps.size * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
     rank = maps.size - 1 - allowed
     return float(np.partition(maps, rank, axis=None)[rank])
+
+
+def _fault(found: Calibration) -> str | None:
+    """What of a calibration that was read can be none; None where all can."""
+    rates = found.achieved_false_positive_rate
+    faults = {
+        "pixel_threshold": not _is_number(found.pixel_threshold) or found.pixel_threshold <= 0,
+        "false_positive_rate": not _is_number(found.false_positive_rate) or not 0 < found.false_positive_rate < 1,
+        "achieved_false_positive_rate": not (
+            isinstance(rates, dict) and all(_is_number(rate) and 0 <= rate <= 1 for rate in rates.values())
+        ),
+        "scores": not 0 < len(found.scores) <= MOST_SLICES or not all(map(_is_number, found.scores)),
+        "subjects": len(found.subjects) != len(found.scores)
+        or not all(type(number) is int and 0 <= number < len(found.scores) for number in found.subjects),
+        "agreements": len(found.agreements) not in (0, len(found.scores)) or not all(map(_is_number, found.agreements)),
+        "identity": not isinstance(found.identity, dict) or _depth(found.identity) > DEEPEST_IDENTITY,
+    }
+    return next((name for name, is_fault in faults.items() if is_fault), None)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -LARGEST_VALUE <= value <= LARGEST_VALUE  # which NaN does not lie between
+
+
+def _depth(value: Any) -> int:
+    """How many lists and mappings lie within each other."""
+    depth, inner = 0, [value]
+    while inner:
+        depth += 1
+        inner = [
+            part
+            for one in inner
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+    return depth
 
 
 def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
@@ -22,19 +22,25 @@ from pathology_screen.registry import METHODS
 
 NOT_ASSESSABLE = 3
 """Exit status of `screen` and `inspect` where a scan was not assessable."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; return its exit status: 0, 1 after an error that was explained on standard error, or
-    `NOT_ASSESSABLE`."""
+    """Run one subcommand; return its exit status: 0, 1 after an error that was explained on standard error,
+    `NOT_ASSESSABLE` or `INTERRUPTED`."""
     if arguments is None:  # in a process of its own: whoever ends it finds nothing half written
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")  # paths may be no text
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0
     except (ScreeningError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,32 +173,34 @@ def _screener(options: argparse.Namespace) -> Any:
 
 
 def _screen(options: argparse.Namespace) -> int:
-    from pathology_screen.archive import list_items, save_key, screen_archive
-    from pathology_screen.io import passed_over
+    from pathology_screen.archive import check_processes, is_first_process, list_items, screen_archive
+    from pathology_screen.io import discover
     from pathology_screen.outputs.worklist import summary
 
+    check_processes()
     if options.output.resolve().is_relative_to(options.input.resolve()):
         raise ConfigError("the folder of the results lies in the input: the next run would screen its own results")
     screener = _screener(options)
-    items, others = (
-        list_items(options.input, names=options.names, series_uid=options.series_uid),
-        passed_over(options.input),
-    )
-    if options.key:
-        save_key(items, others, options.key)
+    found = discover(options.input)
+    items = list_items(found, names=options.names, series_uid=options.series_uid)
+    chosen = {item.scan for item in items}
+    others = [*found.passed_over, *(file for scan in found.scans if scan not in chosen for file in scan.files)]
     rows = screen_archive(
         screener,
         items,
         options.output,
+        root=options.input,
+        others=others,
+        key=options.key,
         plane_mm=options.plane_mm,
         axial_slice=options.axial_slice,
         report=options.report,
         dicom=options.dicom,
     )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first_process():
         print(summary(rows))
         if others:
-            print(f"passed over: {len(others)} files or links that belong to no scan (--key lists them)")
+            print(f"passed over: {len(others)} files or links that belong to none of these scans (--key lists them)")
         print(f"look at: {options.output / 'index.html'}")
     return NOT_ASSESSABLE if any(row["outcome"] == "not_assessable" for row in rows) else 0
 
@@ -206,7 +214,7 @@ def _inspect(options: argparse.Namespace) -> int:
     refused = False
     for item in list_items(options.input, names=options.names, series_uid=options.series_uid):
         found = inspect(
-            item.path, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
+            item.scan.source, plane_mm=options.plane_mm, series_uid=item.series_uid, axial_slice=options.axial_slice
         )
         refused |= found.refusal is not None
         print(f"{item.name}: {found.refusal or 'accepted'}")
@@ -312,15 +320,9 @@ def _add_experiment(commands: Any) -> None:
     experiment.add_argument(
         "--scoring", nargs="+", default=["residual", "eq5"], help="residual equalised perceptual eq5"
     )
-    experiment.add_argument("--every", type=int, help="every n-th axial level (default: the one that is screened)")
     experiment.add_argument("--profile", default="compact", choices=["compact", "paper"])
     experiment.add_argument("--perceptual", help="perceptual backbone in place of the profile's")
-    experiment.add_argument("--passes", type=int, help="of the networks, in place of what their bundles say")
-    experiment.add_argument(
-        "--standard-pose", action=argparse.BooleanOptionalAction, help="in place of what the bundles say"
-    )
     experiment.add_argument("--seed", type=int, default=0)
-    experiment.add_argument("--random-pose", action="store_true", help="synthetic anomalies: pose the slices first")
     experiment.add_argument(
         "--protocol", default="pixel_count", choices=["paper", "official_code", "pixel_count"], help="of localisation"
     )
@@ -338,13 +340,9 @@ def _experiment(options: argparse.Namespace) -> None:
         dataset_dir=options.dataset_dir,
         datalist=options.datalist,
         scoring=options.scoring,
-        every=options.every,
         profile=options.profile,
         backbone=options.perceptual,
-        passes=options.passes,
-        standard_pose=options.standard_pose,
         seed=options.seed,
-        random_pose=options.random_pose,
         percentiles_of=options.percentiles_of,
         protocol=options.protocol,
     )

@@ -11,13 +11,15 @@ REFUSALS = {
     "empty": "the folder or archive holds no scan",
     "unsupported_format": "the file is neither DICOM, NIfTI nor PNG",
     "unreadable": "the file is damaged or cut short",
-    "unsafe_archive": "the archive holds a path outside itself, a link, or more data than is plausible",
+    "unsafe_archive": "the archive holds a path outside itself, a link, an odd packing, or more data than is plausible",
     "too_large": "the image is larger than any brain scan",
     # several things where one is expected
-    "several_series": "the folder holds several DICOM series and none was chosen",
+    "several_series": "the folder holds several DICOM series or other scans and none was chosen",
     "series_not_found": "the chosen SeriesInstanceUID is not in the folder",
+    "mixed_identity": "the series holds two patients or studies, or two slices share one SOPInstanceUID",
     # geometry
     "missing_geometry": "position, orientation or pixel spacing is absent or not a valid number",
+    "contradictory_geometry": "sform, qform and voxel size of the file contradict each other",
     "missing_slice": "the slices are not evenly spaced: at least one is missing",
     "duplicate_slice": "two slices lie at the same position",
     "uneven_spacing": "the distances between slices differ",
@@ -36,8 +38,11 @@ REFUSALS = {
     "not_finite": "the image holds NaN or infinite values",
     "constant_image": "every voxel has the same value",
     "no_image": "the DICOM object holds no pixel data",
+    "no_background": "the background is not the darkest part of the image",
+    "mp2rage": "the image is the uniform image (UNI) of an MP2RAGE, with noise around the head",
     "bad_rescale": "RescaleSlope or RescaleIntercept is zero, infinite or not a number",
     "unsupported_compression": "no installed decoder reads this transfer syntax",
+    "undecodable": "the decoder of the compressed pixels crashed, or took too long or too much memory",
     "no_tissue": "no tissue was found in the image or slice",
     "brain_extraction_failed": "no brain was found in the scan",
     "registration_failed": "the brain could not be brought onto the MNI152 template",
@@ -78,6 +83,7 @@ WARNINGS: dict[str, str] = {
     "perhaps_contrast_agent": "the description of the series may mean a scan after contrast agent",
     "partial_coverage": "the slices do not span a whole brain",
     "not_registered": "a single slice cannot be brought to the standard plane: it is compared as it is",
+    "other_orientation": "the file states a second orientation, which is another or not usable",
 }
 """Code -> meaning of what the acceptance gate only warns about."""
 
@@ -116,6 +122,10 @@ class ArtifactError(ScreeningError):
 
 class ConfigError(ScreeningError, ValueError):
     """An option, a configuration or a datalist makes no sense."""
+
+
+class RunError(ScreeningError):
+    """A run over many scans cannot begin in this folder of results, or cannot account for every scan."""
 
 
 def fault(error: BaseException) -> InputError:

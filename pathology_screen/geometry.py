@@ -31,6 +31,15 @@ def spacing(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
 
 
+def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply an affine (4, 4) or (3, 4) to points (3, N), with the same bits at any number of threads.
+
+    A matrix product would share its work among threads, and round by where it is cut.
+    """
+    matrix = np.asarray(affine, float)[:3]
+    return (matrix[:, :3, None] * points).sum(axis=1) + matrix[:, 3:]
+
+
 def axial_level(extent: int | tuple[int, int], level: str | int | float = "middle") -> int:
     """Choose one axial level, counted from inferior.
 
@@ -53,33 +62,3 @@ def axial_level(extent: int | tuple[int, int], level: str | int | float = "middl
     if not first <= level < stop:
         raise InputError("slice_out_of_range", f"level {int(level)} of levels {first} to {stop - 1}")
     return int(level)
-
-
-def embed(part: np.ndarray, part_affine: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """Put a part of a volume back into a zero volume.
-
-    Args:
-        part: (i, j, k), voxels whose axes run along those of the volume.
-        part_affine: (4, 4) affine of the part, RAS+ mm.
-        shape: (I, J, K), shape of the volume.
-        affine: (4, 4) affine of the volume, RAS+ mm.
-
-    Returns:
-        (I, J, K) of the part's dtype, zero outside the part.
-
-    Raises:
-        ValueError: where the part is not a block of whole voxels inside the volume.
-    """
-    to_volume = np.linalg.solve(affine, part_affine)  # voxel of the part -> voxel of the volume
-    long_axes = np.asarray(part.shape) > 1  # along an axis of one voxel the spacing has no meaning
-    offset = np.rint(to_volume[:3, 3]).astype(int)
-    if not (
-        np.allclose(to_volume[:3, 3], offset, atol=1e-3)
-        and np.allclose(to_volume[:3, :3][:, long_axes], np.eye(3)[:, long_axes], atol=1e-4)
-    ):
-        raise ValueError("the part is not made of whole voxels of the volume")
-    if np.any(offset < 0) or np.any(offset + part.shape > shape):
-        raise ValueError(f"the part of shape {part.shape} at voxel {tuple(offset)} exceeds the volume of shape {shape}")
-    volume = np.zeros(shape, part.dtype)
-    volume[tuple(slice(o, o + n) for o, n in zip(offset, part.shape))] = part
-    return volume

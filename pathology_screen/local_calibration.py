@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from pathology_screen.archive import Item, list_items
 from pathology_screen.calibration import Calibration, Rate, count_rate
+from pathology_screen.cohorts.folder import SUBJECT_LABEL
 from pathology_screen.engines import calibrate
 from pathology_screen.errors import InputError, fault, find_refusal
 from pathology_screen.io import read_scan
@@ -102,13 +102,13 @@ def calibrate_on(
     items = list_items(normals, names=names, series_uid=series_uid)
     for item in tqdm(items, desc="reading", unit="scan"):
         try:
-            scan = read_scan(item.path, series_uid=item.series_uid, axial_slice=axial_slice)
+            scan = read_scan(item.scan.source, series_uid=item.series_uid, axial_slice=axial_slice)
             image = prepare(predictor, {"image": scan}, ScanContext())
         except Exception as error:
             refusal = find_refusal(error) or fault(error)
             refused[item.name] = refusal
         else:
-            subject = scan.subject or _subject(item)
+            subject = scan.subject or _subject(item, Path(normals))
             prepared.append({"image": image.as_tensor(), "subject": subject})
     if not prepared:
         first = next(iter(refused.values()))
@@ -119,8 +119,9 @@ def calibrate_on(
     return LocalCalibration(calibration, refused, _drift(calibration, predictor, rate), rate)
 
 
-def _subject(item: Item) -> str:
-    found = re.findall(r"sub-([A-Za-z0-9]+)", item.path.as_posix())
+def _subject(item: Item, root: Path) -> str:
+    below = item.path.relative_to(root if root.is_dir() else root.parent).as_posix()
+    found = SUBJECT_LABEL.findall(below)
     return f"sub-{found[-1]}" if found else item.name
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from pathology_screen import transforms
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring
 from pathology_screen.bundles import PROFILES, bundle_root, read_settings
-from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.errors import ArtifactError, ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.registry import METHODS
@@ -213,12 +214,10 @@ def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -
     Raises:
         ConfigError: if the options are not the scoring's.
     """
-    try:
+    with _checked(f"the scoring of {method}"):
         if METHODS[method].reconstructs:
             return AnomalyMap(**options).to(next(network.parameters()).device)
         return DistillationMap(cast(Any, network), **options)
-    except TypeError as error:
-        raise ConfigError(f"the scoring of {method} cannot be built: {error}") from error
 
 
 def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
@@ -235,9 +234,18 @@ def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
 def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., Any]]) -> Any:
     arguments = dict(definition)
     target = arguments.pop("_target_", None)
-    if target not in classes:
+    if not isinstance(target, str) or target not in classes:
         raise ConfigError(f"{target} is not one of {', '.join(classes)}")
-    try:
+    with _checked(target):
         return classes[target](**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"the arguments of {target} are wrong: {error}") from error
+
+
+@contextmanager
+def _checked(name: str) -> Iterator[None]:
+    """Say of whatever is raised where a class is called with arguments from a file that these are wrong."""
+    try:
+        yield
+    except ScreeningError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the arguments of {name} are wrong: {str(error) or type(error).__name__}") from error

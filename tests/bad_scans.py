@@ -72,7 +72,12 @@ def shear(datasets):
 
 def localizer(datasets):
     volume = head_volume(1, rows=32)
-    datasets += dicom_datasets(volume, orientation=SAGITTAL, series_uid=datasets[0].SeriesInstanceUID)
+    datasets += dicom_datasets(
+        volume,
+        orientation=SAGITTAL,
+        series_uid=datasets[0].SeriesInstanceUID,
+        StudyInstanceUID=datasets[0].StudyInstanceUID,
+    )
 
 
 def second_echo(datasets):
@@ -90,6 +95,14 @@ def smaller_slice(datasets):
 BAD_SERIES = {
     "a slice is missing": (lambda datasets: datasets.pop(3), "missing_slice"),
     "three slices are missing": (lambda datasets: datasets.__delitem__(slice(2, 5)), "missing_slice"),
+    "two patients": (one(PatientID="CANARY_OTHER"), "mixed_identity"),
+    "a slice without the patient": (one(PatientID=""), "mixed_identity"),
+    "two studies": (one(StudyInstanceUID="1.2.3"), "mixed_identity"),
+    "one SOPInstanceUID in all slices": (each(SOPInstanceUID="1.2.3"), "mixed_identity"),
+    "one SOPInstanceUID in two slices": (
+        lambda datasets: each(SOPInstanceUID=datasets[0].SOPInstanceUID)(datasets[3:4]),
+        "mixed_identity",
+    ),
     "a slice is there twice": (lambda datasets: datasets.append(datasets[2]), "duplicate_slice"),
     "a slice lies beside another": (move(3, [5, 0, -2]), "duplicate_slice"),
     "two echoes": (second_echo, "duplicate_slice"),
@@ -568,7 +581,7 @@ BAD_ARCHIVES = {
     "member that is larger than it says": (archive_that_lies, "unreadable"),
     "damaged member": (damaged_member, "unreadable"),
     "encrypted": (encrypted, "unreadable"),
-    "unknown method": (unknown_method, "unreadable"),
+    "unknown method": (unknown_method, "unsafe_archive"),
     "cut short": (cut_archive, "unreadable"),
     "no archive": (content("CANARY_JOHN.zip", b"CANARY^JOHN"), "unreadable"),
     "empty": (content("CANARY_JOHN.zip", b"PK\5\6" + bytes(18)), "empty"),

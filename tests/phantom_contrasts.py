@@ -21,12 +21,12 @@ CONTRASTS = {  # fluid and grey matter, white matter being 1: spin echo equation
 
 @cache
 def phantom(
-    kind: str = "healthy", intensity: tuple[float, float] | None = None, levels: int = 5, seed: tuple[int, ...] = (3, 1)
+    kind: str = "healthy", intensity: tuple[float, float] | None = None, seed: tuple[int, ...] = (3, 1)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A slab (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default those of T1w."""
+    """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default those of T1w."""
     draw = Anatomy.draw
     with pytest.MonkeyPatch.context() as patch:
         contrast = {"intensity": intensity} if intensity else {}
         patch.setattr(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast))
-        volume = simulate(load_template(), seed, kind, levels=levels)
-    return volume.image.astype(np.float32), volume.affine
+        volume = simulate(load_template(), seed, kind)
+    return np.float32(volume.image * volume.brain), volume.affine

@@ -17,9 +17,12 @@ NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
 def head_volume(slices: int = 8, rows: int = 20, columns: int = 16, dtype: str = "uint16") -> np.ndarray:
-    """(slices, rows, columns) of distinct values, so that any flip or swap shows."""
+    """(slices, rows, columns) of distinct values, so that any flip or swap shows, and of background: the first and last
+    row, and the second column, so that every slice along any axis shows it."""
     generator = np.random.default_rng(slices * rows * columns)
-    return generator.integers(0, 1000, (slices, rows, columns)).astype(dtype)
+    volume = generator.integers(1, 1000, (slices, rows, columns)).astype(dtype)
+    volume[:, [0, -1]] = volume[:, :, 1] = 0
+    return volume
 
 
 def normal(orientation: Sequence[float]) -> np.ndarray:

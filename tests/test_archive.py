@@ -1,7 +1,10 @@
 """Many scans: listed, shared out, gone on with, and accounted for."""
 
+import contextlib
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +16,11 @@ import pandas as pd
 import pytest
 from scan_builders import dicom_datasets, save
 
-from pathology_screen.archive import list_items, save_key, screen_archive
-from pathology_screen.errors import ArtifactError, InputError
+from pathology_screen.archive import check_processes, list_items, save_key, screen_archive
+from pathology_screen.errors import ArtifactError, ConfigError, InputError, RunError
+from pathology_screen.io import discover
 from pathology_screen.outputs.results import finished
+from pathology_screen.outputs.run_folder import locked
 from pathology_screen.screening import Screener
 
 COMMAND = [sys.executable, "-m", "pathology_screen.cli", "screen"]
@@ -42,7 +47,7 @@ def contents(folder):
             if path.name.endswith("_screening.json"):
                 record = json.loads(path.read_text())
                 found[path.relative_to(folder).as_posix()] = {k: v for k, v in record.items() if k != "seconds"}
-            elif path.name.endswith("_report.html"):  # shows the seconds
+            elif path.name.endswith("_report.html") or path.name == "run.json":  # show the seconds
                 found[path.relative_to(folder).as_posix()] = True
     return found
 
@@ -52,7 +57,8 @@ def contents(folder):
 
 def test_names_are_pseudonyms_that_stay_the_same(tree):
     items = list_items(tree)
-    assert len({item.name for item in items}) == 5 and all(item.name.isalnum() for item in items)
+    assert len({item.name for item in items}) == 5
+    assert all(item.name.isalnum() and item.name[0] == "p" for item in items)  # no spreadsheet takes it for a number
     assert [item.name for item in list_items(tree)] == [item.name for item in items]
     assert not any("s0" in item.name or "T1w" in item.name for item in items)
 
@@ -125,7 +131,7 @@ def test_a_run_goes_on_where_it_was_killed(tree, make_screener, tmp_path, monkey
     assert contents(tmp_path / "out") == contents(tmp_path / "at-once")
 
 
-def test_a_scan_that_changed_and_other_settings_are_screened_again(tree, make_screener, tmp_path, phantoms):
+def test_a_scan_that_changed_is_screened_again_and_other_settings_are_refused(tree, make_screener, tmp_path, phantoms):
     items, out = list_items(tree), tmp_path / "out"
 
     def runs():
@@ -137,8 +143,12 @@ def test_a_scan_that_changed_and_other_settings_are_screened_again(tree, make_sc
     screen_archive(make_screener(), items, out)
     changed = [name for name, run in runs().items() if run != before[name]]
     assert changed == [items[0].name]
-    screen_archive(make_screener(rate=0.2), items, out)
-    assert all(run != before[name] for name, run in runs().items())
+    after = contents(out)
+    with pytest.raises(RunError, match=r"other settings \(rate: 0.05 there, 0.2 here\)"):
+        screen_archive(make_screener(rate=0.2), items, out)
+    with pytest.raises(RunError, match="report: true there, false here"):
+        screen_archive(make_screener(), items, out, report=False)
+    assert contents(out) == after
 
 
 def test_results_of_a_scan_that_is_refused_now_are_gone(tree, make_screener, tmp_path):
@@ -176,7 +186,143 @@ def test_broken_weights_end_the_run(tree, make_screener, tmp_path):
         screen_archive(screener, list_items(tree), tmp_path / "out")
 
 
+# --- accounting ---
+
+
+def manifest(out):
+    return json.loads((out / "run.json").read_text())
+
+
+def test_the_manifest_tells_what_was_found_and_done(tree, make_screener, tmp_path):
+    out, other = tmp_path / "out", tree / "s0/notes.txt"
+    other.write_text("no scan")
+    found = discover(tree)
+    screen_archive(make_screener(), list_items(found), out, root=tree, others=found.passed_over, report=False)
+    written = manifest(out)
+    ((key, entry),) = written["inputs"].items()
+    assert {name: entry[name] for name in ("found", "screened", "refused", "passed_over")} == {
+        "found": 6,
+        "screened": 4,
+        "refused": 1,
+        "passed_over": 1,
+    }
+    assert entry["seconds"] > 0 and set(entry["names"]) == set(pd.read_csv(out / "worklist.csv").name)
+    assert written["settings"]["rate"] == 0.05 and written["settings"]["report"] is False
+    assert written["versions"]["torch"] and str(tree) not in json.dumps(written)
+
+
+def test_two_patients_whose_files_have_one_name_both_have_a_result(phantoms, make_screener, tmp_path):
+    out = tmp_path / "out"
+    for names in ("pseudonyms", "paths"):
+        for patient, phantom in zip(("p1", "p2"), phantoms):
+            path = tmp_path / patient / "T1.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(phantom.read_bytes())
+            screen_archive(make_screener(), list_items(path, names=names), out / names, root=path, report=False)
+        table = pd.read_csv(out / names / "worklist.csv")
+        assert len(table) == 2 and table.score.nunique() == 2
+        records = [json.loads(path.read_text()) for path in (out / names).glob("sub-*/*_screening.json")]
+        assert {record["source_id"] for record in records} == {
+            discover(tmp_path / patient).scans[0].source_id for patient in ("p1", "p2")
+        }
+    assert set(pd.read_csv(out / "paths/worklist.csv").name) == {"T1", f"T1x{discover(path).scans[0].source_id[:12]}"}
+
+
+def test_results_that_vanish_during_the_run_are_missed(tree, make_screener, tmp_path):
+    out, screener = tmp_path / "out", make_screener()
+
+    class Deleting:
+        judge, calls = screener.judge, 0
+
+        def __call__(self, path, **options):
+            self.calls += 1
+            if self.calls == 3:
+                shutil.rmtree(out)
+            return screener(path, **options)
+
+    items = list_items(tree)
+    with pytest.raises(RunError, match="2 of 5 results are gone"):
+        screen_archive(Deleting(), items, out, report=False)
+    assert len(pd.read_csv(out / "worklist.csv")) == 3
+    assert len(screen_archive(screener, items, out, report=False)) == 5
+    assert len(pd.read_csv(out / "worklist.csv")) == 5
+
+
+def test_a_manifest_that_cannot_be_read_is_no_reason_to_mix_results(tree, make_screener, tmp_path):
+    for text in ("{", "[]", '{"settings": {}, "inputs": {"a": []}}', "[" * 100_000):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(RunError, match=r"run.json .* cannot be read"):
+            screen_archive(make_screener(), list_items(tree), tmp_path)
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    code = "import sys, time; from pathlib import Path; from pathology_screen.outputs.run_folder import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match="another run is writing"), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_of_torchrun_without_it_is_refused(tree, tmp_path, monkeypatch, capsys):
+    """The process would wait for others that never come."""
+    from pathology_screen.cli import main
+
+    for size in ("2", "many"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with pytest.raises(ConfigError, match="torchrun did not start this process"):
+            check_processes()
+        assert main(["screen", str(tree), "-o", str(tmp_path / "out")]) == 1
+        assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+# --- names that are no text, or more than text ---
+
+
+def test_the_key_holds_any_name_and_no_formula(phantoms, tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    names = [b"\xff\xfe.nii.gz", b"\xfe" * 200 + b".nii.gz", b'a,"b\n.nii.gz']
+    for name in names:
+        (root / os.fsdecode(name)).write_bytes(phantoms[0].read_bytes() + name)
+    with contextlib.chdir(root.parent):
+        save_key(list_items("in"), [Path("=cmd()"), Path("-x"), Path("@y"), Path("plain")], tmp_path / "key.csv")
+    with (tmp_path / "key.csv").open(newline="", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    assert {os.fsencode(row["path"]) for row in rows[:3]} == {b"in/" + name for name in names}
+    assert [row["path"] for row in rows[3:]] == ["'=cmd()", "'-x", "'@y", "plain"]
+
+
 # --- by command ---
+
+
+def test_interrupted_by_ctrl_c(tree, make_screener, tmp_path, monkeypatch, capsys):
+    from pathology_screen import cli
+
+    screener, calls = make_screener(), []
+
+    class Interrupted:
+        judge = screener.judge
+
+        def __call__(self, path, **options):
+            calls.append(path)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return screener(path, **options)
+
+    monkeypatch.setattr(cli, "_screener", lambda options: Interrupted())
+    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--no-report"]) == 130
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == "interrupted: what was finished is kept" and "Traceback" not in said
+    assert len(pd.read_csv(tmp_path / "out/worklist.csv")) == 2
+    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--no-report"]) == cli.NOT_ASSESSABLE
+    assert len(pd.read_csv(tmp_path / "out/worklist.csv")) == 5 and len(calls) == 3 + 3
 
 
 @pytest.fixture
@@ -218,6 +364,8 @@ def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
     assert main(["screen", str(tree), "-o", str(out), "--no-report", "--key", str(key)]) == NOT_ASSESSABLE
     assert "passed over: 1 files or links" in capsys.readouterr().out
     assert len(pd.read_csv(out / "worklist.csv")) == 5 and len(pd.read_csv(key)) == 6
-    assert main(["screen", str(tree / "s0"), "-o", str(out)]) == 0
+    assert main(["screen", str(tree / "s0"), "-o", str(out), "--no-report"]) == 0
+    assert main(["screen", str(tree / "s0"), "-o", str(out)]) == 1
+    assert "other settings (report: false there, true here)" in capsys.readouterr().err
     assert main(["screen", str(tree / "nowhere"), "-o", str(out)]) == 1
     assert Screener.from_bundle("ra").judge.image_threshold > 0

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pathology_screen.networks.build import build_network
 from torch import nn
 
 from pathology_screen.bundles import read_settings
@@ -18,7 +19,6 @@ from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import models, report
 from pathology_screen.experiments.report import Row
-from pathology_screen.networks.build import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ["ra", "vae", "template", "principal_components", "intensity"]
@@ -130,7 +130,7 @@ class Difference(nn.Module):
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     """Datalist of a tiny cohort, and a folder of its first two volumes with lesions, named as the gliomas are."""
-    few = {"training": 2, "validation": 0, "calibration": 2, "healthy": 2, "lesions": 3, "levels": 3}
+    few = {"training": 2, "validation": 0, "calibration": 2, "healthy": 2, "lesions": 3, "extracted": True}
     datalist = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
     tumours = tmp_path_factory.mktemp("tumours")
     content = json.loads(datalist.read_text())

@@ -1,6 +1,7 @@
 """Pixel threshold, healthy score distribution and identity of a calibration."""
 
 import dataclasses
+import hashlib
 import json
 import time
 
@@ -178,6 +179,71 @@ def test_damaged_files_are_refused(tmp_path, calibration):
     path.write_text(json.dumps(document | {"schema_version": 99}))
     with pytest.raises(ArtifactError, match="version 99"):
         Calibration.load(path)
+
+
+def _nested(depth):
+    value = "end"
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[
+            ({"pixel_threshold": value}, "no calibration: pixel_threshold")
+            for value in (0, -1, 1e308, True, "0.1", None)
+        ],
+        *[({"false_positive_rate": value}, "false_positive_rate") for value in (0, 1, True, [])],
+        *[({"scores": value}, "scores") for value in ([], [10**400] * 6, [True] * 6, [[]] * 6, ["1"] * 6)],
+        *[({"subjects": value}, "subjects") for value in ([], [0.5] * 6, [-1] * 6, [10**400] * 6, [True] * 6)],
+        *[({"agreements": value}, "agreements") for value in ([0.5], [10**400] * 6, ["a"] * 6)],
+        *[({"identity": value}, "identity") for value in ([], "a", _nested(9), _nested(300))],
+        *[({"achieved_false_positive_rate": value}, "achieved") for value in ([], {"all_pixels": 2}, {"x": "y"})],
+        ({"scores": 5}, "lacks what"),
+        ({"surplus": 5}, "lacks what"),
+    ],
+)
+def test_what_is_no_calibration_is_refused_whatever_its_id(changes, message, calibration, tmp_path):
+    """The id is that of the content: the file was not altered, but made so."""
+    content = dataclasses.asdict(calibration) | changes
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    made = {"schema_version": 2, "calibration_id": hashlib.sha256(text.encode()).hexdigest(), **content}
+    (tmp_path / "calibration.json").write_text(json.dumps(made))
+    with pytest.raises(ArtifactError, match=message):
+        Calibration.load(tmp_path / "calibration.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "x": ' + "9" * 5000 + "}"])
+def test_what_no_parser_gets_through_is_refused(text, tmp_path):
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(ArtifactError, match="can be read"):
+        Calibration.load(tmp_path / "calibration.json")
+
+
+def test_a_calibration_of_millions_is_refused_and_one_of_many_is_quick(calibration, tmp_path):
+    people = 3_000_000
+    (tmp_path / "calibration.json").write_text(
+        f'{{"scores": [{"0.25," * people}0], "subjects": [{"1000000," * people}0]}}'
+    )
+    start = time.process_time()
+    with pytest.raises(ArtifactError, match="bytes"):
+        Calibration.load(tmp_path / "calibration.json")
+    many = dataclasses.replace(
+        calibration, scores=tuple(np.linspace(0, 1, 100_000).tolist()), subjects=tuple(range(100_000)), agreements=()
+    )
+    many.save(tmp_path / "calibration.json")
+    loaded = Calibration.load(tmp_path / "calibration.json")
+    assert loaded.image_threshold(0.05) == pytest.approx(0.95, abs=1e-4) and loaded.n_subjects == 100_000
+    assert time.process_time() - start < 5
+
+
+def test_maps_that_are_zero_almost_everywhere_have_no_threshold(maps):
+    sparse = np.where(maps > 0.99, maps, 0)
+    names = list("aabbcc")
+    with pytest.raises(ConfigError, match="ask for a lower rate"):
+        fit_calibration(sparse, np.ones_like(maps), SCORES, names, IDENTITY)
 
 
 def test_identity_is_checked_by_value(calibration):

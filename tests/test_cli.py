@@ -1,9 +1,9 @@
 """The command `pathology-screen`, as a person uses it."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import nibabel as nib
 import numpy as np
@@ -38,10 +38,10 @@ def test_info_lists_every_method_at_once():
         "print({'torch', 'monai', 'numpy'} & sys.modules.keys(), file=sys.stderr); sys.exit(status)"
     )
     took = []
-    for _ in range(3):  # the best of three, for the machine may be busy
-        start = time.perf_counter()
+    for _ in range(3):  # the best of three, of the processor's time, for the machine may be busy
+        start = os.times()
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        took.append(time.perf_counter() - start)
+        took.append(sum(os.times()[2:4]) - sum(start[2:4]))
     assert min(took) < 0.5 and result.stderr == "set()\n"
     for method in METHODS.values():
         assert f"{method.name}: {method.title}" in result.stdout and method.paper in result.stdout
@@ -98,13 +98,15 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsy
     """With the registration that `space` tests left out."""
     head = np.pad(np.random.default_rng(0).uniform(50, 90, (60, 70, 60)), 20).astype(np.float32)
     nib.save(nib.Nifti1Image(head, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "head.nii.gz")
-    brain, planes = head > 0, []
+    planes = []
 
     def take(scan, affine, to_scan, z_mm):
         planes.append(z_mm)
         return np.full((233, 197), 50.0, np.float32) * (np.mgrid[:233, :197][0] > 100)
 
-    monkeypatch.setattr("pathology_screen.transforms.brain_extraction.find_brain", lambda scan, affine: (brain, False))
+    monkeypatch.setattr(
+        "pathology_screen.transforms.brain_extraction.find_brain", lambda scan, affine: (scan > 0, False)
+    )
     monkeypatch.setattr(
         "pathology_screen.transforms.standard_plane.locate", lambda *scan: (np.eye(4), Fit(dice=0.91, correlation=0.5))
     )

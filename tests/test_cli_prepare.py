@@ -82,13 +82,13 @@ def test_paper(source, tmp_path, capsys):
 
 
 def test_phantom(tmp_path, monkeypatch, capsys):
-    small = partial(make_phantom_cohort, training=1, validation=0, calibration=0, healthy=0, lesions=2, levels=3)
+    small = partial(make_phantom_cohort, training=1, validation=0, calibration=0, healthy=0, lesions=1)
 
     monkeypatch.setattr("pathology_screen.cohorts.make_phantom_cohort", small)
     assert run("phantom", "--output", tmp_path) == 0
     out = capsys.readouterr().out
     assert "hypointense lesion" in out and "training" in out
-    assert len(list(tmp_path.glob("phantom-1-*/contact_sheet.png"))) == 1
+    assert len(list(tmp_path.glob("phantom-2-*/contact_sheet.png"))) == 1
 
 
 @pytest.mark.parametrize("arguments", [(), ("oasis",), ("fastmri", "x", "--output", "y"), ("paper", "--output", "y")])
@@ -105,7 +105,7 @@ EVERYTHING = [
     "paper --fastmri F --ixi I --allow-missing --output O",
     "folder SOURCE --split S --group-column dx --healthy HC none --subject-pattern P --scan-pattern P --no-check "
     "--fractions .5 .1 .2 .2 --seed 1 --exclude 01 --output O",
-    "phantom --output O --head",
+    "phantom --output O --extracted",
 ]
 
 

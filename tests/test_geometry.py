@@ -1,4 +1,4 @@
-"""Axial orientation, levels, and parts of volumes."""
+"""Axial orientation and levels."""
 
 from itertools import permutations, product
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.geometry import axial_level, axial_orientation, embed, spacing
+from pathology_screen.geometry import axial_level, axial_orientation, spacing
 
 ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
@@ -76,40 +76,3 @@ def test_a_level_outside_the_volume_is_refused(level):
 def test_what_is_no_level_is_a_wrong_option(level):
     with pytest.raises(ConfigError):
         axial_level(25, level)
-
-
-@given(st.data())
-def test_embed_puts_a_block_back_where_it_was(data):
-    order, signs = data.draw(st.sampled_from(ORIENTATIONS))
-    shape = data.draw(st.tuples(*[st.integers(1, 9)] * 3))
-    sizes = data.draw(st.tuples(*[st.floats(0.3, 6)] * 3))
-    affine = affine_of(order, signs, sizes, data.draw(st.tuples(*[st.floats(-200, 200)] * 3)))
-    start = [data.draw(st.integers(0, n - 1)) for n in shape]
-    stop = [data.draw(st.integers(s + 1, n)) for s, n in zip(start, shape)]
-    block = tuple(slice(s, e) for s, e in zip(start, stop))
-    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    part_affine = affine.copy()
-    part_affine[:3, 3] += affine[:3, :3] @ start
-    back = embed(volume[block], part_affine, shape, affine)
-    expected = np.zeros_like(volume)
-    expected[block] = volume[block]
-    assert back.dtype == np.float32
-    assert np.array_equal(back, expected)
-
-
-def test_embed_refuses_what_is_no_block_of_the_volume():
-    part, affine = np.ones((2, 2, 1)), np.diag([1.0, 1.0, 5.0, 1.0])
-    for wrong in (
-        np.array([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]]),  # between the voxels
-        np.array([[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]]),  # beyond the last one
-        np.array([[1, 0, 0, -1], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]]),  # before the first
-        np.diag([2.0, 1.0, 5.0, 1.0]),  # larger voxels
-        np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]]),  # other axes
-    ):
-        with pytest.raises(ValueError):
-            embed(part, wrong, (4, 4, 4), affine)
-
-
-def test_embed_does_not_ask_the_thickness_of_a_single_slice():
-    volume = embed(np.ones((3, 3, 1)), np.diag([1.0, 1.0, 1.0, 1.0]), (3, 3, 4), np.diag([1.0, 1.0, 5.0, 1.0]))
-    assert volume.sum(axis=(0, 1)).tolist() == [9, 0, 0, 0]

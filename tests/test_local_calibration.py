@@ -39,6 +39,17 @@ def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
     assert "4 healthy people, 5 slices" in text and "left out: damaged" in text and "0 of these 4" in text
 
 
+def test_a_folder_above_the_scans_is_no_person(bundle, phantoms, tmp_path):
+    """Twenty people below `sub-cohort`, of whom BIDS knows two: the same person twice."""
+    root = tmp_path / "sub-cohort" / "sub-site"
+    names = [f"p{number}/T1w" for number in range(4)] + ["sub-7/ses-1/anat/T1w", "sub-7/ses-2/anat/T1w", "sub-8_T1w"]
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.nii.gz").write_bytes(phantoms[number % 2].read_bytes())
+    found = calibrate_on(root, tmp_path / "calibration.json", rate=0.2)
+    assert (found.calibration.n_slices, found.calibration.n_subjects) == (7, 6)
+
+
 def test_scans_are_screened_by_it(bundle, normals, phantoms, tmp_path):
     found = calibrate_on(normals, tmp_path / "calibration.json", rate=0.2)
     result = Screener(bundle, found.calibration, rate=0.2)(phantoms[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -16,6 +15,7 @@ from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
 
 from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.networks.installed_weights import hub_file, hub_path, st_lpips_file
 from pathology_screen.networks.weights import tensors_sha256
 
 MICRO_BATCH = 8
@@ -124,7 +124,7 @@ def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | 
 
 def is_installed(backbone: str) -> bool:
     """Tell whether the weights of one of `HUB_WEIGHTS` are in the torch hub cache."""
-    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(HUB_WEIGHTS[backbone].url).name).is_file()
+    return hub_path(HUB_WEIGHTS[backbone].url).is_file()
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -133,7 +133,9 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
-    metric, trunk = SpatialLPIPS(backbone), _read(file or _hub_file(backbone))
+    needed_by, otherwise = f'LPIPS on "{backbone}"', 'choose perceptual="st_alex"'
+    metric = SpatialLPIPS(backbone)
+    trunk = _read(file or hub_file(HUB_WEIGHTS[backbone].url, needed_by, otherwise))
     heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth")
     names = {key: "features." + key.split(".", 2)[2] for key in metric.state_dict() if key.startswith("net.")}
     return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
@@ -143,7 +145,7 @@ def _st_alex(file: str | os.PathLike | None) -> SpatialLPIPS:
     metric = SpatialLPIPS("alex")
     with torch.device("meta"):
         metric.net = AntialiasedAlexNet()
-    metric.load(_read(file or _st_alex_file()))
+    metric.load(_read(file or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")))
     if weights_sha256(metric) != ST_ALEX_SHA256:
         raise ArtifactError("these are not the published weights of ST-LPIPS AlexNet: their sha256 differs")
     return metric
@@ -157,22 +159,3 @@ def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
         return {name: tensor.float() for name, tensor in state.items()}
     except Exception as error:  # torch.load and the unpickler raise many kinds
         raise ArtifactError(f"{Path(file).name} does not hold weights that can be read safely") from error
-
-
-def _hub_file(backbone: str) -> Path:
-    url = HUB_WEIGHTS[backbone].url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not is_installed(backbone):
-        raise ArtifactError(
-            f'LPIPS on "{backbone}" needs {file.name} in the torch hub cache ($TORCH_HOME/hub/checkpoints, by default '
-            f"~/.cache/torch/hub/checkpoints). Download {url} and put it there, or "
-            'give its path as `weights`, or choose perceptual="st_alex", which needs no download'
-        )
-    return file
-
-
-def _st_alex_file() -> Path:
-    package = importlib.util.find_spec("stlpips_pytorch")  # found, not imported: only its weights are used
-    if package is None or package.origin is None:
-        raise ArtifactError("ST-LPIPS needs the package stlpips-pytorch: pip install stlpips-pytorch")
-    return Path(package.origin).parent / "weights" / "vST0.0" / "alex_shift_tolerant.pth"

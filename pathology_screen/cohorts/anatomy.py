@@ -17,16 +17,16 @@ import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage as ndi
+from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.space import template_folder
+from pathology_screen.space import load_brain_template, template_folder
 
 Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
 
+WHITE_MATTER = "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz"
 MARGIN = 36  # mm around the brain in which the distance to its surface is known
-CENTRE = np.array(
-    [0, -17, 10], np.float32
-)  # mm in MNI space, the middle of the head: lies near the centre of every volume
+CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the centre of every volume
 HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)  # mm in MNI space, right
 
 
@@ -85,17 +85,18 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
     return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
 
 
-def _load_map(name: str) -> np.ndarray:
-    path = template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    if not path.is_file():
-        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
-    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32)
-
-
 @cache
 def load_template() -> Template:
-    """Read the MNI152 maps and derive the volumes of `Template`."""
-    t1, white = _load_map("t1"), _load_map("wm") / 255
+    """Read the MNI152 maps and derive the volumes of `Template`.
+
+    Raises:
+        ConfigError: if the installed nilearn does not hold them.
+    """
+    t1 = np.asarray(load_brain_template().dataobj)
+    path = template_folder() / WHITE_MATTER
+    if not path.is_file():
+        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
+    white = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
     t1, white = t1[box], white[box]
     origin = np.array([part.start for part in box]) - np.array([98.0, 134.0, 72.0])
@@ -155,7 +156,6 @@ class Anatomy:
         sulcal_width: mm, half the width of a sulcus in its depth.
         cortex: mm, thickness of the grey matter.
         intensity: of fluid and grey matter; white matter is 1.
-        shading: field, relative deviation of the tissue's intensity.
     """
 
     scale: np.ndarray
@@ -168,7 +168,6 @@ class Anatomy:
     sulcal_width: float
     cortex: float
     intensity: tuple[float, float]
-    shading: Field
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Anatomy:
@@ -177,10 +176,9 @@ class Anatomy:
         wide, fine = [_vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)]
         primary, secondary = random_field(rng, 4.2, 80), random_field(rng, 3.4, 80)
         depth, shallow = random_field(rng, 8), random_field(rng, 6)
-        shading = random_field(rng, 9)
         return cls(
-            scale=rng.normal(0.965, 0.025) * rng.normal(1, 0.02, 3),
-            rotation=rotation(np.deg2rad(rng.normal(0, [3, 1.5, 2.5]))),
+            scale=rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3),
+            rotation=turn(rng.normal(0, [3, 1.5, 2.5])),
             offset=rng.normal(0, [2, 3, 2]),
             bend=lambda points: wide(points) + fine(points),
             wiggle=_vector_field(rng, 7, 2.5),
@@ -192,7 +190,6 @@ class Anatomy:
             sulcal_width=0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1),
             cortex=rng.uniform(2.6, 3.2),
             intensity=(rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)),
-            shading=lambda points: 0.025 * shading(points),
         )
 
     def to_template(self, points: np.ndarray) -> np.ndarray:
@@ -218,13 +215,9 @@ def _vector_field(rng: np.random.Generator, sigma: float, amplitude: float) -> F
     return lambda points: np.stack([np.float32(amplitude) * part(points) for part in parts])
 
 
-def rotation(angles: np.ndarray) -> np.ndarray:
-    """Product of the turns about the three axes, radians."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+def turn(degrees: np.ndarray) -> np.ndarray:
+    """(3, 3), turns about the first, second and third axis, one after the other."""
+    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
 
 
 def _fold_space(points: np.ndarray) -> np.ndarray:
@@ -273,10 +266,10 @@ class Coat:
         """Intensity (S, H, W) at points outside the brain.
 
         Args:
-            slow: (13, S, H, W), `slow_fields` at the points.
+            slow: (12, S, H, W), `slow_fields` at the points.
             fluid: intensity of cerebrospinal fluid.
         """
-        (x, y, z), (surface, waviness, flesh) = slow[:3], slow[10:]
+        (x, y, z), (surface, waviness, flesh) = slow[:3], slow[9:]
         outside = -surface - self.gap - np.maximum(0.6 * waviness, -self.gap)
         temple = np.exp(-(((y - 12) / 26) ** 2) - (np.maximum(z + 12, 0) / 26) ** 2)
         muscle = 9 * temple * np.clip((np.abs(x) - 35) / 15, 0, 1)  # mm of temporal muscle
@@ -317,9 +310,8 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
     """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it.
 
     Returns:
-        (13, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
-        and secondary sulci, share of kept template, shading, distance to the brain's surface, waviness and flesh of the
-        coat.
+        (12, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
+        and secondary sulci, share of kept template, distance to the brain's surface, waviness and flesh of the coat.
     """
     position = anatomy.to_template(points)
     folds = _fold_space(position + anatomy.wiggle(points))
@@ -327,7 +319,7 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
     kept = template.at(template.smooth[:1], position)
     depths = (depth(points) for _, depth in anatomy.sulci)
     around = template.surface(position), coat.waviness(position), coat.flesh(position)
-    return np.stack([*position, *folds, *depths, *kept, anatomy.shading(points), *around])
+    return np.stack([*position, *folds, *depths, *kept, *around])
 
 
 def _growth(template: Template, growth: float, position: np.ndarray) -> np.ndarray:
@@ -342,11 +334,11 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
     """Tissue at the points of slices.
 
     Args:
-        slow: (13, S, H, W), `slow_fields` at the points.
+        slow: (12, S, H, W), `slow_fields` at the points.
         pixel: mm between neighbours along the last two axes.
     """
-    near = slow[10] > -4  # the N points that are worth the work
-    position, folds, depths, (kept, shading) = np.split(slow[:10, near], [3, 6, 8])
+    near = slow[9] > -4  # the N points that are worth the work
+    position, folds, depths, (kept,) = np.split(slow[:9, near], [3, 6, 8])
     t1, white, inside, ventricles = template.at(template.sharp, position)
     surface = template.surface(position)
 
@@ -372,6 +364,6 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
 
     levels = [0.9 * csf, csf, grey, grey + 0.4 * (1 - grey), 1.0, 1.04]
     core = np.interp(t1, [30, 68, 160, 195, 223, 245], levels).astype(np.float32)
-    intensity = (cortex + kept * (core - cortex)) * (1 + shading) * (surface > -0.5)
+    intensity = (cortex + kept * (core - cortex)) * (surface > -0.5)
     white_share = white_share + kept * (np.clip((t1 - 190) / 33, 0, 1) - white_share)
-    return Tissue(full(intensity), full(white_share), full(surface, slow[10]), full(ventricles, np.inf))
+    return Tissue(full(intensity), full(white_share), full(surface, slow[9]), full(ventricles, np.inf))

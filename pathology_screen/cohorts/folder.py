@@ -20,7 +20,7 @@ from pathology_screen.cohorts.preparation import begin, name_some, write_datalis
 from pathology_screen.cohorts.splits import FRACTIONS, SECTIONS, draw_split, read_split, warn_of_few
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import sha256
-from pathology_screen.io import find_scans, read_scan, safe_names
+from pathology_screen.io import discover, read_scan, safe_names
 from pathology_screen.io.archive import open_archive
 from pathology_screen.io.discover import files_below, is_dicom, is_nifti, is_zip
 from pathology_screen.io.file import File, opened
@@ -57,7 +57,7 @@ def prepare_folder(
     """Write a datalist of scans, split by subject into training, validation, calibration and test; return its path.
 
     Of a BIDS dataset the images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` are taken, without those with a contrast agent
-    (`_ce-`); of any other folder what `find_scans` finds, without masks and derivatives: there, every scan has to be
+    (`_ce-`); of any other folder what `io.discover` finds, without masks and derivatives: there, every scan has to be
     T1w, or `scan_pattern` has to choose.
 
     Who is who: by `subject_pattern` where it is given. Else scans with the same DICOM PatientID are of one subject,
@@ -150,7 +150,7 @@ def _find(root: Path, pattern: str | None, notes: Notes) -> Scans:
     bids = sorted(path for path in nifti if is_nifti(path) and not path.name.startswith("."))
     if (root / "dataset_description.json").is_file() and not bids:
         raise ConfigError(f"the BIDS dataset {root} holds no sub-*/[ses-*/]anat/*_T1w.nii.gz")
-    found = bids or [Path(scan["image"]) for scan in find_scans(root)]
+    found = bids or list(dict.fromkeys(scan.place for scan in discover(root).scans))
     left_out = defaultdict(set)
     scans = {}
     for path in found:

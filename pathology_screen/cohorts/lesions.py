@@ -41,13 +41,12 @@ class Lesion:
 
     @classmethod
     def draw(cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy) -> Lesion:
-        """Draw a lesion of a kind where it can occur: a cavity at the surface, the others in the depth.
-
-        All are centred near the standard plane, so that a method that looks at that plane alone can see them.
-        """
+        """Draw a lesion of a kind where it can occur: a cavity at the surface, what is bright in the cortex, the others
+        in the depth. All are centred near the standard plane, which cuts them."""
         to_scanner = anatomy.standard(template)
         radius = float(rng.uniform(*RADII[kind]))
-        shallow, deep = (2, 7) if kind == "resection cavity" else (0.8 * radius, 40)  # mm below the surface
+        at_surface = {"resection cavity": (2, 7), "hyperintense lesion": (0.3 * radius, 0.9 * radius)}
+        shallow, deep = at_surface.get(kind, (0.8 * radius, 40))  # mm below it
         while True:
             place = [rng.choice([-1, 1]) * rng.uniform(14, 60), rng.uniform(-75, 42), rng.uniform(21, 25)]
             centre = nib.affines.apply_affine(to_scanner, place)

@@ -7,12 +7,9 @@ machine; a figure measured on them says nothing about patients.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +28,6 @@ from pathology_screen.files import replacing
 
 VERSION = 2
 """Part of the folder's name; raise it when the voxels change."""
-DEFAULTS = {"seed": 0, "training": 160, "validation": 12, "calibration": 40, "healthy": 8, "lesions": 10}
-"""Options of the default cohort; any other has its own folder."""
 STORED = ("RAS", "LPS", "LAS", "RAI")
 """Orientations in which the test volumes are stored, in turn."""
 
@@ -56,10 +51,10 @@ def make_phantom_cohort(
 ) -> Path:
     """Make the cohort unless it is there, and return the path of its datalist.
 
-    The folder `phantom-<version>[-extracted][-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of test
-    subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty
-    where healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of
-    workers. Several processes may make the same cohort at once, and an interrupted making goes on where it stopped.
+    The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of test subjects
+    `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty where
+    healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of workers.
+    Several processes may make the same cohort at once, and an interrupted making goes on where it stopped.
 
     The datalist has the form of the Medical Segmentation Decathlon and the sections training, validation, calibration
     and test. Items hold `image` and `subject`, slices also `axial_slice`; test items `label` (the mask), `pathology`
@@ -76,26 +71,18 @@ def make_phantom_cohort(
     Raises:
         ConfigError: if nilearn's MNI152 maps are not installed, or a number makes no sense.
     """
-    options = {
-        "seed": seed,
-        "training": training,
-        "validation": validation,
-        "calibration": calibration,
-        "healthy": healthy,
-        "lesions": lesions,
-    }
+    counts = {"training": training, "validation": validation, "calibration": calibration, "healthy": healthy}
+    options = {"seed": seed, **counts, "lesions": lesions, "extracted": extracted}
     if min(options.values()) < 0 or workers < 1:
         raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
-    folder = Path(root or cache_folder()) / _folder_name(extracted, options)
+    folder = Path(root or cache_folder()) / _folder_name(options)
     datalist = folder / "datalist.json"
     if datalist.is_file():
         return datalist
 
     folder.mkdir(parents=True, exist_ok=True)
-    plan = [
-        (section, "healthy") for section in ("training", "validation", "calibration") for _ in range(options[section])
-    ]
-    plan += [("test", "healthy")] * healthy + [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
+    plan = [(name if name != "healthy" else "test", "healthy") for name, count in counts.items() for _ in range(count)]
+    plan += [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
     template = load_template()
 
     def make(number: int) -> dict[str, Any]:
@@ -113,18 +100,18 @@ def make_phantom_cohort(
         "name": folder.name,
         "description": "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 template",
         "modality": {"0": "T1w"},
-        "options": {**options, "extracted": extracted},
+        "options": options,
         **sections,
     }
-    _write(datalist, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8"))
+    with replacing(datalist) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     return datalist
 
 
-def _folder_name(extracted: bool, options: dict[str, int]) -> str:
-    name = f"phantom-{VERSION}" + ("-extracted" if extracted else "")
-    if options == DEFAULTS:
-        return name
-    return f"{name}-{hashlib.sha256(json.dumps(options).encode()).hexdigest()[:8]}"
+def _folder_name(options: dict[str, int]) -> str:
+    defaults = make_phantom_cohort.__kwdefaults__ or {}
+    other = [f"{name}{value:d}" for name, value in options.items() if value != defaults[name]]
+    return "-".join([f"phantom-{VERSION}", *other])
 
 
 def _make_slice(folder: Path, template: Template, seed: tuple[int, int], extracted: bool) -> dict[str, Any]:
@@ -132,7 +119,8 @@ def _make_slice(folder: Path, template: Template, seed: tuple[int, int], extract
     path = folder / f"sub-P{seed[1]:03d}_T1w.png"
     if not path.is_file():
         image, brain = simulate_plane(template, seed)
-        _write(path, partial(Image.fromarray(image * brain if extracted else image).save, format="PNG"))
+        with replacing(path) as temporary:
+            Image.fromarray(image * brain if extracted else image).save(temporary, format="PNG")
     return {"image": path.name, "subject": f"P{seed[1]:03d}", "axial_slice": True}
 
 
@@ -144,7 +132,8 @@ def _make_volume(folder: Path, template: Template, seed: tuple[int, int], kind: 
         volume = simulate(template, seed, kind)
         scan = volume.image * volume.brain if extracted else volume.image
         for path, voxels in ((image, scan), (mask, volume.mask)):
-            _write(path, partial(nib.save, _nifti(voxels, volume.affine, STORED[seed[1] % len(STORED)])))
+            with replacing(path) as temporary:
+                nib.save(_nifti(voxels, volume.affine, STORED[seed[1] % len(STORED)]), temporary)
     boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
     return {"image": image.name, "subject": subject, "label": mask.name, "pathology": kind, "boxes": boxes}
 
@@ -174,8 +163,3 @@ def _nifti(voxels: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Imag
     image.set_qform(image.affine, code="scanner")
     image.set_sform(image.affine, code="scanner")
     return image
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with replacing(path) as temporary:
-        write(temporary)

@@ -15,14 +15,13 @@ from pathology_screen.cohorts.anatomy import (
     Template,
     brain_tissue,
     random_field,
-    rotation,
     slow_fields,
+    turn,
 )
 from pathology_screen.cohorts.lesions import Lesion
+from pathology_screen.space import PLANE_SHAPE, PLANE_Z, plane_affine
 
-FIELD_OF_VIEW = np.array([200.0, 240.0, 192.0])  # mm, left-right, posterior-anterior, inferior-superior
-PLANE = (197, 233)  # pixels of 1 mm
-PLANE_ORIGIN = (-98.0, -134.0, 23.0)  # mm in MNI space
+FIELD_OF_VIEW = np.array([208.0, 244.0, 188.0])  # mm, left-right, posterior-anterior, inferior-superior
 COARSE = 4  # pixels between the points where slow fields are evaluated
 IN_PLANE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], axis=-1)  # neighbours within a slice
 
@@ -102,9 +101,7 @@ class Subject:
             lesion = Lesion.draw(kind, streams[3], template, anatomy)
         return cls(template, anatomy, coat, scanner, lesion)
 
-    def scan(
-        self, affine: np.ndarray, shape: tuple[int, int, int], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def scan(self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Take slices.
 
         Args:
@@ -116,21 +113,16 @@ class Subject:
             Signal, white matter being about 1; share of the lesion (of the ventricles where there is none); and the
             brain, bool; (K, I, J).
         """
-        coarse = [np.arange(-(-(count - 1) // COARSE) + 1) * COARSE for count in shape[:2]]
-        points = _points(affine, *coarse, np.arange(shape[2]))
-        bias, inside = self.scanner.bias(points)[None], points
+        points = _points(affine, shape, COARSE)
+        bias, inside = _refine(self.scanner.bias(points)[None], shape)[0], points
         if self.lesion:
-            room = self.template.surface(self.anatomy.to_template(points))
-            inside = self.lesion.displace(points, room)
-        slow = slow_fields(self.template, self.anatomy, self.coat, inside)
-        *slow, bias = _refine(np.concatenate([slow, bias]), shape)
-        slow = np.stack(slow)
+            inside = self.lesion.displace(points, room=self.template.surface(self.anatomy.to_template(points)))
+        slow = _refine(slow_fields(self.template, self.anatomy, self.coat, inside), shape)
 
         tissue = brain_tissue(self.template, self.anatomy, slow, float(np.linalg.norm(affine[:3, 0])))
         share = tissue.ventricles < 0
         if self.lesion:
-            points = _points(affine, *map(np.arange, shape))
-            tissue, share = self.lesion.paint(tissue, points, *self.anatomy.intensity)
+            tissue, share = self.lesion.paint(tissue, _points(affine, shape), *self.anatomy.intensity)
         brain = tissue.surface > -0.5
         signal = np.where(brain, tissue.intensity, self.coat.intensity(slow, self.anatomy.intensity[0]))
         return self._acquire(signal, bias, rng), share, brain
@@ -146,8 +138,7 @@ class Subject:
 
 
 def simulate(template: Template, seed: tuple[int, ...], kind: str = "healthy") -> Volume:
-    """Draw a subject and scan the whole head in axial slices. The same seed gives the same subject, scanner and noise,
-    whatever the kind.
+    """Draw a subject and scan the whole head in axial slices.
 
     Args:
         template: see `load_template`.
@@ -177,27 +168,23 @@ def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarra
     """
     subject, rng = Subject.draw(template, seed, "healthy"), np.random.default_rng([*seed, 4])
     error = np.eye(4)
-    error[:3, :3] = rotation(np.deg2rad(rng.normal(0, 1, 3))) * rng.normal(1, 0.01, 3)
+    error[:3, :3] = turn(rng.normal(0, 1, 3)) * rng.normal(1, 0.01, 3)
     error[:3, 3] = rng.normal(0, 1, 3)
-    apart = (
-        0.82 * subject.scanner.spacing[2]
-    )  # mm; the mean of both spreads as linear interpolation between slices does
-    grid = np.diag([1.0, 1.0, apart, 1.0])
-    grid[:3, 3] = np.subtract(PLANE_ORIGIN, [0, 0, apart / 2])
-    signal, _, brain = subject.scan(subject.anatomy.standard(template) @ error @ grid, (*PLANE, 2), rng)
-    image, brain = ndi.gaussian_filter(signal.mean(0), 0.46), brain.all(0)
-    image = np.clip(image / np.percentile(image[brain], 98), 0, 1)
-    return np.rint(255 * image).astype(np.uint8)[::-1, ::-1].T, brain[::-1, ::-1].T
+    apart = 0.82 * subject.scanner.spacing[2]  # mm; their mean spreads as linear interpolation between slices does
+    slices = plane_affine(PLANE_Z - apart / 2) @ np.diag([1, 1, apart, 1])
+    signal, _, brain = subject.scan(subject.anatomy.standard(template) @ error @ slices, (*PLANE_SHAPE, 2), rng)
+    image, inside = ndi.gaussian_filter(signal.mean(0), 0.46), brain[0] & brain[1]
+    return np.rint(255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)).astype(np.uint8), inside
 
 
-def _points(affine: np.ndarray, i: np.ndarray, j: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Positions in mm, (3, K, I, J), of voxels."""
-    index = np.broadcast_arrays(i[None, :, None], j[None, None, :], k[:, None, None])
-    affine = affine.astype(np.float32)
-    return np.stack([sum(row[n] * index[n].astype(np.float32) for n in range(3)) + row[3] for row in affine[:3]])
+def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
+    """Positions in mm, (3, K, I, J), of the voxels (I, J, K), or of every `step`-th and one beyond the last."""
+    i, j = (step * np.arange(-(-(count - 1) // step) + 1) for count in shape[:2])
+    index = i[:, None], j, np.arange(shape[2])[:, None, None]
+    return np.stack([sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]).astype(np.float32)
 
 
-def _refine(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Linear interpolation (C, K, i, j) -> (C, K, I, J) from every `COARSE`-th pixel to all."""
     size = [COARSE * (count - 1) + 1 for count in coarse.shape[2:]]
     fine = torch.nn.functional.interpolate(torch.from_numpy(coarse), size, mode="bilinear", align_corners=True)

@@ -49,7 +49,8 @@ class TrainingState:
       validation of the weights that training starts from.
 
     All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
-    the ValidationHandler and the averaged weights.
+    the ValidationHandler and the averaged weights. The last epoch is validated whatever the handler's interval, or a
+    short run would learn nothing that counts.
 
     Args:
         output_dir: folder of the run.
@@ -180,6 +181,8 @@ class TrainingState:
         self.sums = {}
         best = True
         if self.evaluator is not None:
+            if engine.state.epoch == engine.state.max_epochs and self.evaluator.state.epoch != engine.state.epoch:
+                self.evaluator.run(engine.state.epoch)
             if self.evaluator.state.epoch == engine.state.epoch:  # validated at this epoch
                 row |= self.validation()
             if engine.state.epoch <= self.warm_up:

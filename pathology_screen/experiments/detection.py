@@ -23,8 +23,8 @@ def detection(setting: Setting) -> Report:
     """Compare methods by the AUROC of each group of pathological test scans against the normal ones, and the mean of
     these AUROCs but that of local findings.
 
-    A person belongs to one group; where several slices of a person are looked at, each counts on its own and the
-    intervals keep them together.
+    A person belongs to one group; of several scans of a person each counts on its own, and the intervals keep them
+    together.
 
     Raises:
         ConfigError: if the test section has no normal scan, or nothing else, or a person is in two groups.

@@ -124,12 +124,10 @@ def _titled(cases: list[Case]) -> tuple[list[int], list[str]]:
 
 
 def _row(slices: Slices, case: Case, precision: dict[tuple[str, str], np.ndarray]) -> dict:
-    level = slices.levels[case.place]
     return {
         "chosen": case.rank,
         "finding": case.finding,
         "subject": slices.subjects[case.place],
-        "level": "screened" if level is None else level,
         **{f"{label} ({scoring})": values[case.place] for (label, scoring), values in precision.items()},
     }
 

@@ -40,7 +40,7 @@ def localization(setting: Setting) -> Report:
     slices = setting.section("test")
     with_boxes = [i for i, labels in enumerate(slices.box_labels) if labels]
     if not with_boxes:
-        raise ConfigError("no slice shows a box: the test section needs `boxes` on the levels that are looked at")
+        raise ConfigError("no slice shows a box: the test section needs `boxes` on the slices that are looked at")
     boxed = slices[with_boxes]
     classes = sorted({label for labels in boxed.box_labels for label in labels})
     targets = [box_target(boxed, i) for i in range(len(boxed))]

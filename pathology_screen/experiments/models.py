@@ -55,7 +55,7 @@ class Chosen(NamedTuple):
         if name not in METHODS:
             raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
         if run and METHODS[name].is_control:
-            raise ConfigError(f"the control {name!r} learns nothing, so it has no run: leave out ={run}")
+            raise ConfigError(f"the control {name!r} trains no network, so it has no run: leave out ={run}")
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
 
@@ -188,9 +188,7 @@ def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) 
     return ComparedMethod(label, method, predictor.network, own, sha256(weights))
 
 
-def _check_calibration(
-    label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]
-) -> None:
+def _check_calibration(label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]) -> None:
     """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing or teacher."""
     path = predictor.weights.with_name("calibration.json")
     if not path.is_file():

@@ -57,7 +57,7 @@ TABLES = {
 def published(experiment: str, test: Slices, setting: Setting) -> dict[str, pd.DataFrame]:
     """Return the paper's own table where it compares: on the paper's test section (its fastMRI+ files, all groups and
     boxes), under the paper profile and, for boxes, with the paper's protocol or that of its code."""
-    alike = setting.shared.name == "paper" and not setting.random_pose and setting.every is None
+    alike = setting.shared.name == "paper"
     if experiment in ("localization", "ablation"):
         alike = alike and setting.protocol in ("paper", "official_code")
     counted = {group: test.groups.count(group) for group in COHORT}

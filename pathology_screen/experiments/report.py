@@ -54,14 +54,17 @@ class Comparison(NamedTuple):
 
     Attributes:
         metric: name of what was measured.
-        first, other: method and scoring.
+        first, other: labels of the methods.
+        first_scoring, other_scoring: their scorings; "" where the number does not depend on it.
         difference, low, high: the difference and its 95 % bootstrap interval over subjects.
         p_value: two-sided, of no difference.
     """
 
     metric: str
     first: str
+    first_scoring: str
     other: str
+    other_scoring: str
     difference: float
     low: float
     high: float
@@ -113,7 +116,7 @@ class Measurements:
                     if not _enough(other, groups):
                         continue
                     difference = paired_difference(statistic, other, groups, resamples=RESAMPLES)
-                    found.append(Comparison(metric, _named(method, scoring), _named(*key[:2]), *difference))
+                    found.append(Comparison(metric, method, scoring, *key[:2], *difference))
         return found
 
     def _mean(self, key: tuple[str, str, str]) -> PooledStatistic:
@@ -164,9 +167,9 @@ class Report:
         return self.measurements.rows()
 
     @cached_property
-    def comparisons(self) -> pd.DataFrame:
-        """The first method against the others."""
-        return pd.DataFrame(self.measurements.comparisons(), columns=Comparison._fields)
+    def pairs(self) -> list[Comparison]:
+        """The first method, under each of its scorings, against all others."""
+        return self.measurements.comparisons()
 
     def table(self) -> pd.DataFrame:
         """The numbers as people read them: a row a method and scoring, a column a metric, `0.58 [0.53, 0.63]`.
@@ -188,10 +191,31 @@ class Report:
             [[*line, *cell] for line, cell in zip(lines, numbers)], columns=["method", "scoring", *metrics]
         )
 
+    def differences(self) -> pd.DataFrame:
+        """The paired differences as people read them: the first method minus each other, a column a metric,
+        `+0.12 [+0.03, +0.21]`.
+
+        Both under the same scoring, or where the other knows none of the first's, under its own; numbers that do not
+        depend on the scoring are left to `pairs`.
+        """
+        scored = [pair for pair in self.pairs if pair.first_scoring and pair.other != pair.first]
+        shared = {pair.other for pair in scored if pair.first_scoring == pair.other_scoring}
+        lines: dict[tuple[str, str], dict[str, str]] = {}
+        for pair in scored:
+            if pair.first_scoring == pair.other_scoring or pair.other not in shared:
+                names = _named(pair.first, pair.first_scoring), _named(pair.other, pair.other_scoring)
+                cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
+                lines.setdefault(names, {})[pair.metric] = cell
+        columns = list(dict.fromkeys(metric for cells in lines.values() for metric in cells))
+        rows = [[*names, *(cells.get(metric, "") for metric in columns)] for names, cells in lines.items()]
+        return pd.DataFrame(rows, columns=["method", "minus", *columns])
+
     def markdown(self) -> str:
-        """Title, table and notes in Markdown."""
+        """Title, table, paired differences where there are some, and notes in Markdown."""
+        differences = self.differences()
+        paired = "" if differences.empty else f"Paired differences:\n\n{markdown_table(differences)}\n"
         notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"# {self.title}\n\n{markdown_table(self.table())}\n{notes}"
+        return f"# {self.title}\n\n{markdown_table(self.table())}\n{paired}{notes}"
 
     def write(self, output: Path) -> Path:
         """Write the report into a folder, each file whole or not at all and none before all are made; return its page.
@@ -205,12 +229,12 @@ class Report:
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
             "results": [_finite(row._asdict()) for row in self.rows],
-            "comparisons": [_finite(row) for row in self.comparisons.to_dict("records")],
+            "comparisons": [_finite(pair._asdict()) for pair in self.pairs],
         }
         pictures = {name: _png(figure) for name, figure in self.figures.items()}
         texts = {
             ".csv": pd.DataFrame(self.rows).to_csv(index=False),
-            "_comparisons.csv": self.comparisons.to_csv(index=False),
+            "_comparisons.csv": pd.DataFrame(self.pairs, columns=Comparison._fields).to_csv(index=False),
             ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
             ".md": self.markdown(),
             ".tex": self.table().to_latex(index=False, escape=True),

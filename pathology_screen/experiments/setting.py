@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import CONTROLS, SCORINGS, Chosen, ComparedMethod, Profile, load_methods, read_profile
+from pathology_screen.experiments.models import (
+    CONTROLS,
+    SCORINGS,
+    Chosen,
+    ComparedMethod,
+    Profile,
+    load_methods,
+    read_profile,
+)
 from pathology_screen.experiments.slices import Slices, load_slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import PROTOCOLS, Protocol
@@ -28,8 +36,6 @@ class Setting:
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
         seed: of all draws.
-        random_pose: of synthetic anomalies: pose the slices at random first, since an average image is a strong
-            detector on aligned ones.
         percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
         protocol: of the localisation of boxes (see `metrics.LocalizationMetric`).
         configured: profile and methods in place of those of the bundles.
@@ -42,7 +48,6 @@ class Setting:
     profile: str = "compact"
     backbone: str | None = None
     seed: int = 0
-    random_pose: bool = False
     percentiles_of: Literal["image", "tissue"] = "image"
     protocol: Protocol = "pixel_count"
     configured: tuple[Profile, list[ComparedMethod]] | None = None
@@ -108,7 +113,6 @@ class Setting:
             "profile": self.shared.name,
             "slice": dict(self.shared.slice_options),
             "seed": self.seed,
-            "random_pose": self.random_pose,
             "percentiles_of": self.percentiles_of,
             "protocol": self.protocol,
             "methods": methods,

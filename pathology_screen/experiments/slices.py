@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from pathology_screen.errors import ConfigError, ScreeningError
-from pathology_screen.transforms import RandomAffineBatch, prepare_slices
+from pathology_screen.transforms import prepare_slices
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
 HEALTHY, NORMAL, PATHOLOGICAL = "healthy", "normal", "pathological"
@@ -62,14 +62,6 @@ class Slices:
         """
         return self[[i for i, name in enumerate(self.pathology) if name == HEALTHY]]
 
-    def posed(self, generator: torch.Generator) -> Slices:
-        """Each slice, with its mask, in a random pose of the paper's augmentation (Appendix B); boxes stay behind."""
-        augmentation = RandomAffineBatch()
-        parameters = augmentation.draw(len(self), generator)
-        images, masks = (augmentation.apply(pictures, parameters) for pictures in (self.images, self.masks))
-        none = tuple(masks.new_zeros(0, *masks.shape[2:]) for _ in self.boxes)
-        return replace(self, images=images, masks=masks, boxes=none, other_boxes=none, box_labels=((),) * len(self))
-
 
 def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> Slices:
     """Prepare the slices of scans, and with them masks and boxes.
@@ -90,7 +82,7 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> S
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     images = torch.stack([item["image"].as_tensor() for item in slices])
-    masks = [item["label"].as_tensor() if "label" in item else torch.zeros_like(images[0]) for item in slices]
+    masks = [item["label"] if "label" in item else torch.zeros_like(images[0]) for item in slices]
     pathology = tuple(str(item.get("pathology", HEALTHY)) for item in slices)
     return Slices(
         images,
@@ -110,7 +102,7 @@ def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]
     """Masks and labels of the boxes on a slice."""
     if f"{name}_masks" not in item:
         return torch.zeros(0, *item["image"].shape[1:]), ()
-    return item[f"{name}_masks"].as_tensor(), tuple(item[f"{name}_labels"])
+    return item[f"{name}_masks"], tuple(item[f"{name}_labels"])
 
 
 def _reason(error: BaseException | None) -> ScreeningError | None:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import is_installed
-from pathology_screen.engines import seeded_generator
 from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.pictures import method_grid
 from pathology_screen.experiments.published import published
@@ -40,8 +39,6 @@ def synthetic(setting: Setting) -> Report:
     reconstruction should give. AUPRC pools the pixels of all slices, background included.
     """
     healthy = setting.section("test").healthy()
-    if setting.random_pose:
-        healthy = healthy.posed(seeded_generator(setting.seed, 0))
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
     distance = perceptual_distance(backbone)
     measurements = Measurements()
@@ -67,8 +64,7 @@ def synthetic(setting: Setting) -> Report:
                 drawn[kind][model.label, scoring] = (predictions if model.method.reconstructs else None, maps)
     base = {kind: float((slices.masks > 0).float().mean()) for kind, slices in altered.items()}
     notes = [
-        f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people"
-        + (", each in a random pose of the paper's range." if setting.random_pose else "."),
+        f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people, registered as they are.",
         f"Intensities of ellipses are percentiles of the {setting.percentiles_of}.",
         "AUPRC of a detector that knows nothing: "
         + ", ".join(f"{kind} {share:.3f}" for kind, share in base.items())

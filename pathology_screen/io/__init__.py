@@ -6,15 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from pathology_screen.errors import ConfigError
-from pathology_screen.io.discover import bids_labels, find_scans, is_nifti, passed_over, safe_names
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.io.discover import bids_labels, is_nifti, safe_names
 from pathology_screen.io.file import File
+from pathology_screen.io.find import Discovery, FoundScan, discover, find_scans, source_id
 from pathology_screen.io.image import is_png, read_png
 from pathology_screen.io.inputs import input_files
 from pathology_screen.io.nifti import read_nifti
 from pathology_screen.io.scan import Scan
 
-__all__ = ["Scan", "bids_labels", "find_scans", "list_series", "passed_over", "read_scan", "safe_names"]
+__all__ = [
+    "Discovery",
+    "FoundScan",
+    "Scan",
+    "bids_labels",
+    "discover",
+    "find_scans",
+    "read_scan",
+    "safe_names",
+    "source_id",
+]
 
 
 def read_scan(
@@ -56,24 +67,14 @@ def read_scan(
         return _read_files(files, series_uid=series_uid, axial_slice=axial_slice, level=level)
 
 
-def list_series(path: str | Path) -> list[str]:
-    """SeriesInstanceUIDs of the DICOM images at a path, in order; none where it is a NIfTI or PNG file.
-
-    Args:
-        path: a file, folder or .zip archive, see `read_scan`.
-
-    Raises:
-        InputError: if the path does not exist, or nothing at it can be read.
-        ConfigError: see `read_scan`.
-    """
-    with input_files(path) as files:
-        is_other = _is_one_nifti(files) or (len(files) == 1 and is_png(files[0]))
-        return [] if is_other else _dicom().series_in(files)
-
-
 def _read_files(files: Sequence[File], *, series_uid: str | None, axial_slice: bool, level: str | None) -> Scan:
     if _is_one_nifti(files):
+        if series_uid is not None:
+            raise InputError("series_not_found", "it is a NIfTI file")
         return read_nifti(files[0], axial_slice=axial_slice, level=level)
+    if series_uid is None and any(is_nifti(file) for file in files):
+        hint = "Pass it by its own path; of an archive, unpack it first"
+        raise InputError("several_series", f"{len(files)} files, NIfTI among them", hint)
     return _dicom().read_dicom(files, series_uid=series_uid, axial_slice=axial_slice, level=level)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,8 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
+
+from pathology_screen.io.description import denies_agent, described
 
 FACTS = {
     "sop_class": "SOPClassUID",
@@ -43,27 +44,12 @@ FACTS = {
 """Entries of `Scan.source`, and the attributes that they are copied from."""
 
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
-"""Free text, which may name the patient: searched for `WORDS`, never kept."""
-WORDS = {
-    "t1": r"[a-z]{0,3}t1|mp-?2?rage|bravo|f?spgr|tfl3d",
-    "t2": r"[a-z]{0,3}t2",
-    "flair": r"\w*flair|dark.?fluid|tirm",
-    "stir": r"stir",
-    "proton_density": r"pd(w|\b)|proton",
-    "diffusion": r"dwi|dti|diff|adc|trace",
-    "susceptibility": r"swi|swan|venobold|hemo",
-    "angiography": r"tof|mra\b|mrv\b|angio",
-    "perfusion": r"perf|asl\b|dsc|dce|cbf|cbv",
-    "functional": r"bold|fmri|ep2d|resting",
-    "localizer": r"loc\b|localizer|localiser|scout|survey",
-    "contrast_agent": r"gd\b|gad|km\b|ce\b|c ?\+|with contrast|w/ ?contrast|post.?(contrast|gd)|contrast.?enhanced",
-    "perhaps_contrast_agent": r"post\b|contrast\b|kontrast",
-    "no_contrast_agent": r"pre\b|non?\b|without|w/?o\b|nativ|plain|ohne|sans|before|unenhanced|pregd|precontrast",
-}
-"""Entries of `described_as`, and what begins a word of the description where they apply (\\b: and ends it)."""
-
-CONTRAST_KEYWORDS = ("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusIngredient")
-NO_AGENT = {"", "NO", "NONE", "N", "NA", "N/A", "0", "WITHOUT", "NO CONTRAST", "NO AGENT"}
+"""Free text, which may name the patient: see `io.description`."""
+AGENT_TEXTS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusRoute")
+AGENT_NUMBERS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
+AGENT_SEQUENCES = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequence")
+CONTRAST_KEYWORDS = (*AGENT_TEXTS, *AGENT_NUMBERS, *AGENT_SEQUENCES)
+"""Any of these names an agent, unless it says that there was none."""
 FACT_KEYWORDS = (*FACTS.values(), *DESCRIPTIONS, *CONTRAST_KEYWORDS, "ContrastBolusAgentAdministered")
 """The attributes to read for `acquisition_facts`."""
 LONGEST_TEXT = 64
@@ -74,7 +60,7 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
 
     Returns:
         `FACTS` as text, finite numbers or lists of them, in the units of DICOM (ms, tesla, degrees, mm), the SOP class
-        by its name; `described_as`, the entries of `WORDS` that the description of the series holds; and
+        by its name; `described_as`, what the descriptions of the series say (see `io.description`); and
         `contrast_agent: True` where one is named. What is absent, empty or of another kind is left out: it is unknown.
     """
     facts: dict[str, Any] = {}
@@ -83,24 +69,22 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
         plain = _plain(value, keyword)
         if plain not in (None, "", []):
             facts[name] = plain
-    if words := _described(" ; ".join(_text(dataset, keyword) for dataset in datasets for keyword in DESCRIPTIONS)):
+    if words := described(_text(dataset, keyword) for dataset in datasets for keyword in DESCRIPTIONS):
         facts["described_as"] = words
     if _names_contrast_agent(datasets):
         facts["contrast_agent"] = True
     return facts
 
 
-def _described(text: str) -> list[str]:
-    """The entries of `WORDS` that a text holds."""
-    text = text.lower().replace("_", " ").replace("+c", "c+").replace("+ c", "c+")
-    return [name for name, pattern in WORDS.items() if re.search(rf"(?<![a-z0-9])(?:{pattern})", text)]
-
-
 def _names_contrast_agent(datasets: Sequence[Dataset]) -> bool:
     if any(_text(dataset, "ContrastBolusAgentAdministered") == "NO" for dataset in datasets):
         return False  # of this frame
-    named = [dataset.get(keyword) for keyword in CONTRAST_KEYWORDS for dataset in datasets]
-    return any(str(value).strip().upper() not in NO_AGENT if isinstance(value, str) else value for value in named)
+    texts = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_TEXTS]
+    numbers = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_NUMBERS]
+    codes = [item for dataset in datasets for keyword in AGENT_SEQUENCES for item in dataset.get(keyword) or []]
+    meanings = [_text(item, "CodeMeaning") for item in codes]
+    named = any(meaning == "" or not denies_agent(meaning) for meaning in meanings)
+    return named or any(not denies_agent(text) for text in (*texts, *numbers))
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -18,6 +18,12 @@ VOXEL_SIZE_MM = (0.05, 20.0)
 """Least and greatest plausible size of a voxel along any axis."""
 MAX_OBLIQUITY_DEG = 30.0
 """Greatest angle between an axis of the volume and the axis of the patient closest to it."""
+ORIENTATION_TOLERANCE = 1e-3
+"""Greatest difference between the direction cosines of two slices of one volume; 0.06 degrees."""
+UNEVEN = 0.01
+"""Greatest deviation of a gap between slices from their mean, relative."""
+ROUNDING_MM = 0.02
+"""The same in mm, for gaps so small that positions rounded to two decimals differ by more than that."""
 
 
 def check_shape(shape: Sequence[int]) -> None:
@@ -89,6 +95,11 @@ def check_voxels(voxels: np.ndarray) -> None:
         raise InputError("not_finite", f"{np.count_nonzero(~np.isfinite(voxels))} voxels")
     if least == greatest:
         raise InputError("constant_image", f"every voxel is {least:g}")
+
+
+def gap_tolerance(gap: float) -> float:
+    """Greatest deviation in mm of a gap between slices from the mean gap."""
+    return max(UNEVEN * gap, min(ROUNDING_MM, 5 * UNEVEN * gap))
 
 
 def axial_index(shape: Sequence[int], affine: np.ndarray, level: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A DICOM series as one volume, or a refusal: headers through pydicom, geometry and voxels through highdicom."""
+"""A DICOM series as one volume, or a refusal: headers and pixels through pydicom, geometry through highdicom."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
-from typing import Any
+from typing import BinaryIO
 
 import highdicom
 import numpy as np
@@ -23,13 +23,18 @@ from pydicom.uid import UID
 from pathology_screen.errors import InputError
 from pathology_screen.io import checks
 from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
+from pathology_screen.io.decoder_process import plugin_of
 from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, one_of, opened, parsing
+from pathology_screen.io.intensities import above_background
+from pathology_screen.io.peek import series_of
+from pathology_screen.io.pixels import padded, real_world, stored_frames
 from pathology_screen.io.scan import Scan
-from pathology_screen.io.stack import ORIENTATION_TOLERANCE, check_parallel, stack_slices
+from pathology_screen.io.stack import check_parallel, stack_slices
 
 _HEADER = (
     *("SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
+    *("StudyInstanceUID", "SOPInstanceUID"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID"),
 )
@@ -40,7 +45,8 @@ MAX_FILE_BYTES = 2**31
 """Most bytes of a DICOM file."""
 MAX_SLICE_BYTES = 2**26
 """Most bytes of a DICOM file that holds one slice."""
-_TRANSFORMS: dict[str, Any] = {"dtype": np.float32, "apply_real_world_transform": False, "apply_voi_transform": False}
+MAX_ITEMS = 50_000
+"""Most items of sequences in a file, at any depth; an enhanced image has about twenty a frame."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ def read_dicom(
 
     Slices are ordered and spaced by ImagePositionPatient and ImageOrientationPatient alone; array axes are (column,
     row, slice), see `stack_slices`. Voxels are rescaled (or go through the modality LUT); MONOCHROME1 is inverted
-    within the range of the stored bits. Files that are not DICOM images are passed over and counted in `source`.
+    within the range of the stored bits; PixelPaddingValue counts as background. Files that are not DICOM images are
+    passed over and counted in `source`.
 
     Args:
         files: the files to look through, in any order, on disk or in an archive.
@@ -78,8 +85,10 @@ def read_dicom(
     Raises:
         InputError: see `errors.REFUSALS`.
     """
-    found = read_headers(files)
+    found = read_headers(files, series_uid)
     images = choose_series(found, series_uid)
+    if not _raw(images[0].header, "SeriesInstanceUID"):
+        raise InputError("unreadable", "SeriesInstanceUID is absent")
     with parsing():
         frames = image_frames(images)
         _check_pixels(images, frames)
@@ -92,13 +101,11 @@ def read_dicom(
         axis, index = checks.axial_index(shape, affine, level)
         if axis == 2:
             first, stop, part_affine = index, index + 1, checks.slice_affine(affine, axis, index)
-    if images[0].is_multiframe:
-        array = _decode_multiframe(images[0], shape[2] - stop, shape[2] - first)
-    else:
-        images = [images[i] for i in order]
-        array = _decode_series(images[first:stop], files)
-    voxels = array[::-1].copy().transpose(2, 1, 0)  # highdicom's slices run against the normal
+    array, padding = _decode(images, frames, order[first:stop], files)
+    voxels = array.transpose(2, 1, 0)
     checks.check_voxels(voxels)
+    if _text(_raw(images[0].header, "Modality")) in ("", "MR"):
+        voxels = above_background(voxels, affine, padding.transpose(2, 1, 0))
     source = {
         "format": "dicom",
         "series_uid": _text(_raw(images[0].header, "SeriesInstanceUID")),
@@ -114,17 +121,20 @@ def read_dicom(
     return Scan(voxels, part_affine, shape, affine, source, subject)
 
 
-def series_in(files: Sequence[File]) -> list[str]:
-    """SeriesInstanceUIDs of the images among the files, in order; raises as `read_headers`."""
-    return sorted({_text(_raw(image.header, "SeriesInstanceUID")) for image in read_headers(files)})
+def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[DicomImage]:
+    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is.
 
-
-def read_headers(files: Sequence[File]) -> list[DicomImage]:
-    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is."""
+    A file that cannot be read is refused; where a series is chosen, only if it states that it belongs to that.
+    """
     images = []
     for file in files:
-        with one_of(file, files):
-            image = read_header(file)
+        try:
+            with one_of(file, files):
+                image = read_header(file)
+        except InputError:
+            if series_uid is None or series_of(file) == series_uid:
+                raise
+            continue
         if image is not None:
             images.append(image)
     if not images:
@@ -151,6 +161,7 @@ def read_header(file: File) -> DicomImage | None:
             return None
         if len(start) == _SMALL_FILE and stream.seek(0, SEEK_END) > MAX_FILE_BYTES:
             raise InputError("too_large", f"a DICOM file of more than {MAX_FILE_BYTES} bytes")
+        _check_items(stream, start)
         source = BytesIO(start) if len(start) < _SMALL_FILE else stream  # memory is parsed in two thirds of the time
         source.seek(132)
         elements = data_element_generator(source, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
@@ -184,27 +195,54 @@ def choose_series(images: list[DicomImage], series_uid: str | None) -> list[Dico
     if series_uid is None and len(series) > 1:
         listed = ", ".join(f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items()))
         raise InputError("several_series", listed, "Choose one with series_uid")
-    return images if series_uid is None else series[series_uid]
+    chosen = images if series_uid is None else series[series_uid]
+    _check_identity(chosen)
+    return chosen
+
+
+def _check_identity(images: list[DicomImage]) -> None:
+    """Refuse a series of two patients or studies, and different slices under one SOPInstanceUID."""
+    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
+        stated = {_raw(image.header, keyword).strip(b" \0") for image in images}
+        if len(stated) > 1:
+            raise InputError("mixed_identity", f"{len(stated)} {what}", "Separate them")
+    slices = {tuple(_raw(image.header, key) for key in ("SOPInstanceUID", "ImagePositionPatient")) for image in images}
+    instances = {instance for instance, _ in slices if instance}
+    if len(instances) < sum(1 for instance, _ in slices if instance):
+        raise InputError("mixed_identity", f"{len(instances)} SOPInstanceUIDs for {len(slices)} slices")
 
 
 def image_frames(images: list[DicomImage]) -> list[Frame]:
     """List the frames of one multi-frame image, or of images of one frame each, in the order in which they come;
     "not_3d" where there are several multi-frame images, "missing_geometry" where frames are not described."""
-
-    def items(groups: Dataset) -> Frame:
-        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
-
-    header = images[0].header
-    if len(images) > 1 and any(image.is_multiframe for image in images):
+    described = [_described_frames(image.header) for image in images]
+    if len(images) > 1 and max(map(len, described)) > 1:
         raise InputError("not_3d", f"the series holds {len(images)} objects, one of which is a volume by itself")
-    if images[0].is_multiframe:
-        shared = [item for groups in header.get("SharedFunctionalGroupsSequence", []) for item in items(groups)]
-        frames = [items(groups) + shared for groups in header.PerFrameFunctionalGroupsSequence]
-    else:
-        frames = [[image.header] for image in images]
+    frames = [frame for frames in described for frame in frames]
     if sum((_numbers([image.header], "NumberOfFrames") or [1])[0] for image in images) != len(frames):
         raise InputError("missing_geometry", "not every frame states where it lies")
     return frames
+
+
+def _described_frames(header: Dataset) -> list[Frame]:
+    def items(groups: Dataset) -> Frame:
+        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
+
+    shared = [item for groups in header.get("SharedFunctionalGroupsSequence") or [] for item in items(groups)]
+    own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
+    return [[*items(groups), *shared, header] for groups in own]
+
+
+def _check_items(stream: BinaryIO, start: bytes) -> None:
+    """Refuse a file of more items of sequences than an image has, before they are parsed; `start` is what was read."""
+    if len(start) < _SMALL_FILE:
+        return
+    stream.seek(0)
+    count = 0
+    while block := stream.read(2**20):
+        count += block.count(b"\xfe\xff\0\xe0") + block.count(b"\xff\xfe\xe0\0")  # of either byte order
+    if count > MAX_ITEMS:
+        raise InputError("too_large", f"the file holds {count} items of sequences; at most {MAX_ITEMS} are read")
 
 
 def _raw(dataset: Dataset, keyword: str) -> bytes:
@@ -238,7 +276,7 @@ def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
         raise InputError("not_monochrome", ", ".join(defined) or "absent, or not one that DICOM defines")
     for syntax in {image.transfer_syntax for image in images}:
         try:
-            available = get_decoder(syntax).is_available
+            available = not syntax.is_encapsulated or plugin_of(syntax) in get_decoder(syntax).available_plugins
         except NotImplementedError:
             available = False
         if not available:
@@ -286,31 +324,45 @@ def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
     return np.array(values)
 
 
-def _decode_series(images: list[DicomImage], files: Sequence[File]) -> np.ndarray:  # (slices, rows, columns)
-    datasets = []
-    for image in images:
-        with one_of(image.file, files):
-            datasets.append(_decode_slice(image.file))
-    with parsing():
-        return highdicom.get_volume_from_series(datasets, orientation_tol=ORIENTATION_TOLERANCE, **_TRANSFORMS).array
+def _decode(
+    images: list[DicomImage], frames: list[Frame], wanted: Sequence[int], files: Sequence[File]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of the wanted frames, float32, and which of them are padding, bool; both (slices, rows, columns)."""
+    if len(images) == 1:
+        dataset = _read_dataset(images[0])
+        with parsing():
+            return _values(dataset, [frames[i] for i in wanted], wanted)
+    values, padding = [], []
+    for i in wanted:
+        with one_of(images[i].file, files), parsing():
+            value, pad = _values(_read_dataset(images[i]), [frames[i]], [0])
+            values.append(value)
+            padding.append(pad)
+    return np.concatenate(values), np.concatenate(padding)
 
 
-def _decode_slice(file: File) -> Dataset:
-    with opened(file) as stream:
-        content = stream.read(MAX_SLICE_BYTES + 1)
-        if len(content) > MAX_SLICE_BYTES:
-            raise InputError("too_large", f"the file of one slice has more than {MAX_SLICE_BYTES} bytes")
+def _read_dataset(image: DicomImage) -> Dataset:
+    most = MAX_FILE_BYTES if image.is_multiframe else MAX_SLICE_BYTES
+    with opened(image.file) as stream:
+        content = stream.read(most + 1)
+        if len(content) > most:
+            raise InputError("too_large", f"the file of one slice has more than {most} bytes")
         dataset = dcmread(BytesIO(content))
         if _TAGS["Rows"] not in dataset:
             raise InputError("unreadable", "the header is cut short")
         if not any(tag in dataset for tag in _PIXEL_DATA):
             raise InputError("no_image")
-        dataset.convert_pixel_data()  # highdicom will find it done; here, the file is known
-    dataset.pop("SpacingBetweenSlices", None)  # highdicom would believe it of a single slice
     return dataset
 
 
-def _decode_multiframe(image: DicomImage, first: int, stop: int) -> np.ndarray:  # (slices, rows, columns)
-    with opened(image.file) as stream:
-        volume = highdicom.imread(stream)  # read lazily, it would print names and values where a frame is damaged
-        return volume.get_volume(slice_start=first, slice_end=stop, as_indices=True, **_TRANSFORMS).array
+def _values(dataset: Dataset, frames: list[Frame], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    stored = stored_frames(dataset, indices)
+    scaling = [
+        [
+            (_numbers(frame, keyword) or [default])[0]
+            for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+        ]
+        for frame in frames
+    ]
+    values = [real_world(pixels, dataset, *scale) for pixels, scale in zip(stored, scaling)]
+    return np.stack(values), padded(stored, dataset)

@@ -1,4 +1,4 @@
-"""Find the scans in a folder, and the files that may belong to one."""
+"""Which files lie below a path, what kinds they are, and names made of their paths."""
 
 from __future__ import annotations
 
@@ -53,9 +53,13 @@ def walk(folder: Path, closed: Callable[[Path], None]) -> Iterator[tuple[Path, l
     """Like `os.walk`, in order of names, with hidden entries left out and links to folders not followed.
 
     Files that one may not look at, and links that lead nowhere, are given too: opening them will say so. `closed` is
-    called with every folder that cannot be listed.
+    called with every folder that cannot be listed or entered.
     """
     for root, folders, names in os.walk(folder, onerror=lambda error: closed(Path(error.filename))):
+        if _is_barred(root, (*folders, *names)):
+            folders.clear()
+            closed(Path(root))
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         yield Path(root), folders, [file for file in files if _may_be_file(file)]
@@ -68,50 +72,6 @@ def files_below(folder: Path) -> list[File]:
         raise InputError("unreadable", "a folder cannot be listed")
 
     return [file for _, _, files in walk(folder, refuse) for file in files]
-
-
-def find_scans(root: str | Path) -> list[dict]:
-    """List the scans at or below a path as a MONAI datalist.
-
-    A scan is a NIfTI file, a .zip archive (not opened here), or a folder that holds DICOM files (with everything below
-    it: one item). Hidden files and all others are passed over; links to folders are not followed.
-
-    Returns:
-        `[{"image": path, "name": name}, ...]` in order of paths; a name is the path relative to `root` without its
-        suffix, written with letters, digits, ".", "-" and "_" alone, and unique even where case is not told apart.
-
-    Raises:
-        InputError: what `check_path` raises, or "empty" where there is no scan.
-    """
-    root = Path(root)
-    check_path(root)
-    paths = list(_scan_paths(root)) if root.is_dir() else [root]
-    if not paths:
-        raise InputError("empty")
-    paths = sorted(paths)
-    relative = [path.relative_to(root).as_posix() if path != root else root.absolute().name for path in paths]
-    return [{"image": str(path), "name": name} for path, name in zip(paths, safe_names(relative))]
-
-
-def passed_over(root: str | Path) -> list[Path]:
-    """List what `find_scans` passes over: files that belong to no scan, and links to folders; hidden ones are not
-    looked at.
-
-    Args:
-        root: of the search.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        return []
-    scans = set(_scan_paths(root))
-    found: list[Path] = []
-    for folder, folders, files in walk(root, lambda closed: None):
-        if folder in scans:
-            folders.clear()
-            continue
-        found += [folder / name for name in folders if (folder / name).is_symlink()]
-        found += [file for file in files if file not in scans]
-    return found
 
 
 def safe_names(paths: Sequence[str]) -> list[str]:
@@ -150,35 +110,27 @@ def _distinct(names: Iterable[str], mark: str) -> list[str]:
     return list(distinct.values())
 
 
-def _scan_paths(root: Path) -> Iterator[Path]:
-    closed: list[Path] = []
-    for folder, folders, files in walk(root, closed.append):
-        single = [file for file in files if is_nifti(file) or is_zip(file)]
-        yield from single
-        if any(_may_be_dicom(file) for file in files if file not in single):
-            folders.clear()  # read_scan reads a folder with everything below it
-            yield folder
-    yield from closed  # the reader will refuse them: nothing is passed over unseen
+def _is_barred(folder: str, names: Sequence[str]) -> bool:
+    """Tell a folder that may be listed and not entered."""
+    try:
+        Path(folder, *names[:1]).lstat()
+    except PermissionError:
+        return True
+    except OSError:  # it vanished meanwhile
+        pass
+    return False
 
 
 def _may_be_file(path: Path) -> bool:
     try:
-        return path.is_file() or _leads_nowhere(path)
+        return path.is_file() or leads_nowhere(path)
     except OSError:
         return True
 
 
-def _leads_nowhere(path: Path) -> bool:
+def leads_nowhere(path: Path) -> bool:
+    """Tell a link whose target is absent."""
     return path.is_symlink() and not path.exists()
-
-
-def _may_be_dicom(file: Path) -> bool:
-    """Count a file that cannot be read as DICOM, so that the reader refuses it and nothing is passed over unseen; but
-    not a link that leads nowhere, which only its name could tell from any other file."""
-    try:
-        return not _leads_nowhere(file) and is_dicom(file)
-    except (InputError, OSError):
-        return True
 
 
 def _safe_name(relative: str) -> str:
@@ -188,5 +140,5 @@ def _safe_name(relative: str) -> str:
             break
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip(".") or "scan"
     if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(relative.encode()).hexdigest()[:8]}"
+        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"
     return name

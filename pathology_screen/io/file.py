@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from pathology_screen.errors import InputError, ScreeningError
 
-File = Path | zipfile.Path
-"""Both have `name` and `open("rb")`. Names may be those of patients: no refusal repeats them."""
+
+class File(Protocol):
+    """A `Path`, or a member of an archive. Names may be those of patients: no refusal repeats them."""
+
+    @property
+    def name(self) -> str:
+        """Last part of its path."""
+
+    def open(self, mode: Literal["rb"]) -> Any:
+        """Open it for reading bytes."""
 
 
 class _Nameless(io.BufferedReader):

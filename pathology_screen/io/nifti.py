@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import math
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from pathology_screen.errors import InputError
+from pathology_screen.geometry import spacing
 from pathology_screen.io import checks
+from pathology_screen.io.archive import check_ratio
 from pathology_screen.io.file import File, opened
+from pathology_screen.io.intensities import above_background
 from pathology_screen.io.scan import Scan
 
 HEADER_BYTES = 540
@@ -23,13 +26,23 @@ MAX_DATA_OFFSET = 64 * 2**20
 MAX_TRAILING_BYTES = 2**20
 """Most bytes that a compressed file may hold after its last voxel."""
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
+SAME_SIZE = 0.01
+"""Greatest difference between the voxel sizes of sform and qform, or of sform and pixdim, relative."""
+SAME_DIRECTION_DEG = 1.0
+"""Greatest angle between sform and qform that is none."""
+MAX_TURN_DEG = 45.0
+"""Greatest angle between sform and qform that lead to different spaces; beyond, other axes would be axial."""
+POINTERS = {b"version https://git-lfs": "a pointer of Git LFS", b"/annex/objects/": "a pointer of git-annex"}
+"""How small files begin that stand for a scan which was not fetched."""
+WHICH = "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and image.set_qform(affine, code=1)"
 
 
 def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = None) -> Scan:
     """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content).
 
-    The affine is the sform where its code is set, else the qform; a file that sets neither is refused. Trailing axes of
-    one voxel are dropped: (I, J, K, 1) is a volume. A two-dimensional image is one slice, (I, J) -> (I, J, 1).
+    The affine is the sform where its code is set, else the qform; a file that sets neither is refused, and one that
+    sets both to contradict each other. Trailing axes of one voxel are dropped: (I, J, K, 1) is a volume. A
+    two-dimensional image is one slice, (I, J) -> (I, J, 1). Intensities are above the background.
     A compressed file is always unpacked to its end, so that its checksum is verified.
 
     Args:
@@ -39,12 +52,14 @@ def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = Non
 
     Raises:
         InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome", "missing_geometry",
-            "bad_rescale", and what the functions of `io.checks` raise.
+            "contradictory_geometry", "bad_rescale", "unsafe_archive", and what the functions of `io.checks` and
+            `io.intensities` raise.
     """
     with opened(file) as stored, np.errstate(over="ignore"):  # check_voxels finds what overflows float32
         stream = _unpacked(stored)
         image_class, header = _read_header(stream)
-        shape, (affine, affine_source) = _volume_shape(header), _affine(header)
+        shape = _volume_shape(header)
+        affine, facts = _affine(header)
         _check_scaling(header)
         obliquity = checks.check_affine(affine)
         checks.check_slices(shape, affine, axial_slice)
@@ -53,18 +68,20 @@ def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = Non
             axis, k = checks.axial_index(shape, affine, level)
             index[axis], part_shape[axis] = slice(k, k + 1), 1
             part_affine = checks.slice_affine(affine, axis, k)
-        stream.seek(0)
+        _check_length(stream, header)
         data = image_class.from_stream(cast(io.IOBase, stream)).dataobj
         scaled = data[tuple(index[: data.ndim])]  # by scl_slope and scl_inter
         voxels = np.asarray(scaled, dtype=np.float32).reshape(part_shape, order="A")
     checks.check_voxels(voxels)
-    source = {"format": "nifti", "file_count": 1, "affine_source": affine_source, "obliquity_deg": round(obliquity, 2)}
+    voxels = above_background(voxels, affine)
+    source = {"format": "nifti", "file_count": 1, **facts, "obliquity_deg": round(obliquity, 2)}
     return Scan(voxels, part_affine, shape, affine, source)
 
 
 def _unpacked(stream: BinaryIO) -> BinaryIO:
     """The stream itself, or the content of a gzip file, unpacked to memory at most to the size that it declares."""
     compressed = stream.read(2) == b"\x1f\x8b"
+    packed = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if not compressed:
         return stream
@@ -72,11 +89,24 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
         head = unzipped.read(HEADER_BYTES)
         _, header = _read_header(io.BytesIO(head))
         _volume_shape(header)
-        declared = header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(header.get_data_shape())
+        declared = _declared_bytes(header)
+        check_ratio(declared, packed)
         data = head + unzipped.read(declared + MAX_TRAILING_BYTES + 1 - len(head))
     if len(data) > declared + MAX_TRAILING_BYTES:
         raise InputError("unreadable", "the file unpacks to more than its header declares")
     return io.BytesIO(data)
+
+
+def _declared_bytes(header: nib.Nifti1Header) -> int:
+    return header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(map(int, header.get_data_shape()))
+
+
+def _check_length(stream: BinaryIO, header: nib.Nifti1Header) -> None:
+    """Refuse a file that is shorter than its header declares, before as much is allocated; go to its start."""
+    length, declared = stream.seek(0, io.SEEK_END), _declared_bytes(header)
+    if length < declared:
+        raise InputError("unreadable", f"it has {length} bytes, and its header declares {declared}")
+    stream.seek(0)
 
 
 def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
@@ -87,6 +117,9 @@ def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Hea
     elif raw[4:8] == b"n+2\0":
         image_class, size = nib.Nifti2Image, 540
     else:
+        pointer = next((kind for start, kind in POINTERS.items() if raw.startswith(start)), None)
+        if pointer:
+            raise InputError("unsupported_format", f"it is {pointer}, not the scan", "Fetch the scan itself first")
         raise InputError("unsupported_format", "it has no NIfTI magic string", "A pair of .hdr and .img is not read")
     if size not in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")):
         raise InputError("unreadable", "the header does not state its own size")  # nibabel would repair it
@@ -110,18 +143,65 @@ def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, str]:
-    """Affine in millimetres, and where it comes from ("sform" or "qform")."""
-    source = "sform" if header["sform_code"] > 0 else "qform"
-    if header[f"{source}_code"] <= 0:
-        hint = "Write the right one with nibabel's image.set_sform(affine, code=1)"
-        raise InputError("missing_geometry", "neither sform nor qform is set", hint)
+def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, dict[str, Any]]:
+    """Affine in millimetres, and of `Scan.source` where it comes from and what else the header says of it."""
+    codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
+    if codes["sform"] > 0:
+        affine = _form(header, "sform")
+        return affine, {"affine_source": "sform", **_check_against_sform(header, affine, codes)}
+    if codes["qform"] > 0:
+        return _form(header, "qform"), {"affine_source": "qform"}
+    hint = "Write the right one with nibabel's image.set_sform(affine, code=1)"
+    raise InputError("missing_geometry", "neither sform nor qform is set", hint)
+
+
+def _form(header: nib.Nifti1Header, form: str) -> np.ndarray:
     try:
-        affine = header.get_sform() if source == "sform" else header.get_qform()
+        affine = header.get_sform() if form == "sform" else header.get_qform()
     except (ValueError, HeaderDataError):
         raise InputError("missing_geometry", "the qform is not valid") from None
     affine[:3] *= MILLIMETRES[header.get_xyzt_units()[0]]
-    return affine, source
+    return affine
+
+
+def _usable(header: nib.Nifti1Header, form: str) -> bool:
+    try:
+        checks.check_affine(_form(header, form))
+    except InputError:
+        return False
+    return True
+
+
+def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray, codes: dict[str, int]) -> dict[str, str]:
+    """Refuse a file whose qform, or voxel size, contradicts its sform; `other_orientation` where the qform leads to
+    another space, or nowhere."""
+    try:
+        checks.check_affine(sform)
+    except InputError as error:
+        if codes["qform"] > 0 and _usable(header, "qform"):
+            hint = "The qform is usable: if it is right, drop the sform with nibabel's image.set_sform(None, code=0)"
+            raise InputError(error.code, f"of the sform, {error.detail}", hint) from None
+        raise
+    axes = min(len(header.get_data_shape()), 3)
+    pixdim = np.abs(header["pixdim"][1 : 1 + axes]) * MILLIMETRES[header.get_xyzt_units()[0]]
+    sizes = spacing(sform)[:axes]
+    if np.all(np.isfinite(pixdim) & (pixdim > 0)) and not np.allclose(pixdim, sizes, rtol=SAME_SIZE):
+        stated, own = (" x ".join(f"{size:.4g}" for size in part) for part in (pixdim, sizes))
+        raise InputError("contradictory_geometry", f"voxels of {own} mm by the sform, of {stated} mm by pixdim", WHICH)
+    if codes["qform"] <= 0:
+        return {}
+    if not _usable(header, "qform"):
+        return {"other_orientation": "the qform is not usable"}
+    qform = _form(header, "qform")
+    if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
+        raise InputError("contradictory_geometry", "sform and qform exchange the sides", WHICH)
+    turn = (sform[:3, :3] / spacing(sform)).T @ (qform[:3, :3] / spacing(qform))
+    degrees = float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
+    if degrees <= SAME_DIRECTION_DEG:
+        return {}
+    if codes["sform"] == codes["qform"] or degrees > MAX_TURN_DEG:
+        raise InputError("contradictory_geometry", f"{degrees:.1f} degrees between sform and qform", WHICH)
+    return {"other_orientation": f"the qform is turned by {degrees:.1f} degrees"}
 
 
 def _check_scaling(header: nib.Nifti1Header) -> None:

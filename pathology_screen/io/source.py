@@ -101,7 +101,7 @@ def read_source_series(
     with input_files(path) as files:
         if len(files) == 1 and is_nifti(files[0]):
             raise ConfigError("DICOM results need a DICOM source: a NIfTI file names no patient, study or series")
-        images = choose_series(read_headers(files) if stacked else _readable(files), series_uid)
+        images = choose_series(read_headers(files, series_uid) if stacked else _readable(files), series_uid)
         stack = None
         if stacked:
             stack, order = _stack(images)
@@ -136,7 +136,7 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         orientation=frame_values(frames, "ImageOrientationPatient", 6)[0],
         pixel_spacing=frame_values(frames, "PixelSpacing", 2)[0],
         slice_thickness=slice_thickness(images[0], frames[0]),
-        frame_numbers=tuple(i + 1 for i in order) if images[0].is_multiframe else None,
+        frame_numbers=tuple(i + 1 for i in order) if len(images) == 1 and images[0].is_multiframe else None,
     )
     return stack, order
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pathology_screen.errors import InputError
+from pathology_screen.io.checks import ORIENTATION_TOLERANCE, gap_tolerance
 
 if TYPE_CHECKING:
     import highdicom
 
-ORIENTATION_TOLERANCE = 1e-4
-"""Greatest difference between the direction cosines of two slices of one volume."""
+SPACING_TOLERANCE = 1e-4
+"""Greatest difference between the pixel spacings of two slices of one volume, relative."""
 
 
 def check_parallel(orientations: np.ndarray) -> None:
@@ -24,8 +25,10 @@ def check_parallel(orientations: np.ndarray) -> None:
     Raises:
         InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular unit vectors.
     """
-    if np.ptp(orientations, axis=0).max() > ORIENTATION_TOLERANCE:
-        raise InputError("mixed_orientation", hint="Separate the localizer or the second stack from the series")
+    difference = np.ptp(orientations, axis=0).max()
+    if difference > ORIENTATION_TOLERANCE:
+        detail = f"direction cosines differ by {difference:.2g}; at most {ORIENTATION_TOLERANCE:g} is accepted"
+        raise InputError("mixed_orientation", detail, "Separate the localizer or the second stack from the series")
     row, column = orientations[0].reshape(2, 3)
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3):
         raise InputError("missing_geometry", "ImageOrientationPatient is not two perpendicular unit vectors")
@@ -36,8 +39,8 @@ def stack_slices(
 ) -> tuple[highdicom.VolumeGeometry, list[int]]:
     """Order slices along their normal (row direction x column direction) and place them in space.
 
-    Slices must be perpendicular to the line through their positions to 2.5 degrees, and each gap must be within 1 % of
-    the mean gap (highdicom's tolerances).
+    Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's tolerance), and each
+    gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
 
     Args:
         positions: (N, 3), ImagePositionPatient in mm, LPS+.
@@ -55,11 +58,15 @@ def stack_slices(
     """
     import highdicom  # MONAI Label's environment cannot have it, and asks for the other checks
 
-    if np.ptp(spacings, axis=0).any():
-        raise InputError("mixed_size", "several pixel spacings")
-    step, places = highdicom.spatial.get_volume_positions(positions.tolist(), orientation.tolist())
+    if np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * spacings.min()):
+        least, most = spacings.min(axis=0), spacings.max(axis=0)
+        raise InputError("mixed_size", " and ".join(f"{a:.6g} to {b:.6g} mm" for a, b in zip(least, most)))
+    orientation = _orthonormal(orientation)
+    normal = np.cross(orientation[:3], orientation[3:])
+    tolerance = gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
+    step, places = highdicom.spatial.get_volume_positions(positions.tolist(), orientation.tolist(), atol=tolerance)
     if step is None or places is None:
-        raise _not_evenly_stacked(positions, np.cross(orientation[:3], orientation[3:]))
+        raise _not_evenly_stacked(positions, normal, tolerance)
     order = np.argsort(places).tolist()  # highdicom counts against the normal
     geometry = highdicom.VolumeGeometry.from_attributes(
         image_position=positions[order[0]],
@@ -75,7 +82,7 @@ def stack_slices(
 
 
 def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
-    """Refuse slices of one orientation whose gaps along the normal differ by more than 1 % of their mean.
+    """Refuse slices of one orientation that are not evenly spaced along their normal.
 
     Args:
         positions: (N, 3), ImagePositionPatient in mm, LPS+.
@@ -86,11 +93,22 @@ def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
     """
     normal = np.cross(orientation[:3], orientation[3:])
     gaps = np.diff(np.sort(positions @ normal))  # mm
-    if len(gaps) and not np.allclose(gaps, gaps.mean(), rtol=0.01):
-        raise _not_evenly_stacked(positions, normal)
+    if not len(gaps):
+        return
+    tolerance = gap_tolerance(gaps.mean())
+    if np.abs(gaps - gaps.mean()).max() > tolerance:
+        raise _not_evenly_stacked(positions, normal, tolerance)
 
 
-def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray) -> InputError:
+def _orthonormal(orientation: np.ndarray) -> np.ndarray:
+    """The orientation without what rounding left of skew, which highdicom would refuse."""
+    row, column = orientation.reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    return np.concatenate([row, column / np.linalg.norm(column)])
+
+
+def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray, tolerance: float) -> InputError:
     gaps = np.diff(np.sort(positions @ normal))  # mm
     if gaps.min() < 0.01:
         hint = "The series may hold several echoes or time points, or one file twice"
@@ -99,6 +117,7 @@ def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray) -> InputError
     missing = int(np.rint(steps).sum()) - len(gaps)
     if missing and np.allclose(steps, np.rint(steps), atol=0.05):
         return InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
-    if np.allclose(gaps, gaps.mean(), rtol=0.01):
+    if np.allclose(gaps, gaps.mean(), rtol=0, atol=tolerance):
         return InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
-    return InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm")
+    detail = f"{gaps.min():.3f} to {gaps.max():.3f} mm; {tolerance:.3f} mm from the mean are accepted"
+    return InputError("uneven_spacing", detail)

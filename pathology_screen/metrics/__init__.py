@@ -1,8 +1,8 @@
 """How good detection, localisation and reconstruction are, and how sure one can be of it."""
 
 from pathology_screen.metrics.bootstrap import Difference, Interval, bootstrap_interval, paired_difference
-from pathology_screen.metrics.boxes import Box, box_masks, healthy_tissue
-from pathology_screen.metrics.detection import auroc, average_precision, false_positive_rate
+from pathology_screen.metrics.boxes import healthy_tissue
+from pathology_screen.metrics.detection import auroc, average_precision
 from pathology_screen.metrics.localization import LocalizationMetric, box_scores
 from pathology_screen.metrics.pooled import (
     PooledStatistic,
@@ -21,7 +21,6 @@ from pathology_screen.metrics.reconstruction import (
 )
 
 __all__ = [
-    "Box",
     "Difference",
     "Interval",
     "LocalizationMetric",
@@ -30,10 +29,8 @@ __all__ = [
     "auroc",
     "average_precision",
     "bootstrap_interval",
-    "box_masks",
     "box_scores",
     "combined",
-    "false_positive_rate",
     "healthy_tissue",
     "masked_mean",
     "mean_squared_error",

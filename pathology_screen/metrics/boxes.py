@@ -1,55 +1,12 @@
-"""Bounding boxes of annotated slices as masks, in the pixels of the slice.
-
-From there `transforms.ResampleToGridd` takes them to the grid of the network; with `millimetres=None, antialias=False`
-by the paper's pad to square and bilinear resize, after which masks of boxes are soft. As NIfTI files, one channel a
-box, they go with their image through `eval_transforms(mask_keys=...)`.
-"""
+"""The healthy tissue of a slice that is annotated with boxes."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.space import tissue_mask
-
-
-class Box(NamedTuple):
-    """A box in whole pixels: x is the column and y the row of its upper left pixel."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def flipped(self, rows: int) -> Box:
-        """The same box after the slice of this many rows was flipped up/down.
-
-        fastMRI+ boxes belong to the displayed slice, which shows the rows of the stored reconstruction in reverse.
-        """
-        return self._replace(y=rows - self.y - self.height)
-
-
-def box_masks(boxes: Sequence[Box | tuple[int, int, int, int]], shape: tuple[int, int]) -> np.ndarray:
-    """Draw boxes: K boxes on a slice (H, W) -> masks (K, H, W), float32, 0 or 1.
-
-    Raises:
-        ConfigError: if a box has no area (fastMRI+ holds such), is not in whole pixels, or leaves the slice.
-    """
-    masks = np.zeros((len(boxes), *shape), np.float32)
-    for mask, (x, y, width, height) in zip(masks, boxes):
-        whole = all(float(number).is_integer() for number in (x, y, width, height))
-        inside = min(x, y) >= 0 and x + width <= shape[1] and y + height <= shape[0]
-        if not (whole and inside and min(width, height) > 0):
-            raise ConfigError(
-                f"the box x={x}, y={y}, width={width}, height={height} is no part of a slice of {shape[0]} rows and "
-                f"{shape[1]} columns: drop or correct it in the table of annotations"
-            )
-        mask[int(y) : int(y + height), int(x) : int(x + width)] = 1
-    return masks
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pathology_screen.errors import ConfigError, InputError
 
@@ -29,13 +29,6 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     Chance level is the share of abnormal images or pixels.
     """
     return float(average_precision_score(*two_classes(labels, scores)))
-
-
-def false_positive_rate(labels: ArrayLike, scores: ArrayLike, sensitivity: float = 0.95) -> float:
-    """Smallest share of normal images, 0 to 1, that must be called abnormal to find at least this share of the abnormal
-    ones. Arguments and errors as in `auroc`."""
-    fpr, tpr, _ = roc_curve(*two_classes(labels, scores), drop_intermediate=False)
-    return float(fpr[tpr >= sensitivity].min())
 
 
 def two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -47,7 +47,9 @@ class PrincipalComponents(nn.Module):
     def __init__(self, training: Tensor, count: int = 128) -> None:
         super().__init__()
         if len(training) * 2 < count:
-            raise ConfigError(f"{count} components take {(count + 1) // 2} training slices or more, not {len(training)}")
+            raise ConfigError(
+                f"{count} components take {(count + 1) // 2} training slices or more, not {len(training)}"
+            )
         slices = torch.cat([training, training.flip(3)]).flatten(1).cpu().float()  # (2 N, P)
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(slices.numpy())
         self.register_buffer("mean", torch.from_numpy(pca.mean_).float())  # (P,)

@@ -46,9 +46,7 @@ class Encoder(nn.Module):
         extra_projection: project also the one block between two equal channel counts (the released checkpoints do).
     """
 
-    def __init__(
-        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
-    ) -> None:
+    def __init__(self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, channels[0], 5, padding=2, bias=False),
@@ -74,9 +72,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Map a latent vector to an image in [0, 1]; arguments as in `Encoder`."""
 
-    def __init__(
-        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
-    ) -> None:
+    def __init__(self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool) -> None:
         super().__init__()
         self.shape = (channels[-1], size >> len(channels), size >> len(channels))
         self.fc = nn.Linear(latent, channels[-1] * self.shape[1] * self.shape[2])

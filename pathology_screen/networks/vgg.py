@@ -3,7 +3,6 @@
 
 # no `from __future__ import annotations`: torch.jit.script reads the types of FrozenConv2d's and MaxBlurPool's tensors
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_Weights
 
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.networks.installed_weights import hub_file, st_lpips_file
 from pathology_screen.networks.weights import read_checkpoint, tensors_sha256
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Of the convolutions of each block; a pooling follows each block."""
 
-VGG16_FILE = Path(VGG16_Weights.IMAGENET1K_V1.url).name
+VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
 ST_VGG16_SHA256 = "1ec8e36b36783a16fd557d65174a8c0b2f7c4f7dc4768e388628ea6aab3466f9"
 
 
@@ -103,8 +103,10 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
     if name not in ("vgg16", "st_vgg16"):
         raise ConfigError(f'the teacher is "vgg16" or "st_vgg16", not {name!r}')
     if name == "vgg16":
-        return Vgg16(_read(path or _hub_file(), "features.{layer}", pooling_layers=1), False, name)
-    teacher = Vgg16(_read(path or _st_lpips_file(), "net.slice{block}.{layer}", pooling_layers=2), True, name)
+        file = path or hub_file(VGG16_URL, "the teacher VGG-16", 'choose the teacher "st_vgg16"')
+        return Vgg16(_read(file, "features.{layer}", pooling_layers=1), False, name)
+    file = path or st_lpips_file("vgg_shift_tolerant.pth", 'the teacher "st_vgg16"')
+    teacher = Vgg16(_read(file, "net.slice{block}.{layer}", pooling_layers=2), True, name)
     if not teacher.identity.endswith(ST_VGG16_SHA256):
         raise ArtifactError("these are not the published weights of ST-LPIPS VGG-16: their sha256 differs")
     return teacher
@@ -125,21 +127,3 @@ def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple
             yield state[f"{name}.weight"], state[f"{name}.bias"]
             layer, inputs = layer + 2, outputs
         layer += pooling_layers
-
-
-def _hub_file() -> Path:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / VGG16_FILE
-    if not file.is_file():
-        raise ArtifactError(
-            f"the teacher VGG-16 needs {VGG16_FILE} in the torch hub cache ($TORCH_HOME/hub/checkpoints, by default "
-            f"~/.cache/torch/hub/checkpoints). Download {VGG16_Weights.IMAGENET1K_V1.url} and put it there, or give "
-            'its path, or choose the teacher "st_vgg16", which needs no download'
-        )
-    return file
-
-
-def _st_lpips_file() -> Path:
-    package = importlib.util.find_spec("stlpips_pytorch")  # found, not imported: only its weights are used
-    if package is None or package.origin is None:
-        raise ArtifactError('the teacher "st_vgg16" needs the package stlpips-pytorch: pip install stlpips-pytorch')
-    return Path(package.origin).parent / "weights" / "vST0.0" / "vgg_shift_tolerant.pth"

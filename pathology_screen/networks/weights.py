@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from pathology_screen.errors import ArtifactError
 
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that stands for one which was not fetched."""
+
 
 def read_checkpoint(path: str | Path) -> Any:
     """Read a file that holds tensors and plain values alone, onto the CPU.
@@ -22,6 +25,9 @@ def read_checkpoint(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"there are no weights {path.name} in the folder {path.parent.name or '.'}")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ArtifactError(f"{path.name} is a pointer of Git LFS, not the weights: run git lfs pull")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, as files can be damaged in many ways

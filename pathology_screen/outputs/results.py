@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pathology_screen import __version__
+from pathology_screen.errors import RunError
 from pathology_screen.files import replacing
 from pathology_screen.outputs.figures import save_panel
 from pathology_screen.outputs.nifti import save_volume
@@ -45,11 +46,12 @@ def write_result(
     folder: Path,
     *,
     report: bool = True,
-    dicom_source: Path | None = None,
+    dicom_source: Path | Sequence[Path] | None = None,
     series_uid: str | None = None,
     run: str = "",
+    source_id: str = "",
 ) -> dict[str, Any]:
-    """Write the files of one scan into `folder/sub-NAME`; whatever another run left there goes.
+    """Write the files of one scan into `folder/sub-NAME`; whatever another run of the same scan left there goes.
 
     The files are made in a temporary folder and moved in one by one, the record last: where there is a record, all
     that it lists is there. Two processes may write the same scan at once.
@@ -59,17 +61,24 @@ def write_result(
         name: of the scan, letters and digits; it becomes the BIDS label of the subject.
         folder: of all results.
         report: whether to write the HTML report.
-        dicom_source: folder, archive or file that the scan was read from, to write DICOM objects of the same study.
+        dicom_source: what the scan was read from, to write DICOM objects of the same study.
         series_uid: of the series in `dicom_source`.
         run: identity of what was done, for `finished`.
+        source_id: identity of the scan, see `io.FoundScan`.
 
     Returns:
         The record, as it was written.
 
     Raises:
         ConfigError: if DICOM objects are asked for and the source is not DICOM.
+        RunError: if the folder has a result of another scan (of another `source_id`) by this name.
         OSError: if the folder cannot be written.
     """
+    known = owner(folder, name)
+    if known is not None and known != source_id:
+        raise RunError(
+            f"{folder.name}/sub-{name} is the result of another scan: choose another name, or another folder"
+        )
     target = folder / f"sub-{name}"
     target.mkdir(parents=True, exist_ok=True)
     made = folder / f".sub-{name}-{secrets.token_hex(4)}"
@@ -82,7 +91,8 @@ def write_result(
             write_dicom(result, dicom_source, made / f"sub-{name}_dicom", series_uid=series_uid)
         files = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
         record_name = f"sub-{name}_screening.json"
-        record = make_record(result, name, keep_uids=dicom_source is not None) | {"files": files, "run": run}
+        record = make_record(result, name, keep_uids=dicom_source is not None)
+        record |= {"source_id": source_id, "files": files, "run": run}
         save_record(record, made / record_name)
         (target / record_name).unlink(missing_ok=True)  # it would vouch for files of two runs
         for file in files:
@@ -110,9 +120,23 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
         record = json.loads((target / f"sub-{name}_screening.json").read_text("utf-8"))
         same = run is None or record["run"] == run
         whole = all((target / file).is_file() for file in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: screen it again
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # absent, or not ours: screen it again
         return None
     return record if same and whole else None
+
+
+def owner(folder: Path, name: str) -> str | None:
+    """Identity of the scan whose result has this name, "" where it states none; None where there is no result."""
+    try:
+        record = json.loads((folder / f"sub-{name}" / f"sub-{name}_screening.json").read_text("utf-8"))
+        return str(record.get("source_id", ""))
+    except (OSError, ValueError, AttributeError, RecursionError):  # absent, or no record
+        return None
+
+
+def free_name(folder: Path, name: str, source_id: str) -> str:
+    """The name for the result of a scan: another one than asked for where that is the name of another scan's result."""
+    return name if owner(folder, name) in (None, source_id) else f"{name}x{source_id[:12]}"
 
 
 def write_dataset_description(folder: Path) -> None:

@@ -32,9 +32,15 @@ def worklist_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def save_worklist(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as CSV, whole or not at all."""
+    """Write rows as CSV, whole or not at all; texts as `as_text` gives them."""
+    cells = [{key: as_text(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
     with replacing(path) as temporary:
-        pd.DataFrame(list(rows), columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(temporary, index=False)
+        pd.DataFrame(cells, columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(temporary, index=False)
+
+
+def as_text(cell: str) -> str:
+    """A cell that a spreadsheet does not take for a formula: an apostrophe before = + - @, tab, line break."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from pathology_screen.io import source_id
 from pathology_screen.outputs.index_page import save_index
-from pathology_screen.outputs.results import write_dataset_description, write_result
+from pathology_screen.outputs.results import free_name, write_dataset_description, write_result
 from pathology_screen.outputs.worklist import save_worklist, summary, worklist_rows
 from pathology_screen.screening import AcceptedScans, ScreeningResult
 from pathology_screen.screening.evaluated import judge_evaluated
@@ -30,6 +31,7 @@ class ScreeningWriter:
 
     def __init__(self, output_dir: str, judge: Judge, scans: AcceptedScans) -> None:
         self.folder, self.judge, self.scans = Path(output_dir), judge, scans
+        self.images = {item["name"]: item["image"] for item in scans.data}
         self.records: dict[str, dict[str, Any]] = {}
         self.since = 0.0
 
@@ -73,7 +75,9 @@ class ScreeningWriter:
         return replace(result, seconds=context.seconds | {"screening": seconds})
 
     def _write(self, name: str, result: ScreeningResult) -> None:
-        self.records[name] = write_result(result, name, self.folder)
+        identity = source_id(self.images[name])
+        free = free_name(self.folder, name, identity)
+        self.records[name] = write_result(result, free, self.folder, source_id=identity)
 
     def _write_table(self) -> list[dict[str, Any]]:
         for name in self.scans.refused.keys() - self.records.keys():

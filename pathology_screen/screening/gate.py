@@ -5,6 +5,7 @@ Every rule measures one thing and compares it with one limit. What a scan does n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -21,6 +22,7 @@ from pathology_screen.space import tissue_mask
 
 T1W = "Give a T1-weighted scan without contrast agent"
 ORIGINAL = "Give the series that the scanner acquired"
+DENOISED = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
 
 IMAGE_TYPES = {
     "localizer": {"LOCALIZER", "LOCALISER", "SCOUT"},
@@ -40,12 +42,18 @@ IMAGE_TYPES = {
 """Code -> values of ImageType, FrameType, ComplexImageComponent or AcquisitionContrast ("_" read as a space) that
 refuse: defined terms of DICOM (PS3.3, C.7.6.16, C.8.3.1 and C.8.13.3) and values that scanners write."""
 REFORMATS = {"MPR", "CSA MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "CPR"}
-OTHER_BODY_PARTS = (
-    *("ABDOMEN", "PELVI", "CHEST", "THORAX", "HEART", "CARDIAC", "LIVER", "KIDNEY", "PROSTATE", "BREAST", "LUNG"),
-    *("SPINE", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "NECK", "SHOULDER", "ELBOW", "WRIST", "HAND", "FINGER"),
-    *("HIP", "KNEE", "ANKLE", "FOOT", "TOE", "LEG", "ARM", "EXTREMITY", "FEMUR", "TIBIA", "HUMERUS", "UTERUS"),
-)
-"""How BodyPartExamined begins where it is not the head."""
+OTHER_BODY_PARTS = {
+    *("ABDOMEN", "ABDOMENPELVIS", "PELVIS", "PELVIC", "CHEST", "THORAX", "THORACIC", "HEART", "CARDIAC", "LIVER"),
+    *("KIDNEY", "KIDNEYS", "PROSTATE", "BREAST", "BREASTS", "LUNG", "LUNGS", "UTERUS", "PANCREAS", "BLADDER"),
+    *("SPINE", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "CTSPINE", "TLSPINE", "LSSPINE", "WSPINE", "CERVICAL", "LUMBAR"),
+    *("SACRUM", "COCCYX", "NECK", "SHOULDER", "SHOULDERS", "CLAVICLE", "SCAPULA", "STERNUM", "RIB", "RIBS", "ELBOW"),
+    *("WRIST", "HAND", "HANDS", "FINGER", "FINGERS", "THUMB", "HIP", "HIPS", "KNEE", "KNEES", "ANKLE", "ANKLES"),
+    *("FOOT", "FEET", "TOE", "TOES", "LEG", "LEGS", "ARM", "ARMS", "FOREARM", "EXTREMITY", "FEMUR", "TIBIA", "FIBULA"),
+    *("HUMERUS", "THIGH", "CALF", "AORTA", "CAROTID"),
+}
+"""Words of BodyPartExamined that are not the head."""
+HEAD = {"HEAD", "HEADNECK", "BRAIN", "SKULL", "CRANIUM", "CRANIAL", "NEURO", "CEREBRUM"}
+"""Words of BodyPartExamined that are, whatever else it names."""
 
 LONGEST_ECHO = {"spin": 40.0, "gradient": 12.0}
 """ms. T1-weighted spin echoes have up to 30 ms, T2-weighted ones 70 ms or more (Westbrook, Handbook of MRI Technique,
@@ -77,13 +85,13 @@ LEARNED = 0.3
 
 
 def acquisition_findings(source: Mapping[str, Any]) -> list[Finding]:
-    """Judge how a scan was taken, by what its header says (nothing of a NIfTI file).
+    """Judge how a scan was taken, by what its header says (of a NIfTI file, only where it lies).
 
     Args:
         source: `Scan.source`; the facts of `io.acquisition`, where a missing one is unknown.
     """
     rules: tuple[Callable[[Mapping[str, Any]], list[Finding]], ...]
-    rules = (_kind_of_object, _image_type, _body_part, _contrast_agent, _timing, _description)
+    rules = (_kind_of_object, _image_type, _body_part, _contrast_agent, _mp2rage, _timing, _description, _orientation)
     return list(chain.from_iterable(rule(source) for rule in rules))
 
 
@@ -119,9 +127,9 @@ def _image_type(source: Mapping[str, Any]) -> list[Finding]:
 
 
 def _body_part(source: Mapping[str, Any]) -> list[Finding]:
-    stated = str(source.get("body_part", "")).upper().replace(" ", "")
-    part = next((part for part in OTHER_BODY_PARTS if stated.startswith(part)), None)
-    if part is None:
+    words = re.findall("[A-Z]+", str(source.get("body_part", "")).upper())
+    part = next((word for word in words if word in OTHER_BODY_PARTS), None)
+    if part is None or HEAD & {*words}:
         return []
     return [Finding("other_body_part", part, "the head", hint="If it shows the head, correct BodyPartExamined")]
 
@@ -133,8 +141,24 @@ def _contrast_agent(source: Mapping[str, Any]) -> list[Finding]:
         return [Finding("contrast_agent", "the header names an agent", limit, hint=T1W)]
     if {"contrast_agent", "no_contrast_agent"} & words == {"contrast_agent"}:
         return [Finding("contrast_agent", "the description of the series says so", limit, hint=T1W)]
-    if "perhaps_contrast_agent" in words and "no_contrast_agent" not in words:
-        return [Finding("perhaps_contrast_agent", '"post" or "contrast"', limit, refused=False, hint=T1W)]
+    if "contrast_agent" in words:
+        return [Finding("perhaps_contrast_agent", "two descriptions contradict", limit, refused=False, hint=T1W)]
+    if "perhaps_contrast_agent" in words:
+        return [Finding("perhaps_contrast_agent", '"post", "contrast" or "w/wo"', limit, refused=False, hint=T1W)]
+    return []
+
+
+def _mp2rage(source: Mapping[str, Any]) -> list[Finding]:
+    """The uniform image is T1-weighted, but noise surrounds the head as bright as tissue; not in the denoised one."""
+    words = source.get("described_as", ())
+    if "denoised" in words or not ("UNI" in _values(source.get("image_type")) or {"mp2rage", "uniform"} <= {*words}):
+        return []
+    return [Finding("mp2rage", "the uniform image, by its header", "another T1-weighted image", hint=DENOISED)]
+
+
+def _orientation(source: Mapping[str, Any]) -> list[Finding]:
+    if other := source.get("other_orientation"):
+        return [Finding("other_orientation", other, "one orientation", refused=False)]
     return []
 
 

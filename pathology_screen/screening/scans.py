@@ -69,7 +69,7 @@ def scans(dataset_dir: str | None, datalist: str | None, series_uid: str | None 
         dataset_dir: a NIfTI file, a DICOM folder or zip, or a tree of them; with a datalist, the folder its
             paths start from.
         datalist: Decathlon datalist.
-        series_uid: SeriesInstanceUID to read where a folder holds several series.
+        series_uid: only the series of this SeriesInstanceUID.
 
     Returns:
         Items with `image` and a unique `name`, the BIDS label that names the results: letters and digits of the name in
@@ -80,10 +80,12 @@ def scans(dataset_dir: str | None, datalist: str | None, series_uid: str | None 
         ConfigError: if the datalist is faulty, or two names are alike or a name holds no letter or digit.
     """
     if dataset_dir and not datalist:
-        chosen = {"series_uid": str(series_uid)} if series_uid else {}
         found = find_scans(str(dataset_dir))
+        if series_uid:
+            asked = {"image": str(dataset_dir), "name": "series", "series_uid": str(series_uid)}  # or its refusal
+            found = [item for item in found if item.get("series_uid") == str(series_uid)] or [asked]
         labels = bids_labels([item["name"] for item in found])
-        return [{**item, **chosen, "name": label} for item, label in zip(found, labels)]
+        return [{**item, "name": label} for item, label in zip(found, labels)]
     items = resolve_dataset(dataset_dir, datalist, section="test")
     if not items:
         raise InputError("empty", 'section "test" of the datalist')

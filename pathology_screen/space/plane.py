@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage as ndi
 
+from pathology_screen.geometry import map_points
+
 PLANE_SHAPE = (233, 197)
 PLANE_Z = 23.0
 """mm."""
@@ -80,7 +82,7 @@ def put_back(
     half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
     z = _along_axes(to_plane[2], shape)
     index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
-    row, column, z = to_plane[:3, :3] @ index + to_plane[:3, 3:]
+    row, column, z = map_points(to_plane, index)
     level = np.interp(z, levels, np.arange(len(levels)))
     rows, columns = PLANE_SHAPE
     inside = (row >= -0.5) & (row < rows - 0.5) & (column >= -0.5) & (column < columns - 0.5)

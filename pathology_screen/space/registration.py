@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
-from pathology_screen.geometry import spacing
+from pathology_screen.geometry import map_points, spacing
 from pathology_screen.space.template import load_brain_template
 from pathology_screen.space.tissue import tissue_mask
 
@@ -31,9 +31,16 @@ RADIUS = 60.0
 STARTS = ((0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 30, 0), (0, -30, 0), (0, 0, 30), (0, 0, -30))
 """Degrees about x, y and z of the poses to start from."""
 HISTOGRAM_BINS = 32
+LEAST_SHARE = 0.1
+"""Of the points, that the scan must show; the information that a few seem to hold is chance."""
+LEAST = 1e-12
+"""Keeps the logarithm of an empty cell finite."""
 
 SMALLEST_DICE = 0.85
-SMALLEST_CORRELATION = 0.4
+SMALLEST_CORRELATION = 0.35
+LARGEST_TURN = 55.0
+"""Degrees; heads lie up to about 25 away from the template, axes that are exchanged turn them by 90."""
+SMALLEST_SHARE_SHOWN = 0.95
 
 
 class Level(NamedTuple):
@@ -52,19 +59,38 @@ LEVELS = (Level(4, 4.0, 40), Level(3, 2.0, 40), Level(2, 1.0, 30))
 class Fit:
     """How well a registered brain fits the template, on voxels of 2 mm that the scan shows.
 
+    Measured on 38 scans (IXI, ds000011, ds002748, TCGA, OpenMS, OASIS, a DICOM series), and on up to six made worse:
+
+    | | dice | correlation | turn | shown |
+    |---|---|---|---|---|
+    | whole heads and extracted brains as they are | 0.94-0.97 | 0.58-0.72 | 1-25 | 1 |
+    | in slices of 6 mm | 0.95-0.96 | 0.64-0.66 | | 1 |
+    | 6 mm, cortex and ventricles eroded by 2 mm, a mass of 56 mm, also with noise | 0.93-0.97 | 0.42-0.62 | | 1 |
+    | 6 mm, eroded by 3 mm, a mass of 80 mm, noise | 0.94 | 0.27-0.37 | | 1 |
+    | a brain of ds002748 whose extraction cut the top off and kept the neck | 0.91 | **0.33** | 13 | 1 |
+    | 8 % of the top outside the field of view (the plane moves by 0.3 mm) | 0.96 | 0.67-0.70 | | 0.96-0.97 |
+    | 15 % of the top (0.4 to 2.7 mm) | 0.96-0.97 | 0.61-0.71 | | **0.87-0.95** |
+    | 25 % of the back, 30 % of the top, half of the height (0.2 to 7 mm) | 0.95-0.97 | 0.57-0.73 | | **0.60-0.86** |
+    | half a head; 45 % of the top (15 to 33 mm) | 0.89-0.94 | **0.08-0.26** | | **0.56-0.90** |
+    | back to front, upside down, two axes exchanged | 0.88-0.94 | **-0.01-0.22** | 11-73 | 1 |
+    | left-right and up-down exchanged | 0.96 | 0.66-0.69 | **92** | 1 |
+    | tissue of random intensities in the outline of a brain | 0.96-0.97 | **-0.01-0.03** | | 1 |
+    | slabs of 25 mm (OASIS) | 0.79-0.92 | **0.02-0.15** | | |
+
+    That left and right are exchanged is not found: the template is symmetric.
+
     Attributes:
         dice: overlap of both brains, 0-1.
         correlation: of the intensities inside both, each divided by its mean over about 2 cm, so that neither a bias
             field nor the contrast of the scanner counts; -1 to 1.
+        turn: degrees between the axes of the template and those of the scanner, 0-180.
+        shown: share of the template's brain above z = 0 that lies in the field of view, 0-1.
     """
 
     dice: float
     correlation: float
-
-    @property
-    def is_good(self) -> bool:
-        """Whether both reach their limits, `SMALLEST_DICE` and `SMALLEST_CORRELATION`."""
-        return self.dice >= SMALLEST_DICE and self.correlation >= SMALLEST_CORRELATION
+    turn: float = 0.0
+    shown: float = 1.0
 
 
 def check_fit(fit: Fit) -> None:
@@ -73,13 +99,21 @@ def check_fit(fit: Fit) -> None:
     Raises:
         InputError: "registration_failed".
     """
-    if not fit.is_good:
-        raise InputError(
-            "registration_failed",
-            f"overlap with the template's brain {fit.dice:.2f}, at least {SMALLEST_DICE:g}; local correlation "
-            f"{fit.correlation:.2f}, at least {SMALLEST_CORRELATION:g}",
-            "Check that the scan shows a whole brain, and that its axes are named rightly",
-        )
+    faults = [
+        (fit.dice < SMALLEST_DICE, f"overlap with the template's brain {fit.dice:.2f}, at least {SMALLEST_DICE:g}"),
+        (
+            not fit.correlation >= SMALLEST_CORRELATION,
+            f"local correlation {fit.correlation:.2f}, at least {SMALLEST_CORRELATION:g}",
+        ),
+        (fit.turn > LARGEST_TURN, f"turned by {fit.turn:.0f} degrees, at most {LARGEST_TURN:g}"),
+        (
+            fit.shown < SMALLEST_SHARE_SHOWN,
+            f"{fit.shown:.0%} of the upper brain in the field of view, at least {SMALLEST_SHARE_SHOWN:.0%}",
+        ),
+    ]
+    if found := [text for wrong, text in faults if wrong]:
+        hint = "Check that the scan shows a whole brain, and that its axes are named rightly"
+        raise InputError("registration_failed", "; ".join(found), hint)
 
 
 def locate(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, Fit]:
@@ -225,7 +259,7 @@ class _Comparison:
         self.moving, self.level = moving, level
         picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]
         index = np.indices(picture.shape).reshape(3, -1) * level.stride + level.stride // 2
-        points = apply_affine(fixed.affine, index.T).T
+        points = map_points(fixed.affine, index)
         self.offsets = np.vstack([(points - centres[0][:, None]) / RADIUS, np.ones(points.shape[1])])
         self.rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
         self.target = _to_bins(moving.smoothed(level.sigma))
@@ -243,24 +277,32 @@ class _Comparison:
         pose = self.to_index @ parameters.reshape(3, 4)
         index = self.middle + (pose[:, :, None] * self.offsets).sum(axis=1)
         seen = np.flatnonzero(self.moving.shows(index))
+        count = len(seen)
+        if count < LEAST_SHARE * index.shape[1]:
+            return 0.0, np.zeros(parameters.size)
         values, slopes = _interpolate(self.target, index[:, seen])
         bins = np.minimum(values.astype(np.intp), HISTOGRAM_BINS - 2)
         upper = values - bins
         cells = self.rows[seen] + bins
-        size = HISTOGRAM_BINS**2
-        joint = np.bincount(cells, 1 - upper, size) + np.bincount(cells + 1, upper, size)
-        joint = joint.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS) / max(len(seen), 1) + 1e-12
+        counts = np.bincount(cells, 1 - upper, HISTOGRAM_BINS**2)
+        counts += np.bincount(cells + 1, upper, HISTOGRAM_BINS**2)
+        joint = _blur(counts.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS)) / count + LEAST
         ratio = np.log(joint / joint.sum(axis=0) / joint.sum(axis=1, keepdims=True))
         information = float((joint * ratio).sum())
-        rise = np.diff(ratio, axis=1, append=0).ravel()[cells] / max(len(seen), 1)
+        rise = np.diff(_blur(ratio), axis=1, append=0).ravel()[cells] / count
         gradient = self.to_index.T @ np.einsum("in,jn->ij", slopes * rise, self.offsets[:, seen])
         return -information, -gradient.ravel()
 
 
+def _blur(histogram: np.ndarray) -> np.ndarray:
+    """A joint histogram as cubic B-spline windows would give it, nearly."""
+    window = (1 / 6, 4 / 6, 1 / 6)
+    return ndi.convolve1d(ndi.convolve1d(histogram, window, 0, mode="nearest"), window, 1, mode="nearest")
+
+
 def _to_bins(values: np.ndarray) -> np.ndarray:
     """Intensities as fractional numbers of bins, 0 to `HISTOGRAM_BINS` - 1."""
-    brightest = np.percentile(values[values > 0], 99.8)
-    return np.clip(values / brightest, 0, 1) * (HISTOGRAM_BINS - 1)
+    return np.clip(values / values.max(), 0, 1) * (HISTOGRAM_BINS - 1)
 
 
 def _interpolate(volume: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,19 +330,28 @@ def measure(fixed: Picture, moving: Picture, to_scan: np.ndarray) -> Fit:
     shape = fixed.voxels.shape
     to_index = np.linalg.inv(moving.affine) @ to_scan @ fixed.affine
     found = ndi.affine_transform(moving.voxels, to_index[:3, :3], to_index[:3, 3], shape, order=1)
-    seen = moving.shows(apply_affine(to_index, np.moveaxis(np.indices(shape), 0, -1)).reshape(-1, 3).T).reshape(shape)
+    voxels = np.indices(shape).reshape(3, -1)
+    seen = moving.shows(map_points(to_index, voxels)).reshape(shape)
+    upper = tissue_mask(fixed.voxels) & (map_points(fixed.affine, voxels)[2] > 0).reshape(shape)
+    turned, _, back = np.linalg.svd(to_scan[:3, :3])
+    turn = float(np.degrees(np.arccos(np.clip((np.trace(turned @ back) - 1) / 2, -1, 1))))
+    shown = float(seen[upper].mean()) if upper.any() else 0.0
     target, found = np.where(seen, fixed.voxels, 0), np.where(seen, found, 0)
     brains = tissue_mask(target), tissue_mask(found)
     both = brains[0] & brains[1]
     inner = ndi.binary_erosion(both, iterations=2)
     if not inner.any():
-        return Fit(0.0, 0.0)
-    values = [_flatten(image, both)[inner] for image in (target, found)]
+        return Fit(0.0, 0.0, turn, shown)
+    first, second = (_standard(_flatten(image, both)[inner].astype(float)) for image in (target, found))
     dice = 2 * both.sum() / (brains[0].sum() + brains[1].sum())
-    return Fit(float(dice), float(np.corrcoef(values)[0, 1]))
+    return Fit(float(dice), float((first * second).mean()), turn, shown)
 
 
 def _flatten(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Intensities divided by their local mean inside a mask, smoothed by one voxel."""
     near = ndi.gaussian_filter(image * mask, 5) / np.maximum(ndi.gaussian_filter(mask.astype(np.float32), 5), 1e-3)
     return ndi.gaussian_filter(image / np.maximum(near, 1e-3 * image.max()), 1)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / max(values.std(), 1e-12)

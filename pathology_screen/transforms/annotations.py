@@ -74,10 +74,11 @@ class AnnotatedSliced(Transform):
 
     def _on_slice(self, masks: np.ndarray, image: MetaTensor) -> torch.Tensor:
         """(K, I, J, L) -> (K, H, W), with the registration of the image."""
-        kept = {name: image.meta[name] for name in ("to_scan", "fit") if name in image.meta}
-        scan = MetaTensor(torch.as_tensor(masks), affine=torch.as_tensor(self._grid(image)[1]), meta=kept)
-        item = {"image": scan} | ({"z_mm": image.meta["z_mm"]} if kept else {"axial_slice": True})
-        return self.geometry(item)["image"].as_tensor()
+        registered = "to_scan" in image.meta
+        known = {name: image.meta[name] for name in ("to_scan", "fit")} if registered else {}
+        scan = MetaTensor(torch.as_tensor(masks), affine=torch.as_tensor(self._grid(image)[1]), meta=known)
+        how = {"z_mm": image.meta["z_mm"]} if registered else {"axial_slice": True}
+        return self.geometry({"image": scan} | how)["image"].as_tensor()
 
 
 def _is_part(numbers: tuple[Any, ...], shape: tuple[int, ...]) -> bool:

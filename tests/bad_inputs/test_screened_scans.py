@@ -143,7 +143,11 @@ REFUSED_BY_IMAGE = {
     "noise in the shape of a brain": (painted(lambda v: np.where(v > 0, random_like(v), 0)), "noisy"),
     "noise": (painted(random_like), "brain_extraction_failed"),
     "gradient": (painted(lambda v: np.indices(v.shape)[0] + 1.0), "brain_extraction_failed"),
-    "negative": (painted(lambda v: v - 2 * v.max()), "no_tissue"),
+    "z-scored inside the brain": (
+        painted(lambda v: np.where(v > 0, (v - v[v > 0].mean()) / v[v > 0].std(), 0)),
+        "no_background",
+    ),
+    "inverted": (painted(lambda v: v.max() - v), "no_background"),
     "one voxel": (
         painted(lambda v: np.where(v == v.max(), v, 0) * (np.cumsum(v == v.max()).reshape(v.shape) == 1)),
         "brain_size",
@@ -341,10 +345,11 @@ def by_qform_alone(image):
     return made
 
 
-def with_another_qform(image):
-    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
-    image.set_qform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
-    return image
+def raised_by(constant, scale=1.0):
+    def change(image):
+        return nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * scale + np.float32(constant), image.affine)
+
+    return change
 
 
 def with_extension(image):
@@ -366,7 +371,9 @@ ODD_NIFTI = {
     "scaled": (with_type("float32", slope=0.5, intercept=-7), "s.nii.gz"),
     "slope 0 and NaN": (with_header(scl_slope=0, scl_inter=np.nan), "s.nii.gz"),
     "by its qform alone": (by_qform_alone, "s.nii.gz"),
-    "another qform": (with_another_qform, "s.nii.gz"),
+    "all 1000 brighter": (raised_by(1000), "s.nii.gz"),
+    "all below zero": (raised_by(-5000), "s.nii.gz"),
+    "from -1 to 1": (raised_by(-1, 0.001), "s.nii.gz"),
     "one volume of one": (
         lambda image: nib.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine),
         "s.nii.gz",

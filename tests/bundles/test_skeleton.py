@@ -15,6 +15,7 @@ OWN = {
     "train": {
         "method",
         "max_epochs",
+        "val_interval",
         "warm_up",
         "learning_rate",
         "loss_weights",

@@ -6,10 +6,10 @@ import pytest
 
 from pathology_screen.cohorts import make_phantom_cohort
 
-SMALL = {"training": 2, "validation": 1, "calibration": 1, "healthy": 1, "lesions": 5, "levels": 5}
+SMALL = {"training": 2, "validation": 1, "calibration": 1, "healthy": 1, "lesions": 5}
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """Datalist of nine volumes of five levels, every kind of lesion once."""
+    """Datalist of four slices and six volumes, every kind of lesion once."""
     return make_phantom_cohort(tmp_path_factory.mktemp("cache"), **SMALL)

@@ -1,17 +1,20 @@
 """Bias field correction: a field that was put in is taken out, and the brain keeps its mean."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from pathology_screen.cohorts.anatomy import load_template
-from pathology_screen.cohorts.bias_field import correct_bias_field
+from pathology_screen.cohorts.bias_field import correct_bias_field, import_itk
 from pathology_screen.cohorts.simulation import simulate
+from pathology_screen.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def phantom():
-    volume = simulate(load_template(), (7, 1), levels=9)
-    return volume.image.astype(np.float32), volume.affine
+    volume = simulate(load_template(), (7, 1))
+    return np.float32(volume.image * volume.brain), volume.affine
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +63,14 @@ def test_skull_gets_the_field_of_the_brain_beside_it(phantom, shaded):
     image, affine = phantom
     brain = image > 0
     front = np.flatnonzero(brain.any(axis=(0, 2)))[-1]
-    column = np.flatnonzero(brain[:, front].any(axis=1))[0]
+    column, level = np.argwhere(brain[:, front])[0]
     volume = shaded.copy()
     volume[column, front + 1 : front + 6] = 500
     corrected = correct_bias_field(volume, affine, brain)
-    assert 0.6 < corrected[column, front + 5, 4] / 500 < 0.9
+    assert 0.6 < corrected[column, front + 5, level] / 500 < 0.9
+
+
+def test_missing_itk_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "itk", None)
+    with pytest.raises(ConfigError, match=r"pip install pathology-screen\[ixi\]"):
+        import_itk()

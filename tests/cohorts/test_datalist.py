@@ -111,11 +111,9 @@ def test_what_is_no_datalist_is_refused(tmp_path, text):
 
 
 def test_without_arguments_the_phantom_is_the_dataset(phantom, monkeypatch):
-    asked = []
-    monkeypatch.setattr(module, "make_phantom_cohort", lambda head: asked.append(head) or phantom)
+    monkeypatch.setattr(module, "make_phantom_cohort", lambda: phantom)
     assert resolve_dataset(section="test") == load_datalist(phantom, "test")
-    assert len(resolve_dataset("", "", section="training", head=True)) == 2
-    assert asked == [False, True]
+    assert len(resolve_dataset("", "", section="training")) == 2
 
 
 def test_users_datalist_and_folder(write, tmp_path):

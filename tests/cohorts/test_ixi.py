@@ -6,16 +6,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from pathology_screen.cohorts.registration import Fit, load_brain_template, resample
+from monai.transforms import Compose
 from scipy.spatial.transform import Rotation
 
-from pathology_screen.cohorts import ixi as module
 from pathology_screen.cohorts import load_datalist
-from pathology_screen.cohorts.anatomy import SCALP_MARGIN, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.transforms import eval_transforms
+from pathology_screen.space import Fit, load_brain_template, plane_affine, registration, take_plane
+from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
+from pathology_screen.transforms import brain_extraction as transform
 
 NAMES = ("IXI002-Guys-0828-T1.nii.gz", "IXI012-HH-1211-T1.nii.gz", "IXI035-IOP-0873-T1.nii.gz")
 TO_SCAN = np.array([[0.9, 0.02, 0, 4], [0, 0.85, -0.3, 2], [0, 0.28, 0.8, 11], [0, 0, 0, 1]])
@@ -52,17 +53,10 @@ def quick(monkeypatch):
         calls.append(brain)
         return TO_SCAN, fits.pop(0) if fits else GOOD
 
-    monkeypatch.setattr(module, "extract_brain", lambda voxels, affine: voxels > 1000)
-    monkeypatch.setattr(module, "register", register)
+    monkeypatch.setattr(transform, "find_brain", lambda voxels, affine: (voxels > 1000, False))
+    monkeypatch.setattr(registration, "register", register)
     calls_and_fits = type("Quick", (), {"calls": calls, "fits": fits})
     return calls_and_fits
-
-
-def test_level_is_that_of_the_paper():
-    """Voxel 95 of the axial axis of MNI152NLin2009cSym, 193 x 229 x 193 voxels of 1 mm from (-96, -132, -78) mm."""
-    assert module.SHAPE == (193, 229, 1)
-    assert np.array_equal(module.GRID @ [0, 0, 0, 1], [-96, -132, 17, 1])
-    assert np.array_equal(module.GRID[:3, :3], np.eye(3))
 
 
 def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
@@ -71,25 +65,28 @@ def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
     assert [item["subject"] for item in items] == ["IXI002", "IXI012", "IXI035"]
     assert [item["site"] for item in items] == ["Guys", "HH", "IOP"]
     image = nib.load(items[0]["image"])
-    assert image.shape == (193, 229, 1) and image.get_data_dtype() == np.float32
-    assert np.array_equal(image.affine, module.GRID)
+    assert image.shape == (233, 197, 1) and image.get_data_dtype() == np.float32
+    assert np.array_equal(image.affine, plane_affine(23))
     assert image.header["sform_code"] == image.header["qform_code"] == 4  # MNI
-    mni = np.array([[0, 0, 17], [30, -50, 17], [-45, 20, 17]])
+    mni = np.array([[0, 0, 23], [30, -50, 23], [-45, 20, 23]])
     expected = 1000 + nib.affines.apply_affine(TO_SCAN, mni) @ WEIGHTS
-    columns, rows = (mni[:, :2] + [96, 132]).T
-    assert np.allclose(image.get_fdata()[columns, rows, 0], expected, atol=0.01)
+    columns, rows = (98 - mni[:, :2]).T
+    assert np.allclose(image.get_fdata()[rows, columns, 0], expected, atol=0.01)
 
 
-def test_slices_pass_through_the_paper_profiles_transforms(source, tmp_path, quick):
-    (item, *_) = load_datalist(prepare_ixi(source, tmp_path / "out"), "training")
-    out = eval_transforms(grid="padded", domain="whole_head", level="middle")(item)
-    assert out["image"].shape == (1, 128, 128) and float(out["image"].max()) == 1
+@pytest.mark.parametrize("domain", ["whole_head", "brain_extracted"])
+def test_a_slice_is_what_the_transforms_give_of_the_volume(source, tmp_path, quick, domain):
+    (item, *_) = load_datalist(prepare_ixi(source, tmp_path / "out", domain=domain), "training")
+    pipeline = Compose([LoadScand("image"), ExtractBraind("image"), StandardPlaned("image", domain=domain)])
+    written, taken = pipeline(item)["image"], pipeline({"image": source / NAMES[0]})["image"]
+    assert item["axial_slice"] and np.array_equal(written, taken)
+    assert np.array_equal(written.affine, taken.affine)
 
 
 def test_brain_extracted_slices_are_zero_outside_the_brain(source, tmp_path, quick):
     folder = prepare_ixi(source, tmp_path / "out", domain="brain_extracted").parent
     voxels = nib.load(slice_path(folder, "IXI002")).get_fdata()
-    assert voxels[96, 132] > 1000 and voxels[20, 20] == 0
+    assert voxels[60, 40] > 1000 and voxels[200, 150] == 0
 
 
 def test_finished_subjects_are_kept_and_others_made(source, tmp_path, quick):
@@ -110,7 +107,7 @@ def test_other_options_need_another_folder(source, tmp_path, quick):
 
 def test_failed_registrations_are_named_and_leave_no_slice(source, tmp_path, quick):
     quick.fits += [GOOD, BAD, GOOD]
-    with pytest.raises(ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: registration failed.*0\.10"):
+    with pytest.raises(ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[registration_failed\] .*0\.10"):
         prepare_ixi(source, tmp_path / "out")
     assert [path.name for path in sorted((tmp_path / "out").glob("*.nii.gz"))] == [
         slice_path(tmp_path, subject).name for subject in ("IXI002", "IXI035")
@@ -134,7 +131,7 @@ def test_brain_that_is_not_found_is_named(source, tmp_path, quick, monkeypatch):
     def nothing(voxels, affine):
         raise InputError("brain_extraction_failed", "12 ml is not the size of a brain")
 
-    monkeypatch.setattr(module, "extract_brain", nothing)
+    monkeypatch.setattr(transform, "find_brain", nothing)
     with pytest.raises(
         ConfigError, match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml"
     ):
@@ -191,7 +188,7 @@ def in_slice(folder: Path, subject: str) -> np.ndarray:
 @pytest.mark.slow
 def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
     """Brain extraction, bias field correction and registration in earnest, in two processes."""
-    head = simulate(load_template(SCALP_MARGIN), (5, 1), levels=23, head=True)
+    head = simulate(load_template(), (5, 1))
     move = np.eye(4)
     move[:3, :3] = Rotation.from_euler("xyz", [12, -5, 8], degrees=True).as_matrix()
     move[:3, 3] = [6, -20, 15]
@@ -216,7 +213,8 @@ def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
 @pytest.mark.needs_shared
 def test_real_heads_lie_on_the_template(shared_data, tmp_path):
     folder = prepare_ixi(shared_data / "whole_head", tmp_path / "out", domain="brain_extracted").parent
-    target = resample(load_brain_template(), np.eye(4), module.GRID, module.SHAPE)[..., 0]
+    template = load_brain_template()
+    target = take_plane(np.asarray(template.dataobj), template.affine, np.eye(4))
     for subject in ("IXI012", "IXI015"):
         brain = in_slice(folder, subject)
         both = (brain > 0) & (target > 0)

@@ -19,8 +19,10 @@ from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.phantom import cache_folder, find_boxes
 from pathology_screen.errors import ConfigError
 from pathology_screen.io import read_scan
+from pathology_screen.space import PLANE_SHAPE
 
-TINY = {"training": 2, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1, "levels": 1}
+TINY = {"training": 2, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0}
+WITH_LESION = TINY | {"lesions": 1}
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -39,17 +41,35 @@ def test_datalist_is_complete(phantom):
     assert not hidden(phantom.parent)
 
 
-def test_volumes_have_5_mm_spacing_and_test_volumes_different_orientations(phantom):
+def test_healthy_people_to_learn_from_are_slices_of_the_standard_plane(phantom):
     content = json.loads(phantom.read_text())
-    codes = []
-    for item in content["training"] + content["test"]:
+    for item in content["training"] + content["validation"] + content["calibration"]:
+        assert item == {"image": f"sub-{item['subject']}_T1w.png", "subject": item["subject"], "axial_slice": True}
+        scan = read_scan(phantom.parent / item["image"])
+        assert scan.voxels.shape == (*PLANE_SHAPE, 1)
+        assert nib.aff2axcodes(scan.affine) == ("P", "L", "S")
+
+
+def test_test_volumes_cover_the_head_in_different_orientations(phantom):
+    codes = set()
+    for item in json.loads(phantom.read_text())["test"]:
         image = nib.load(phantom.parent / item["image"])
         assert image.get_data_dtype() == np.int16
-        assert image.header.get_zooms()[2] == 5
+        assert 2.5 <= image.header.get_zooms()[2] <= 3
+        assert np.all(np.multiply(image.shape, image.header.get_zooms()) > 180)
         assert image.header["sform_code"] == image.header["qform_code"] == 1
-        codes.append("".join(nib.aff2axcodes(image.affine)))
-    assert codes[:2] == ["RAS", "RAS"]
-    assert set(codes[2:]) == {"RAS", "LPS", "LAS", "RAI"}
+        codes.add("".join(nib.aff2axcodes(image.affine)))
+    assert codes == {"RAS", "LPS", "LAS", "RAI"}
+
+
+def test_an_extracted_cohort_shows_the_same_people_without_skull(tmp_path):
+    options = [WITH_LESION, WITH_LESION | {"extracted": True}]
+    head, brain = (make_phantom_cohort(tmp_path, **choice).parent for choice in options)
+    for name in ("sub-P000_T1w.png", "sub-P003_T1w.nii.gz"):
+        whole, alone = (read_scan(folder / name).voxels for folder in (head, brain))
+        assert np.array_equal(alone[alone > 0], whole[alone > 0])
+        assert 0.1 < np.mean(alone > 0) < 0.6 and np.mean(whole > 0) > 0.6
+    assert np.array_equal(*(read_scan(folder / "sub-P003_mask.nii.gz").voxels for folder in (head, brain)))
 
 
 def test_masks_have_the_geometry_of_their_image_and_boxes_bound_them(phantom):
@@ -82,8 +102,8 @@ def test_boxes_are_tight_and_cover_any_mask(mask):
 
 
 def test_same_options_give_the_same_bytes_whatever_the_workers(tmp_path):
-    one = make_phantom_cohort(tmp_path / "a", **TINY, workers=1).parent
-    two = make_phantom_cohort(tmp_path / "b", **TINY, workers=3).parent
+    one = make_phantom_cohort(tmp_path / "a", **WITH_LESION, workers=1).parent
+    two = make_phantom_cohort(tmp_path / "b", **WITH_LESION, workers=3).parent
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(path.name for path in two.iterdir())
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
@@ -91,31 +111,29 @@ def test_same_options_give_the_same_bytes_whatever_the_workers(tmp_path):
 
 def test_second_call_does_nothing(phantom, monkeypatch):
     monkeypatch.setattr(module, "simulate", None)
+    monkeypatch.setattr(module, "simulate_plane", None)
     content = json.loads(phantom.read_text())["options"]
     assert make_phantom_cohort(phantom.parent.parent, **content) == phantom
 
 
-def test_other_options_have_another_folder(tmp_path, monkeypatch):
-    names = [
-        module._folder_name(False, module.DEFAULTS),
-        module._folder_name(True, module.DEFAULTS),
-        module._folder_name(False, module.DEFAULTS | {"seed": 1}),
-        module._folder_name(False, module.DEFAULTS | {"levels": 9}),
+def test_other_options_have_another_folder():
+    options = {name: value for name, value in make_phantom_cohort.__kwdefaults__.items() if name != "workers"}
+    other = [{}, {"extracted": True}, {"seed": 1}, {"training": 1, "lesions": 0}]
+    assert [module._folder_name(options | more) for more in other] == [
+        f"phantom-{module.VERSION}{end}" for end in ("", "-extracted1", "-seed1", "-training1-lesions0")
     ]
-    assert names[:2] == [f"phantom-{module.VERSION}", f"phantom-{module.VERSION}-head"]
-    assert len(set(names)) == 4
 
 
 def test_interrupted_making_leaves_no_datalist_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    real, numbers = module.simulate, []
+    real, numbers = module.simulate_plane, []
 
-    def stop_at_the_second(template, seed, *args, **options):
+    def stop_at_the_second(template, seed):
         numbers.append(seed[1])
         if seed[1] == 1:
             raise KeyboardInterrupt
-        return real(template, seed, *args, **options)
+        return real(template, seed)
 
-    monkeypatch.setattr(module, "simulate", stop_at_the_second)
+    monkeypatch.setattr(module, "simulate_plane", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         make_phantom_cohort(tmp_path, **TINY, workers=1)
     folder = next(tmp_path.iterdir())
@@ -124,20 +142,10 @@ def test_interrupted_making_leaves_no_datalist_and_goes_on_where_it_stopped(tmp_
     assert finished
 
     numbers.clear()
-    monkeypatch.setattr(module, "simulate", lambda t, seed, *a, **o: numbers.append(seed[1]) or real(t, seed, *a, **o))
+    monkeypatch.setattr(module, "simulate_plane", lambda t, seed: numbers.append(seed[1]) or real(t, seed))
     make_phantom_cohort(tmp_path, **TINY)
     assert 1 in numbers and 0 not in numbers
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
-
-
-def test_failed_write_leaves_nothing(tmp_path):
-    def fail(path):
-        path.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError):
-        module._write(tmp_path / "datalist.json", fail)
-    assert not list(tmp_path.iterdir())
 
 
 def test_two_makers_at_once_agree(tmp_path):
@@ -167,7 +175,7 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == Path.home() / ".cache" / "pathology_screen"
 
 
-@pytest.mark.parametrize("options", [{"training": -1}, {"levels": 0}, {"workers": 0}])
+@pytest.mark.parametrize("options", [{"training": -1}, {"lesions": -2}, {"workers": 0}])
 def test_nonsense_is_refused(tmp_path, options):
     with pytest.raises(ConfigError):
         make_phantom_cohort(tmp_path, **options)

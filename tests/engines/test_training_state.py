@@ -96,8 +96,18 @@ def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
 
 
 def test_an_epoch_that_is_not_validated_has_no_metric(tmp_path):
-    make_trainer(tmp_path, 4, 4, val_interval=2).run()
-    assert pd.read_csv(tmp_path / "log.csv").val_mse.notna().tolist() == [True, False, True, False, True]
+    """The first and the last ones are, whatever the interval."""
+    make_trainer(tmp_path, 5, 4, val_interval=2).run()
+    assert pd.read_csv(tmp_path / "log.csv").val_mse.notna().tolist() == [True, False, True, False, True, True]
+
+
+def test_a_run_shorter_than_the_interval_of_validation_keeps_what_it_learned(tmp_path):
+    trainer = make_trainer(tmp_path, 2, 4, val_interval=5)
+    start = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log.val_mse[2] < log.val_mse[0]
+    assert not equal(torch.load(tmp_path / "model.pt", weights_only=True), start)
 
 
 def test_a_run_that_patience_ended_stays_ended(tmp_path):

@@ -1,4 +1,4 @@
-"""A tiny phantom cohort, and networks made by hand that know the answer or nothing."""
+"""A small cohort of drawn slices, and networks made by hand that know the answer or nothing."""
 
 import hashlib
 import json
@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
-from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.experiments import Setting
-from pathology_screen.experiments.models import Model, read_profile
+from pathology_screen.experiments.models import ComparedMethod, read_profile
 from pathology_screen.registry import METHODS
-
-SMALL = {"training": 2, "validation": 0, "calibration": 2, "healthy": 3, "lesions": 5, "levels": 3}
 
 
 class Lookup(nn.Module):
@@ -33,51 +31,50 @@ def key(image):
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory) -> Path:
-    """Datalist of twelve volumes of three levels; each kind of lesion once."""
-    return make_phantom_cohort(tmp_path_factory.mktemp("cache"), **SMALL)
+def datalist(tmp_path_factory) -> Path:
+    """Datalist of two training, two calibration and eight test slices: three healthy, then each finding once."""
+    return make_slice_cohort(tmp_path_factory.mktemp("cohort"))
 
 
 @pytest.fixture(scope="session")
-def items(phantom):
+def items(datalist):
     """The test section as it stands in the datalist, with the paths of its files."""
-    section = json.loads(phantom.read_text())["test"]
+    section = json.loads(datalist.read_text())["test"]
     paths = {"image", "label"}
-    return [{k: str(phantom.parent / v) if k in paths else v for k, v in item.items()} for item in section]
+    return [{k: str(datalist.parent / v) if k in paths else v for k, v in item.items()} for item in section]
 
 
 @pytest.fixture(scope="session")
 def prepared():
-    """The slices of each section, prepared once for all settings: every -> section -> slices."""
+    """The slices of each section, prepared once for all settings."""
     return {}
 
 
 @pytest.fixture
-def make_setting(phantom, prepared):
-    """Function that gives a setting on the tiny cohort with models made by hand."""
+def make_setting(datalist, prepared):
+    """Function that gives a setting on the cohort with methods made by hand."""
 
     def make(*models, **options):
-        known = prepared.setdefault(options.get("every"), {})
         configured = (read_profile(), list(models)) if models else None
         methods = options.pop("methods", ("template",))
-        return Setting(methods, datalist=str(phantom), **options, configured=configured, prepared=known)
+        return Setting(methods, datalist=str(datalist), **options, configured=configured, prepared=prepared)
 
     return make
 
 
 @pytest.fixture
 def make_model():
-    """Function that gives a model of one network, scored by the plain residual."""
+    """Function that gives a method of one network, scored by the plain residual."""
 
     def make(network, label="made", method="ra", **scorings):
-        return Model(label, METHODS[method], {None: network.eval()}, scorings or {"residual": residual()})
+        return ComparedMethod(label, METHODS[method], network.eval(), scorings or {"residual": residual()})
 
     return make
 
 
 @pytest.fixture
 def identity(make_model):
-    """A model whose map is zero everywhere."""
+    """A method whose map is zero everywhere."""
     return make_model(nn.Identity(), "identity")
 
 

@@ -26,12 +26,12 @@ class Difference(nn.Module):
 
 
 @pytest.fixture
-def run(phantom, tmp_path):
-    """Function that runs an experiment of the controls on the tiny cohort and gives the folder of its results."""
+def run(datalist, tmp_path):
+    """Function that runs an experiment of the controls on the cohort and gives the folder of its results."""
 
     def call(name, *options, methods=("template", "intensity")):
         output = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
-        arguments = ["--methods", *methods, "--datalist", str(phantom), "--output", str(output)]
+        arguments = ["--methods", *methods, "--datalist", str(datalist), "--output", str(output)]
         assert main(["experiment", name, *arguments, "--scoring", "residual", *options]) == 0
         return output
 
@@ -39,7 +39,7 @@ def run(phantom, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["detection", "localization", "lesions", "gallery"])
-def test_writes_a_report_without_paths_and_prints_it(run, light_distance, phantom, tmp_path, capsys, name):
+def test_writes_a_report_without_paths_and_prints_it(run, light_distance, datalist, tmp_path, capsys, name):
     output = run(name)
     files = {path.name for path in output.iterdir()}
     assert {f"{name}{ending}" for ending in (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")} <= files
@@ -49,16 +49,16 @@ def test_writes_a_report_without_paths_and_prints_it(run, light_distance, phanto
     for path in output.iterdir():
         if path.suffix != ".png":
             text = re.sub(r"base64,[^\"]+", "", path.read_text("utf-8"))
-            assert str(tmp_path) not in text and str(phantom.parent) not in text and ".nii" not in text
+            assert str(tmp_path) not in text and str(datalist.parent) not in text and ".nii" not in text
 
 
 def test_options_reach_the_experiment(run, light_distance):
-    pose = ("--random-pose", "--every", "3", "--percentiles-of", "tissue", "--seed", "4", "--protocol", "paper")
-    output = run("synthetic", *pose, methods=("template:mean",))
+    options = ("--percentiles-of", "tissue", "--seed", "4", "--protocol", "paper")
+    output = run("synthetic", *options, methods=("template:mean",))
     document = json.loads((output / "synthetic.json").read_text("utf-8"))
     made_by = document["provenance"]
-    assert (made_by["seed"], made_by["random_pose"], made_by["level"]) == (4, True, "every 3")
-    assert (made_by["percentiles_of"], made_by["protocol"], made_by["profile"]) == ("tissue", "paper", "compact")
+    assert (made_by["seed"], made_by["percentiles_of"], made_by["protocol"]) == (4, "tissue", "paper")
+    assert made_by["profile"] == "compact"
     assert {row["method"] for row in document["results"]} == {"mean"}
     assert {row["scoring"] for row in document["results"]} == {"", "residual"}
 
@@ -72,9 +72,9 @@ def error_line(capsys, *arguments):
     return last
 
 
-def test_unknown_names_are_refused_and_nothing_is_written(phantom, tmp_path, capsys):
+def test_unknown_names_are_refused_and_nothing_is_written(datalist, tmp_path, capsys):
     def refusal(name="lesions", methods=("template",), *options):
-        fixed = ("--datalist", phantom, "--output", tmp_path / "out", "--methods", *methods)
+        fixed = ("--datalist", datalist, "--output", tmp_path / "out", "--methods", *methods)
         return error_line(capsys, "experiment", name, *fixed, *options)
 
     assert "no experiment 'segmentation'; there are synthetic, " in refusal("segmentation")

@@ -5,11 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments import EXPERIMENTS
+from pathology_screen.experiments import EXPERIMENTS, Setting
 from pathology_screen.experiments.latent import compare_latents, neighbour_distances, umap_plane
+from pathology_screen.experiments.models import read_profile
 
 latent = EXPERIMENTS["latent"]
 
@@ -37,6 +39,29 @@ def no_umap(monkeypatch):
     monkeypatch.setattr(module, "umap_plane", lambda groups, seed: [group[:, :2] for group in groups])
 
 
+@pytest.fixture(scope="module")
+def datalist(tmp_path_factory):
+    """Datalist with seven healthy test slices, and five others."""
+    return make_slice_cohort(tmp_path_factory.mktemp("wide"), training=0, calibration=0, healthy=7)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """The slices, prepared once."""
+    return {}
+
+
+@pytest.fixture
+def wide(datalist, prepared):
+    """Function that gives a setting on these slices."""
+
+    def make(*models):
+        configured = (read_profile(), list(models)) if models else None
+        return Setting(("template",), datalist=str(datalist), configured=configured, prepared=prepared)
+
+    return make
+
+
 class TestNeighbourDistances:
     def test_by_hand(self):
         """Points on a line; everyone's own slices do not count."""
@@ -62,22 +87,22 @@ class TestNeighbourDistances:
                 neighbour_distances(references, list(people), references, list(people), neighbours=4)
 
 
-def test_groups_are_encoded_and_reconstructions_are_clamped_first(make_setting, make_model):
-    slices = make_setting(every=1).section("test")
+def test_groups_are_encoded_and_reconstructions_are_clamped_first(wide, make_model):
+    slices = wide().section("test")
     ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
     groups = compare_latents(make_model(Coder()), slices.healthy(), ill)
     assert list(groups) == ["healthy", "pathological", "pseudo-healthy"]
-    assert [len(group.latents) for group in groups.values()] == [9, 15, 15]
+    assert [len(group.latents) for group in groups.values()] == [7, 5, 5]
     torch.testing.assert_close(torch.from_numpy(groups["pathological"].latents[:, 0]), ill.images.mean(dim=(1, 2, 3)))
     assert (groups["pseudo-healthy"].latents[:, 0] == 1).all()
     healthy = groups["healthy"].latents
     expected = np.sort(1 - healthy[:, 0])[:5].mean()
-    assert groups["pseudo-healthy"].distances == pytest.approx(np.full(15, expected))
+    assert groups["pseudo-healthy"].distances == pytest.approx(np.full(5, expected))
 
 
-def test_the_numbers_of_the_report(make_setting, make_model, value, no_umap):
+def test_the_numbers_of_the_report(wide, make_model, value, no_umap):
     model, shifted = make_model(Coder(), "vae"), make_model(Coder(shift=3.0), "moved")
-    setting = make_setting(model, shifted, every=1)
+    setting = wide(model, shifted)
     slices = setting.section("test")
     ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
     groups = compare_latents(model, slices.healthy(), ill)
@@ -90,35 +115,35 @@ def test_the_numbers_of_the_report(make_setting, make_model, value, no_umap):
     for name in ("pathological", "pseudo-healthy"):
         assert value(report, "vae", f"{name} / healthy", "") == pytest.approx(means[name] / means["healthy"])
     rows = {row.metric: row for row in report.rows if row.method == "vae"}
-    assert (rows["healthy distance"].n, rows["healthy distance"].subjects) == (9, 3)
-    assert (rows["pathological distance"].n, rows["pathological distance"].subjects) == (15, 5)
-    assert rows["pathological / healthy"].subjects == 8
+    assert (rows["healthy distance"].n, rows["healthy distance"].subjects) == (7, 7)
+    assert (rows["pathological distance"].n, rows["pathological distance"].subjects) == (5, 5)
+    assert rows["pathological / healthy"].subjects == 12
     assert rows["healthy distance"].low <= means["healthy"] <= rows["healthy distance"].high
     assert len(report.figures["umap"].subfigs) == 2
 
 
-def test_marks_are_the_nearest_the_median_and_the_farthest(make_setting, make_model, no_umap):
-    setting = make_setting(make_model(Coder(), "vae"), every=1)
+def test_marks_are_the_nearest_the_median_and_the_farthest(wide, make_model, no_umap):
+    setting = wide(make_model(Coder(), "vae"))
     slices = setting.section("test")
     ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
     distances = compare_latents(setting.models[0], slices.healthy(), ill)["pathological"].distances
     (panel,) = latent(setting).figures["umap"].subfigs
     axes = {axis.get_title(): axis for axis in panel.axes}
     assert set(axes) == {"vae", "1", "2", "3", "1'", "2'", "3'", "a", "b"}
-    for mark, place in (("1", distances.argmin()), ("2", np.argsort(distances)[7]), ("3", distances.argmax())):
+    for mark, place in (("1", distances.argmin()), ("2", np.argsort(distances)[2]), ("3", distances.argmax())):
         assert np.array_equal(axes[mark].images[0].get_array(), ill.images[place, 0].numpy())
     assert (axes["1'"].images[0].get_array() == 1).all()
 
 
-def test_methods_without_latent_vector_are_refused(make_setting, identity, no_umap):
+def test_methods_without_latent_vector_are_refused(wide, identity, no_umap):
     with pytest.raises(ConfigError, match="identity has no latent vector; ra, si_vae and vae have one"):
-        latent(make_setting(identity, every=1))
+        latent(wide(identity))
 
 
-def test_without_umap_it_says_what_to_install(make_setting, make_model, monkeypatch):
+def test_without_umap_it_says_what_to_install(wide, make_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ConfigError, match=r"pip install pathology-screen\[plots\]"):
-        latent(make_setting(make_model(Coder()), every=1))
+        latent(wide(make_model(Coder())))
 
 
 @pytest.mark.slow  # numba compiles for half a minute

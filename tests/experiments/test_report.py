@@ -115,19 +115,19 @@ class TestMeasurements:
         (found,) = measurements.comparisons()
         mean = pooled_mean((values["two"] + values["again"]) / 2, PEOPLE)
         expected = paired_difference(pooled_mean(values["one"], PEOPLE), mean, resamples=RESAMPLES)
-        assert (found.metric, found.first, found.other) == ("error", "one", "two")
-        assert found[3:] == pytest.approx(expected)
+        assert found[:5] == ("error", "one", "", "two", "")
+        assert found[5:] == pytest.approx(expected)
 
     def test_each_scoring_of_the_first_is_compared_with_every_other_on_the_same_metric(self):
         measured = Measurements()
         for key in [("a", "x", "m"), ("a", "y", "m"), ("b", "x", "m"), ("b", "x", "k")]:
             measured.add(*key, pooled_mean(range(8), PEOPLE), 8)
-        pairs = [(one.first, one.other) for one in measured.comparisons()]
+        pairs = [(one[1:3], one[3:5]) for one in measured.comparisons()]
         assert pairs == [
-            ("a (x)", "a (y)"),
-            ("a (x)", "b (x)"),
-            ("a (y)", "a (x)"),
-            ("a (y)", "b (x)"),
+            (("a", "x"), ("a", "y")),
+            (("a", "x"), ("b", "x")),
+            (("a", "y"), ("a", "x")),
+            (("a", "y"), ("b", "x")),
         ]
 
     def test_merged(self, values, measurements):
@@ -178,6 +178,38 @@ class TestTable:
         ]
 
 
+class TestDifferences:
+    @pytest.fixture
+    def report(self):
+        measured, rng = Measurements(), np.random.default_rng(0)
+        for key in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("own", "z"), ("a", "")]:
+            measured.add(*key, "AUPRC" if key[1] else "MSE", pooled_mean(rng.normal(size=8), PEOPLE), 8)
+        return Report("t", "T", measured, [], {})
+
+    def test_the_first_method_minus_each_other_under_the_same_scoring_or_the_others_own(self, report):
+        table = report.differences()
+        assert table[["method", "minus"]].to_numpy().tolist() == [
+            ["a (x)", "b (x)"],
+            ["a (x)", "own (z)"],
+            ["a (y)", "b (y)"],
+            ["a (y)", "own (z)"],
+        ]
+        pair = next(pair for pair in report.pairs if (pair.first_scoring, pair.other) == ("x", "own"))
+        assert table["AUPRC"][1] == f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
+
+    def test_they_stand_in_the_markdown_and_on_the_page(self, report, tmp_path):
+        cell = report.differences()["AUPRC"][0]
+        assert f"| a (x) | b (x) | {cell} |" in report.markdown()
+        assert cell.replace("+", "&#43;") in (text := report.write(tmp_path).read_text("utf-8")) or cell in text
+
+    def test_a_single_method_has_none(self):
+        measured = Measurements()
+        for scoring in "xy":
+            measured.add("a", scoring, "AUPRC", pooled_mean(range(8), PEOPLE), 8)
+        report = Report("t", "T", measured, [], {})
+        assert report.differences().empty and "Paired" not in report.markdown()
+
+
 class Page(HTMLParser):
     """What a page shows, and what it would fetch or run."""
 
@@ -210,7 +242,7 @@ class TestWrite:
         assert document["experiment"] == "trial" and document["provenance"]["seed"] == 0
         assert document["results"] == [row._asdict() for row in report.rows]
         (comparison,) = document["comparisons"]
-        assert comparison["first"] == "one" and comparison["difference"] == report.comparisons["difference"][0]
+        assert comparison["first"] == "one" and comparison["difference"] == report.pairs[0].difference
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_what_json_does_not_know_is_null(self, make_report, tmp_path, value):
@@ -227,7 +259,7 @@ class TestWrite:
         assert float(first["value"]) == report.rows[0].value and first["deviation"] == ""
         assert float(second["deviation"]) == report.rows[1].deviation and second["subjects"] == "8"
         comparisons = pd.read_csv(tmp_path / "trial_comparisons.csv")
-        assert comparisons["p_value"][0] == report.comparisons["p_value"][0]
+        assert comparisons["p_value"][0] == report.pairs[0].p_value
 
     def test_the_page_stands_alone_and_is_escaped(self, make_report, tmp_path):
         measured = Measurements()

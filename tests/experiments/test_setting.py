@@ -15,7 +15,6 @@ from pathology_screen.files import sha256
     [
         ({"scoring": ("eq5", "lpips")}, "no scoring lpips; there are residual"),
         ({"protocol": "mine"}, "paper, official_code, pixel_count"),
-        ({"every": 0}, "at least 1"),
         ({"methods": ("gan",)}, "no method 'gan'"),
         ({"methods": ("ra:x=a", "vae:x=b")}, "'x' names two methods"),
     ],
@@ -36,13 +35,20 @@ def test_runs_of_one_method_may_share_a_label():
     assert [choice.label for choice in setting.choices] == ["ra", "ra", "other"]
 
 
-def test_sections_are_prepared_once_and_training_at_every_level(phantom):
-    setting = Setting(("template",), datalist=str(phantom), every=3)
-    test, training = setting.section("test"), setting.section("training")
-    assert setting.section("test") is test
-    assert test.levels == (1,) * 8 and training.levels == (0, 1, 2) * 2
+def test_sections_are_prepared_once(datalist):
+    setting = Setting(("template",), datalist=str(datalist))
+    test = setting.section("test")
+    assert setting.section("test") is test and len(setting.section("training")) == 2
     with pytest.raises(ConfigError, match="no section"):
         setting.section("holdout")
+
+
+def test_the_methods_are_those_asked_for(make_setting):
+    setting = make_setting(methods=("template:mean", "intensity"), scoring=("residual",))
+    mean, intensity = setting.models
+    assert (mean.label, intensity.label) == ("mean", "intensity")
+    test, training = setting.section("test"), setting.section("training")
+    torch.testing.assert_close(mean.predict(test)[5], training.images.mean(dim=0))
 
 
 def test_a_method_that_knows_none_of_the_scorings_is_scored_its_own_way(make_setting, make_model):
@@ -52,16 +58,14 @@ def test_a_method_that_knows_none_of_the_scorings_is_scored_its_own_way(make_set
     assert setting.scorings(make_model(torch.nn.Identity(), other=None)) == ["other"]
 
 
-def test_provenance_is_json_without_paths(phantom, make_setting, make_model):
-    setting = make_setting(
-        make_model(torch.nn.Identity(), "a"), seed=4, random_pose=True, every=2, scoring=("residual",)
-    )
+def test_provenance_is_json_without_paths(datalist, make_setting, make_model):
+    setting = make_setting(make_model(torch.nn.Identity(), "a"), seed=4, scoring=("residual",))
     told = setting.provenance()
     text = json.dumps(told, allow_nan=False)
-    assert str(phantom.parent) not in text and str(phantom.parent.parent) not in text
-    assert told["datalist"] == f"datalist.json, sha256 {sha256(phantom)}"
-    assert (told["seed"], told["random_pose"], told["level"]) == (4, True, "every 2")
-    assert told["preprocessing"]["millimetres"] == 208.0
+    assert str(datalist.parent) not in text and str(datalist.parent.parent) not in text
+    assert told["datalist"] == f"datalist.json, sha256 {sha256(datalist)}"
+    assert told["seed"] == 4
+    assert told["slice"] == {"domain": "whole_head", "plane_mm": 23.0, "percentile": 98.0, "size": 128}
     (method,) = told["methods"]
     assert method["label"] == "a" and method["method"] == "ra" and method["weights_sha256"] is None
     assert method["scorings"] == {"residual": {"perceptual": "none", "equalize": False, "sigma": 2.0}}
@@ -69,11 +73,5 @@ def test_provenance_is_json_without_paths(phantom, make_setting, make_model):
 
 def test_what_changes_the_numbers_changes_the_provenance(make_setting, identity):
     base = make_setting(identity).provenance()
-    for options in (
-        {"seed": 1},
-        {"random_pose": True},
-        {"percentiles_of": "tissue"},
-        {"protocol": "paper"},
-        {"every": 1},
-    ):
+    for options in ({"seed": 1}, {"percentiles_of": "tissue"}, {"protocol": "paper"}):
         assert make_setting(identity, **options).provenance() != base

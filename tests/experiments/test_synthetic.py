@@ -1,15 +1,18 @@
 """Synthetic anomalies, with networks that know the answer or nothing."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from pathology_screen.engines import seeded_generator
 from pathology_screen.experiments import EXPERIMENTS
+from pathology_screen.experiments.models import CONTROLS, Chosen, load_methods, read_profile
 from pathology_screen.experiments.synthetic import paint
 from pathology_screen.metrics import mean_squared_error
+from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.synthetic import add_ellipses
 
 KINDS = ["ellipses", "copy-paste"]
@@ -82,9 +85,9 @@ def test_a_network_that_copies_finds_nothing(make_setting, identity, value):
 
 
 def test_auprc_is_that_of_scikit_learn_over_all_pixels(make_setting, make_model, value):
-    setting = make_setting(make_model(nn.AvgPool2d(5, 1, 2), "blur"), random_pose=True, seed=3)
+    setting = make_setting(make_model(nn.AvgPool2d(5, 1, 2), "blur"), seed=3)
     report = synthetic(setting)
-    healthy = setting.section("test").healthy().posed(seeded_generator(3, 0))
+    healthy = setting.section("test").healthy()
     for kind in KINDS:
         painted = paint(healthy, kind, setting)
         map_ = (setting.models[0].predict(painted) - painted.images).abs()
@@ -92,17 +95,10 @@ def test_auprc_is_that_of_scikit_learn_over_all_pixels(make_setting, make_model,
         assert value(report, "blur", f"{kind} AUPRC") == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_random_pose_moves_the_slices(make_setting, perfect, value):
-    """The restorer knows the slices as they lie in the file, and no other."""
-    report = synthetic(make_setting(perfect, random_pose=True))
-    assert value(report, "perfect", "healthy MSE", "") > 0.01
-    assert "random pose" in report.notes[0]
-
-
 def test_the_same_seed_gives_the_same_numbers(make_setting, make_model):
     model = make_model(nn.AvgPool2d(3, 1, 1), "blur")
     first, second, other = (
-        [row.value for row in synthetic(make_setting(model, random_pose=True, seed=seed)).rows] for seed in (1, 1, 2)
+        [row.value for row in synthetic(make_setting(model, seed=seed)).rows] for seed in (1, 1, 2)
     )
     assert first == pytest.approx(second, abs=1e-6) and first != pytest.approx(other, abs=1e-6)
 
@@ -122,3 +118,36 @@ def test_two_runs_of_one_label_are_seeds(make_setting, make_model, identity, val
     (row,) = [row for row in report.rows if row.metric == "ellipses AUPRC"]
     each = [value(synthetic(make_setting(model)), "made", "ellipses AUPRC") for model in both]
     assert row.value == pytest.approx(np.mean(each)) and row.deviation == pytest.approx(np.std(each, ddof=1))
+
+
+def test_every_method_has_every_number_and_the_first_is_compared_with_each_other(
+    make_setting, make_model, identity, monkeypatch, value
+):
+    """Two networks and the three controls; of two training slices come two components."""
+    monkeypatch.setitem(CONTROLS, "principal_components", partial(PrincipalComponents, count=2))
+    names = ["template", "principal_components", "intensity"]
+    training = make_setting().section("training")
+    controls = load_methods([Chosen.parse(name) for name in names], read_profile(), training, ["residual"])
+    blur = make_model(nn.AvgPool2d(3, 1, 1), "blur")
+    report = synthetic(make_setting(blur, identity, *controls))
+    table = report.table().set_index(["method", "scoring"])
+    errors = [f"{kind} {error}" for kind in KINDS for error in ("MSE", "LPIPS")]
+    healthy = ["healthy MSE", "healthy SSIM", "healthy LPIPS", "sharpness"]
+    assert set(table.columns) == {*healthy, *errors, *(f"{kind} AUPRC" for kind in KINDS)}
+    for label in ("blur", "identity", "template", "principal_components"):
+        assert (table.loc[(label, "residual")].str.contains("[", regex=False)).all()
+    intensity = table.loc[("intensity", "equalised")]
+    assert intensity["ellipses AUPRC"] and not intensity[errors].any()
+    differences = report.differences()
+    assert list(differences.columns) == ["method", "minus", "ellipses AUPRC", "copy-paste AUPRC"]
+    assert differences["minus"].tolist() == [
+        "identity (residual)",
+        "template (residual)",
+        "principal_components (residual)",
+        "intensity (equalised)",
+    ]
+    pair = next(pair for pair in report.pairs if pair.metric == "ellipses AUPRC" and pair.other == "template")
+    blurred, mean = (value(report, name, "ellipses AUPRC") for name in ("blur", "template"))
+    assert pair.difference == pytest.approx(blurred - mean)
+    assert differences.loc[1, "ellipses AUPRC"] == f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
+    assert "| blur (residual) | template (residual) |" in report.markdown()

@@ -51,8 +51,8 @@ def test_series_equals_the_same_volume_as_nifti(tmp_path, orientation):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
 def test_transfer_syntaxes_and_sample_formats(tmp_path, syntax, dtype):
     volume = (head_volume(slices=3, rows=64, columns=48) % 250).astype(dtype)
-    volume = volume - 100 if dtype == "int16" else volume
-    scan = read_scan(save(dicom_datasets(volume, transfer_syntax=syntax), tmp_path / "s"))
+    stored = volume - 100 if dtype == "int16" else volume
+    scan = read_scan(save(dicom_datasets(stored, transfer_syntax=syntax), tmp_path / "s"))
     np.testing.assert_array_equal(scan.voxels, volume.transpose(2, 1, 0))
     assert scan.source["transfer_syntax"] == syntax
 
@@ -93,7 +93,7 @@ def test_rescale_of_each_slice_and_unused_bits(tmp_path):
     for slope, dataset in zip((1, 2, 0.5), datasets):
         dataset.RescaleSlope, dataset.RescaleIntercept = slope, -10
     scan = read_scan(save(datasets, tmp_path))
-    np.testing.assert_allclose(scan.voxels, (volume * [[[1]], [[2]], [[0.5]]] - 10).transpose(2, 1, 0))
+    np.testing.assert_allclose(scan.voxels, (volume * [[[1]], [[2]], [[0.5]]]).transpose(2, 1, 0))
 
 
 def test_monochrome1_is_inverted_within_the_stored_range(tmp_path):
@@ -102,7 +102,7 @@ def test_monochrome1_is_inverted_within_the_stored_range(tmp_path):
     scan = read_scan(save(dicom_datasets(4095 - volume, **inverse), tmp_path / "plain"))
     np.testing.assert_array_equal(scan.voxels, volume.transpose(2, 1, 0))
     scaled = dicom_datasets(4095 - volume, RescaleSlope=2, RescaleIntercept=5, **inverse)
-    np.testing.assert_array_equal(read_scan(save(scaled, tmp_path / "s")).voxels, 2 * volume.transpose(2, 1, 0) + 5)
+    np.testing.assert_array_equal(read_scan(save(scaled, tmp_path / "s")).voxels, 2 * volume.transpose(2, 1, 0))
 
 
 def test_series_of_a_folder_is_chosen(tmp_path):
@@ -229,10 +229,11 @@ def test_source_is_plain(tmp_path):
         "3-plane Localizer": ["localizer"],
         "AX T1 +C": ["t1", "contrast_agent"],
         "t1_se_tra_KM": ["t1", "contrast_agent"],
-        "AXIAL T1 POST GADOLINIUM": ["t1", "contrast_agent", "perhaps_contrast_agent"],
-        "T1 post-contrast": ["t1", "contrast_agent", "perhaps_contrast_agent"],
-        "T1 pre Gd": ["t1", "contrast_agent", "no_contrast_agent"],
-        "T1 without contrast": ["t1", "perhaps_contrast_agent", "no_contrast_agent"],
+        "AXIAL T1 POST GADOLINIUM": ["t1", "contrast_agent"],
+        "T1 post-contrast": ["t1", "contrast_agent"],
+        "T1 pre Gd": ["t1", "no_contrast_agent"],
+        "T1 without contrast": ["t1", "no_contrast_agent"],
+        "T1 post": ["t1", "perhaps_contrast_agent"],
         "T1 posterior fossa": ["t1"],
         "CANARY^PATIENT": [],
     }.items(),
@@ -249,9 +250,32 @@ def test_words_cover_series_description_and_protocol_name(tmp_path):
     assert read_scan(folder).source["described_as"] == ["t2"]
 
 
-@pytest.mark.parametrize("agent, known", [("Gadovist", True), ("NONE", False), ("no", False), ("", False)])
-def test_contrast_agent_is_one_that_is_named(tmp_path, agent, known):
-    source = read_scan(save(dicom_datasets(head_volume(2), ContrastBolusAgent=agent), tmp_path)).source
+def coded(meaning):
+    item = pydicom.Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "99TEST", meaning
+    return [item]
+
+
+@pytest.mark.parametrize(
+    "attributes, known",
+    [
+        *(({"ContrastBolusAgent": agent}, True) for agent in ("Gadovist", "gd", "CANARY", "NON-IONIC GADOLINIUM")),
+        *(
+            ({"ContrastBolusAgent": agent}, False)
+            for agent in ("", "NON", "NIL", "-", "OHNE", "NOT ADMINISTERED", "no")
+        ),
+        ({"ContrastBolusVolume": 7.5}, True),
+        ({"ContrastBolusVolume": 0}, False),
+        ({"ContrastBolusTotalDose": 15}, True),
+        ({"ContrastBolusRoute": "IV"}, True),
+        ({"ContrastBolusRoute": "NONE"}, False),
+        ({"ContrastBolusAgent": "NONE", "ContrastBolusVolume": 0, "ContrastBolusRoute": ""}, False),
+        ({"ContrastBolusAgentSequence": coded("Gadoterate")}, True),
+        ({"ContrastBolusAgentSequence": coded("None")}, False),
+    ],
+)
+def test_contrast_agent_is_one_that_is_named(tmp_path, attributes, known):
+    source = read_scan(save(dicom_datasets(head_volume(2), **attributes), tmp_path)).source
     assert source.get("contrast_agent", False) is known
 
 

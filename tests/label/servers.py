@@ -31,6 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mkd": {"width": 8},
 }
 
+SCHEDULE = {"ra": {"max_epochs": 8, "warm_up": 5, "val_interval": 1}, "dae": {}, "mkd": {}}
+
 NO_SCORING = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
 """For servers whose worklist is not asked for: each scoring is a process that first loads everything."""
 
@@ -156,7 +158,8 @@ def make_tiny_bundle(folder: Path, healthy: Sequence[Path], rate: float = RATE, 
         config["slice"]["size"] = 64
         if name != "mkd":
             config["scoring"] = {"perceptual": "none", "equalize": False}
-        path.write_text(json.dumps(config | ({"rate": rate} if file == "inference.json" else {})))
+        own = {"rate": rate} if file == "inference.json" else SCHEDULE[name]
+        path.write_text(json.dumps(config | own))
     (folder / "models").mkdir()
     torch.manual_seed(0)
     network = build_network(name, read_settings(folder)["network_def"])

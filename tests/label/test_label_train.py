@@ -209,7 +209,6 @@ def untrained(healthy, tmp_path_factory) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", sorted(healthy.iterdir()), steps=0)
 
 
-@pytest.mark.label
 def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path):
     bundle = shutil.copytree(untrained, tmp_path / "bundle")
     config = json.loads((bundle / "configs" / "train.json").read_text())
@@ -232,7 +231,6 @@ def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path
     assert {path.name for path in versions.folder.iterdir()} == {"active.json", "v1", "v2"}
 
 
-@pytest.mark.label
 def test_people_whose_scans_are_refused_do_not_count(healthy, untrained, tmp_path):
     studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.png"))]
     (tmp_path / "broken.nii.gz").write_bytes(b"")

@@ -4,13 +4,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from boxes import Box, box_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from torch.nn import functional as F
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics import Box, LocalizationMetric, box_masks, healthy_tissue
+from pathology_screen.metrics import LocalizationMetric, healthy_tissue
 from pathology_screen.transforms import ResampleToGridd, eval_transforms
 
 PADDED = ResampleToGridd("mask", millimetres=None, antialias=False)
@@ -20,31 +21,6 @@ def on_padded_grid(masks, pixel=1.0):
     """Masks (K, H, W) of square pixels in mm on the paper's grid, as a MetaTensor (K, 128, 128)."""
     affine = torch.diag(torch.tensor([pixel, pixel, 1], dtype=torch.float64))
     return PADDED({"mask": MetaTensor(masks, affine=affine)})["mask"]
-
-
-def test_a_box_counts_columns_then_rows_from_the_upper_left():
-    masks = box_masks([(1, 0, 2, 1), Box(x=0, y=2, width=1, height=2)], (4, 5))
-    assert masks.dtype == np.float32
-    assert masks[0].tolist() == [[0, 1, 1, 0, 0], [0] * 5, [0] * 5, [0] * 5]
-    assert masks[1].tolist() == [[0] * 5, [0] * 5, [1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
-    assert box_masks([], (4, 5)).shape == (0, 4, 5)
-    assert box_masks([(0, 0, 5, 4)], (4, 5)).all()
-
-
-@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 20), st.integers(1, 20))
-def test_flipping_the_box_is_flipping_the_slice(x, y, width, height):
-    box = Box(x, y, width, height)
-    shown, stored = box_masks([box], (60, 64)), box_masks([box.flipped(60)], (60, 64))
-    assert np.array_equal(stored[0, ::-1], shown[0])
-    assert box.flipped(60).flipped(60) == box
-
-
-@pytest.mark.parametrize(
-    "box", [(3, 3, 0, 0), (3, 3, 2, 0), (-1, 3, 2, 2), (3, 3, 2, 8), (3, 3, 8, 2), (1.5, 3, 2, 2), (float("nan"),) * 4]
-)
-def test_boxes_that_are_no_part_of_the_slice_are_refused(box):
-    with pytest.raises(ConfigError, match="is no part of a slice of 10 rows and 9 columns"):
-        box_masks([(0, 0, 1, 1), box], (10, 9))
 
 
 def test_healthy_tissue_is_tissue_outside_every_box():

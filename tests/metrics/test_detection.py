@@ -5,27 +5,19 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics import auroc, average_precision, false_positive_rate
+from pathology_screen.metrics import auroc, average_precision
 
 
 def test_a_worked_example():
     labels, scores = [0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]
     assert auroc(labels, scores) == pytest.approx(3 / 4)  # 3 of 4 pairs in order
     assert average_precision(labels, scores) == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
-    assert false_positive_rate(labels, scores) == pytest.approx(1 / 2)
-    assert false_positive_rate(labels, scores, sensitivity=0.5) == 0
 
 
 def test_scores_that_all_tie_are_chance():
     labels = np.arange(10) < 3
     assert auroc(labels, np.ones(10)) == 0.5
     assert average_precision(labels, np.ones(10)) == pytest.approx(0.3)
-    assert false_positive_rate(labels, np.ones(10)) == 1
-
-
-def test_no_threshold_on_a_straight_piece_of_the_curve_is_passed_over():
-    found = false_positive_rate([0, 1, 0, 1, 0, 1], [3, 3, 2, 2, 1, 1], sensitivity=0.6)
-    assert found == pytest.approx(2 / 3)
 
 
 def test_pixels_of_pooled_maps_equal_scikit_learns():
@@ -37,15 +29,7 @@ def test_pixels_of_pooled_maps_equal_scikit_learns():
     assert average_precision(masks.astype(np.uint8), maps) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_false_positive_rate_is_the_smallest_that_finds_enough():
-    rng = np.random.default_rng(1)
-    labels = np.repeat([0, 1], 100)
-    scores = rng.normal(labels, 1).round(1)
-    admissible = [t for t in np.unique(scores) if (scores[labels == 1] >= t).mean() >= 0.95]
-    assert false_positive_rate(labels, scores) == pytest.approx((scores[labels == 0] >= max(admissible)).mean())
-
-
-@pytest.mark.parametrize("metric", [auroc, average_precision, false_positive_rate])
+@pytest.mark.parametrize("metric", [auroc, average_precision])
 def test_what_cannot_be_scored_is_refused(metric):
     with pytest.raises(ConfigError, match="both classes are needed, but 0 of 3"):
         metric([0, 0, 0], [1, 2, 3])

@@ -11,6 +11,7 @@ import torch
 from scan_builders import dicom_datasets, save
 
 from pathology_screen.errors import find_refusal
+from pathology_screen.io import source_id
 from pathology_screen.outputs import writer as writer_module
 from pathology_screen.outputs.results import write_result
 
@@ -66,7 +67,7 @@ def test_the_bundles_and_the_screener_write_the_same(phantoms, phantom, scan, br
     screener = make_screener()
     for item in items:
         result = screener(item["image"], slices=item.get("level", "middle"))
-        write_result(result, item["name"], tmp_path / "expected")
+        write_result(result, item["name"], tmp_path / "expected", source_id=source_id(item["image"]))
     found, expected = results(tmp_path / "out"), results(tmp_path / "expected")
     assert found.keys() - {"worklist.csv", "index.html", "dataset_description.json"} == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
@@ -142,11 +143,14 @@ def test_refused_scans_are_accounted_for_with_their_reasons(scan, broken, screen
     assert below(tmp_path / "out/sub-broken") == {"sub-broken_screening.json", "sub-broken_report.html"}
 
 
-def test_files_of_a_scan_that_is_refused_now_are_removed(scan, broken, screen, tmp_path):
+def test_a_scan_replaces_its_own_result_and_not_that_of_another_by_the_same_name(scan, broken, screen, tmp_path):
     screen([scan("good"), scan("late")])
+    before = results(tmp_path / "out/sub-late")
     with pytest.raises(SystemExit):
         screen([scan("good"), broken | {"name": "late"}]).finish()
-    assert below(tmp_path / "out/sub-late") == {"sub-late_screening.json", "sub-late_report.html"}
+    assert results(tmp_path / "out/sub-late") == before
+    folders = {path.name for path in (tmp_path / "out").glob("sub-*")}
+    assert folders == {"sub-good", "sub-late", f"sub-latex{source_id(broken['image'])[:12]}"}
 
 
 def test_a_run_without_refusals_ends_well(scan, screen, tmp_path, capsys):
@@ -175,10 +179,10 @@ def test_a_network_of_broken_weights_scores_nothing(scan, screen, tmp_path):
 
 
 def test_the_worklist_holds_what_was_done_before_an_error(scan, screen, tmp_path, monkeypatch):
-    def second_fails(result, name, folder):
+    def second_fails(result, name, folder, **options):
         if name == "b":
             raise OSError("no space left on device")
-        return write_result(result, name, folder)
+        return write_result(result, name, folder, **options)
 
     monkeypatch.setattr(writer_module, "write_result", second_fails)
     with pytest.raises(OSError, match="no space"):

@@ -46,7 +46,13 @@ T1W = {
         **{"effective_echo_time": 3.0, "repetition_time": 7.0, "inversion_times": [900.0]},
         **{"frame_type": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "complex_component": "MAGNITUDE"},
     },
-    "before the agent": MPRAGE | {"described_as": ["t1", "contrast_agent", "no_contrast_agent"]},
+    "before the agent": MPRAGE | {"described_as": ["t1", "no_contrast_agent"]},
+    "hippocampus": MPRAGE | {"body_part": "HIPPOCAMPUS"},
+    "neck and head": MPRAGE | {"body_part": "NECK HEAD"},
+    "head and neck": MPRAGE | {"body_part": "HEADNECK"},
+    "armature": MPRAGE | {"body_part": "ARMATURE"},
+    "denoised MP2RAGE": MPRAGE
+    | {"image_type": ["PRIMARY", "M", "ND", "UNI"], "described_as": ["t1", "mp2rage", "uniform", "denoised"]},
     "unknown": {"format": "nifti"},
 }
 REFUSED = {
@@ -63,6 +69,11 @@ REFUSED = {
     "enhanced phase": ({"complex_component": "PHASE"}, "computed_map"),
     "subtraction": ({"image_type": ["DERIVED", "PRIMARY", "M", "ND", "SUB"]}, "computed_map"),
     "knee": ({"body_part": "KNEE"}, "other_body_part"),
+    "left knee": ({"body_part": "KNEE_L"}, "other_body_part"),
+    "neck": ({"body_part": "NECK"}, "other_body_part"),
+    "both hips": ({"body_part": "HIPS"}, "other_body_part"),
+    "MP2RAGE": ({"described_as": ["t1", "mp2rage", "uniform"]}, "mp2rage"),
+    "MP2RAGE by its type": ({"image_type": ["ORIGINAL", "PRIMARY", "M", "ND", "UNI"]}, "mp2rage"),
     "cervical spine": ({"body_part": "C SPINE"}, "other_body_part"),
     "agent": ({"contrast_agent": True}, "contrast_agent"),
     "agent in words": ({"described_as": ["t1", "contrast_agent"]}, "contrast_agent"),
@@ -88,6 +99,15 @@ WARNED = {
     "lossy": ({"lossy_compression": "01"}, "lossy_compression"),
     "T2 in words": ({"described_as": ["t2", "flair"]}, "described_not_t1w"),
     "post in words": ({"described_as": ["t1", "perhaps_contrast_agent"]}, "perhaps_contrast_agent"),
+    "with and without in words": (
+        {"described_as": ["t1", "contrast_agent", "no_contrast_agent"]},
+        "perhaps_contrast_agent",
+    ),
+    "plain, of a protocol of both": (
+        {"described_as": ["t1", "no_contrast_agent", "perhaps_contrast_agent"]},
+        "perhaps_contrast_agent",
+    ),
+    "two orientations": ({"other_orientation": "the qform is turned by 5.0 degrees"}, "other_orientation"),
 }
 ISOTROPIC = np.diag([1.0, 1.0, 1.0, 1.0])
 

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.data import DataLoader
+from pathology_screen.screening.preparation import Account, Preparation
 
 from pathology_screen.anomaly import AnomalyMap
 from pathology_screen.calibration import Calibration
@@ -13,7 +14,6 @@ from pathology_screen.engines import calibration_identity
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.io import read_scan
 from pathology_screen.screening import AcceptedScans, Finding, calibration_beside, preparation, scans
-from pathology_screen.screening.preparation import Account, Preparation
 from pathology_screen.transforms import eval_transforms, scan_image
 
 PREPROCESSING = {"grid": "isotropic", "size": 128}

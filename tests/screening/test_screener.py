@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from pathology_screen.screening import Screener
-
 
 def test_the_score_is_the_mean_of_the_map_and_decides(slices, predictor, make_screener, make_calibration):
     result = make_screener()(slices[0])

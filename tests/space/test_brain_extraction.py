@@ -3,14 +3,12 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from monai.data import MetaTensor
 
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
-from pathology_screen.transforms import ExtractBraind, extract_brain, is_brain_extracted
+from pathology_screen.space import extract_brain, find_brain, is_brain_extracted
 
 GRIDS = {
     "2 mm": ((100, 110, 90), (2.0, 2.0, 2.0)),
@@ -54,11 +52,10 @@ def test_a_field_of_view_filled_with_noise_is_not_taken_for_a_brain():
     assert not is_brain_extracted(noise, np.diag([2.0, 2.0, 5.0, 1.0]))
 
 
-def test_a_slab_of_a_whole_head_is_refused_not_scored(head, metatensor):
+def test_a_slab_of_a_whole_head_is_refused_not_scored(head):
     affine = np.diag([1.7, 1.7, 4.0, 1.0])
-    slab = metatensor(head((120, 140, 5), affine, brain_only=False), affine)
     with pytest.raises(InputError) as refusal:
-        ExtractBraind("image")({"image": slab})
+        find_brain(head((120, 140, 5), affine, brain_only=False), affine)
     assert refusal.value.code == "brain_extraction_failed"
     assert "20 mm" in str(refusal.value)
 
@@ -75,7 +72,7 @@ class Threshold:
 
 @pytest.fixture
 def threshold(monkeypatch):
-    monkeypatch.setattr("pathology_screen.transforms.brain_extraction._deepbet", Threshold)
+    monkeypatch.setattr("pathology_screen.space.brain_extraction._deepbet", Threshold)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,16 +109,13 @@ def test_deepbet_finds_no_brain_in_noise():
     assert refusal.value.code == "brain_extraction_failed"
 
 
-def test_an_extracted_brain_passes_unchanged(head, metatensor):
+def test_the_brain_of_an_extracted_scan_is_its_tissue_without_holes(head):
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    brain = metatensor(head((100, 110, 90), affine, brain_only=True), affine)
-    for when in ("auto", "never"):
-        assert torch.equal(ExtractBraind("image", when)({"image": brain})["image"], brain)
-
-
-def test_an_unknown_policy_is_a_wrong_option():
-    with pytest.raises(ConfigError):
-        ExtractBraind("image", when="sometimes")
+    volume = head((100, 110, 90), affine, brain_only=True)
+    outline = volume > 0
+    volume[48:53, 50:58, 40:46] = 0  # a ventricle
+    mask, extracted = find_brain(volume, affine)
+    assert extracted and mask.dtype == bool and np.array_equal(mask, outline)
 
 
 @pytest.mark.needs_shared
@@ -143,11 +137,9 @@ def test_real_scans_are_told_apart(shared_data):
 @pytest.mark.needs_shared
 def test_a_real_head_is_extracted(shared_data):
     scan = read_scan(sorted(shared_data.glob("whole_head/*"))[0])
-    item = ExtractBraind("image")({"image": MetaTensor(scan.voxels[None], affine=scan.affine)})
-    brain = np.asarray(item["image"][0])
-    assert 1300 < (brain > 0).sum() * 8 / 1000 < 1900  # ml
-    assert is_brain_extracted(brain, scan.affine)
-    assert np.array_equal(brain[brain > 0], scan.voxels[brain > 0])
+    mask, extracted = find_brain(scan.voxels, scan.affine)
+    assert not extracted and 1300 < mask.sum() * 8 / 1000 < 1900  # ml
+    assert is_brain_extracted(scan.voxels * mask, scan.affine)
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from pathology_screen.transforms.boxes import BoxesOnSliced, DrawBoxesd
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.transforms import eval_transforms
-from pathology_screen.transforms.boxes import BoxesOnSliced, DrawBoxesd
 
 AFFINE = np.diag([2.0, 2.5, 5.0, 1.0])  # mm, RAS
 SHAPE = (80, 70, 6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
@@ -20,6 +20,7 @@ def slice_with_noise(background, unit=1.0, seed=0):
     return (unit * image).astype(np.float32), disc
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(1e-3, 1e5))
 def test_tissue_depends_neither_on_unit_nor_on_background(background, unit):
     image, disc = slice_with_noise(background, unit)
@@ -33,6 +34,7 @@ def test_negative_voxels_and_an_empty_image_are_background():
     assert not tissue_mask(np.full((3, 3), -1.0)).any()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(1e-3, 1e5))
 def test_the_scale_is_the_percentile_of_tissue_alone(background, unit):
     image, disc = slice_with_noise(background, unit)

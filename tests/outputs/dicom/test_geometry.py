@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from outputs.dicom.result_builders import enhanced, make_result
 from scan_builders import AXIAL, CORONAL, SAGITTAL, dicom_datasets, head_volume, normal, save
 
-from pathology_screen.geometry import axial_orientation, embed
+from pathology_screen.geometry import axial_orientation
 from pathology_screen.outputs.dicom import write_dicom
 
 TILTED = (0.9781476007, 0.0, -0.2079116908, 0.0432273, 0.9781476007, 0.2033683)  # 12 degrees about two axes
@@ -27,6 +27,19 @@ ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "tilte
     f"reversed {name}": orientation for name, orientation in REVERSED.items()
 }
 every_orientation = pytest.mark.parametrize("orientation", ORIENTATIONS.values(), ids=ORIENTATIONS.keys())
+
+
+def embed(part, part_affine, shape, affine) -> np.ndarray:
+    """Put a block of whole voxels of a volume back into a zero volume of this shape and affine."""
+    to_volume = np.linalg.solve(affine, part_affine)  # voxel of the part -> voxel of the volume
+    long_axes = np.asarray(part.shape) > 1  # along an axis of one voxel the spacing has no meaning
+    offset = np.rint(to_volume[:3, 3]).astype(int)
+    np.testing.assert_allclose(to_volume[:3, 3], offset, atol=1e-3)
+    np.testing.assert_allclose(to_volume[:3, :3][:, long_axes], np.eye(3)[:, long_axes], atol=1e-4)
+    assert np.all(offset >= 0) and np.all(offset + part.shape <= shape)
+    volume = np.zeros(shape, part.dtype)
+    volume[tuple(slice(o, o + n) for o, n in zip(offset, part.shape))] = part
+    return volume
 
 
 def on_voxels_of(volume: highdicom.Volume, result) -> np.ndarray:

@@ -1,0 +1,307 @@
+"""Find every scan below a folder, file by file, and say what is none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.io.archive import open_archive
+from pathology_screen.io.discover import (
+    BARE_STARTS,
+    check_path,
+    is_nifti,
+    is_zip,
+    leads_nowhere,
+    safe_names,
+    walk,
+)
+from pathology_screen.io.file import File, opened
+
+if TYPE_CHECKING:
+    from pathology_screen.io.peek import DicomStart
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+HEAD = 2**16
+"""Bytes from the start of a file that are read."""
+ONE_SLICE = 2**21
+"""Bytes; of a DICOM file up to this size no more is read."""
+WHOLE = 2**23
+"""Bytes; other scans up to this size are read whole, to tell them from each other; of larger ones, samples are."""
+SAMPLES, SAMPLE = 64, 2**14
+"""Number of samples, and bytes of each; the last is the end of the file, which of .gz and .zip holds check sums."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class FoundScan:
+    """A scan that was found, or what may have been one and reading will refuse.
+
+    Attributes:
+        place: the file or archive, or the folder of the files of a DICOM series.
+        files: the file or archive, or the files of the series, in order of paths.
+        series_uid: SeriesInstanceUID of a DICOM series, where it states one.
+        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest: the same for a copy
+            of the scan, wherever it lies, and another for another scan.
+    """
+
+    place: Path
+    files: tuple[Path, ...]
+    series_uid: str | None
+    source_id: str
+
+    @property
+    def source(self) -> Path | list[Path]:
+        """As `read_scan` takes it."""
+        return self.files[0] if len(self.files) == 1 else list(self.files)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What lies at or below a path: every file that is not hidden belongs to a scan or is passed over.
+
+    Attributes:
+        root: the path.
+        scans: in order of paths.
+        passed_over: files that belong to no scan, and links to folders, which are not followed.
+    """
+
+    root: Path
+    scans: tuple[FoundScan, ...]
+    passed_over: tuple[Path, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the scans: the path relative to `root` (of a series, of its folder), see `safe_names`."""
+        places = [scan.place for scan in self.scans]
+        return safe_names(
+            [
+                place.relative_to(self.root).as_posix() if place != self.root else place.absolute().name
+                for place in places
+            ]
+        )
+
+
+def discover(root: str | Path) -> Discovery:
+    """Find every scan at or below a path, reading the start of every file once.
+
+    A scan is a NIfTI file and a .zip archive, told by the name (of an archive, every DICOM series in it), and a DICOM
+    series, told by the content: the files of one SeriesInstanceUID in one folder, or in several folders that hold
+    different slices of it. What cannot be read and may be a scan is listed as one, and reading will refuse it: a
+    damaged DICOM file, an empty file or a broken link beside DICOM files, a folder that cannot be listed. All else is
+    passed over: other files, DICOM objects without an image, links to folders.
+
+    Raises:
+        InputError: what `check_path` raises.
+        ConfigError: where there are DICOM files and the packages that read them are not installed.
+    """
+    root = Path(root)
+    check_path(root)
+    if not root.is_dir():
+        start = look(root)
+        uid = start.image.series_uid or None if start.image else None
+        scans = _in_archive(root, start) if start.kind == "archive" else [FoundScan(root, (root,), uid, start.digest)]
+        return Discovery(root, tuple(scans), ())
+    found: list[FoundScan] = []
+    passed_over: list[Path] = []
+    parts: list[_Part] = []
+    closed: list[Path] = []
+    for folder, folders, files in walk(root, closed.append):
+        passed_over += [folder / name for name in folders if (folder / name).is_symlink()]
+        starts = {file: look(file) for file in files}
+        series = _series(folder, starts)
+        parts += series
+        for file, start in starts.items():
+            if start.kind == "archive":
+                found += _in_archive(file, start)
+            elif start.kind == "scan" or (start.kind == "doubtful" and (series or _is_named_dicom(file))):
+                found.append(FoundScan(file, (file,), None, start.digest))
+            elif start.kind in ("doubtful", "other"):
+                passed_over.append(file)
+    found += [FoundScan(folder, (folder,), None, _path_digest(folder)) for folder in closed]
+    found += _joined(parts)
+    return Discovery(root, tuple(sorted(found, key=_order)), tuple(sorted(passed_over)))
+
+
+def find_scans(root: str | Path) -> list[dict]:
+    """List the scans at or below a path (see `discover`) as a MONAI datalist.
+
+    Returns:
+        `[{"image": path or list of paths, "name": name}, ...]` in order of paths, of DICOM with "series_uid"; a name is
+        one of `Discovery.names`.
+
+    Raises:
+        InputError: what `check_path` raises, or "empty" where there is no scan.
+        ConfigError: see `discover`.
+    """
+    found = discover(root)
+    if not found.scans:
+        raise InputError("empty")
+    items: list[dict] = []
+    for scan, name in zip(found.scans, found.names):
+        image = [str(file) for file in scan.files]
+        chosen = {"series_uid": scan.series_uid} if scan.series_uid else {}
+        items.append({"image": image if len(image) > 1 else image[0], "name": name, **chosen})
+    return items
+
+
+def source_id(image: str | Path | Sequence[str | Path]) -> str:
+    """Identity of the scan at a path or in a list of files: as `FoundScan.source_id`, over all files of a folder."""
+    paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
+    if paths[0].is_dir():
+        paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
+    return _together(look(file).digest for file in paths)
+
+
+class Start(NamedTuple):
+    """What the start of a file shows.
+
+    Attributes:
+        kind: "scan" (or what reading will refuse), "archive", "image" (of a DICOM series), "bare" (DICOM without the
+            preamble), "doubtful" (empty, or a link that leads nowhere), or "other".
+        digest: of the content, or of the path where that cannot be read.
+        image: what the DICOM image states.
+    """
+
+    kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
+    digest: str
+    image: DicomStart | None = None
+
+
+def look(file: File) -> Start:
+    """Read the start of a file, on disk or in an archive; of the latter, nothing is sampled."""
+    by_name: Literal["scan", "archive"] | None = "scan" if is_nifti(file) else "archive" if is_zip(file) else None
+    try:
+        with opened(file) as stream:
+            head = stream.read(HEAD)
+            size = os.fstat(stream.fileno()).st_size if isinstance(file, Path) else len(head)
+            if by_name:
+                return Start(by_name, _digest(head, stream, size))
+            if not head:
+                return Start("doubtful", _digest(head))
+            if head[128:132] == b"DICM" and file.name.upper() != "DICOMDIR":
+                return _look_at_dicom(head, stream, size)
+            return Start("bare" if head[:4] in BARE_STARTS else "other", _digest(head))
+    except InputError:
+        lost = by_name is None and isinstance(file, Path) and leads_nowhere(file)
+        return Start("doubtful" if lost else by_name or "scan", _path_digest(file))
+
+
+def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
+    try:
+        from pathology_screen.io.peek import LONGEST_HEAD, dicom_start
+    except ImportError as error:
+        raise ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]") from error
+    digest = _digest(head, stream, size if size > ONE_SLICE else 0)
+    for longest in (HEAD, LONGEST_HEAD):
+        if longest > HEAD:
+            stream.seek(0)
+            head = stream.read(longest)
+        try:
+            image = dicom_start(head)
+        except InputError:
+            image = None
+        if (image and (image.series_uid or not image.is_image)) or len(head) < longest:
+            break
+    if image is None:
+        return Start("scan", digest)
+    return Start("image", digest, image) if image.is_image else Start("other", digest)
+
+
+def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
+    """SHA-256 of the start and, of what is longer, of its size and the rest, or samples of that."""
+    digest = hashlib.sha256(head)
+    if stream is not None and size > len(head):
+        digest.update(str(size).encode())
+        if size <= WHOLE:
+            digest.update(stream.read(WHOLE))
+            return digest.hexdigest()
+        for offset in sorted(int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES)):
+            stream.seek(offset)
+            digest.update(stream.read(SAMPLE))
+        stream.seek(size - SAMPLE)
+        digest.update(stream.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def _path_digest(file: File) -> str:
+    return hashlib.sha256(os.fsencode(str(file))).hexdigest()
+
+
+def _together(digests: Iterable[str]) -> str:
+    """One digest of several; of one, the same."""
+    several = sorted(digests)
+    return several[0] if len(several) == 1 else hashlib.sha256("".join(several).encode()).hexdigest()
+
+
+def _order(scan: FoundScan) -> tuple[str, str]:
+    return str(scan.place), scan.series_uid or ""
+
+
+def _is_named_dicom(file: Path) -> bool:
+    return file.name.lower().endswith(DICOM_SUFFIXES)
+
+
+class _Part(NamedTuple):
+    """The files of one series in one folder."""
+
+    folder: Path
+    starts: dict[Path, Start]
+
+    @property
+    def images(self) -> list[DicomStart]:
+        return [start.image for start in self.starts.values() if start.image]
+
+    def scan(self) -> FoundScan:
+        uid = self.images[0].series_uid if self.images else ""
+        digest = _together(start.digest for start in self.starts.values())
+        return FoundScan(self.folder, tuple(sorted(self.starts)), uid or None, digest)
+
+
+def _series(folder: Path, starts: Mapping[Path, Start]) -> list[_Part]:
+    """Sort the DICOM files of a folder by series; those without a preamble are taken together."""
+    parts: dict[tuple[str, str], _Part] = {}
+    for file, start in starts.items():
+        if start.kind in ("image", "bare"):
+            key = (start.kind, start.image.series_uid if start.image else "")
+            parts.setdefault(key, _Part(folder, {})).starts[file] = start
+    return list(parts.values())
+
+
+def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
+    """Put the parts of a series together that lie in several folders, where no slice is in two of them: then they are
+    no copies."""
+    stacks: dict[Any, list[_Part]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        alike = {image.stack for image in part.images}
+        joinable = len(alike) == 1 and all((*image.stack, image.instance, image.position)[1:] for image in part.images)
+        stacks[alike.pop() if joinable else number].append(part)
+    for pieces in stacks.values():
+        images = [image for piece in pieces for image in piece.images]
+        told = [{image.instance for image in images}, {image.position for image in images}]
+        if len(pieces) > 1 and all(len(values) == len(images) for values in told):
+            folder = Path(os.path.commonpath([piece.folder for piece in pieces]))
+            yield _Part(folder, {file: start for piece in pieces for file, start in piece.starts.items()}).scan()
+        else:
+            yield from (piece.scan() for piece in pieces)
+
+
+def _in_archive(path: Path, start: Start) -> list[FoundScan]:
+    """The series in an archive; and the archive itself where it holds another scan, or what reading will refuse."""
+    try:
+        with open_archive(path) as files:
+            starts = [look(file) for file in files]
+    except InputError:
+        return [FoundScan(path, (path,), None, start.digest)]
+    series = {one.image.series_uid for one in starts if one.image}
+    others = any(one.kind in ("scan", "archive", "bare", "doubtful") for one in starts)
+    uids: list[str | None] = [*sorted(series - {""})]
+    if others or len(uids) < len(series) or not series:
+        uids.append(None)
+    told = [[start.digest, *([uid or ""] if len(uids) > 1 else [])] for uid in uids]
+    return [FoundScan(path, (path,), uid, _together(parts)) for uid, parts in zip(uids, told)]

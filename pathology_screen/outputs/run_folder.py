@@ -1,0 +1,114 @@
+"""A folder of results: one run at a time writes it, with one setting, and its manifest says what the runs did."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pathology_screen.errors import RunError
+from pathology_screen.files import replacing
+
+MANIFEST, LOCK = "run.json", ".lock"
+SCHEMA_VERSION = 1
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a folder of results for one run; the operating system lets go of it when the process ends, however it does.
+
+    Where there are no POSIX locks (Windows), nothing is kept.
+
+    Raises:
+        RunError: if another run is at work in it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise RunError(f"another run is writing its results into {folder}: wait for its end") from None
+        if _is_at(path, handle):
+            break
+        os.close(handle)  # the run before removed the file between the two steps
+    try:
+        yield
+    finally:
+        if _is_at(path, handle):
+            path.unlink()
+        os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+class Manifest:
+    """`run.json` of a folder of results: the settings of all results in it, and what was found and done of each input.
+
+    Args:
+        folder: of the results.
+        settings: JSON values; results of others may not be in the folder.
+        versions: of the software.
+
+    Raises:
+        RunError: if the folder holds results of other settings, or a manifest that cannot be read.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+        self.path = folder / MANIFEST
+        self.content: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "settings": json.loads(json.dumps(settings)),
+            "versions": dict(versions),
+            "inputs": {},
+        }
+        if not self.path.is_file():
+            return
+        try:
+            earlier = json.loads(self.path.read_text("utf-8"))
+            differing = sorted(_differing(earlier["settings"], self.content["settings"]))
+            self.content["inputs"] = {
+                key: value | {"names": list(value["names"])} for key, value in earlier["inputs"].items()
+            }
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise RunError(f"{MANIFEST} in the folder of the results cannot be read: choose another folder") from error
+        if differing:
+            raise RunError(
+                f"{folder} holds results of other settings ({', '.join(differing)}): choose another folder, or repeat "
+                "the run with the settings of before"
+            )
+
+    def note(self, input_id: str, entry: Mapping[str, Any]) -> None:
+        """Write what is known of an input, in place of what an earlier run of it left."""
+        self.content["inputs"][input_id] = dict(entry)
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    @property
+    def names(self) -> list[str]:
+        """Of all scans that the last run of each input found."""
+        return list(dict.fromkeys(name for entry in self.content["inputs"].values() for name in entry["names"]))
+
+
+def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the settings that differ, with both values where these are short."""
+    for name in earlier.keys() | now.keys():
+        before, after = earlier.get(name), now.get(name)
+        if before != after:
+            texts = json.dumps(before), json.dumps(after)
+            yield f"{name}: {texts[0]} there, {texts[1]} here" if max(map(len, texts)) <= 60 else name

@@ -1,0 +1,263 @@
+"""Compressed pixels: decoded as they were stored, refused where the codestream is damaged or of another size, and never
+more than one scan lost."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import uid
+from pydicom.encaps import encapsulate, generate_frames
+from scan_builders import dicom_datasets, save
+
+from pathology_screen.errors import InputError
+from pathology_screen.io import decoding, read_scan
+from pathology_screen.io.codestream import FrameSize, check_frame
+
+ROWS, COLUMNS = 96, 80
+JPEGS = (uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1)
+OTHERS = (uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless)
+
+
+def picture(k=0):
+    """A smooth head with texture, on black: 8 bit."""
+    i, j = np.indices((ROWS, COLUMNS), float)
+    radius = np.hypot((i - 48) / 40, (j - 40 - k) / 32)
+    texture = np.random.default_rng(k).integers(0, 60, radius.shape)
+    return np.where(radius < 1, 90 + 80 * (1 - radius) + texture, 0).astype("uint8")
+
+
+def jpeg(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def lossless_jpeg(pixels):
+    """Process 14, selection value 1, with a Huffman table of codes of four and five bits for categories 0 to 16."""
+    counts = [0, 0, 0, 15, 2, *[0] * 11]
+    rows, columns = pixels.shape
+    left = np.empty(pixels.shape, int)
+    left[:, 1:], left[1:, 0], left[0, 0] = pixels[:, :-1], pixels[:-1, 0], 128
+    bits = []
+    for difference in (pixels.astype(int) - left).ravel():
+        category = int(abs(difference)).bit_length()
+        bits.append(f"{category:04b}" if category < 15 else f"{category + 15:05b}")
+        if category:
+            bits.append(f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}")
+    text = "".join(bits)
+    text += "1" * (-len(text) % 8)
+    data = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = b"\xff\xc3" + struct.pack(">HBHHB3B", 11, 8, rows, columns, 1, 1, 0x11, 0)
+    table = b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes(counts) + bytes(range(17))
+    return b"\xff\xd8" + frame + table + b"\xff\xda" + struct.pack(">HB5B", 8, 1, 1, 0, 1, 0, 0) + data + b"\xff\xd9"
+
+
+def series(folder, syntax, change=lambda frame: frame, dtype="uint8", **attributes):
+    """A series of three slices, the second of which is changed once it is compressed."""
+    volume = np.stack([picture(k) for k in range(3)]).astype(dtype)
+    datasets = dicom_datasets(volume, spacing=(8, 2, 2), **attributes)
+    for k, dataset in enumerate(datasets):
+        if syntax in JPEGS:
+            encode = jpeg if syntax == uid.JPEGBaseline8Bit else lossless_jpeg
+            frame = encode(volume[k])
+        else:
+            dataset.compress(syntax, generate_instance_uid=False)
+            frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        frame = change(frame.rstrip(b"\0") if syntax != uid.RLELossless else frame) if k == 1 else frame
+        dataset.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2)])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = syntax
+    return save(datasets, folder)
+
+
+def cut(share, end=b"\xff\xd9"):
+    def change(frame):
+        kept = frame[: int(share * len(frame))]
+        return kept.rstrip(b"\xff") + end
+
+    return change
+
+
+def sized(frame, rows, columns):
+    """The same codestream, claiming another size."""
+    for marker in (b"\xff\xc0", b"\xff\xc3", b"\xff\xf7"):
+        if (at := frame.find(marker)) > 0:
+            return frame[: at + 5] + struct.pack(">HH", rows, columns) + frame[at + 9 :]
+    at = frame.index(b"\xff\x51")
+    return frame[: at + 6] + struct.pack(">II", columns, rows) + frame[at + 14 :]
+
+
+def refusal(folder):
+    with pytest.raises(InputError) as caught:
+        read_scan(folder)
+    return caught.value
+
+
+@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS], ids=lambda syntax: syntax.keyword)
+def test_whole_streams_are_read(tmp_path, syntax):
+    scan = read_scan(series(tmp_path, syntax))
+    expected = np.stack([picture(k) for k in range(3)]).transpose(2, 1, 0)
+    tolerance = 16 if syntax == uid.JPEGBaseline8Bit else 0
+    assert np.abs(scan.voxels - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS], ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("share", [0.98, 0.7, 0.3])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["bare", "ended"])
+def test_streams_cut_short_inside_an_intact_file_are_refused(tmp_path, syntax, share, end):
+    error = refusal(series(tmp_path, syntax, cut(share, end)))
+    assert error.code == "unreadable" and "file 2 of 3" in error.detail
+
+
+@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS[:2]], ids=lambda syntax: syntax.keyword)
+def test_what_goes_on_behind_the_end_is_refused(tmp_path, syntax):
+    assert refusal(series(tmp_path, syntax, lambda frame: frame + b"more")).code == "unreadable"
+
+
+@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS[:2]], ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("rows, columns", [(65535, 65535), (ROWS, 2 * COLUMNS), (ROWS // 2, COLUMNS), (0, COLUMNS)])
+def test_streams_of_another_size_never_reach_a_decoder(tmp_path, syntax, rows, columns, monkeypatch):
+    reached = []
+    decode = decoding.DecoderProcess.decode
+    monkeypatch.setattr(decoding.DecoderProcess, "decode", lambda *args: reached.append(args) or decode(*args))
+    start = time.perf_counter()
+    error = refusal(series(tmp_path, syntax, lambda frame: sized(frame, rows, columns)))
+    assert error.code == "unreadable" and (f"{rows} x {columns}" in error.detail)
+    assert len(reached) <= 2 and time.perf_counter() - start < 10  # the slice before it, and for JPEG its check
+
+
+def test_more_bits_than_are_allocated_and_more_samples_are_refused():
+    frame, size = jpeg(picture()), FrameSize(ROWS, COLUMNS, 8)
+    check_frame(frame, uid.JPEGBaseline8Bit, size)
+    at = frame.index(b"\xff\xc0")
+    for offset, value in ((4, 12), (9, 3)):
+        changed = frame[: at + offset] + bytes([value]) + frame[at + offset + 1 :]
+        with pytest.raises(InputError, match="unreadable"):
+            check_frame(changed, uid.JPEGBaseline8Bit, size)
+
+
+def test_many_tiles_are_refused(tmp_path):
+    def tiled(frame):
+        at = frame.index(b"\xff\x51")
+        return frame[: at + 22] + struct.pack(">II", 1, 1) + frame[at + 30 :]
+
+    assert "tiles" in refusal(series(tmp_path, uid.JPEG2000Lossless, tiled)).detail
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame[:64] + b"\x81",  # an escape without the byte that it repeats
+        lambda frame: frame[:64] + b"\x7f\1\2",  # a literal run of 128 bytes of which two are there
+        lambda frame: frame[:64] + b"\x80" * 600,  # nothing
+        lambda frame: struct.pack("<16I", 15, *[64] * 15) + frame[64:],
+        lambda frame: struct.pack("<16I", 1, 2**31, *[0] * 14) + frame[64:],
+        lambda frame: struct.pack("<16I", 0, *[0] * 15) + frame[64:],
+        lambda frame: frame[:40],
+        lambda frame: frame[:64] + b"\x81\0" * 100_000,  # more pixels than rows x columns
+    ],
+)
+def test_run_lengths_that_lie(tmp_path, change):
+    assert refusal(series(tmp_path, uid.RLELossless, change)).code == "unreadable"
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize("keyword", ["Rows", "Columns"])
+@pytest.mark.parametrize("number", [0x10060, 70_000, 0xFFFFFFFF])
+def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
+    """As in a file that overflowed another archive: no more is read than Rows x Columns of the file can hold."""
+    folder = series(tmp_path, syntax) if syntax != uid.ExplicitVRLittleEndian else tmp_path
+    if syntax == uid.ExplicitVRLittleEndian:
+        save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path)
+    tag = {"Rows": b"\x28\0\x10\0", "Columns": b"\x28\0\x11\0"}[keyword]
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        at = content.index(tag + b"US\2\0")
+        file.write_bytes(content[:at] + tag + b"UL\4\0" + struct.pack("<I", number) + content[at + 10 :])
+    assert refusal(folder).code in ("too_large", "unreadable")
+
+
+@pytest.mark.parametrize(
+    "code", ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"]
+)
+def test_a_decoder_that_fails_costs_one_frame(code, monkeypatch, tmp_path):
+    """The process is killed or dies, says so, and the next frame is decoded by a new one."""
+    script = tmp_path / "process.py"
+    source = Path(decoding.decoder_process.__file__).read_text()
+    start, end = source.split('    syntax = options.pop("syntax")\n')
+    failing = f"    import time\n    if frame == b'bad':\n        {code}\n"
+    script.write_text(f'{start}{failing}    syntax = options.pop("syntax")\n{end}')
+    monkeypatch.setattr(decoding.decoder_process, "__file__", str(script))
+    monkeypatch.setattr(decoding, "SECONDS", 3)
+    process = decoding.DecoderProcess()
+    options = {
+        **{"syntax": str(uid.JPEGBaseline8Bit), "rows": ROWS, "columns": COLUMNS, "samples_per_pixel": 1},
+        **{"bits_allocated": 8, "bits_stored": 8, "pixel_representation": 0, "number_of_frames": 1},
+        **{"photometric_interpretation": "MONOCHROME2", "pixel_keyword": "PixelData"},
+    }
+    good = jpeg(picture())
+    first = process.decode(good, options)
+    with pytest.raises(InputError) as caught:
+        process.decode(b"bad", options)
+    assert caught.value.code == ("unreadable" if "write" in code else "undecodable")
+    np.testing.assert_array_equal(process.decode(good, options), first)
+    process.stop()
+
+
+def test_one_process_a_run_and_its_end(tmp_path):
+    folder = series(tmp_path / "s", uid.JPEGLSLossless)
+    code = f"""
+from pathology_screen.io import decoding, read_scan
+read_scan({str(folder)!r}); first = decoding._process.process.pid
+read_scan({str(folder)!r}); assert decoding._process.process.pid == first
+print(first)
+"""
+    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    time.sleep(0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_inside_forked_and_daemonic_workers(tmp_path):
+    """A worker does not share the process of the one that it was forked from."""
+    folder = series(tmp_path / "s", uid.JPEGLSLossless)
+    code = f"""
+import multiprocessing
+from pathology_screen.io import read_scan
+
+def job(_):
+    return float(read_scan({str(folder)!r}).voxels.sum())
+
+if __name__ == "__main__":
+    own = job(0)
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(job, range(6)) == [own] * 6
+"""
+    (tmp_path / "workers.py").write_text(code)
+    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, tmp_path / "workers.py"], check=True, timeout=120, env={**os.environ, "PYTHONPATH": paths}
+    )
+
+
+def test_threads_share_it(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    folder = series(tmp_path / "s", uid.JPEGLSLossless)
+    with ThreadPoolExecutor(4) as pool:
+        sums = set(pool.map(lambda _: float(read_scan(folder).voxels.sum()), range(8)))
+    assert len(sums) == 1
+
+
+def test_uncompressed_pixels_need_no_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding.DecoderProcess, "decode", None)
+    read_scan(save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path))

@@ -1,0 +1,83 @@
+"""A bundle's configuration is a file that anybody may have written: what is wrong in it is said."""
+
+import json
+import shutil
+import time
+
+import pytest
+from pathology_screen.screening.loading import load_bundle
+
+from pathology_screen.bundles import MOST_VALUES, bundle_root
+from pathology_screen.errors import ArtifactError, ConfigError
+
+REFERENCES = {f"r{number}": [f"@r{number + 1}"] * 10 for number in range(10)} | {"r10": 1}
+"""Ten times ten times ... one value."""
+
+WRONG = {
+    "method: a list": {"method": ["ra"]},
+    "method: unknown": {"method": "gan"},
+    "scoring: a list": {"scoring": ["none"]},
+    "scoring: an unknown key": {"scoring": {"perceptual": "none", "nonsense": 1}},
+    "scoring: of another method": {"scoring": {"kind": "discrepancy"}},
+    "scoring: a perceptual distance that is a list": {"scoring": {"perceptual": []}},
+    "level: a mapping": {"level": {"a": 1}},
+    "level: true": {"level": True},
+    "level: null": {"level": None},
+    "network: a list": {"network_def": [1]},
+    "network: no class": {"network_def": {"size": 128}},
+    "network: a class that is a list": {"network_def#_target_": []},
+    "network: absurd size": {"network_def#size": 10**9},
+    "network: absurd channels": {"network_def#channels": [10**6] * 5},
+    "network: endless channels": {"network_def#channels": [8] * (MOST_VALUES + 1)},
+    "network: infinite": {"network_def#latent": float("inf")},
+    "network: NaN": {"network_def#latent": float("nan")},
+    "network: no number": {"network_def#latent": "many"},
+    "network: zero": {"network_def#size": 0},
+    "network: negative": {"network_def#latent": -1},
+    "inferer: a list": {"inferer": []},
+    "inferer: a class that is a list": {"inferer": {"_target_": []}},
+    "inferer: an unknown key": {"inferer": {"_target_": "SimpleInferer", "nonsense": {}}},
+    "preprocessing: a list": {"preprocessing_options": [1]},
+    "preprocessing: an unknown key": {"preprocessing_options#nonsense": 1},
+    "preprocessing: absurd size": {"preprocessing_options#size": 10**12},
+    "references: tenfold, ten deep": REFERENCES | {"scoring": {"perceptual": "@r0"}},
+    "references: in a circle": {"a": "@b", "b": "@a", "level": "@a"},
+    "references: to nothing": {"level": "@nowhere#at#all"},
+    "references: through a number": {"level": "@rate#x"},
+}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Function that lays entries over the configuration of the shipped bundle, in a copy."""
+
+    def make(entries):
+        shutil.copytree(bundle_root("ra"), tmp_path / "mine", ignore=shutil.ignore_patterns("runs", "train*", "docs"))
+        path = tmp_path / "mine/configs/inference.json"
+        config = json.loads(path.read_text())
+        for key, value in entries.items():
+            *outer, last = key.split("#")
+            target = config
+            for name in outer:
+                target = target[name]
+            target[last] = value
+        path.write_text(json.dumps(config))
+        return tmp_path / "mine"
+
+    return make
+
+
+@pytest.mark.parametrize("entries", WRONG.values(), ids=WRONG)
+def test_a_wrong_configuration_is_refused_at_once(entries, bundle):
+    start = time.process_time()
+    with pytest.raises((ArtifactError, ConfigError)) as refusal:
+        load_bundle(bundle(entries))
+    assert "\n" not in str(refusal.value) or "size mismatch" in str(refusal.value)
+    assert time.process_time() - start < 10
+
+
+def test_configurations_nested_too_deeply_are_refused(bundle):
+    folder = bundle({})
+    (folder / "configs/inference.json").write_text('{"method":' * 100_000)
+    with pytest.raises(ArtifactError, match="absent or damaged"):
+        load_bundle(folder)
