@@ -383,9 +383,12 @@ def _shipped_calibration(root: Path) -> str:
     path = root / "models" / "calibration.json"
     if not path.is_file():
         return "none"
-    document = json.loads(path.read_text("utf-8"))
-    slices, subjects = len(document["scores"]), len(set(document["subjects"]))
-    return f"{slices} slices of {subjects} healthy subjects, id {document['calibration_id'][:12]}"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        slices, subjects = len(document["scores"]), len(set(document["subjects"]))
+        return f"{slices} slices of {subjects} healthy subjects, id {document['calibration_id'][:12]}"
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "damaged"
 
 
 def _phantom(options: argparse.Namespace) -> None:

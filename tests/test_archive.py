@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,12 +20,27 @@ from scan_builders import dicom_datasets, save
 
 from pathology_screen.archive import check_processes, list_items, save_key, screen_archive
 from pathology_screen.errors import ArtifactError, ConfigError, InputError, RunError
-from pathology_screen.io import discover
+from pathology_screen.io import discover, read_scan
 from pathology_screen.outputs.results import finished
 from pathology_screen.outputs.run_folder import locked
 from pathology_screen.screening import Screener
+from pathology_screen.screening import screener as screener_module
 
 COMMAND = [sys.executable, "-m", "pathology_screen.cli", "screen"]
+
+
+screen_slices = partial(screen_archive, axial_slice=True)
+
+
+@pytest.fixture(scope="session")
+def phantoms(slices, tmp_path_factory) -> list[Path]:
+    """A healthy slice and one with a lesion, as NIfTI files."""
+    paths = []
+    for path in slices:
+        scan = read_scan(path)
+        paths.append(tmp_path_factory.mktemp("phantoms") / f"{path.stem}.nii.gz")
+        nib.save(nib.Nifti1Image(scan.voxels, scan.affine), paths[-1])
+    return paths
 
 
 @pytest.fixture
@@ -97,7 +114,7 @@ def test_nothing_to_screen(tmp_path):
 
 def test_every_scan_is_accounted_for_and_sorted(tree, make_screener, tmp_path):
     items = list_items(tree, names="paths")
-    rows = screen_archive(make_screener(), items, tmp_path / "out")
+    rows = screen_slices(make_screener(), items, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/worklist.csv")
     assert table.name.tolist() == [row["name"] for row in rows] and set(table.name) == {item.name for item in items}
     assert table.outcome.tolist()[-1] == "not_assessable" and table.name.tolist()[-1] == "s4T1w"
@@ -123,11 +140,11 @@ def test_a_run_goes_on_where_it_was_killed(tree, make_screener, tmp_path, monkey
             return screener(path, **options)
 
     with pytest.raises(KeyboardInterrupt):
-        screen_archive(Interrupted(), items, tmp_path / "out")
+        screen_slices(Interrupted(), items, tmp_path / "out")
     assert len(pd.read_csv(tmp_path / "out/worklist.csv")) == 2
-    screen_archive(Interrupted(), items, tmp_path / "out")
+    screen_slices(Interrupted(), items, tmp_path / "out")
     assert len(calls) == 3 + 3  # the two that were done are not done again
-    screen_archive(screener, items, tmp_path / "at-once")
+    screen_slices(screener, items, tmp_path / "at-once")
     assert contents(tmp_path / "out") == contents(tmp_path / "at-once")
 
 
@@ -137,33 +154,33 @@ def test_a_scan_that_changed_is_screened_again_and_other_settings_are_refused(tr
     def runs():
         return {item.name: finished(out, item.name)["run"] for item in items}
 
-    screen_archive(make_screener(), items, out)
+    screen_slices(make_screener(), items, out)
     before = runs()
     (tree / "s0/T1w.nii.gz").write_bytes(phantoms[1].read_bytes())
-    screen_archive(make_screener(), items, out)
+    screen_slices(make_screener(), items, out)
     changed = [name for name, run in runs().items() if run != before[name]]
     assert changed == [items[0].name]
     after = contents(out)
     with pytest.raises(RunError, match=r"other settings \(rate: 0.05 there, 0.2 here\)"):
-        screen_archive(make_screener(rate=0.2), items, out)
+        screen_slices(make_screener(rate=0.2), items, out)
     with pytest.raises(RunError, match="report: true there, false here"):
-        screen_archive(make_screener(), items, out, report=False)
+        screen_slices(make_screener(), items, out, report=False)
     assert contents(out) == after
 
 
 def test_results_of_a_scan_that_is_refused_now_are_gone(tree, make_screener, tmp_path):
     items, out = list_items(tree, names="paths"), tmp_path / "out"
-    screen_archive(make_screener(), items, out)
+    screen_slices(make_screener(), items, out)
     assert (out / "sub-s0T1w/sub-s0T1w_desc-anomaly_map.nii.gz").is_file()
     (tree / "s0/T1w.nii.gz").write_bytes(b"damaged")
-    screen_archive(make_screener(), items, out)
+    screen_slices(make_screener(), items, out)
     left = {path.name for path in (out / "sub-s0T1w").iterdir()}
     assert left == {"sub-s0T1w_screening.json", "sub-s0T1w_report.html"}
 
 
 def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_screener, tmp_path, monkeypatch):
     screener = make_screener()
-    prepare, calls = screener.prepare, []
+    prepare, calls = screener_module.prepare, []
 
     def fails(*arguments):
         calls.append(0)
@@ -171,8 +188,8 @@ def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_scre
             raise ZeroDivisionError("CANARY")
         return prepare(*arguments)
 
-    monkeypatch.setattr(screener, "prepare", fails)
-    rows = screen_archive(screener, list_items(tree), tmp_path / "out")
+    monkeypatch.setattr(screener_module, "prepare", fails)
+    rows = screen_slices(screener, list_items(tree), tmp_path / "out")
     assert sorted(row["code"] for row in rows if row["code"]) == ["unexpected_error", "unreadable"]
     reason = next(row["reason"] for row in rows if row["code"] == "unexpected_error")
     assert "ZeroDivisionError in test_archive.py" in reason
@@ -181,9 +198,9 @@ def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(tree, make_scre
 
 def test_broken_weights_end_the_run(tree, make_screener, tmp_path):
     screener = make_screener()
-    screener.network.share.data.fill_(float("nan"))
+    screener.predictor.network.share.data.fill_(float("nan"))
     with pytest.raises(ArtifactError, match="weights are broken"):
-        screen_archive(screener, list_items(tree), tmp_path / "out")
+        screen_slices(screener, list_items(tree), tmp_path / "out")
 
 
 # --- accounting ---
@@ -197,7 +214,7 @@ def test_the_manifest_tells_what_was_found_and_done(tree, make_screener, tmp_pat
     out, other = tmp_path / "out", tree / "s0/notes.txt"
     other.write_text("no scan")
     found = discover(tree)
-    screen_archive(make_screener(), list_items(found), out, root=tree, others=found.passed_over, report=False)
+    screen_slices(make_screener(), list_items(found), out, root=tree, others=found.passed_over, report=False)
     written = manifest(out)
     ((key, entry),) = written["inputs"].items()
     assert {name: entry[name] for name in ("found", "screened", "refused", "passed_over")} == {
@@ -218,7 +235,7 @@ def test_two_patients_whose_files_have_one_name_both_have_a_result(phantoms, mak
             path = tmp_path / patient / "T1.nii.gz"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(phantom.read_bytes())
-            screen_archive(make_screener(), list_items(path, names=names), out / names, root=path, report=False)
+            screen_slices(make_screener(), list_items(path, names=names), out / names, root=path, report=False)
         table = pd.read_csv(out / names / "worklist.csv")
         assert len(table) == 2 and table.score.nunique() == 2
         records = [json.loads(path.read_text()) for path in (out / names).glob("sub-*/*_screening.json")]
@@ -242,9 +259,9 @@ def test_results_that_vanish_during_the_run_are_missed(tree, make_screener, tmp_
 
     items = list_items(tree)
     with pytest.raises(RunError, match="2 of 5 results are gone"):
-        screen_archive(Deleting(), items, out, report=False)
+        screen_slices(Deleting(), items, out, report=False)
     assert len(pd.read_csv(out / "worklist.csv")) == 3
-    assert len(screen_archive(screener, items, out, report=False)) == 5
+    assert len(screen_slices(screener, items, out, report=False)) == 5
     assert len(pd.read_csv(out / "worklist.csv")) == 5
 
 
@@ -252,7 +269,7 @@ def test_a_manifest_that_cannot_be_read_is_no_reason_to_mix_results(tree, make_s
     for text in ("{", "[]", '{"settings": {}, "inputs": {"a": []}}', "[" * 100_000):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(RunError, match=r"run.json .* cannot be read"):
-            screen_archive(make_screener(), list_items(tree), tmp_path)
+            screen_slices(make_screener(), list_items(tree), tmp_path)
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
@@ -317,11 +334,14 @@ def test_interrupted_by_ctrl_c(tree, make_screener, tmp_path, monkeypatch, capsy
             return screener(path, **options)
 
     monkeypatch.setattr(cli, "_screener", lambda options: Interrupted())
-    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--no-report"]) == 130
+    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--axial-slice", "--no-report"]) == 130
     said = capsys.readouterr().err
     assert said.splitlines()[-1] == "interrupted: what was finished is kept" and "Traceback" not in said
     assert len(pd.read_csv(tmp_path / "out/worklist.csv")) == 2
-    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--no-report"]) == cli.NOT_ASSESSABLE
+    assert (
+        cli.main(["screen", str(tree), "-o", str(tmp_path / "out"), "--axial-slice", "--no-report"])
+        == cli.NOT_ASSESSABLE
+    )
     assert len(pd.read_csv(tmp_path / "out/worklist.csv")) == 5 and len(calls) == 3 + 3
 
 
@@ -332,10 +352,14 @@ def environment():
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tree, tmp_path, environment):
-    one = subprocess.run([*COMMAND, tree, "-o", tmp_path / "one"], env=environment, capture_output=True, text=True)
+    one = subprocess.run(
+        [*COMMAND, "--axial-slice", tree, "-o", tmp_path / "one"], env=environment, capture_output=True, text=True
+    )
     assert one.returncode == 3 and "5 scans" in one.stdout and "1 not assessable (unreadable 1)" in one.stdout
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", *COMMAND[2:]]
-    two = subprocess.run([*torchrun, tree, "-o", tmp_path / "two"], env=environment, capture_output=True, text=True)
+    two = subprocess.run(
+        [*torchrun, "--axial-slice", tree, "-o", tmp_path / "two"], env=environment, capture_output=True, text=True
+    )
     assert "5 scans" in two.stdout, two.stderr
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
@@ -343,14 +367,17 @@ def test_two_processes_do_what_one_does(tree, tmp_path, environment):
 @pytest.mark.slow
 def test_killed_and_started_again(tree, tmp_path, environment):
     out = tmp_path / "out"
-    process = subprocess.Popen([*COMMAND, tree, "-o", out], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*COMMAND, "--axial-slice", tree, "-o", out], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(out.glob("sub-*/*_screening.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = {path.stat().st_mtime_ns for path in out.glob("sub-*/*_screening.json")}
-    assert subprocess.run([*COMMAND, tree, "-o", out], env=environment, capture_output=True).returncode == 3
+    assert (
+        subprocess.run([*COMMAND, "--axial-slice", tree, "-o", out], env=environment, capture_output=True).returncode
+        == 3
+    )
     assert done <= {path.stat().st_mtime_ns for path in out.glob("sub-*/*_screening.json")}
     assert len(pd.read_csv(out / "worklist.csv")) == 5
 
@@ -361,10 +388,12 @@ def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
 
     out, key = tmp_path / "out", tmp_path / "key.csv"
     (tree / "s4/notes.txt").write_text("no scan")
-    assert main(["screen", str(tree), "-o", str(out), "--no-report", "--key", str(key)]) == NOT_ASSESSABLE
+    assert (
+        main(["screen", str(tree), "-o", str(out), "--axial-slice", "--no-report", "--key", str(key)]) == NOT_ASSESSABLE
+    )
     assert "passed over: 1 files or links" in capsys.readouterr().out
     assert len(pd.read_csv(out / "worklist.csv")) == 5 and len(pd.read_csv(key)) == 6
-    assert main(["screen", str(tree / "s0"), "-o", str(out), "--no-report"]) == 0
+    assert main(["screen", str(tree / "s0"), "-o", str(out), "--axial-slice", "--no-report"]) == 0
     assert main(["screen", str(tree / "s0"), "-o", str(out)]) == 1
     assert "other settings (report: false there, true here)" in capsys.readouterr().err
     assert main(["screen", str(tree / "nowhere"), "-o", str(out)]) == 1

@@ -63,6 +63,10 @@ def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkey
     printed = capsys.readouterr().out
     assert f"2.3 MB, sha256 {sha256(weights)}" in printed
     assert f"3 slices of 2 healthy subjects, id {calibration.calibration_id[:12]}" in printed
+    for damage in ("{", "[]", '{"scores": 3}', "[" * 100_000):
+        weights.with_name("calibration.json").write_text(damage)
+        assert main(["info"]) == 0
+        assert "calibration damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["--help"], 0), ([], 2), (["diagnose"], 2)])

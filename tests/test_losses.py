@@ -7,7 +7,7 @@ from pathology_screen.losses import (
     exp_elbo,
     kl_divergence,
     negative_elbo,
-    reversed_similarity,
+    reversed_embedding_loss,
     squared_error,
 )
 
@@ -36,17 +36,17 @@ def test_exp_elbo_by_hand():
     assert value.item() == pytest.approx(math.exp(-2 * (50 + 384) / 1024))
 
 
-def test_reversed_similarity_by_hand():
+def test_reversed_embedding_loss_by_hand():
     """One level, two samples: orthogonal (cosine 0) and equal (cosine 1); mean squared error (1 + 1 + 0 + 0) / 4."""
     a = torch.tensor([[[[1.0, 0.0]]], [[[3.0, 4.0]]]])
     b = torch.tensor([[[[0.0, 1.0]]], [[[3.0, 4.0]]]])
-    assert reversed_similarity([a], [b]).item() == pytest.approx(0.5 + 0.5 * 0.5)
-    assert reversed_similarity([a, a], [b, a]).item() == pytest.approx(0.75, abs=1e-6)
+    assert reversed_embedding_loss([a], [b]).item() == pytest.approx(0.5 + 0.5 * 0.5)
+    assert reversed_embedding_loss([a, a], [b, a]).item() == pytest.approx(0.75, abs=1e-6)
 
 
-def test_reversed_similarity_reaches_both_sides():
+def test_reversed_embedding_loss_reaches_both_sides():
     a, b = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4, requires_grad=True)
-    reversed_similarity([a], [b]).backward()
+    reversed_embedding_loss([a], [b]).backward()
     assert a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,15 @@ from pathology_screen.files import replacing
 
 MANIFEST, LOCK = "run.json", ".lock"
 SCHEMA_VERSION = 1
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system says that has no locks."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder of results for one run; the operating system lets go of it when the process ends, however it does.
 
-    Where there are no POSIX locks (Windows), nothing is kept.
+    Where the system or the file system has no such locks (Windows, some network drives), nothing is kept.
 
     Raises:
         RunError: if another run is at work in it.
@@ -39,6 +42,10 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             os.close(handle)
             raise RunError(f"another run is writing its results into {folder}: wait for its end") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(handle)
+                raise
         if _is_at(path, handle):
             break
         os.close(handle)  # the run before removed the file between the two steps

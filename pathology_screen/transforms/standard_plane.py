@@ -28,7 +28,8 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     to posterior, columns to the patient's left, 1 mm. The affine (3, 3) is in mm of the plane, so that MONAI's
     transforms work on it in two dimensions. The meta data hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and
     `fit` (the fields of `space.Fit`); where those of the scan hold `to_scan` and `fit` already, it is not registered
-    again. The inverse puts values (C, 233, 197) on the voxels that the plane cuts (`space.put_back`), 0 elsewhere.
+    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts (`space.put_back`),
+    0 elsewhere.
 
     The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be scaled by the brain.
 
@@ -42,8 +43,8 @@ class StandardPlaned(MapTransform, InvertibleTransform):
 
     Raises:
         InputError: "registration_failed".
-        ConfigError: for an unknown domain; where the scans of an item differ in shape or affine; where an axial slice
-            holds several slices.
+        ConfigError: for an unknown domain; where the scans of an item differ in shape or affine, or the brain is
+            missing; where an axial slice holds several slices.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             return d | {key: self._flatten(d[key], key) for key in self.key_iterator(d)}
         if not (keys := list(self.key_iterator(d))):
             return d
-        first, brain = d[keys[0]], d[self.mask_key]
+        first, brain = d[keys[0]], d.get(self.mask_key)
         place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
-        for key in [*keys, self.mask_key]:
+        for key in keys if brain is None else [*keys, self.mask_key]:
             if d[key].shape[1:] != first.shape[1:] or not np.allclose(d[key].affine, first.affine, atol=1e-3):
                 raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
             d[key] = self._take(d[key], place)
+        if brain is None:
+            return d
         d[self.mask_key] = (d[self.mask_key] >= 0.5).to(torch.float32)
         if self.domain == "brain_extracted":
             d[keys[0]] = d[keys[0]] * d[self.mask_key].as_tensor()
@@ -92,9 +95,11 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             d[key] = _with_affine(torch.as_tensor(volume.copy()), trace["affine"], image)
         return d
 
-    def _locate(self, scan: MetaTensor, brain: MetaTensor) -> dict[str, Any]:
+    def _locate(self, scan: MetaTensor, brain: MetaTensor | None) -> dict[str, Any]:
         if "to_scan" in scan.meta and "fit" in scan.meta:
             return {name: scan.meta[name] for name in ("to_scan", "fit")}
+        if brain is None:
+            raise ConfigError(f"a scan is registered by its brain: give it as {self.mask_key}")
         to_scan, fit = locate(np.asarray(scan[0]), np.asarray(scan.affine), np.asarray(brain[0]) > 0.5)
         return {"to_scan": to_scan, "fit": asdict(fit)}
 

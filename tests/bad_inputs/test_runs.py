@@ -126,7 +126,7 @@ def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monke
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
             with pytest.raises(SystemExit):
-                screen_archive(screener, items, out, slices="middle", report=True)
+                screen_archive(screener, items, out, report=True)
         check_whole(out)
         assert len(pd.read_csv(out / "worklist.csv")) == len(check_whole(out)) < 3
         shutil.rmtree(out)

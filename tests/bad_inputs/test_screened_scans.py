@@ -360,7 +360,8 @@ def with_extension(image):
 
 def with_background_below_zero(image):
     values = np.asarray(image.dataobj, np.float32)
-    return nib.Nifti1Image(np.where(values == 0, -3, values), image.affine)
+    some = np.random.default_rng(0).random(values.shape) < 0.2  # as ringing leaves it
+    return nib.Nifti1Image(np.where((values == 0) & some, -3, values), image.affine)
 
 
 ODD_NIFTI = {

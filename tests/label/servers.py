@@ -20,7 +20,7 @@ from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.engines import calibrate
 from pathology_screen.predictor import Predictor, build_network
 
-START, STOP = 120.0, 30.0  # seconds
+START, STOP = 600.0, 60.0  # seconds, for a busy machine
 
 RATE = 0.25
 """Of false positives, that four people allow."""
@@ -80,7 +80,7 @@ class Server:
         """Train, wait for the end, and return how it went."""
         options = ("-H", "Content-Type: application/json", "-d", json.dumps(params))
         started = self.json(f"/train/{task}", "POST", *options)
-        for _ in range(600):
+        for _ in range(3000):
             found = [one for one in self.json("/train/?all=true") if one["id"] == started["id"]][0]
             if found["status"] not in ("SUBMITTED", "RUNNING"):
                 return found

@@ -157,7 +157,7 @@ def next_study(server):
 
 def scored(server, studies: int) -> None:
     """Wait until the server has screened its studies in the background, which it starts of its own accord."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         status, body = server.ask("GET", "/scoring/?all=true")
         if status == 200 and any(one["status"] == "DONE" for one in json.loads(body)):

@@ -291,7 +291,7 @@ def test_a_training_that_is_stopped_leaves_no_version(server, healthy):
     before = [version.name for version in versions.all()], versions.active().name
     options = ("-H", "Content-Type: application/json", "-d", json.dumps({"max_epochs": 1000}))
     server.json("/train/tiny_healthy", "POST", *options)
-    for _ in range(600):
+    for _ in range(3000):
         if (versions.folder / "training").exists():
             break
         time.sleep(0.2)

@@ -10,7 +10,9 @@ from torchvision.models import vgg16 as torchvision_vgg16
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.losses import feature_discrepancy
 from pathology_screen.networks.distillation import Cloner, GuidedReLU, MultiresolutionDistillation
-from pathology_screen.networks.vgg import ST_VGG16_SHA256, VGG16_FILE, MaxBlurPool, vgg16
+from pathology_screen.networks.vgg import ST_VGG16_SHA256, VGG16_URL, MaxBlurPool, vgg16
+
+VGG16_FILE = VGG16_URL.rpartition("/")[2]
 
 
 @pytest.fixture(scope="module")

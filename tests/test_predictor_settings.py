@@ -5,10 +5,11 @@ import shutil
 import time
 
 import pytest
-from pathology_screen.screening.loading import load_bundle
+import torch
 
-from pathology_screen.bundles import MOST_VALUES, bundle_root
+from pathology_screen.bundles import MOST_VALUES, bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.predictor import Predictor, build_network
 
 REFERENCES = {f"r{number}": [f"@r{number + 1}"] * 10 for number in range(10)} | {"r10": 1}
 """Ten times ten times ... one value."""
@@ -20,9 +21,8 @@ WRONG = {
     "scoring: an unknown key": {"scoring": {"perceptual": "none", "nonsense": 1}},
     "scoring: of another method": {"scoring": {"kind": "discrepancy"}},
     "scoring: a perceptual distance that is a list": {"scoring": {"perceptual": []}},
-    "level: a mapping": {"level": {"a": 1}},
-    "level: true": {"level": True},
-    "level: null": {"level": None},
+    "slice: a list": {"slice": [1]},
+    "slice: null": {"slice": None},
     "network: a list": {"network_def": [1]},
     "network: no class": {"network_def": {"size": 128}},
     "network: a class that is a list": {"network_def#_target_": []},
@@ -34,16 +34,17 @@ WRONG = {
     "network: no number": {"network_def#latent": "many"},
     "network: zero": {"network_def#size": 0},
     "network: negative": {"network_def#latent": -1},
-    "inferer: a list": {"inferer": []},
-    "inferer: a class that is a list": {"inferer": {"_target_": []}},
-    "inferer: an unknown key": {"inferer": {"_target_": "SimpleInferer", "nonsense": {}}},
-    "preprocessing: a list": {"preprocessing_options": [1]},
-    "preprocessing: an unknown key": {"preprocessing_options#nonsense": 1},
-    "preprocessing: absurd size": {"preprocessing_options#size": 10**12},
+    "preprocessing: a list": {"preprocessing": [1]},
+    "preprocessing: another class": {"preprocessing#_target_": "os.system"},
+    "preprocessing: no steps": {"preprocessing": {"_target_": "Compose"}},
+    "preprocessing: steps that are none": {"preprocessing#transforms": [1, 2]},
+    "preprocessing: a step that is a list": {"preprocessing#transforms": [{"_target_": []}]},
+    "preprocessing: an unknown key": {"preprocessing#transforms": [{"_target_": "Resized", "nonsense": 1}]},
+    "preprocessing: absurd size": {"slice#size": 10**12},
     "references: tenfold, ten deep": REFERENCES | {"scoring": {"perceptual": "@r0"}},
-    "references: in a circle": {"a": "@b", "b": "@a", "level": "@a"},
-    "references: to nothing": {"level": "@nowhere#at#all"},
-    "references: through a number": {"level": "@rate#x"},
+    "references: in a circle": {"a": "@b", "b": "@a", "slice": "@a"},
+    "references: to nothing": {"slice": "@nowhere#at#all"},
+    "references: through a number": {"slice": "@rate#x"},
 }
 
 
@@ -53,6 +54,7 @@ def bundle(tmp_path):
 
     def make(entries):
         shutil.copytree(bundle_root("ra"), tmp_path / "mine", ignore=shutil.ignore_patterns("runs", "train*", "docs"))
+        (tmp_path / "mine/models").mkdir(exist_ok=True)
         path = tmp_path / "mine/configs/inference.json"
         config = json.loads(path.read_text())
         for key, value in entries.items():
@@ -62,16 +64,22 @@ def bundle(tmp_path):
                 target = target[name]
             target[last] = value
         path.write_text(json.dumps(config))
+        network = build_network("ra", read_settings("ra")["network_def"])
+        torch.save(network.state_dict(), tmp_path / "mine/models/model.pt")
         return tmp_path / "mine"
 
     return make
+
+
+def test_the_bundle_as_it_is_can_be_loaded(bundle):
+    assert Predictor.load(bundle({})).method == "ra"
 
 
 @pytest.mark.parametrize("entries", WRONG.values(), ids=WRONG)
 def test_a_wrong_configuration_is_refused_at_once(entries, bundle):
     start = time.process_time()
     with pytest.raises((ArtifactError, ConfigError)) as refusal:
-        load_bundle(bundle(entries))
+        Predictor.load(bundle(entries))
     assert "\n" not in str(refusal.value) or "size mismatch" in str(refusal.value)
     assert time.process_time() - start < 10
 
@@ -80,4 +88,4 @@ def test_configurations_nested_too_deeply_are_refused(bundle):
     folder = bundle({})
     (folder / "configs/inference.json").write_text('{"method":' * 100_000)
     with pytest.raises(ArtifactError, match="absent or damaged"):
-        load_bundle(folder)
+        Predictor.load(folder)
