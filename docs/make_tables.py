@@ -39,7 +39,6 @@ COMMON = {
 
 OWN = {
     "epochs": "max_epochs",
-    "epochs between validations": "val_interval",
     "warm-up in epochs": "warm_up",
     "learning rate": "learning_rate",
     "`beta_rec`": "loss_weights#beta_rec",
@@ -60,6 +59,8 @@ OWN = {
     "blur of the map (sigma)": "scoring#sigma",
 }
 """The same of what each bundle sets for itself; it has the rows of what it knows."""
+
+OFF = {"none", "False", "0.0"}
 
 
 def refusals() -> str:
@@ -84,10 +85,11 @@ def profiles() -> str:
 
 
 def recipe(bundle: str) -> str:
-    """The table of what the profiles of one bundle set."""
+    """The table of what the profiles of one bundle set, without what is off in all of them."""
+    rows = [row for row in _rows(bundle, OWN) if set(row[1:]) - OFF]
     counts = METHODS[bundle].parameters
     parameters = ["parameters", *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES)]
-    return _table(["", *PROFILES], [*_rows(bundle, OWN), parameters])
+    return _table(["", *PROFILES], [*rows, parameters])
 
 
 def results(bundle: str) -> str:
