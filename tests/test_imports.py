@@ -9,7 +9,6 @@ import pathology_screen
 
 PACKAGE = Path(pathology_screen.__file__).parent
 ORDER = [
-<<<<<<< HEAD
     {"errors"},
     {"files", "pages", "registry"},
     {"bundles", "geometry", "versions"},
@@ -30,28 +29,6 @@ ORDER = [
     {"local_calibration"},
     {"label"},
     {"cli"},
-=======
-    *(
-        {"errors"},
-        {"files", "pages", "registry"},
-        {"versions"},
-        {"bundles", "geometry"},
-        {"io"},
-        {"space"},
-        {"transforms"},
-        {"losses", "synthetic"},
-    ),
-    *({"networks"}, {"anomaly"}, {"metrics", "calibration"}, {"predictor"}, {"engines"}, {"cohorts"}),
-    *(
-        {"screening", "publishing"},
-        {"experiments"},
-        {"outputs"},
-        {"archive"},
-        {"local_calibration"},
-        {"label"},
-        {"cli"},
-    ),
->>>>>>> label
 ]
 """Of the package's rooms, each imports from those above it alone."""
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
