@@ -15,15 +15,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
-from pathology_screen.screening.loading import load_bundle
 from scipy import ndimage as ndi
 from sklearn.mixture import GaussianMixture
 from tqdm import tqdm
 
-from pathology_screen.calibration import Calibration, count_rate
+from pathology_screen.calibration import count_rate
 from pathology_screen.cohorts.anatomy import Anatomy, load_template
 from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.simulation import simulate
@@ -31,10 +27,9 @@ from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.io import read_scan
 from pathology_screen.screening.contrast import white_to_cortex
-from pathology_screen.screening.gate import brain_findings, distribution_findings, geometry_findings, noise_share
+from pathology_screen.screening.gate import brain_findings, geometry_findings, noise_share
 from pathology_screen.space import extract_brain, is_brain_extracted, template_folder, tissue_mask
 from pathology_screen.space.template import TEMPLATE
-from pathology_screen.transforms import eval_transforms, slice_step, tissue_extent
 
 RELAXATION = {  # T1 and T2 in ms, density: fluid, grey matter, white matter
     1.5: ((4000, 2000, 1.0), (950, 100, 0.86), (600, 80, 0.77)),
@@ -104,8 +99,8 @@ def one_slice(brain: Brain, fraction: float) -> Brain:
     """One axial slice, at a fraction of the levels that hold tissue, in the order in which they are stored."""
     volume, affine = brain
     axis, _ = axial_orientation(affine)
-    first, stop = tissue_extent(np.moveaxis(volume, axis, 2))
-    return np.take(volume, [first + int(fraction * (stop - first))], axis), affine
+    levels = np.flatnonzero(np.moveaxis(volume, axis, 0).reshape(volume.shape[axis], -1).any(axis=1))
+    return np.take(volume, [levels[int(fraction * len(levels))]], axis), affine
 
 
 def brain_of(path: Path) -> Brain:
@@ -166,52 +161,30 @@ def others(data: Path, phantoms: int, real: list[Brain]) -> Iterator[tuple[str, 
             yield "T1w, one slice", one_slice(brain, fraction)
 
 
-class Painter:
-    """The shipped weights of RA: a brain's slice at mid-ventricle, and its reconstruction."""
-
-    def __init__(self, models: Path) -> None:
-        loaded = load_bundle("ra", models / "model.pt")
-        self.network, self.inferer = loaded.network, loaded.inferer
-        self.healthy = Calibration.load(models / "calibration.json").agreements
-        steps = eval_transforms().transforms
-        self.transforms = Compose(steps[slice_step(Compose(steps)) - 1 :])  # from the orientation on
-
-    @torch.no_grad()
-    def __call__(self, brain: Brain) -> tuple[np.ndarray, np.ndarray]:
-        volume, affine = brain
-        image = MetaTensor(torch.as_tensor(np.ascontiguousarray(volume[None])), affine=torch.as_tensor(affine))
-        slice_ = self.transforms({"image": image})["image"].as_tensor()[None]
-        return slice_[0, 0].numpy(), self.inferer(slice_, self.network)[0, 0].numpy()
-
-
-def measure(cases: Iterator[tuple[str, Brain]], painter: Painter) -> dict[str, list]:
-    """For every group the codes of refusals by the brain, whether the reconstruction refuses too, and what was measured
-    (white matter to cortex, noise, agreement)."""
+def measure(cases: Iterator[tuple[str, Brain]]) -> dict[str, list]:
+    """For every group the codes of refusals by the brain, and what was measured (white matter to cortex, noise)."""
     found = defaultdict(list)
     for name, (volume, affine) in tqdm(cases, unit="brain"):
         try:
             findings = [*geometry_findings({}, volume.shape, affine), *brain_findings(volume, affine)]
-            image, painted = painter((volume, affine))
-            unlike = bool(distribution_findings(image, painted, painter.healthy))
-            correlation = np.corrcoef(image[image > 0], painted[image > 0])[0, 1]
-            values = white_to_cortex(volume, affine), noise_share(volume, affine), correlation
-            found[name].append(([finding.code for finding in findings if finding.refused], unlike, values))
+            values = white_to_cortex(volume, affine), noise_share(volume, affine)
+            found[name].append(([finding.code for finding in findings if finding.refused], values))
         except InputError as error:
-            found[name].append(([error.code], False, (np.nan,) * 3))
+            found[name].append(([error.code], (np.nan,) * 2))
     return found
 
 
 def table(found: dict[str, list]) -> str:
-    measured = "white matter to cortex | noise | agreement | `unlike_training`"
-    lines = [f"| scans | n | refused by the brain | 95 % interval | by | {measured} |", "|" + "---|" * 9]
+    measured = "white matter to cortex | noise"
+    lines = [f"| scans | n | refused by the brain | 95 % interval | by | {measured} |", "|" + "---|" * 7]
     for name, rows in found.items():
-        refused = [codes for codes, *_ in rows if codes]
+        refused = [codes for codes, _ in rows if codes]
         rate = count_rate(len(refused), len(rows))
         by = ", ".join(f"`{code}`" for code in sorted({code for codes in refused for code in codes}))
-        values = np.array([values for *_, values in rows])
+        values = np.array([values for _, values in rows])
         spans = " | ".join(f"{low:.2f} to {high:.2f}" for low, high in zip(values.min(axis=0), values.max(axis=0)))
         cells = [name, rate.total, rate.count, f"{rate.low:.1%} to {rate.high:.1%}", by, spans]
-        lines.append("| " + " | ".join(map(str, [*cells, sum(unlike for _, unlike, _ in rows)])) + " |")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
@@ -220,14 +193,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--phantoms", type=int, default=84)
     parser.add_argument("--every", type=int, default=4, help="of the real brains, that other contrasts are made from")
-    parser.add_argument("--models", type=Path, default=Path(__file__).resolve().parents[1] / "bundles/ra/models")
     options = parser.parse_args()
-    painter = Painter(options.models)
     accepted = list(t1w(options.data, options.phantoms))
-    print(table(measure(iter(accepted), painter)), flush=True)
+    print(table(measure(iter(accepted))), flush=True)
     oasis = [brain for name, brain in accepted if name.startswith("OASIS")]
     real = oasis[:: options.every] + [brain for name, brain in accepted if not name.startswith(("OASIS", "phantom"))]
-    print(table(measure(others(options.data, options.phantoms // 4, real), painter)))
+    print(table(measure(others(options.data, options.phantoms // 4, real))))
 
 
 if __name__ == "__main__":

@@ -167,7 +167,10 @@ def light(monkeypatch):
 def test_the_page_is_written_without_paths(evidence, light, datalist, runs, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(evidence.synthetic.__globals__, "perceptual_distance", lambda name: Difference())
     outcomes = iter([("normal", None, 40.0), ("not_assessable", "single_slice", None)])
-    screener = lambda scan, **options: SimpleNamespace(**dict(zip(("outcome", "code", "percentile"), next(outcomes))))
+
+    def screener(scan, **options):
+        return SimpleNamespace(**dict(zip(("outcome", "code", "percentile"), next(outcomes))))
+
     monkeypatch.setattr(evidence.Screener, "from_bundle", lambda *arguments, **options: screener)
     strangers = tmp_path / "strangers"
     strangers.mkdir()

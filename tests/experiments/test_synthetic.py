@@ -97,9 +97,7 @@ def test_auprc_is_that_of_scikit_learn_over_all_pixels(make_setting, make_model,
 
 def test_the_same_seed_gives_the_same_numbers(make_setting, make_model):
     model = make_model(nn.AvgPool2d(3, 1, 1), "blur")
-    first, second, other = (
-        [row.value for row in synthetic(make_setting(model, seed=seed)).rows] for seed in (1, 1, 2)
-    )
+    first, second, other = ([row.value for row in synthetic(make_setting(model, seed=seed)).rows] for seed in (1, 1, 2))
     assert first == pytest.approx(second, abs=1e-6) and first != pytest.approx(other, abs=1e-6)
 
 
