@@ -1,18 +1,19 @@
-"""Real scans, from the file to the network grid and back: the right place, the right size, the right geometry."""
+"""Real scans, from the file to the standard plane and back: the right place, the right size, the right geometry."""
 
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.transforms import Invertd
 from pydicom import dcmread
 
+from pathology_screen.bundles import read_settings
 from pathology_screen.io import read_scan
-from pathology_screen.transforms import eval_transforms
+from pathology_screen.predictor import build_preprocessing
+from pathology_screen.transforms import slice_affines, slice_to_scan
 
-OASIS_BRAIN = {"length": (169, 8), "width": (137, 8)}
-"""Mean of N000-N049 at the default level in mm, and the per cent by which another brain may differ."""
+TEMPLATE_BRAIN = {"length": (171, 6), "width": (137, 6)}
+"""Of the MNI152 brain in the plane, in mm, and the mm by which a registered brain may differ."""
 
-pytestmark = pytest.mark.needs_shared
+pytestmark = [pytest.mark.needs_shared, pytest.mark.slow]
 
 
 def mark_nifti(source, target, voxel):
@@ -37,34 +38,29 @@ def mark_dicom(source, target, world):
         data.save_as(target / path.name)
 
 
-@pytest.mark.parametrize("name", ["oasis/sub-N003_T1w.nii.gz", "whole_head/IXI012-HH-1211_T1.nii.gz", "dicom_hanke_t1"])
+@pytest.mark.parametrize(
+    "name", ["unseen_sites/ds000011/sub-05_T1w.nii.gz", "whole_head/IXI012-HH-1211_T1.nii.gz", "dicom_hanke_t1"]
+)
 def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
-    """The mark, 20 mm in front of the brain's centre, is where the slices with and without it differ most."""
-    path = shared_data / name
-    transforms = eval_transforms()
-    invert = Invertd("image", transforms, orig_keys="image", nearest_interp=False)
-    clean = transforms({"image": str(path)})
-    grid = np.asarray(clean["image"][0])
-    rows, columns = (np.flatnonzero((grid > 0.1).any(axis)) for axis in (1, 0))
-    level = clean["image"].meta["level"]
-    for extent, (mean, per_cent) in zip((np.ptp(rows), np.ptp(columns)), OASIS_BRAIN.values()):
-        assert extent * 208 / 128 == pytest.approx(mean, rel=per_cent / 100)
+    """The mark, in the plane and amid the brain, is where the volumes with and without it differ most."""
+    path, preprocessing = shared_data / name, build_preprocessing(read_settings("ra")["preprocessing"])
+    clean = preprocessing({"image": str(path)})
+    image, brain = clean["image"], np.asarray(clean["brain"][0]) > 0.5  # the mask is left on the plane of 1 mm
+    for axis, (mean, differs) in zip((1, 0), TEMPLATE_BRAIN.values()):
+        assert np.ptp(np.flatnonzero(brain.any(axis))) == pytest.approx(mean, abs=differs)
 
-    plain = invert(dict(clean))["image"]
-    scan = read_scan(path)
+    scan, plain = read_scan(path), slice_to_scan(preprocessing, image, image)
     assert plain.shape[1:] == scan.voxels.shape
     np.testing.assert_allclose(plain.affine, scan.affine, atol=1e-9)
-    shown = np.argwhere(np.asarray(plain[0]) > 0.3)
-    world = nib.affines.apply_affine(scan.affine, shown).mean(0) + (0, 20, 0)
+    world = (slice_affines(image)[0] @ [48, 64, 0, 1])[:3]
     voxel = np.round(nib.affines.apply_affine(np.linalg.inv(scan.affine), world)).astype(int)
-
     copy = tmp_path / path.name
     if path.is_dir():
         mark_dicom(path, copy, world)
     else:
         mark_nifti(path, copy, voxel)
-    marked = transforms({"image": str(copy), "level": level})
-    difference = np.abs(np.asarray(invert(dict(marked))["image"][0]) - np.asarray(plain[0]))
+    marked = preprocessing({"image": str(copy)})["image"]
+    difference = np.abs(np.asarray(slice_to_scan(preprocessing, marked, marked)[0]) - np.asarray(plain[0]))
     found = nib.affines.apply_affine(scan.affine, np.unravel_index(difference.argmax(), difference.shape))
     placed = nib.affines.apply_affine(scan.affine, voxel)
     assert np.linalg.norm(found - placed) < 2 * nib.affines.voxel_sizes(scan.affine).max()
