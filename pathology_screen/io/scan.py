@@ -20,8 +20,8 @@ class Scan:
         affine: float64, shape (4, 4), voxel index of `voxels` -> millimetres in RAS+.
         volume_shape: shape of the whole stored volume; equals `voxels.shape` unless a part was read.
         volume_affine: affine of the whole stored volume; equals `affine` unless a part was read.
-        source: facts about the origin, plain (JSON) and free of patient data. Always `format` ("dicom", "nifti" or "png"),
-            `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
+        source: facts about the origin, plain (JSON) and free of patient data. Always `format` ("dicom", "nifti" or
+            "png"), `file_count` and `obliquity_deg` (angle between the volume's and the patient's axes); for NIfTI
             `affine_source` and, where the header states a second orientation that is another, `other_orientation`; for
             DICOM `series_uid`, `transfer_syntax`, `ignored_file_count`, and what
             `io.acquisition` knows: there, a missing entry means unknown.
