@@ -95,7 +95,7 @@ def recipe(bundle: str) -> str:
 def results(bundle: str) -> str:
     """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py` wrote."""
     numbers = pd.read_csv(DOCS / "benchmarks.csv", keep_default_na=False)
-    own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.part != "ablation")]
+    own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.people == "all")]
     if own.empty:
         return "Not measured yet: `python benchmarks/evidence.py` does.\n"
     rows = [
