@@ -24,45 +24,43 @@ PROFILES = {"compact": [], "ship": ["ship.json"], "paper": ["paper.json"]}
 COMMON = {
     "patience in epochs": "patience",
     "batch size": "batch_size",
-    "training levels (none: the screened one alone)": "levels",
-    "screened level": "level",
     "averaging (decay)": "averaging",
     "section to calibrate on": "calibration_section",
-    "domain": "preprocessing_options#domain",
-    "grid": "preprocessing_options#grid",
+    "rotation in degrees": "augmentation#rotation_degrees",
+    "shift": "augmentation#translation",
+    "scale": "augmentation#scale",
+    "mirrored": "augmentation#flip",
+    "domain": "slice#domain",
+    "plane, mm of MNI152": "slice#plane_mm",
+    "percentile of the brain": "slice#percentile",
+    "pixels a side": "slice#size",
 }
 """Row of the table -> where the setting is in the configuration; alike in all bundles."""
 
 OWN = {
     "epochs": "max_epochs",
-    "epochs between validations": "val_interval",
     "warm-up in epochs": "warm_up",
     "learning rate": "learning_rate",
     "`beta_rec`": "loss_weights#beta_rec",
     "`beta_kl`": "loss_weights#beta_kl",
     "`beta_neg`": "loss_weights#beta_neg",
-    "`reversed_similarity` (lambda)": "loss_weights#reversed_similarity",
+    "`reversed_embedding` (lambda)": "loss_weights#reversed_embedding",
     "`deviation` of the likelihood": "deviation",
     "channels": "network_def#channels",
     "latent vector": "network_def#latent",
-    "starts from principal components": "network_def#principal",
     "teacher": "network_def#teacher",
     "normalisation": "network_def#norm",
     "`mse_weight`": "network_def#mse_weight",
     "deviation of the noise": "train#prepare_batch#noise#deviation",
     "grid of the noise": "train#prepare_batch#noise#resolution",
-    "rotation in degrees": "augmentation#rotation_degrees",
-    "shift": "augmentation#translation",
-    "scale": "augmentation#scale",
-    "warp": "augmentation#warp",
-    "contrast": "augmentation#contrast",
-    "bias field": "augmentation#bias_field",
     "perceptual distance": "scoring#perceptual",
     "equalisation": "scoring#equalize",
     "map": "scoring#kind",
     "blur of the map (sigma)": "scoring#sigma",
 }
 """The same of what each bundle sets for itself; it has the rows of what it knows."""
+
+OFF = {"none", "False", "0.0"}
 
 
 def refusals() -> str:
@@ -87,16 +85,19 @@ def profiles() -> str:
 
 
 def recipe(bundle: str) -> str:
-    """The table of what the profiles of one bundle set."""
+    """The table of what the profiles of one bundle set, without what is off in all of them."""
+    rows = [row for row in _rows(bundle, OWN) if set(row[1:]) - OFF]
     counts = METHODS[bundle].parameters
     parameters = ["parameters", *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES)]
-    return _table(["", *PROFILES], [*_rows(bundle, OWN), parameters])
+    return _table(["", *PROFILES], [*rows, parameters])
 
 
 def results(bundle: str) -> str:
     """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py` wrote."""
     numbers = pd.read_csv(DOCS / "benchmarks.csv", keep_default_na=False)
     own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.part != "ablation")]
+    if own.empty:
+        return "Not measured yet: `python benchmarks/evidence.py` does.\n"
     rows = [
         [
             f"{row.metric}, {SCORED[row.scoring]}" if row.scoring else row.metric,

@@ -21,6 +21,7 @@ from pathology_screen.errors import ArtifactError, ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.registry import METHODS
+from pathology_screen.versions import brain_extraction_sha256
 
 BATCH = 8
 
@@ -138,6 +139,7 @@ class Predictor:
             "weights_sha256": sha256(self.weights),
             "slice": dict(self.slice_options),
             "scoring": self.scoring.identity,
+            "brain_extraction_sha256": brain_extraction_sha256(),
         }
 
     def prepare(
@@ -226,13 +228,14 @@ def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
     Raises:
         ConfigError: if another step is named, or an argument is wrong.
     """
-    if definition.get("_target_") != "Compose":
-        raise ConfigError(f"the preprocessing is a Compose, not {definition.get('_target_')}")
-    return Compose([_build(step, STEPS) for step in definition["transforms"]])
+    steps = definition.get("transforms")
+    if definition.get("_target_") != "Compose" or not isinstance(steps, list):
+        raise ConfigError("the preprocessing is a Compose of `transforms`")
+    return Compose([_build(step, STEPS) for step in steps])
 
 
 def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., Any]]) -> Any:
-    arguments = dict(definition)
+    arguments = dict(definition) if isinstance(definition, Mapping) else {}
     target = arguments.pop("_target_", None)
     if not isinstance(target, str) or target not in classes:
         raise ConfigError(f"{target} is not one of {', '.join(classes)}")

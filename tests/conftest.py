@@ -1,12 +1,16 @@
 """The folder of real scans, where it is at hand; and a screener that needs no training, with slices for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from PIL import Image
+from template_brains import Located, template_brain
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
@@ -68,6 +72,34 @@ def predictor(tmp_path_factory) -> Predictor:
     settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64"))
     preprocessing = build_preprocessing(settings["preprocessing"])
     return Predictor("ra", network, AnomalyMap("none", equalize=False), preprocessing, settings["slice"], weights)
+
+
+@pytest.fixture(scope="session")
+def brain(tmp_path_factory) -> Path:
+    """A brain-extracted scan, (75, 91, 75) voxels of 2.4 mm: the template's brain, turned, shifted and larger."""
+    path = tmp_path_factory.mktemp("brain") / "sub-brain_T1w.nii.gz"
+    nib.save(template_brain(), path)
+    return path
+
+
+@pytest.fixture
+def brain_predictor(predictor) -> Predictor:
+    """`predictor` for brain-extracted scans, which knows where `brain` lies; single slices it takes likewise."""
+    settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64").replace("whole_head", "brain_extracted"))
+    steps = list(build_preprocessing(settings["preprocessing"]).transforms)
+    preprocessing = Compose([steps[0], Located(), *steps[1:]])
+    return replace(predictor, preprocessing=preprocessing, slice_options=settings["slice"])
+
+
+@pytest.fixture
+def make_brain_screener(brain_predictor, make_calibration):
+    """Function that makes a screener of `brain_predictor`, of a calibration with these options."""
+
+    def make(rate=0.05, **options):
+        calibration = replace(make_calibration(**options), identity=brain_predictor.identity)
+        return Screener(brain_predictor, calibration, rate)
+
+    return make
 
 
 @pytest.fixture

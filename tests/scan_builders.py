@@ -93,7 +93,7 @@ def series_of(
     voxels: Callable[[np.ndarray], np.ndarray] = lambda stored: stored.astype("uint16"),
     **attributes: object,
 ) -> list[FileDataset]:
-    """A series of the voxels of an image in RAS orientation, in the directions that are usual in DICOM.
+    """A series of the voxels of an image in RAS orientation, at their place, in the directions that are usual in DICOM.
 
     Args:
         image: (I, J, K).
@@ -102,7 +102,9 @@ def series_of(
     """
     stored = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0)
     columns, rows, slices = nib.affines.voxel_sizes(image.affine)
-    return dicom_datasets(voxels(stored), spacing=(slices, rows, columns), **attributes)
+    x, y, z = nib.affines.apply_affine(image.affine, (image.shape[0] - 1, image.shape[1] - 1, 0))
+    placed = {"origin": (-x, -y, z), **attributes}
+    return dicom_datasets(voxels(stored), spacing=(slices, rows, columns), **placed)
 
 
 def save(datasets: Sequence[Dataset], folder: Path, name: Callable[[int], str] = "IM{:04d}".format) -> Path:

@@ -1,35 +1,55 @@
 """Thresholds fitted on one's own healthy scans."""
 
+from dataclasses import replace
+
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
+from scan_builders import dicom_datasets, save
 
-from pathology_screen import local_calibration
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.local_calibration import calibrate_on
+from pathology_screen.predictor import Predictor
 from pathology_screen.screening import Screener
 
 
 @pytest.fixture
-def bundle(loaded, monkeypatch):
+def bundle(predictor, monkeypatch):
     """The tiny bundle in place of a real one."""
-    monkeypatch.setattr(local_calibration, "load_bundle", lambda *arguments: loaded)
-    return loaded
+    monkeypatch.setattr(Predictor, "load", lambda *arguments: predictor)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def scans(slices, tmp_path_factory):
+    """Two single slices as NIfTI, rows and columns as the pictures show them."""
+    folder = tmp_path_factory.mktemp("scans")
+    affine = np.array([[0, -1, 0, 98], [-1, 0, 0, 116], [0, 0, 1, 23], [0, 0, 0, 1]], float)
+    paths = [folder / f"{path.stem}.nii.gz" for path in slices]
+    for path, picture in zip(paths, slices):
+        nib.save(nib.Nifti1Image(np.asarray(Image.open(picture))[..., None], affine), path)
+    return paths
+
+
+def fit(folder, file, **options):
+    return calibrate_on(folder, file, axial_slice=True, **{"rate": 0.2} | options)
 
 
 @pytest.fixture
-def normals(phantoms, tmp_path):
+def normals(scans, tmp_path):
     """Five scans of four people, as BIDS has them, and one that is damaged."""
     root = tmp_path / "normals"
     for number, name in enumerate(("sub-1/ses-1", "sub-1/ses-2", "sub-2", "sub-3", "sub-4")):
         (root / name).mkdir(parents=True)
-        (root / name / "T1w.nii.gz").write_bytes(phantoms[number % 2].read_bytes())
+        (root / name / "T1w.nii.gz").write_bytes(scans[number % 2].read_bytes())
     (root / "damaged.nii.gz").write_bytes(b"\x1f\x8b damaged")
     return root
 
 
 def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
-    found = calibrate_on(normals, tmp_path / "calibration.json", names="paths", rate=0.2)
+    found = fit(normals, tmp_path / "calibration.json", names="paths")
     assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
     assert {name: refusal.code for name, refusal in found.refused.items()} == {"damaged": "unreadable"}
     assert Calibration.load(tmp_path / "calibration.json") == found.calibration
@@ -39,59 +59,53 @@ def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
     assert "4 healthy people, 5 slices" in text and "left out: damaged" in text and "0 of these 4" in text
 
 
-def test_a_folder_above_the_scans_is_no_person(bundle, phantoms, tmp_path):
+def test_a_folder_above_the_scans_is_no_person(bundle, scans, tmp_path):
     """Twenty people below `sub-cohort`, of whom BIDS knows two: the same person twice."""
     root = tmp_path / "sub-cohort" / "sub-site"
     names = [f"p{number}/T1w" for number in range(4)] + ["sub-7/ses-1/anat/T1w", "sub-7/ses-2/anat/T1w", "sub-8_T1w"]
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / f"{name}.nii.gz").write_bytes(phantoms[number % 2].read_bytes())
-    found = calibrate_on(root, tmp_path / "calibration.json", rate=0.2)
+        (root / f"{name}.nii.gz").write_bytes(scans[number % 2].read_bytes())
+    found = fit(root, tmp_path / "calibration.json")
     assert (found.calibration.n_slices, found.calibration.n_subjects) == (7, 6)
 
 
-def test_scans_are_screened_by_it(bundle, normals, phantoms, tmp_path):
-    found = calibrate_on(normals, tmp_path / "calibration.json", rate=0.2)
-    result = Screener(bundle, found.calibration, rate=0.2)(phantoms[0])
+def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
+    found = fit(normals, tmp_path / "calibration.json")
+    result = Screener(bundle, found.calibration, rate=0.2)(scans[0], axial_slice=True)
     assert result.outcome == "normal" and result.score in found.calibration.scores
-    every = calibrate_on(normals, tmp_path / "all.json", slices="all", rate=0.2)
-    assert every.calibration.identity["level"] == "all" and every.calibration.n_slices == 55
-    result = Screener(bundle, every.calibration, rate=0.2)(phantoms[0], slices="all")
-    assert result.outcome == "normal" and result.score == pytest.approx(max(one.score for one in result.slices))
 
 
 def test_too_few_people_write_nothing(bundle, normals, tmp_path):
     with pytest.raises(ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"):
-        calibrate_on(normals, tmp_path / "calibration.json")
+        fit(normals, tmp_path / "calibration.json", rate=0.05)
     assert not (tmp_path / "calibration.json").exists()
 
 
 def test_nothing_but_refused_scans(bundle, tmp_path):
     (tmp_path / "only.nii.gz").write_bytes(b"\x1f\x8b damaged")
     with pytest.raises(InputError, match="all 1 scans were refused, the first with: .unreadable"):
-        calibrate_on(tmp_path, tmp_path / "calibration.json")
+        fit(tmp_path, tmp_path / "calibration.json")
 
 
 def test_drift_from_the_shipped_calibration(bundle, normals, make_calibration, tmp_path):
     scores = np.linspace(0.001, 0.002, 20)
     make_calibration(scores).save(bundle.weights.with_name("calibration.json"))
-    drift = calibrate_on(normals, tmp_path / "mine.json", rate=0.2).drift
+    drift = fit(normals, tmp_path / "mine.json").drift
     assert (drift.above.count, drift.above.total, drift.distance) == (4, 4, 1)
     assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.p_value < 0.001
-    make_calibration(scores, level="all").save(bundle.weights.with_name("calibration.json"))
-    assert calibrate_on(normals, tmp_path / "mine.json", rate=0.2).drift is None
+    other = make_calibration(scores)
+    replace(other, identity=other.identity | {"weights_sha256": "0" * 64}).save(
+        bundle.weights.with_name("calibration.json")
+    )
+    assert fit(normals, tmp_path / "mine.json").drift is None
 
 
-def test_dicom_series_of_one_patient_are_one_person(bundle, phantoms, tmp_path):
-    import nibabel as nib
-    from scan_builders import dicom_datasets, save
-
-    image = nib.as_closest_canonical(nib.load(phantoms[0]))
-    spacing = nib.affines.voxel_sizes(image.affine)
-    volume = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
+def test_dicom_series_of_one_patient_are_one_person(bundle, slices, tmp_path):
+    pixels = np.asarray(Image.open(slices[0]))[None].astype("uint16")
     for number, patient in enumerate(("A", "A", "B", "C", "D")):
-        datasets = dicom_datasets(volume, spacing=(spacing[2], spacing[1], spacing[0]), PatientID=patient)
-        save(datasets, tmp_path / f"normals/{number}")
-    found = calibrate_on(tmp_path / "normals", tmp_path / "calibration.json", rate=0.2)
+        pixels[0, 0, 0] = number  # five scans, not five copies of one
+        save(dicom_datasets(pixels, PatientID=patient, series_uid=f"1.2.{number}"), tmp_path / f"normals/{number}")
+    found = fit(tmp_path / "normals", tmp_path / "calibration.json")
     assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
     assert "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]

@@ -15,8 +15,14 @@ from pathology_screen.outputs.viewer import make_viewer
 from pathology_screen.outputs.words import OUTCOMES, plane_in_words
 from pathology_screen.pages import render
 from pathology_screen.screening import ScreeningResult
-from pathology_screen.space.registration import SMALLEST_CORRELATION, SMALLEST_DICE
+from pathology_screen.space import registration
 
+FIT_LIMITS = {
+    "dice": registration.SMALLEST_DICE,
+    "correlation": registration.SMALLEST_CORRELATION,
+    "turn": registration.LARGEST_TURN,
+    "shown": registration.SMALLEST_SHARE_SHOWN,
+}
 UNITS = {
     "obliquity_deg": ("obliquity", "°"),
     "field_strength": ("field strength", "T"),
@@ -50,7 +56,7 @@ def report_html(result: ScreeningResult, name: str) -> str:
         meanings={**REFUSALS, **WARNINGS},
         view=make_viewer(result),
         plane=plane_in_words(result.slice) if result.slice else "",
-        limits={"dice": SMALLEST_DICE, "correlation": SMALLEST_CORRELATION},
+        limits=FIT_LIMITS,
         distribution=_distribution(result),
         acquisition=_acquisition(result),
         provenance=list(_facts(_made_of(result.provenance))),

@@ -41,7 +41,8 @@ def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.nda
     if not area.any():
         raise InputError("no_tissue", "the volume holds no positive intensity")
     levels = np.flatnonzero(area >= FULL * area.max())
-    for level in levels[np.linspace(0, len(levels) - 1, min(len(levels), LEVELS_LOOKED_AT)).astype(int)]:
+    chosen = np.linspace(0, len(levels) - 1, min(len(levels), LEVELS_LOOKED_AT))
+    for level in levels[np.rint(chosen).astype(int)]:  # the same ones from either end
         outline = ndi.binary_fill_holes(tissue[level])
         box = ndi.find_objects(outline.astype(np.uint8))[0]
         yield slices[level][box].astype(np.float32), outline[box]

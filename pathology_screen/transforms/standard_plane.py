@@ -28,8 +28,8 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     to posterior, columns to the patient's left, 1 mm. The affine (3, 3) is in mm of the plane, so that MONAI's
     transforms work on it in two dimensions. The meta data hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and
     `fit` (the fields of `space.Fit`); where those of the scan hold `to_scan` and `fit` already, it is not registered
-    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts (`space.put_back`),
-    0 elsewhere.
+    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts, 0 elsewhere
+    (`space.put_back`).
 
     The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be scaled by the brain.
 
@@ -68,7 +68,7 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             return d
         first, brain = d[keys[0]], d.get(self.mask_key)
         place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
-        for key in keys if brain is None else [*keys, self.mask_key]:
+        for key in dict.fromkeys(keys if brain is None else [*keys, self.mask_key]):
             if d[key].shape[1:] != first.shape[1:] or not np.allclose(d[key].affine, first.affine, atol=1e-3):
                 raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
             d[key] = self._take(d[key], place)

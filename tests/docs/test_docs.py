@@ -25,7 +25,14 @@ from pathology_screen.registry import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 MODEL_CARDS = sorted((ROOT / "bundles").glob("*/docs/README.md"))
-TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data_lists/README.md", *PAGES, *MODEL_CARDS]
+ALONE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_lists/README.md")]
+TEXTS = [*ALONE, *PAGES, *MODEL_CARDS]
+GONE = (
+    *("standard pose", "restoration", "registered_template", "reversed_similarity", "isotropic"),
+    *("eval_transforms", "each_level", "axial_slices", "--level", "--slices all", "--every"),
+    *("random-pose", "#passes", "preprocessing_options", "scored_level", "../shared"),
+)
+"""What the software had once; no text may speak of it."""
 BUNDLES = [name for name, method in METHODS.items() if not method.is_control]
 PLACEHOLDER = re.compile(r"[A-Z_]+(/|$)|best_model\.pt$")
 
@@ -65,6 +72,16 @@ def test_relative_links_lead_to_files_and_headings(path):
         target = path.parent / file if file else path
         assert target.exists(), f"{link} leads nowhere"
         assert not anchor or anchor in heading_anchors(target), f"{link} names no heading"
+
+
+@every_text
+def test_no_text_speaks_of_what_is_gone(path):
+    text = path.read_text("utf-8").lower()
+    assert [word for word in GONE if word in text] == []
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
 
 
 def given_files(words: list[str]) -> list[str]:
@@ -115,14 +132,14 @@ def called(expression: str) -> str:
 def configurations(bundle: str) -> list[ConfigParser]:
     """Training and inference of a bundle."""
     folder = ROOT / "bundles" / bundle / "configs"
-    files = [folder / name for name in ("train.json", "inference.json") if (folder / name).is_file()]
+    files = [folder / name for name in ("train.json", "inference.json")]
     return [ConfigParser(ConfigParser.load_config_files([file])) for file in files]
 
 
 def test_options_of_pages_exist_in_the_configurations():
     """Options written in the text rather than in a command: on a page in those of any bundle, on a model card in those
     of its own."""
-    parsers = {bundle: configurations(bundle) for bundle in (*BUNDLES, "pose")}
+    parsers = {bundle: configurations(bundle) for bundle in BUNDLES}
     found = 0
     for path in TEXTS:
         card = path.parents[1].name if path in MODEL_CARDS else None
@@ -133,13 +150,20 @@ def test_options_of_pages_exist_in_the_configurations():
     assert found > 10
 
 
+@pytest.mark.parametrize("path", MODEL_CARDS, ids=lambda path: path.parents[1].name)
+def test_model_cards_credit_the_data_and_name_their_limits(path):
+    text = path.read_text("utf-8")
+    wanted = ("IXI, brain-development.org, CC BY-SA 3.0", "other_domain", "Not a medical device")
+    assert [words for words in wanted if words not in text] == []
+
+
 def test_every_bundle_has_a_model_card_with_its_own_commands():
-    assert [path.parents[1].name for path in MODEL_CARDS] == sorted([*BUNDLES, "pose"])
+    assert [path.parents[1].name for path in MODEL_CARDS] == sorted(BUNDLES)
     for path in MODEL_CARDS:
         bundle = path.parents[1].name
         files = [file for words in commands(path) for file in given_files(words)]
         assert files and all(file.startswith(f"bundles/{bundle}/") for file in files), path
-        kinds = ("train",) if bundle == "pose" else ("train", "inference", "paper")
+        kinds = ("train", "inference", "paper")
         assert {f"bundles/{bundle}/configs/{name}.json" for name in kinds} <= set(files)
 
 

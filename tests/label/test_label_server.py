@@ -202,7 +202,7 @@ def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     shutil.copytree(tiny, tmp_path / "monaibundle" / "model" / "tiny")
     conf = {"models": "tiny", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
-        answer = parts(stock.infer("tiny", "lesion", "all", device="cpu"))
+        answer = parts(stock.infer("tiny", "lesion", "all", device="cpu", result_extension=".nii.gz"))
         assert stock.ask("POST", "/infer/tiny?image=broken&output=json", "-F", "params={}")[0] == 500
     record = json.loads(answer["params"])
     assert (record["outcome"], record["score"]) == (expected.outcome, pytest.approx(expected.score, rel=1e-5))

@@ -1,11 +1,10 @@
 """Where the marks of charts lie."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathology_screen.outputs.charts import LEFT, RIGHT, Axis, curve, distribution, histogram
+from pathology_screen.outputs.charts import LEFT, RIGHT, Axis, distribution, histogram
 
 SCORES = st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=60)
 
@@ -45,15 +44,6 @@ def test_every_healthy_person_is_a_dot_at_their_score(healthy, score, limit):
 def test_many_equal_scores_are_piled_up_smaller():
     few, many = (distribution([0.5] * n, 0.4, 0.6) for n in (3, 500))
     assert many.radius < few.radius and min(dot.y for dot in many.dots) > 40
-
-
-def test_a_curve_has_a_point_a_slice_and_the_limit_on_its_scale():
-    chart = curve([3, 4, 8], [0.1, 0.3, 0.2], 0.25)
-    assert [point.text for point in chart.points] == ["3", "4", "8"]
-    assert chart.points[1].y < chart.limit < chart.points[2].y < chart.points[0].y
-    first, second = np.diff([point.x for point in chart.points])
-    assert second == pytest.approx(4 * first, abs=0.5)
-    assert curve([1, 2], [0.1, 0.2], None).limit is None
 
 
 @settings(max_examples=50, deadline=None)

@@ -62,6 +62,18 @@ def test_orientation_is_marked_as_in_radiology(image, drawn, tmp_path):
     assert panels(drawn[0])["input"].images[0].origin == "upper"  # row 0, anterior, is on top
 
 
+def test_the_outline_of_the_template_is_drawn_over_the_input_alone(image, drawn, tmp_path):
+    template = np.zeros_like(image)
+    template[8:24, 6:20] = 1
+    save_panel(image, image, 0 * image, 0.1, "scan", tmp_path / "panel.png", template)
+    save_panel(image, image, 0 * image, 0.1, "scan", tmp_path / "panel.png")
+    first, second = (panels(figure) for figure in drawn)
+    assert [len(axis.collections) for axis in first.values()] == [1, 0, 0, 0]
+    assert [len(axis.collections) for axis in second.values()] == [0, 0, 0, 0]
+    extent = first["input"].collections[0].get_paths()[0].get_extents()
+    assert (extent.x0, extent.y0, extent.x1, extent.y1) == (5.5, 7.5, 19.5, 23.5)
+
+
 def test_the_title_is_that_of_the_picture(image, drawn, tmp_path):
     save_panel(image, image, image, 0.1, "sub-1_T1w   score 0.02", tmp_path / "panel.png")
     assert drawn[0].get_suptitle() == "sub-1_T1w   score 0.02"

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.affines import from_matvec
-from nibabel.eulerangles import euler2mat
 from PIL import Image
 
 from pathology_screen.outputs.layers import (
@@ -17,11 +15,10 @@ from pathology_screen.outputs.layers import (
     TIMES,
     colour_stops,
     grey_png,
-    labels_on_slice,
     map_png,
+    outline,
     outlines,
 )
-from pathology_screen.screening import ScreenedSlice
 
 
 def picture(uri):
@@ -102,25 +99,10 @@ def test_an_outline_at_the_edge_is_closed_and_a_hole_is_a_line_of_its_own():
     assert outer.min() < 0.2 and outer.max() > 8.8 and 3.5 < inner.min() < inner.max() < 5.5
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.permutations(range(3)),
-    st.tuples(*[st.sampled_from((-1, 1))] * 3),
-    st.tuples(*[st.floats(-0.3, 0.3)] * 3),
-    st.integers(0, 2**32 - 1),
-)
-def test_labels_come_from_the_voxel_at_the_same_place(order, signs, angles, seed):
-    """However the volume is stored and the patient tilted."""
-    rng = np.random.default_rng(seed)
-    upright = rng.integers(0, 9, (7, 6, 5)).astype(np.uint16)  # rows, columns, levels
-    display = from_matvec(euler2mat(*angles) @ np.diag([2.0, 1.5, 4.0]), rng.normal(size=3) * 50)
-    stored, affine = np.transpose(upright, order), display[:, [*order, 3]]
-    for axis, sign in enumerate(signs):
-        if sign < 0:
-            flip = np.eye(4)
-            flip[axis, axis], flip[axis, 3] = -1, stored.shape[axis] - 1
-            stored, affine = np.flip(stored, axis), affine @ flip
-    grid = display @ from_matvec(np.eye(3), [0, 0, 2])
-    plane = np.zeros((7, 6), np.float32)
-    screened = ScreenedSlice(2, 0.0, plane, None, plane, grid)
-    assert np.array_equal(labels_on_slice(stored, affine, screened), upright[..., 2])
+def test_the_outline_of_a_mask_runs_along_its_edge():
+    mask = np.zeros((12, 12), np.float32)
+    mask[3:9, 2:10] = 1
+    (line,) = vertices(outline(mask))
+    assert (line.min(axis=0).tolist(), line.max(axis=0).tolist()) == ([2, 3], [10, 9])
+    (whole,) = vertices(outline(np.ones((4, 4), np.float32)))
+    assert whole.min() == 0 and whole.max() == 4  # closed at the border

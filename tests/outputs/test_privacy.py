@@ -2,12 +2,13 @@
 
 import gzip
 import logging
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension
-from scan_builders import dicom_datasets, head_volume, save
+from scan_builders import dicom_datasets, head_volume, save, series_of
 
 SECRETS = (b"CANARY", b"19010203", b"canary")
 
@@ -44,20 +45,16 @@ def leaks(tmp_path, caplog, capfd, recwarn):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom, when the scan is built
-def test_dicom(screen, leaks, phantom, tmp_path):
-    volume = np.flip(np.asarray(phantom.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
+def test_dicom(screen, leaks, brain, tmp_path):
+    series = partial(series_of, nib.load(brain))
     comments = {"PatientComments": "CANARY", "InstitutionName": "CANARY", "ImageComments": "CANARY"}
-    good = save(dicom_datasets(volume, spacing=(5.0, 1.0, 1.0), **comments), tmp_path / "good")
-    gap = [dataset for k, dataset in enumerate(dicom_datasets(volume)) if k != 3]
-    invalid = dicom_datasets(volume, spacing=(5.0, 1.0, 1.0), PatientBirthDate="CANARY", PatientAge="CANARY")
-    colour = dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL")
     scans = {
-        "good": good,
-        "gap": save(gap, tmp_path / "gap"),
-        "invalid": save(invalid, tmp_path / "invalid"),
-        "colour": save(colour, tmp_path / "colour"),
+        "good": save(series(**comments), tmp_path / "good"),
+        "gap": save([dataset for k, dataset in enumerate(series()) if k != 3], tmp_path / "gap"),
+        "invalid": save(series(PatientBirthDate="CANARY", PatientAge="CANARY"), tmp_path / "invalid"),
+        "colour": save(dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL"), tmp_path / "colour"),
     }
-    damaged = next(save(dicom_datasets(volume), tmp_path / "damaged").iterdir())
+    damaged = next(save(series(), tmp_path / "damaged").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:700])
     scans["damaged"] = damaged.parent
     assert leaks(screen, [{"image": str(path), "name": name} for name, path in scans.items()]) == []
@@ -68,7 +65,8 @@ def test_nifti(screen, scan, leaks, tmp_path):
     item = scan("good", **texts)
     image = nib.load(item["image"])
     image.header.extensions.append(Nifti1Extension("comment", b"CANARY 5"))
-    voxels = np.asarray(image.dataobj)
+    voxels = np.array(image.dataobj, dtype=np.float32)
+    image.set_data_dtype(np.float32)
     nib.save(nib.Nifti1Image(voxels, image.affine, image.header), tmp_path / "good.nii.gz")
     voxels[0, 0] = np.nan
     nib.save(nib.Nifti1Image(voxels, image.affine, image.header), tmp_path / "broken.nii.gz")

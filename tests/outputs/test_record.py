@@ -8,6 +8,7 @@ import pathology_screen
 from pathology_screen.errors import InputError
 from pathology_screen.outputs.record import make_record, save_record, schema
 from pathology_screen.screening import Finding
+from pathology_screen.space import SPACE
 from pathology_screen.versions import versions
 
 
@@ -16,35 +17,36 @@ def check(record):
     jsonschema.Draft202012Validator(schema()).validate(json.loads(json.dumps(record)))
 
 
-@pytest.fixture
-def result(phantoms, make_screener):
-    return make_screener()(phantoms[1])
-
-
-def test_the_schema_describes_every_kind_of_record(result, phantoms, make_screener, make_calibration):
-    calm = make_screener(make_calibration(tuple(range(1, 21))))
+def test_the_schema_describes_every_kind_of_record(result, single, brain, make_brain_screener):
+    calm = make_brain_screener(scores=tuple(range(1, 21)))
     finding = Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")
     results = {
         "suspicious": result,
-        "normal": calm(phantoms[1], slices="all"),
-        "not_calibrated": calm(phantoms[1], slices=3),
+        "normal": calm(brain),
+        "not_calibrated": calm(brain, plane_mm=30),
         "not_found": calm("nowhere"),
-        "voxel_size": calm.judge.refuse(InputError("voxel_size", "9 mm"), [finding], {"format": "nifti"}),
+        "voxel_size": calm.judge.refuse(InputError("voxel_size", "9 mm"), findings=[finding]),
     }
     for kind, one in results.items():
         record = make_record(one, "P001")
         check(record)
         assert kind in (record["outcome"], record["code"]) and record["name"] == "P001"
+    check(make_record(single, "P001"))
     assert not jsonschema.Draft202012Validator(schema()).is_valid(make_record(replace(result, outcome="healthy"), "x"))
     assert not jsonschema.Draft202012Validator(schema()).is_valid(make_record(replace(result, score=None), "x"))
 
 
-def test_a_record_says_what_was_measured(result):
+def test_a_record_says_what_was_measured_and_where(result, single):
     record = make_record(result, "P001")
-    (one,) = result.slices
-    assert record["slices"] == [{"level": one.level, "score": one.score}] and record["scored_level"] == one.level
+    fit = {"dice": 0.95, "correlation": 0.75, "turn": 0.0, "shown": 1.0}
+    assert record["slice"] == {"score": result.score, "space": SPACE, "plane_mm": 23.0, "fit": fit}
     assert [region["label"] for region in record["regions"]] == [region.label for region in result.regions]
+    assert {region["side"] for region in record["regions"]} <= {"left", "right", "midline"}
+    assert record["regions"][0]["peak_mni_mm"] == list(result.regions[0].peak_mni_mm)
     assert record["intended_use"].startswith("Research only")
+    alone = make_record(single, "P002")
+    assert alone["slice"] == {"score": single.score, "space": None, "plane_mm": None, "fit": None}
+    assert {(region["side"], region["peak_mni_mm"]) for region in alone["regions"]} == {(None, None)}
 
 
 def test_a_series_uid_is_written_only_where_it_is_wanted(result):

@@ -8,22 +8,19 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
+from template_brains import TO_SCAN
 
 from pathology_screen.errors import InputError
 from pathology_screen.outputs import results
 from pathology_screen.outputs.record import make_record, schema
 from pathology_screen.outputs.results import finished, write_dataset_description, write_result
+from pathology_screen.space import SPACE
 
 ENDINGS = {
     *("desc-anomaly_map.nii.gz", "desc-anomaly_map.json", "desc-pseudohealthy_T1w.nii.gz"),
     *("desc-pseudohealthy_T1w.json", "desc-anomaly_dseg.nii.gz", "desc-anomaly_dseg.json"),
     *("panel.png", "report.html", "screening.json"),
 }
-
-
-@pytest.fixture
-def result(phantoms, make_screener):
-    return make_screener()(phantoms[1])
 
 
 @pytest.fixture
@@ -52,16 +49,25 @@ def test_volumes_and_their_sidecars(result, tmp_path):
         image = nib.load(tmp_path / f"sub-7/sub-7_{suffix}.nii.gz")
         assert np.array_equal(np.asarray(image.dataobj), values) and np.allclose(image.affine, result.affine)
         sidecar = json.loads((tmp_path / f"sub-7/sub-7_{suffix}.json").read_text())
-        assert sidecar["Description"] and sidecar["Levels"] == [result.slices[0].level]
+        plane = sidecar["Plane"]
+        assert sidecar["Description"] and (plane["space"], plane["z_mm"], plane["fit"]["dice"]) == (SPACE, 23.0, 0.95)
+        assert np.allclose(plane["to_scan"], TO_SCAN, atol=1e-5)
+        assert sidecar.get("SkullStripped") == (True if suffix.endswith("T1w") else None)
         for text in ("descrip", "aux_file", "db_name", "intent_name"):
             assert not image.header[text].item().strip(b"\0") if text in image.header else True
+
+
+def test_a_single_slice_is_said_to_be_one(single, tmp_path):
+    write_result(single, "7", tmp_path)
+    sidecar = json.loads((tmp_path / "sub-7/sub-7_desc-pseudohealthy_T1w.json").read_text())
+    assert sidecar["Plane"] == "a single slice, not registered" and sidecar["SkullStripped"] is False
+    assert results.headline(single).endswith("single slice, not registered")
 
 
 def test_the_record_says_what_the_result_does(result):
     record = make_record(result, "7")
     jsonschema.validate(record, schema())
     assert (record["outcome"], record["score"]) == ("suspicious", result.score)
-    assert record["scored_level"] == result.slices[0].level == record["slices"][0]["level"]
     assert len(record["regions"]) == len(result.regions)
     assert record["regions"][0]["centroid_mm"] == list(result.regions[0].centroid_mm)
 
@@ -81,7 +87,7 @@ def test_a_refused_scan_has_a_record_and_a_report_alone(refused, tmp_path):
         {"score": None},
         {"percentile": 101},
         {"p_value": 0},
-        {"slices": []},
+        {"slice": None},
         {"patient": "x"},
         {"regions": [{"label": 0}]},
     ],

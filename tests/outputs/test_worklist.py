@@ -14,7 +14,7 @@ def record(name, score=None, code=None, outcome=None, areas=(), warnings=()):
         "p_value": None if score is None else 0.5,
         "code": code,
         "reason": f"[{code}]" if code else "",
-        "slices": [] if score is None else [{"level": 1, "score": score}],
+        "slice": None if score is None else {"score": score},
         "regions": [{"area_mm2": area} for area in areas],
         "findings": [{"code": warning, "refused": False} for warning in warnings],
         "files": [] if score is None else [f"sub-{name}_panel.png", f"sub-{name}_report.html"],

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scan_builders import dicom_datasets, save
+from scan_builders import save, series_of
 
 from pathology_screen.errors import find_refusal
 from pathology_screen.io import source_id
@@ -35,46 +35,42 @@ def canonical(path: Path) -> np.ndarray:
     return np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
 
 
-def series(phantom, folder: Path) -> Path:
-    """The phantom as a DICOM series: rows run to posterior, columns to the patient's left, slices to superior."""
-    voxels = np.flip(np.asarray(phantom.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
-    spacing = nib.affines.voxel_sizes(phantom.affine)
-    return save(dicom_datasets(voxels, spacing=tuple(spacing[::-1])), folder)
-
-
 # --- one implementation ---
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Path -> content of everything below a folder, but for what depends on the clock."""
+    """Path -> content of everything below a folder, but for the clock and what only a run knows."""
     found: dict[str, object] = {name: (folder / name).read_bytes() for name in below(folder)}
     for name in found:
         if name.endswith("_screening.json"):
-            found[name] = json.loads((folder / name).read_text()) | {"seconds": None}
+            found[name] = json.loads((folder / name).read_text()) | {"seconds": None, "source_id": None}
         elif name.endswith("_report.html"):
             found[name] = True
     return found
 
 
-def test_the_bundles_and_the_screener_write_the_same(phantoms, phantom, scan, broken, screen, make_screener, tmp_path):
+def test_the_bundles_and_the_screener_write_the_same(
+    brain, slices, scan, broken, screen, make_brain_screener, tmp_path
+):
+    series = save(series_of(nib.load(brain)), tmp_path / "series")
     items = [
-        {"image": str(phantoms[1]), "name": "lesion"},
-        {"image": str(series(phantom, tmp_path / "series")), "name": "dicom"},
-        scan("level", axcodes="SPL") | {"level": 3},
+        {"image": str(series), "name": "dicom"},
+        {"image": str(slices[1]), "name": "slice"},
+        scan("other", axcodes="SPL") | {"z_mm": 30.0},
         broken,
     ]
     screen(items)
-    screener = make_screener()
+    screener = make_brain_screener()
     for item in items:
-        result = screener(item["image"], slices=item.get("level", "middle"))
-        write_result(result, item["name"], tmp_path / "expected", source_id=source_id(item["image"]))
+        result = screener(item["image"], plane_mm=item.get("z_mm"))
+        write_result(result, item["name"], tmp_path / "expected")
     found, expected = results(tmp_path / "out"), results(tmp_path / "expected")
     assert found.keys() - {"worklist.csv", "index.html", "dataset_description.json"} == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
     outcomes = [record(tmp_path / "out", item["name"])["outcome"] for item in items]
     assert outcomes == ["suspicious", "suspicious", "not_assessable", "not_assessable"]
-    seconds = record(tmp_path / "out", "lesion")["seconds"]
-    assert list(seconds) == ["reading", "preparation", "screening"] and min(seconds.values()) > 0
+    seconds = record(tmp_path / "out", "dicom")["seconds"]
+    assert list(seconds) == ["preparation", "screening"] and min(seconds.values()) > 0
 
 
 def test_files_of_a_scan(scan, screen, tmp_path):
@@ -87,45 +83,27 @@ def test_files_of_a_scan(scan, screen, tmp_path):
     assert (tmp_path / "out" / row.report).is_file() and (tmp_path / "out" / row.panel).is_file()
 
 
-# --- where a map lands ---
-
-
-@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "RSP", "IAR", "SPL"])
-def test_the_map_lies_on_its_slice_of_the_whole_volume(axcodes, scan, screen, phantom, tmp_path):
-    item = scan(axcodes=axcodes)
-    screen([item])
-    stored, voxels = nib.load(item["image"]), np.asarray(phantom.dataobj)
-    level = record(tmp_path / "out", "scan")["scored_level"]
-    for volume in VOLUMES[:2]:
-        path = tmp_path / f"out/sub-scan/sub-scan_{volume}.nii.gz"
-        assert nib.load(path).shape == stored.shape and np.allclose(nib.load(path).affine, stored.affine, atol=1e-5)
-        values = canonical(path)
-        assert np.flatnonzero(values.any(axis=(0, 1))).tolist() == [level]
-        correlations = [np.corrcoef(values[..., level].ravel(), voxels[..., k].ravel())[0, 1] for k in range(11)]
-        assert int(np.argmax(correlations)) == level and correlations[level] > 0.9
-
-
 # --- what cannot be judged ---
 
 
-def test_a_slice_of_another_level_than_the_calibrations_is_mapped_and_not_judged(scan, screen, tmp_path):
+def test_another_plane_than_the_calibrations_is_mapped_and_not_judged(scan, screen, tmp_path):
     with pytest.raises(SystemExit, match="1 of 2 scans were not assessable"):
-        screen([scan("own"), scan("other") | {"level": 3}]).finish()
+        screen([scan("own"), scan("other") | {"z_mm": 30.0}]).finish()
     assert table(tmp_path / "out").code.dropna().to_dict() == {"other": "not_calibrated"}
     written = record(tmp_path / "out", "other")
-    assert written["score"] is None and [one["level"] for one in written["slices"]] == [3]
+    assert written["score"] is None and written["slice"]["plane_mm"] == 30
     assert canonical(tmp_path / "out/sub-other/sub-other_desc-anomaly_map.nii.gz").any()
 
 
-def test_too_few_people_for_the_rate_give_maps_and_no_outcome(scan, screen, make_calibration, tmp_path):
-    few = make_calibration((0.01, 0.02, 0.2, 0.3))
+def test_too_few_people_for_the_rate_give_maps_and_no_outcome(scan, screen, tmp_path):
+    few = (0.01, 0.02, 0.2, 0.3)
     with pytest.raises(SystemExit, match="4 healthy people; accepted: 19 or more for a false positive rate of 0.05"):
-        screen([scan()], calibration=few).finish()
+        screen([scan()], scores=few).finish()
     written = record(tmp_path / "out", "scan")
     assert (written["outcome"], written["code"]) == ("not_assessable", "not_calibrated")
-    assert written["score"] is written["image_threshold"] is None and written["slices"][0]["score"] > 0
+    assert written["score"] is written["image_threshold"] is None and written["slice"]["score"] > 0
     assert canonical(tmp_path / "out/sub-scan/sub-scan_desc-anomaly_map.nii.gz").any()
-    assert screen([scan()], calibration=few, rate=0.2).finish() is None
+    assert screen([scan()], scores=few, rate=0.2).finish() is None
     assert record(tmp_path / "out", "scan")["outcome"] == "normal"
 
 

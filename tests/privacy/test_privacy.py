@@ -22,13 +22,13 @@ from bad_scans import damaged_multiframe, dangling, each, multiframe, raw, witho
 from nibabel.nifti1 import Nifti1Extension
 from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
-from scan_builders import halved, save, series_of
+from scan_builders import save, series_of
 
-from pathology_screen import local_calibration
 from pathology_screen.cli import NOT_ASSESSABLE, main
 from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
 from pathology_screen.io.source import PATIENT_AND_STUDY
+from pathology_screen.predictor import Predictor
 
 BIRTH_DATE, UID = "19010203", "1.2.999.77777777"
 PATIENT_HASH = hashlib.sha256(b"CANARY-ID").hexdigest()
@@ -42,18 +42,13 @@ TEXTS = (
 )
 
 
-@pytest.fixture(scope="session")
-def brain(phantoms) -> nib.Nifti1Image:
-    """A phantom that is accepted, (102, 119, 11)."""
-    return halved(phantoms[1])
-
-
 @pytest.fixture
 def series(brain):
-    """Function that gives the phantom as DICOM data sets full of secrets."""
+    """Function that gives the brain, in slices of 4.8 mm, as DICOM data sets full of secrets."""
+    image = nib.load(brain).slicer[:, :, ::2]
 
     def make(number=1, **attributes):
-        datasets = series_of(brain, series_uid=f"{UID}.{number}", **attributes)
+        datasets = series_of(image, series_uid=f"{UID}.{number}", **attributes)
         for k, dataset in enumerate(datasets):
             each(**dict.fromkeys(TEXTS, "CANARY"), StudyInstanceUID=f"{UID}.8", FrameOfReferenceUID=f"{UID}.9")(
                 [dataset]
@@ -93,7 +88,8 @@ def tree(brain, series, tmp_path) -> Path:
             archive.write(file, f"CANARY_JOHN/{k}")
     shutil.rmtree(tmp_path / "packed")
     (root / "damaged.zip").write_bytes(b"PK\3\4CANARY")
-    image = nib.Nifti1Image(np.asarray(brain.dataobj), brain.affine)
+    stored = nib.load(brain)
+    image = nib.Nifti1Image(np.asarray(stored.dataobj), stored.affine)
     for field in ("descrip", "aux_file", "intent_name", "db_name"):
         image.header[field] = b"CANARY JOHN"
     image.header.extensions.append(Nifti1Extension("comment", b"CANARY JOHN"))
@@ -126,11 +122,11 @@ def said(path: Path) -> str:
 
 
 @pytest.fixture
-def told(tmp_path, make_screener, loaded, monkeypatch, caplog, capfd, recwarn):
+def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, capfd, recwarn):
     """Function that runs a command with the tiny screener and gives all that it says: place -> text."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
-    monkeypatch.setattr(local_calibration, "load_bundle", lambda *arguments: loaded)
+    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
+    monkeypatch.setattr(Predictor, "load", lambda *arguments: brain_predictor)
 
     def run(*arguments, status=NOT_ASSESSABLE, out=tmp_path / "out"):
         for kept in (caplog, recwarn):
@@ -154,13 +150,13 @@ def leaks(places: dict[str, str], secrets=SECRETS) -> dict[str, list[str]]:
 
 @pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom, when the scans are built
 def test_screen(tree, told, tmp_path):
-    places = told("screen", tree, "-o", tmp_path / "out", "--slices", "all")
+    places = told("screen", tree, "-o", tmp_path / "out")
     assert leaks(places) == {}
     assert sum(place.endswith("_report.html") for place in places) == 18
     assert sum(place.endswith("_map.nii.gz") for place in places) > 5
     assert "18 scans" in places["stdout"]
     # what is done is not done again, and says no more
-    assert leaks(told("screen", tree, "-o", tmp_path / "out", "--slices", "all")) == {}
+    assert leaks(told("screen", tree, "-o", tmp_path / "out")) == {}
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")

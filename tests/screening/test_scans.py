@@ -1,22 +1,17 @@
 """Which scans a run screens, and which it refuses."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 from monai.data import DataLoader
-from pathology_screen.screening.preparation import Account, Preparation
+from monai.transforms import Compose
 
 from pathology_screen.anomaly import AnomalyMap
-from pathology_screen.calibration import Calibration
-from pathology_screen.engines import calibration_identity
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.io import read_scan
-from pathology_screen.screening import AcceptedScans, Finding, calibration_beside, preparation, scans
-from pathology_screen.transforms import eval_transforms, scan_image
-
-PREPROCESSING = {"grid": "isotropic", "size": 128}
+from pathology_screen.screening import AcceptedScans, Finding, calibration_beside, context, scans
 
 
 def save_scan(path, value=1.0):
@@ -27,108 +22,80 @@ def save_scan(path, value=1.0):
 
 
 @pytest.fixture
-def items(phantoms, tmp_path):
+def items(slices, brain, tmp_path):
     """A good scan, one with NaN, one that is not there, another good one."""
     return [
-        {"name": "first", "image": str(phantoms[0])},
+        {"name": "first", "image": str(brain)},
         {"name": "broken", "image": save_scan(tmp_path / "broken.nii.gz", np.nan)},
         {"name": "absent", "image": str(tmp_path / "absent.nii.gz")},
-        {"name": "last", "image": str(phantoms[1])},
+        {"name": "last", "image": str(slices[1])},
     ]
-
-
-@pytest.fixture(scope="module")
-def transforms():
-    return eval_transforms(size=64)
 
 
 # --- AcceptedScans ---
 
 
-def test_refused_scans_are_left_out_and_all_are_accounted_for(items, transforms):
-    accepted = AcceptedScans(items, transforms)
+def test_refused_scans_are_left_out_and_all_are_accounted_for(items, brain_predictor):
+    accepted = AcceptedScans(items, brain_predictor)
     for _ in range(2):  # a second pass starts its own account
         assert [item["name"] for item in accepted] == ["first", "last"]
         assert {name: error.code for name, error in accepted.refused.items()} == {
             "broken": "not_finite",
             "absent": "not_found",
         }
-        assert list(accepted.accounts) == ["first", "broken", "absent", "last"]
-    account = accepted.accounts["first"]
-    assert account.source["format"] == "nifti" and list(account.seconds) == ["reading", "preparation"]
-    assert list(accepted.accounts["absent"].seconds) == ["reading"]
+        assert list(accepted.contexts) == ["first", "broken", "absent", "last"]
+    assert accepted.contexts["first"].source["format"] == "nifti" and accepted.contexts["first"].findings == []
+    assert [finding.code for finding in accepted.contexts["last"].findings] == ["not_registered"]
+    assert all(list(one.seconds) == ["preparation"] for one in accepted.contexts.values())
 
 
-def test_the_account_grows_scan_by_scan(items, transforms):
-    accepted = AcceptedScans(items, transforms)
+def test_the_account_grows_scan_by_scan(items, brain_predictor):
+    accepted = AcceptedScans(items, brain_predictor)
     passed = iter(accepted)
     assert next(passed)["name"] == "first" and accepted.refused == {}
     assert next(passed)["name"] == "last" and len(accepted.refused) == 2
 
 
-def test_slices_are_those_of_the_preparation(items, transforms):
-    (accepted,) = AcceptedScans(items[:1], transforms)
-    (prepared,) = Preparation(transforms)(scan_image(read_scan(items[0]["image"])), "middle", Account())
-    assert np.array_equal(accepted["image"], prepared["image"])
-    assert accepted["image"].meta["level"] == prepared["image"].meta["level"]
+def test_slices_are_those_of_the_predictor(items, brain_predictor):
+    (accepted,) = AcceptedScans(items[:1], brain_predictor)
+    assert np.array_equal(accepted["image"], brain_predictor.prepare({"image": items[0]["image"]})["image"])
+    (other,) = AcceptedScans([items[0] | {"z_mm": 30.0}], brain_predictor)
+    assert (accepted["image"].meta["z_mm"], other["image"].meta["z_mm"]) == (23.0, 30.0)
 
 
-def test_what_the_gate_finds_is_kept_and_refuses(items, transforms, monkeypatch):
+def test_what_the_gate_finds_is_kept_and_refuses(items, brain_predictor, monkeypatch):
     found = [Finding("voxel_size", "9 mm", "up to 8 mm", refused=False)]
-    monkeypatch.setattr(preparation, "geometry_findings", lambda *scan: found)
-    accepted = AcceptedScans(items[:1], transforms)
-    assert len(list(accepted)) == 1 and accepted.accounts["first"].findings == found
+    monkeypatch.setattr(context, "geometry_findings", lambda *scan: found)
+    accepted = AcceptedScans(items[:1], brain_predictor)
+    assert len(list(accepted)) == 1 and accepted.contexts["first"].findings == found
     found[:] = [Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")]
-    assert list(accepted) == [] and accepted.accounts["first"].findings == found
+    assert list(accepted) == [] and accepted.contexts["first"].findings == found
     assert str(accepted.refused["first"]).endswith("9 mm; accepted: up to 8 mm. Resample it")
 
 
-@pytest.mark.parametrize(("level", "expected"), [(3, 3), (0.0001, 0), ("middle", 5)])
-def test_an_item_may_name_its_level(level, expected, items, transforms):
-    (item,) = AcceptedScans([items[0] | {"level": level}], transforms)
-    assert item["image"].meta["level"] == expected and item["level"] == level
+def failing(predictor, error):
+    """The predictor with a last step that raises."""
 
+    def fail(item):
+        raise error
 
-@pytest.mark.parametrize("level", ["all", "top", 1.5])
-def test_a_level_that_means_nothing_ends_the_run(level, items, transforms):
-    with pytest.raises(ConfigError, match="a level is"):
-        list(AcceptedScans([items[0] | {"level": level}], transforms))
-
-
-def test_every_level_is_read_even_where_a_part_would_do(items, tmp_path):
-    """What is wrong with another slice is wrong with the scan."""
-    voxels = np.array(nib.load(items[0]["image"]).dataobj, dtype=np.float32)
-    voxels[0, 0, 0] = np.nan
-    nib.save(nib.Nifti1Image(voxels, nib.load(items[0]["image"]).affine), tmp_path / "elsewhere.nii.gz")
-    whole_head = eval_transforms(size=64, level="middle", domain="whole_head", grid="padded")
-    accepted = AcceptedScans([{"name": "a", "image": str(tmp_path / "elsewhere.nii.gz")}], whole_head)
-    assert list(accepted) == [] and accepted.refused["a"].code == "not_finite"
+    return replace(predictor, preprocessing=Compose([*predictor.preprocessing.transforms, fail]))
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), ConfigError("no such grid"), MemoryError()])
-def test_an_error_that_is_no_refusal_ends_the_run(error, items, transforms, monkeypatch):
-    def fail(*arguments):
-        raise error
-
-    accepted = AcceptedScans(items, transforms)
-    monkeypatch.setattr(accepted, "prepare", fail)
+def test_an_error_that_is_no_refusal_ends_the_run(error, items, brain_predictor):
     with pytest.raises(type(error)):
-        list(accepted)
+        list(AcceptedScans(items[-1:], failing(brain_predictor, error)))
 
 
-def test_a_refusal_needs_no_monai_around_it(items, transforms, monkeypatch):
-    refusal = InputError("no_tissue", "level 3")
-
-    def refuse(*arguments):
-        raise refusal
-
-    accepted = AcceptedScans(items[:1], transforms)
-    monkeypatch.setattr(accepted, "prepare", refuse)
-    assert list(accepted) == [] and accepted.refused == {"first": refusal}
+def test_a_refusal_needs_no_monai_around_it(items, brain_predictor):
+    refusal = InputError("no_tissue", "the slice")
+    accepted = AcceptedScans(items[-1:], failing(brain_predictor, refusal))
+    assert list(accepted) == [] and accepted.refused == {"last": refusal}
 
 
-def test_worker_processes_are_refused_for_they_would_lose_refusals(items, transforms):
-    accepted = AcceptedScans(items, transforms)
+def test_worker_processes_are_refused_for_they_would_lose_refusals(items, brain_predictor):
+    accepted = AcceptedScans(items, brain_predictor)
     assert len(list(DataLoader(accepted, batch_size=1, num_workers=0))) == 2
     with pytest.raises(ConfigError, match="num_workers"):
         list(DataLoader(accepted, batch_size=1, num_workers=1))
@@ -170,8 +137,8 @@ def test_files_of_one_name_in_different_folders_keep_apart(datalist):
 
 
 def test_of_an_item_its_name_and_what_reading_needs_stay(datalist):
-    (item,) = scans(None, datalist({"image": "a.nii.gz", "name": "case-7", "level": 3, "subject": "S1"}))
-    assert set(item) == {"image", "name", "level"} and (item["name"], item["level"]) == ("case7", 3)
+    (item,) = scans(None, datalist({"image": "a.nii.gz", "name": "case-7", "axial_slice": True, "subject": "S1"}))
+    assert set(item) == {"image", "name", "axial_slice"} and item["name"] == "case7"
     (item,) = scans(None, datalist({"image": "a.nii.gz", "name": 7}))
     assert item["name"] == "7"
 
@@ -228,30 +195,27 @@ def test_nothing_to_screen_is_refused(datalist, tmp_path):
 
 
 @pytest.fixture
-def weights(tmp_path):
-    path = tmp_path / "model.pt"
-    path.write_bytes(b"weights")
-    identity = calibration_identity(path, PREPROCESSING, AnomalyMap("none"), 0.55)
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    Calibration(0.1, 0.05, rates, (0.5, 0.25), (0, 1), identity).save(tmp_path / "calibration.json")
-    return path
+def calibrated(predictor, make_calibration):
+    """The predictor, with a calibration beside its weights."""
+    make_calibration().save(predictor.weights.with_name("calibration.json"))
+    return predictor
 
 
-def test_calibration_beside_its_weights(weights):
-    assert calibration_beside(str(weights), PREPROCESSING, AnomalyMap("none")).n_subjects == 2
+def test_calibration_beside_its_weights(calibrated):
+    assert calibration_beside(calibrated).n_subjects == 20
 
 
-def test_a_calibration_of_something_else_is_refused(weights):
-    with pytest.raises(ArtifactError, match="size"):
-        calibration_beside(weights, PREPROCESSING | {"size": 64}, AnomalyMap("none"))
+def test_a_calibration_of_something_else_is_refused(calibrated):
+    with pytest.raises(ArtifactError, match=r"slice\.plane_mm"):
+        calibration_beside(replace(calibrated, slice_options={**calibrated.slice_options, "plane_mm": 30.0}))
     with pytest.raises(ArtifactError, match="equalize"):
-        calibration_beside(weights, PREPROCESSING, AnomalyMap("none", equalize=False))
-    weights.write_bytes(b"other weights")
+        calibration_beside(replace(calibrated, scoring=AnomalyMap("none")))
+    calibrated.weights.write_bytes(b"other weights")
     with pytest.raises(ArtifactError, match="weights_sha256"):
-        calibration_beside(weights, PREPROCESSING, AnomalyMap("none"))
+        calibration_beside(calibrated)
 
 
-def test_weights_without_calibration_are_refused(weights):
-    weights.with_name("calibration.json").unlink()
+def test_weights_without_calibration_are_refused(calibrated):
+    calibrated.weights.with_name("calibration.json").unlink()
     with pytest.raises(ArtifactError, match="run `calibrating`"):
-        calibration_beside(weights, PREPROCESSING, AnomalyMap("none"))
+        calibration_beside(calibrated)

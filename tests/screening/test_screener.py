@@ -1,7 +1,24 @@
 """From a path to an outcome."""
 
+import json
+import threading
+from dataclasses import replace
+
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.transforms import Compose
+from scan_builders import save, series_of
+from scipy import ndimage as ndi
+from template_brains import TO_SCAN, Located
+
+from pathology_screen.bundles import bundle_root
+from pathology_screen.calibration import Calibration
+from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.io import read_scan
+from pathology_screen.screening import Screener
+from pathology_screen.space import PLANE_Z, plane_affine, take_plane
 
 
 def test_the_score_is_the_mean_of_the_map_and_decides(slices, predictor, make_screener, make_calibration):
@@ -14,3 +31,244 @@ def test_the_score_is_the_mean_of_the_map_and_decides(slices, predictor, make_sc
     calm = make_screener(make_calibration([10.0 * score for score in range(1, 21)]))(slices[0])
     assert calm.outcome == "normal" and calm.percentile == 0 and calm.p_value == 1
     assert calm.score == result.score
+
+
+def test_the_pixel_threshold_has_no_part_in_the_outcome(slices, make_screener, make_calibration):
+    for pixel_threshold in (0.01, 0.09, 5.0):
+        result = make_screener(make_calibration(pixel_threshold=pixel_threshold))(slices[1])
+        assert result.outcome == "suspicious"
+        assert bool(result.regions) == (pixel_threshold < 1)
+
+
+def test_a_single_slice_is_compared_as_it_is_with_a_warning(slices, make_screener):
+    result = make_screener()(slices[1])
+    one = result.slice
+    assert (one.plane_mm, one.mni_affine, one.fit) == (None, None, None)
+    assert [finding.code for finding in result.warnings] == ["not_registered"]
+    assert all(region.peak_mni_mm is region.side is None for region in result.regions)
+    lesion = result.regions_volume[..., 0]  # a PNG is one slice; its lesion is the brightest square
+    assert result.map_volume.shape == read_scan(slices[1]).voxels.shape and lesion.any()
+
+
+# --- volumes ---
+
+
+def test_a_volume_is_registered_and_its_plane_screened(brain, brain_predictor, make_brain_screener):
+    """The one test that registers: the template's brain comes back to where it was."""
+    screener = make_brain_screener()
+    steps = [step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)]
+    registering = replace(screener.predictor, preprocessing=Compose(steps))
+    result = Screener(registering, screener.judge.calibration)(brain)
+    one = result.slice
+    assert result.outcome != "not_assessable" and result.warnings == ()
+    assert one.plane_mm == PLANE_Z and one.fit.dice > 0.98 and one.fit.correlation > 0.98
+    assert np.abs(one.affine @ np.linalg.inv(one.mni_affine) - TO_SCAN).max() < 0.1
+    known = screener(brain)
+    assert np.corrcoef(known.slice.image.ravel(), one.image.ravel())[0, 1] > 0.999
+    assert known.score == pytest.approx(result.score, rel=0.01)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SPL"])
+def test_volumes_lie_on_the_voxels_of_the_scan(brain, make_brain_screener, tmp_path, axcodes):
+    stored = nib.load(brain)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axcodes))
+    nib.save(stored.as_reoriented(turn), tmp_path / "scan.nii")
+    scan = read_scan(tmp_path / "scan.nii")
+    result = make_brain_screener(pixel_threshold=0.08)(tmp_path / "scan.nii")
+    assert result.map_volume.shape == result.regions_volume.shape == result.reconstruction_volume.shape
+    assert result.map_volume.shape == scan.voxels.shape and np.allclose(result.affine, scan.affine)
+    i, j, k = np.nonzero(result.map_volume)
+    z = (np.linalg.inv(TO_SCAN) @ scan.affine @ [i, j, k, np.ones_like(i)])[2]
+    assert (
+        len(i) > 1000 and np.abs(z - PLANE_Z).max() < 1.3
+    )  # half a voxel of 2.4 mm, in the smaller millimetres of MNI
+    values = result.map_volume[i, j, k]
+    assert np.corrcoef(values, scan.voxels[i, j, k])[0, 1] > 0.85  # a share of the image, blurred by the grid
+    assert set(np.unique(result.regions_volume)) - {0} <= {region.label for region in result.regions}
+    assert result.regions_volume.any() and (result.regions_volume[result.map_volume == 0] == 0).all()
+
+
+def test_pixels_of_the_slice_lie_where_the_scan_has_the_same_value(brain, make_brain_screener):
+    scan, one = read_scan(brain), make_brain_screener()(brain).slice
+    to_voxel = np.linalg.solve(scan.affine, one.affine)
+    seen = ndi.affine_transform(scan.voxels, to_voxel, output_shape=(64, 64, 1), order=1)[..., 0]
+    assert np.corrcoef(seen.ravel(), one.image.ravel())[0, 1] > 0.97
+    assert np.allclose(one.affine, TO_SCAN @ one.mni_affine)
+    assert np.allclose(one.mni_affine[:3, 0], [0, -233 / 64, 0]) and np.allclose(one.mni_affine[2], [0, 0, 1, PLANE_Z])
+    template = take_plane(scan.voxels, scan.affine, TO_SCAN)
+    row, column = np.rint(np.linalg.solve(plane_affine(), one.mni_affine @ [32, 32, 0, 1])[:2]).astype(int)
+    assert one.image[32, 32] == pytest.approx(
+        template[row - 1 : row + 2, column - 1 : column + 2].mean() / 1000, abs=0.3
+    )
+
+
+def test_regions_have_a_side_and_a_place_in_mni_space(brain, make_brain_screener, tmp_path):
+    """A bright ball that is put at x = -40 mm, the patient's left, is found there."""
+    image = nib.load(brain)
+    voxels = np.array(image.dataobj)
+    places = (
+        np.linalg.inv(TO_SCAN)
+        @ image.affine
+        @ np.vstack([np.indices(voxels.shape).reshape(3, -1), np.ones(voxels.size)])
+    )
+    ball = np.linalg.norm(places[:3].T - (-40, -20, PLANE_Z), axis=1).reshape(voxels.shape) < 12
+    voxels[ball] = 1500
+    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "ball.nii")
+    result = make_brain_screener(pixel_threshold=0.095)(tmp_path / "ball.nii")
+    first = result.regions[0]
+    assert first.side == "left" and first.peak_mni_mm == pytest.approx((-40, -20, PLANE_Z), abs=12)
+    assert first.area_mm2 == pytest.approx(np.pi * 12**2 * 1.05**2, rel=0.35)
+    assert np.allclose(TO_SCAN @ [*first.peak_mni_mm, 1], [*first.peak_mm, 1])
+
+
+def test_another_plane_is_mapped_and_not_judged(brain, make_brain_screener):
+    result = make_brain_screener()(brain, plane_mm=40)
+    assert (result.outcome, result.code) == ("not_assessable", "not_calibrated")
+    assert "z = 40 mm; accepted: 23 mm" in result.reason
+    assert result.score is None and result.map_volume.any() and result.slice.plane_mm == 40
+    assert result.slice.mni_affine[2, 3] == 40
+
+
+def test_scans_of_the_other_domain_are_refused(brain, slices, make_screener):
+    result = make_screener()(brain)
+    assert (result.outcome, result.code, result.map_volume) == ("not_assessable", "other_domain", None)
+
+
+def test_a_scan_that_does_not_fit_the_template_is_refused(brain, brain_predictor, make_brain_screener, tmp_path):
+    """Half a turn about the vertical axis names left and right, front and back wrongly."""
+    image = nib.load(brain)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine), tmp_path / "upside_down.nii")
+    screener = make_brain_screener()
+    steps = [step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)]
+    registering = replace(screener.predictor, preprocessing=Compose(steps))
+    result = Screener(registering, screener.judge.calibration)(tmp_path / "upside_down.nii")
+    assert (result.outcome, result.code, result.slice) == ("not_assessable", "registration_failed", None)
+
+
+def test_dicom_and_nifti_of_one_scan_agree(brain, make_brain_screener, tmp_path):
+    screener = make_brain_screener()
+    dicom, nifti = screener(save(series_of(nib.load(brain)), tmp_path / "series")), screener(brain)
+    assert dicom.outcome == nifti.outcome != "not_assessable"
+    assert dicom.score == pytest.approx(nifti.score, rel=1e-4)
+    assert np.allclose(dicom.slice.image, nifti.slice.image, atol=1e-3)
+
+
+def test_a_scan_that_was_read_is_screened_likewise(brain, make_brain_screener):
+    screener = make_brain_screener()
+    assert screener(read_scan(brain)).score == screener(str(brain)).score
+
+
+# --- what is refused, and how ---
+
+
+def test_what_cannot_be_read_is_not_assessable(tmp_path, make_screener):
+    (tmp_path / "text.nii.gz").write_text("no image")
+    nan = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
+    nib.save(nan, tmp_path / "nan.nii.gz")
+    for path, code in ((tmp_path / "lost.nii", "not_found"), (tmp_path / "nan.nii.gz", "not_finite")):
+        result = make_screener()(path)
+        assert (result.outcome, result.code) == ("not_assessable", code) and f"[{code}]" in result.reason
+        assert result.score is None and result.map_volume is None and result.slice is None
+    assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
+
+
+def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_screener):
+    def broken(item):
+        raise ZeroDivisionError
+
+    screener = make_screener()
+    faulty = replace(predictor, preprocessing=Compose([*predictor.preprocessing.transforms, broken]))
+    with pytest.raises((ZeroDivisionError, RuntimeError)):
+        Screener(faulty, screener.judge.calibration)(slices[0])
+
+
+def test_stages_are_timed_apart(slices, make_screener):
+    seconds = make_screener()(slices[0]).seconds
+    assert list(seconds) == ["reading", "preparation", "screening"] and all(value > 0 for value in seconds.values())
+    assert list(make_screener()("nowhere").seconds) == ["reading"]
+
+
+def test_too_few_people_for_the_rate(make_screener, make_calibration):
+    with pytest.raises(ConfigError, match="18 healthy people allow a false positive rate of 0.0526 at best"):
+        make_screener(make_calibration([0.001 * n for n in range(18)]))
+    make_screener(make_calibration([0.001 * n for n in range(19)]))
+    make_screener(make_calibration([0.001 * n for n in range(9)]), rate=0.1)
+
+
+def test_threads_share_a_screener(slices, brain, make_brain_screener):
+    screener, paths = make_brain_screener(), [*slices, brain]
+    expected = [screener(path).score for path in paths]
+    found = {}
+
+    def work(number):
+        found[number] = [screener(path).score for path in paths]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert None not in expected and list(found.values()) == [expected] * 4
+
+
+# --- a bundle on disk ---
+
+
+@pytest.fixture
+def bundle(tmp_path, predictor):
+    """A copy of the bundle of VAE with weights of its own and a calibration of them."""
+    from pathology_screen.bundles import PROFILES, read_settings
+    from pathology_screen.predictor import Predictor, build_network
+
+    folder = tmp_path / "mine"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    for file in (bundle_root("vae") / "configs").iterdir():
+        (folder / "configs" / file.name).write_bytes(file.read_bytes())
+    torch.manual_seed(0)
+    network = build_network("vae", read_settings("vae", PROFILES["compact"])["network_def"])
+    torch.save(network.state_dict(), folder / "models/model.pt")
+    identity = Predictor.load(folder).identity
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+    scores = tuple(0.01 * number for number in range(20))
+    Calibration(0.1, 0.05, rates, scores, tuple(range(20)), identity).save(folder / "models/calibration.json")
+    return folder
+
+
+def test_the_same_slice_gets_the_same_score(bundle, slices):
+    first, second = (Screener.from_bundle(bundle)(slices[1]) for _ in range(2))
+    assert first.score == second.score and np.array_equal(first.map_volume, second.map_volume)
+    assert json.dumps(first.provenance) == json.dumps(second.provenance)
+
+
+def test_no_configuration_is_evaluated(bundle, slices, tmp_path):
+    """A bundle whose files hold expressions is read as data; an expression where data are needed is refused."""
+    path = bundle / "configs/inference.json"
+    train = bundle / "configs/train.json"
+    config = json.loads(path.read_text())
+    bomb = f"$open({str(tmp_path / 'harm')!r}, 'w')"
+    path.write_text(json.dumps(config | {"imports": [bomb], "initialize": [bomb]}))
+    Screener.from_bundle(bundle)
+    for name, value in (("slice", bomb), ("network_def", {"_target_": "os.system", "command": "true"})):
+        for file in (path, train):
+            content = json.loads(file.read_text())
+            if name in content:
+                file.write_text(json.dumps(content | {name: value}))
+        with pytest.raises((ArtifactError, ConfigError)):
+            Screener.from_bundle(bundle)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_weights_and_calibration_have_to_belong_together(bundle, tmp_path):
+    models = bundle / "models"
+    own = tmp_path / "model.pt"
+    state = torch.load(models / "model.pt", weights_only=True)
+    torch.save({name: value + 0.01 for name, value in state.items()}, own)
+    with pytest.raises(ArtifactError, match=r"calibration\.json is missing beside the weights"):
+        Screener.from_bundle(bundle, weights=own)
+    with pytest.raises(ArtifactError, match="weights_sha256"):
+        Screener.from_bundle(bundle, weights=own, calibration=models / "calibration.json")
+    with pytest.raises(ArtifactError, match="there are no weights"):
+        Screener.from_bundle(bundle, weights=tmp_path / "lost.pt")
+    with pytest.raises(ConfigError, match="profile"):
+        Screener.from_bundle(bundle, profile="huge")

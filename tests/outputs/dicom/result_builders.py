@@ -1,19 +1,22 @@
-"""Results for small DICOM scans: real geometry and real regions around a map of made-up values."""
+"""Results for small DICOM scans: real geometry and real regions on a plane of made-up values."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.affines import from_matvec
+from nibabel.eulerangles import euler2mat
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.io import read_scan
 from pathology_screen.screening.regions import find_regions
 from pathology_screen.screening.result import Finding, ScreenedSlice, ScreeningResult
+from pathology_screen.space import PLANE_SHAPE, PLANE_Z, Fit, plane_affine, put_back
 
+CENTRE = (0.0, -18.0, PLANE_Z)
+"""mm of MNI152; the middle of the plane."""
 THRESHOLD = 0.5
 PROVENANCE = {
     "method": "ra",
@@ -23,40 +26,54 @@ PROVENANCE = {
 }
 
 
-def make_result(path: Path, levels: Sequence[int] = (3,), blobs: int = 3, block: int = 3, **changes) -> ScreeningResult:
-    """A result for the scan at `path` whose map has at every voxel of the levels another value below the threshold,
-    and above it in blobs of `block` pixels."""
+def make_result(
+    path: Path | Sequence[Path], tilt: float = 5.0, blobs: int = 3, block: int = 4, off: float = 0.0, **changes
+) -> ScreeningResult:
+    """A result for the scan at `path`, whose map has at every pixel of the plane another value below the threshold, and
+    above it in blobs of `block` pixels. The plane passes through the middle of the scan, `off` mm above it, tilted by
+    `tilt` degrees; a single slice is not registered."""
     scan = read_scan(path, axial_slice=True)
-    turn = ornt_transform(io_orientation(scan.affine), axcodes2ornt(DISPLAY_AXES))
-    back = ornt_transform(axcodes2ornt(DISPLAY_AXES), io_orientation(scan.affine))
-    upright = np.zeros_like(apply_orientation(scan.voxels, turn))
     generator = np.random.default_rng(1)
-    for level in levels:
-        plane = upright[..., level]
-        plane[...] = generator.permutation(plane.size).reshape(plane.shape) / plane.size * 0.4
-        for row, column in ((0, 0), (0, block + 2), (block + 2, 0))[:blobs]:
-            plane[row : row + block, column : column + block] += 0.6 + 0.01 * (row + 2 * column)
-    map_volume = np.ascontiguousarray(apply_orientation(upright, back).astype(np.float32))
-    regions, labels = find_regions(map_volume, scan.affine, THRESHOLD, volumes=len(levels) > 1)
-    grid = np.zeros((8, 8), np.float32)
-    slices = tuple(
-        ScreenedSlice(level, 0.0123456789 + k, grid, grid, grid, np.eye(4)) for k, level in enumerate(levels)
+    if min(scan.voxels.shape) == 1:
+        shape, affine, mni_affine = scan.voxels.shape[1::-1], scan.affine[:, [1, 0, 2, 3]], None
+    else:
+        middle = (np.array(scan.voxels.shape) - 1) / 2
+        place = (scan.affine @ [*middle, 1])[:3] + [0, 0, off]
+        turn = euler2mat(x=np.radians(tilt))
+        to_scan = from_matvec(turn, place - turn @ CENTRE)
+        shape, mni_affine = PLANE_SHAPE, plane_affine()
+        affine = to_scan @ mni_affine
+    values = generator.permutation(shape[0] * shape[1]).reshape(shape) / (shape[0] * shape[1]) * 0.4
+    row, column = shape[0] // 2 - block, shape[1] // 2 - block
+    for down, right in ((0, 0), (0, block + 2), (block + 2, 0))[:blobs]:
+        part = np.s_[row + down : row + down + block, column + right : column + right + block]
+        values[part] += 0.6 + 0.01 * (down + 2 * right)
+    values = values.astype(np.float32)
+    regions, labels = find_regions(values, affine, THRESHOLD, mni_affine)
+    if mni_affine is None:
+        map_volume, regions_volume = (part.T[..., None] for part in (values, labels))
+    else:
+        back = (PLANE_Z, scan.voxels.shape, scan.affine)
+        map_volume, _ = put_back(values, to_scan, *back)
+        regions_volume, _ = put_back(labels, to_scan, *back, order=0)
+    registered = {"plane_mm": PLANE_Z, "mni_affine": mni_affine, "fit": Fit(0.95, 0.75, 5.0, 1.0)}
+    one = ScreenedSlice(
+        0.0123456789, values, values, values, labels, affine, **(registered if mni_affine is not None else {})
     )
     result = {
         "outcome": "suspicious",
         "findings": (Finding("derived_image", "DERIVED", "ORIGINAL", refused=False),),
-        "score": slices[-1].score,
+        "score": one.score,
         "percentile": 95.0,
         "p_value": 1 / 21,
         "image_threshold": 0.011,
         "pixel_threshold": THRESHOLD,
         "false_positive_rate": 0.05,
-        "slices": slices,
-        "scored_slice": len(slices) - 1,
+        "slice": one,
         "regions": regions,
         "affine": scan.affine,
-        "map_volume": map_volume,
-        "regions_volume": labels,
+        "map_volume": np.ascontiguousarray(map_volume),
+        "regions_volume": np.ascontiguousarray(regions_volume).astype(np.uint16),
         "source": scan.source,
         "provenance": PROVENANCE,
     }

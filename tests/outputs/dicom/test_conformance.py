@@ -47,7 +47,7 @@ def check(out: Path, source: Path):
 @pytest.mark.parametrize("orientation", [CORONAL, SAGITTAL, (-1, 0, 0, 0, 1, 0)])
 def test_series(series, out, orientation):
     source = series(orientation=orientation)
-    assert len(write_dicom(make_result(source, (2, 3, 5)), source, out)) == len(NAMES)
+    assert len(write_dicom(make_result(source), source, out)) == len(NAMES)
     check(out, next(source.iterdir()))
 
 

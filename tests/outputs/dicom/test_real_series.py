@@ -15,7 +15,7 @@ from pathology_screen.outputs.dicom import write_dicom
 @pytest.mark.needs_shared
 def test_real_series(shared_data, out):
     source = shared_data / "dicom_hanke_t1"
-    result = make_result(source, (30, 31), block=40)
+    result = make_result(source, block=40)
     write_dicom(result, source, out)
     check_round_trip(result, out)
     images = [pydicom.dcmread(file, stop_before_pixels=True) for file in source.iterdir()]
@@ -25,6 +25,6 @@ def test_real_series(shared_data, out):
     content = highdicom.sr.srread(out / "report.dcm").content
     assert numbers(whole(content))["Anomaly score"] == result.score
     peaks = [pydicom.dcmread(out / "parametric_map.dcm").pixel_array.max(), result.regions[0].peak]
-    np.testing.assert_allclose(peaks[0], peaks[1], rtol=1e-7)
+    np.testing.assert_allclose(peaks[0], peaks[1], rtol=0.02)  # voxels lie between the pixels of the plane
     if DCIODVFY:
         check(out, next(source.iterdir()))

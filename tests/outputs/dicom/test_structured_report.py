@@ -61,9 +61,12 @@ def test_numbers_are_those_of_the_result(series, report):
         "Number of healthy people of the calibration": 20,
         "Threshold of the anomaly map": THRESHOLD,
         "Number of regions above the map threshold": len(result.regions),
+        "Level z of the screened plane in MNI152 space": 23.0,
+        "Overlap (Dice) of the brain with that of the template": 0.95,
+        "Local correlation of the brain with that of the template": 0.75,
     }
     units = {measurement.unit.value for measurement in group.get_measurements()}
-    assert units == {"1", "%"}
+    assert units == {"1", "%", "mm"}
 
 
 def test_outcome_warnings_and_the_research_label(series, report):
@@ -94,10 +97,9 @@ def test_algorithm_and_device_are_identified(series, report, out):
     assert scheme.CodingSchemeDesignator == "99PSCREEN"
 
 
-@pytest.mark.parametrize("levels", [(3,), (2, 3, 5)], ids=["one slice", "several"])
-def test_regions(series, report, out, levels):
+def test_regions(series, report, out):
     source = series("a")
-    result = make_result(source, levels)
+    result = make_result(source)
     groups = report(result, source).get_volumetric_roi_measurement_groups()
     assert len(groups) == len(result.regions) >= 3
     dataset, anomaly_map = (pydicom.dcmread(out / f"{name}.dcm") for name in ("segmentation", "parametric_map"))
@@ -108,8 +110,6 @@ def test_regions(series, report, out, levels):
             ("Anomaly map value", "Maximum"): region.peak,
             ("Anomaly map value", "Mean"): region.mean,
         }
-        if len(levels) > 1:
-            expected[("Volume", None)] = region.volume_ml
         assert {key: one.value for key, one in values.items()} == expected
         peak = values[("Anomaly map value", "Maximum")]
         assert peak.unit == codes.UCUM.NoUnits
@@ -154,13 +154,16 @@ def test_map_states_its_quantity(series, out):
     assert dataset.ContentQualification == "RESEARCH"
 
 
-def test_sources_are_the_screened_slices_and_the_map(tmp_path, report, out):
+def test_sources_are_the_images_that_the_plane_cuts_and_the_map(tmp_path, report, out):
     datasets = dicom_datasets(head_volume())
     source = save(datasets, tmp_path / "axial")
-    group = whole(report(make_result(source, (2, 5)), source))
+    result = make_result(source, tilt=8)
+    cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
+    group = whole(report(result, source))
     uids = [image.referenced_sop_instance_uid for image in group.source_images]
     anomaly_map = pydicom.dcmread(out / "parametric_map.dcm")
-    assert uids == [datasets[2].SOPInstanceUID, datasets[5].SOPInstanceUID, anomaly_map.SOPInstanceUID]
+    expected = [datasets[k].SOPInstanceUID for k in cut]
+    assert 1 < len(cut) < 8 and uids == [*expected, anomaly_map.SOPInstanceUID]
     (study,) = pydicom.dcmread(out / "report.dcm").CurrentRequestedProcedureEvidenceSequence
     assert study.StudyInstanceUID == datasets[0].StudyInstanceUID
     assert {one.SeriesInstanceUID: len(one.ReferencedSOPSequence) for one in study.ReferencedSeriesSequence} == {
@@ -169,18 +172,21 @@ def test_sources_are_the_screened_slices_and_the_map(tmp_path, report, out):
         pydicom.dcmread(out / "segmentation.dcm").SeriesInstanceUID: 1,
     }
     picture = pydicom.dcmread(out / "overlay.dcm")
-    (shown,) = picture.SourceImageSequence
-    assert shown.ReferencedSOPInstanceUID == datasets[5].SOPInstanceUID
+    assert [shown.ReferencedSOPInstanceUID for shown in picture.SourceImageSequence] == expected
 
 
-def test_sources_counted_from_below_in_a_series_from_above(tmp_path, report):
-    datasets = dicom_datasets(head_volume(), orientation=(-1, 0, 0, 0, 1, 0))  # slices run to inferior
+@pytest.mark.parametrize(("row", "number"), [(1, 4), (-1, 3)], ids=["to superior", "to inferior"])
+def test_the_slice_that_an_upright_plane_lies_in(tmp_path, report, row, number):
+    """1 mm above the middle of eight slices of 2 mm lies the fifth from below."""
+    datasets = dicom_datasets(head_volume(), orientation=(row, 0, 0, 0, 1, 0))
     source = save(datasets, tmp_path / "axial")
-    group = whole(report(make_result(source, (2,)), source))
-    assert group.source_images[0].referenced_sop_instance_uid == datasets[5].SOPInstanceUID
+    group = whole(report(make_result(source, tilt=0, off=1), source))
+    assert [image.referenced_sop_instance_uid for image in group.source_images[:-1]] == [
+        datasets[number].SOPInstanceUID
+    ]
 
 
-def test_an_axial_slice_crosses_every_image_of_a_sagittal_series(tmp_path, report):
+def test_an_axial_plane_crosses_every_image_of_a_sagittal_series(tmp_path, report):
     datasets = dicom_datasets(head_volume(), orientation=SAGITTAL)
     source = save(datasets, tmp_path / "sagittal")
     group = whole(report(make_result(source), source))
@@ -190,13 +196,26 @@ def test_an_axial_slice_crosses_every_image_of_a_sagittal_series(tmp_path, repor
 
 def test_frames_of_a_multiframe_source(tmp_path, report, out):
     source = enhanced(dicom_datasets(head_volume())[::-1], tmp_path / "source" / "e.dcm")
-    group = whole(report(make_result(source, (2, 5)), source))
+    group = whole(report(make_result(source, tilt=0, off=1), source))
     frames = pydicom.dcmread(source).PerFrameFunctionalGroupsSequence
     heights = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in frames]
-    expected = sorted(int(np.argsort(heights)[level]) + 1 for level in (2, 5))
-    assert list(group.source_images[0].referenced_frame_numbers) == expected
+    expected = int(np.argsort(heights)[4]) + 1
+    assert list(group.source_images[0].referenced_frame_numbers) == [expected]
     (shown,) = pydicom.dcmread(out / "overlay.dcm").SourceImageSequence
-    assert shown.ReferencedFrameNumber == np.argsort(heights)[5] + 1
+    assert shown.ReferencedFrameNumber == expected
+
+
+def test_sides_of_regions_are_coded(series, report):
+    source = series("a")
+    result = make_result(source)
+    places = {"left": -30.0, "right": 30.0, "midline": 0.0}
+    regions = tuple(
+        replace(region, peak_mni_mm=(x, 0.0, 23.0)) for region, x in zip(result.regions, places.values(), strict=True)
+    )
+    groups = report(replace(result, regions=regions), source).get_volumetric_roi_measurement_groups()
+    sites = [group.finding_sites[0] for group in groups]
+    assert [getattr(site.laterality, "meaning", None) for site in sites] == ["Left", "Right", None]
+    assert {site.value.meaning for site in sites} == {"Brain"}
 
 
 def test_no_region(series, report, out):
@@ -214,7 +233,8 @@ def test_many_regions(series, report, out, monkeypatch):
     source = series("a")
     result = make_result(source)
     labels = np.zeros_like(result.regions_volume)
-    labels[:12, 0, 3] = np.arange(1, 13)
+    cut = np.argwhere(result.map_volume > 0)[:12]
+    labels[tuple(cut.T)] = np.arange(1, 13)
     regions = tuple(replace(result.regions[0], label=label) for label in range(1, 13))
     content = report(replace(result, regions=regions, regions_volume=labels), source)
     assert len(content.get_volumetric_roi_measurement_groups()) == 5
@@ -238,12 +258,10 @@ def test_refused_scan_has_a_report_that_says_so(series, report, out, refusal):
 
 
 def test_map_without_score(series, report, out):
-    """A slice at a level that the calibration does not cover has a map, but no score."""
+    """A plane that the calibration does not cover has a map, but no score."""
     source = series("a")
-    nothing = dict.fromkeys(
-        ("score", "percentile", "p_value", "image_threshold", "false_positive_rate", "scored_slice")
-    )
-    result = make_result(source, outcome="not_assessable", code="not_calibrated", reason="level 3", **nothing)
+    nothing = dict.fromkeys(("score", "percentile", "p_value", "image_threshold", "false_positive_rate"))
+    result = make_result(source, outcome="not_assessable", code="not_calibrated", reason="z = 40 mm", **nothing)
     group = whole(report(result, source))
     assert "Anomaly score" not in numbers(group)
     assert {name: answer.value for name, answer in evaluations(group).items()} == {
