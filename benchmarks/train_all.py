@@ -1,6 +1,6 @@
 """Train all bundles in turn, each by its documented command, to the weights that they ship.
 
-python benchmarks/train_all.py --dataset_dir IXI --datalist data_lists/ixi_slices.json --output_dir RUNS [--publish]
+python benchmarks/train_all.py --dataset_dir DIR --datalist data_lists/ixi_slices.json --output_dir RUNS [--publish]
 
 A run that has its calibration is finished and passed over; one that was interrupted goes on where it stopped. With
 `--publish` the bundles get the weights, once all runs are finished.

@@ -46,8 +46,11 @@ STATED = HEADER.format(x=2 * ROWS, y=WIDTH, fov_x=2 * ROWS * 0.75, fov_y=WIDTH *
 
 
 def pictures(seed: int = 0) -> np.ndarray:
-    """(SLICES, ROWS, WIDTH) float32 of the magnitude that fastMRI has, upright: anterior in the first row."""
-    return np.random.default_rng(seed).uniform(1e-5, 1e-3, (SLICES, ROWS, WIDTH)).astype(np.float32)
+    """(SLICES, ROWS, WIDTH) float32 of the magnitude that fastMRI has, upright: anterior in the first row, and black at
+    both sides."""
+    images = np.random.default_rng(seed).uniform(1e-5, 1e-3, (SLICES, ROWS, WIDTH)).astype(np.float32)
+    images[..., [0, -1]] = 0
+    return images
 
 
 def write_hdf5(path: Path, upright: np.ndarray, header: str | None = STATED, patient: str | None = None) -> Path:

@@ -24,7 +24,6 @@ from pathology_screen.io import discover, read_scan, safe_names
 from pathology_screen.io.archive import open_archive
 from pathology_screen.io.discover import files_below, is_dicom, is_nifti, is_zip
 from pathology_screen.io.file import File, opened
-from pathology_screen.io.image import is_png
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 NOT_SCANS = re.compile(r"derivatives|mask|label|(d|prob)?seg|segmentation|roi", re.IGNORECASE)
@@ -66,8 +65,7 @@ def prepare_folder(
     the first folder in it; a file directly in `source` is a subject of its own, named after the file. So names of
     folders and files stand in the datalist, as paths and as subjects.
 
-    PNG files are single axial slices, and say so in the datalist; volumes stay volumes, of which the standard plane is
-    taken when they are loaded.
+    Volumes stay volumes, of which the standard plane is taken when they are loaded.
 
     Who is healthy: everyone, unless `group_column` names a column of `source/participants.tsv` and `healthy` its values
     that mean healthy. All others go to test, with the value as `pathology`.
@@ -122,9 +120,7 @@ def prepare_folder(
         )
     items: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for relative, subject in subjects.items():
-        item: dict[str, Any] = {"image": path_from(folder, scans[relative]), "subject": subject}
-        if is_png(scans[relative]):
-            item["axial_slice"] = True
+        item = {"image": path_from(folder, scans[relative]), "subject": subject}
         if sections[subject] == "test" and (group_column or not split):
             item["pathology"] = sick.get(subject, HEALTHY)
         items[sections[subject]].append(item)

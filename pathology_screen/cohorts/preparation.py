@@ -259,8 +259,9 @@ def display_slice(item: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list
     volume = nib.Nifti1Image(scan.voxels, scan.affine).as_reoriented(turn)
     to_display = np.linalg.inv(inv_ornt_aff(turn, scan.voxels.shape))
     boxes = [(box["label"], _turned(box, to_display)) for box in item.get("boxes", [])]
-    largest = max(boxes, key=lambda box: box[1][2] * box[1][3])[1] if boxes else None
-    shown = volume.shape[2] // 2 if largest is None else int(largest[4])
+    shown = volume.shape[2] // 2
+    if boxes:
+        shown = int(max(boxes, key=lambda box: box[1][2] * box[1][3])[1][4])
     image = np.asarray(volume.dataobj)[..., shown]
     return image, np.asarray(volume.header.get_zooms()[:2]), [(name, box[:4]) for name, box in boxes if box[4] == shown]
 

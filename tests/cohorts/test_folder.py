@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
 from scan_builders import dicom_datasets, head_volume, save
 
 from pathology_screen.cohorts import load_datalist
@@ -86,20 +85,6 @@ def test_bids_dataset(bids, tmp_path):
         "T1w with contrast agent, left out": ["sub-01/anat/sub-01_ce-gadolinium_T1w.nii.gz"],
     }
     assert {item["pathology"] for item in sections(datalist)["test"]} == {"healthy"}
-
-
-def test_png_files_are_single_slices_and_volumes_stay_volumes(tmp_path):
-    root = tmp_path / "scans"
-    for name in "abcd":
-        (root / name).mkdir(parents=True)
-        picture = np.random.default_rng(0).integers(1, 250, (40, 30)).astype(np.uint8)
-        Image.fromarray(picture).save(root / name / "slice.png")
-    scan(root / "e" / "volume.nii.gz")
-    items = [item for found in sections(prepare_folder(root, tmp_path / "out")).values() for item in found]
-    assert {item["subject"]: item.get("axial_slice", False) for item in items} == {
-        **dict.fromkeys("abcd", True),
-        "e": False,
-    }
 
 
 def test_images_stay_where_they_are_and_the_whole_can_be_moved(bids, tmp_path):
