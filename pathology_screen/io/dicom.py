@@ -344,10 +344,10 @@ def _decode(
 def _read_dataset(image: DicomImage) -> Dataset:
     most = MAX_FILE_BYTES if image.is_multiframe else MAX_SLICE_BYTES
     with opened(image.file) as stream:
-        content = stream.read(most + 1)
-        if len(content) > most:
+        if stream.seek(0, SEEK_END) > most:
             raise InputError("too_large", f"the file of one slice has more than {most} bytes")
-        dataset = dcmread(BytesIO(content))
+        stream.seek(0)
+        dataset = dcmread(BytesIO(stream.read()))
         if _TAGS["Rows"] not in dataset:
             raise InputError("unreadable", "the header is cut short")
         if not any(tag in dataset for tag in _PIXEL_DATA):

@@ -166,8 +166,8 @@ def test_no_room_left(tree, by_command, tmp_path, capsys):
     assert by_command("screen", tree, "-o", out) == 0
     before = {path: path.read_bytes() for path in out.rglob("*.nii.gz")}
     with no_file_larger_than(20_000):
-        assert by_command("screen", tree, "-o", tmp_path / "other", "--slices", "all") == 1
-    assert by_command("screen", tree, "-o", out, "--slices", "all") == 1
+        assert by_command("screen", tree, "-o", tmp_path / "other", "--plane-mm", "30") == 1
+    assert by_command("screen", tree, "-o", out, "--plane-mm", "30") == 1
     assert {path: path.read_bytes() for path in out.rglob("*.nii.gz")} == before and len(check_whole(out)) == 3
 
 
