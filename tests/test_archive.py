@@ -395,6 +395,6 @@ def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
     assert len(pd.read_csv(out / "worklist.csv")) == 5 and len(pd.read_csv(key)) == 6
     assert main(["screen", str(tree / "s0"), "-o", str(out), "--axial-slice", "--no-report"]) == 0
     assert main(["screen", str(tree / "s0"), "-o", str(out)]) == 1
-    assert "other settings (report: false there, true here)" in capsys.readouterr().err
+    assert "report: false there, true here" in capsys.readouterr().err
     assert main(["screen", str(tree / "nowhere"), "-o", str(out)]) == 1
     assert Screener.from_bundle("ra").judge.image_threshold > 0

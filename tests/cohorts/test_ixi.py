@@ -25,10 +25,12 @@ WEIGHTS = np.array([0.5, 1.0, 2.0])  # intensity a mm
 
 
 def volume() -> nib.Nifti1Image:
-    """Intensities that rise linearly with the position in scanner space, stored with axes P, S and R as IXI's are."""
+    """Intensities that rise linearly with the position in scanner space, in a frame of air, stored with axes P, S and R
+    as IXI's are."""
     affine = np.array([[0, 0, 4.0, -112], [-4.0, 0, 0, 120], [0, 4.0, 0, -120], [0, 0, 0, 1]])
     points = nib.affines.apply_affine(affine, np.moveaxis(np.indices((60, 60, 56)), 0, -1))
-    return nib.Nifti1Image((1000 + points @ WEIGHTS).astype(np.float32), affine)
+    rising = np.pad((1000 + points @ WEIGHTS)[1:-1, 1:-1, 1:-1], 1)
+    return nib.Nifti1Image(rising.astype(np.float32), affine)
 
 
 @pytest.fixture

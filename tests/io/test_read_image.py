@@ -66,7 +66,7 @@ def test_rows_run_to_posterior_and_columns_to_the_left_unless_the_item_says_othe
 @pytest.mark.parametrize(("axes", "expected"), [(None, PIXELS), ("PLS", PIXELS), ("PRS", PIXELS[:, ::-1])])
 def test_a_datalist_item_comes_to_the_display_axes(tmp_path, axes, expected):
     item = {"image": save(tmp_path / "slice.png"), "axial_slice": True} | ({"axes": axes} if axes else {})
-    load = Compose([LoadScand("image", level="middle"), Orientationd("image", axcodes=DISPLAY_AXES, labels=None)])
+    load = Compose([LoadScand("image"), Orientationd("image", axcodes=DISPLAY_AXES, labels=None)])
     np.testing.assert_array_equal(load(item)["image"][0, ..., 0], expected)
     assert float(load({**item, "pixel_mm": 2})["image"].pixdim[0]) == 2
 
