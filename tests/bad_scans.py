@@ -87,8 +87,9 @@ def second_echo(datasets):
 
 
 def smaller_slice(datasets):
-    datasets[2:3] = dicom_datasets(head_volume(1, rows=10), series_uid=datasets[0].SeriesInstanceUID)
-    datasets[2].FrameOfReferenceUID = datasets[0].FrameOfReferenceUID
+    first = datasets[0]
+    datasets[2:3] = dicom_datasets(head_volume(1, rows=10), series_uid=first.SeriesInstanceUID)
+    each(FrameOfReferenceUID=first.FrameOfReferenceUID, StudyInstanceUID=first.StudyInstanceUID)(datasets[2:3])
     datasets[2].ImagePositionPatient = [-30.0, -40.0, -46.0]
 
 

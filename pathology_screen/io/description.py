@@ -88,6 +88,8 @@ NOT_OF_AGENTS = {
     *("exercise", "training", "intervention", "scan", "month", "months", "week", "weeks", "day", "days", "tx"),
 }
 """What "post" is about where one of these follows."""
+CONVERTED = "(enhanced conversion)"
+"""What highdicom appends where it turns a series into an enhanced object: the format is meant, not an agent."""
 
 _SEQUENCE = (
     "t1wi?|t1|mprage|mpr|bravo|f?spgr|tfe|ffe|tse|fse|gre|vibe|flash|thrive|lava|cube|space|se|fs|ax|sag|cor|tra|[23]d"
@@ -155,8 +157,8 @@ NOTHING = {
 
 
 def _plain(text: str) -> str:
-    """In lower case, without accents."""
-    letters = unicodedata.normalize("NFKD", text.lower().replace("_", " "))
+    """In lower case, without accents and without `CONVERTED`."""
+    letters = unicodedata.normalize("NFKD", text.lower().replace("_", " ").replace(CONVERTED, ""))
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
