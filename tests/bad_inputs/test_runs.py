@@ -32,7 +32,9 @@ from pathology_screen.outputs import results
 from pathology_screen.predictor import Predictor
 from pathology_screen.transforms import ScaleByTissuePercentiled
 
-COMMAND = [sys.executable, "-m", "pathology_screen.cli", "screen"]
+COMMAND = [sys.executable, "-m", "pathology_screen.cli", "screen", "--axial-slice"]
+SHOWN = np.array([[0, -1, 0, 98], [-1, 0, 0, 116], [0, 0, 1, 23], [0, 0, 0, 1]], float)
+"""Affine of a slice whose rows run to posterior and columns to the patient's left."""
 
 
 @pytest.fixture
@@ -49,6 +51,18 @@ def tree(brain, tmp_path) -> Path:
         (root / f"s{number}").mkdir(parents=True)
         voxels = np.asarray(image.dataobj) * (1 + number % 2)
         nib.save(nib.Nifti1Image(voxels.astype(np.int16), image.affine), root / f"s{number}/T1w.nii.gz")
+    return root
+
+
+@pytest.fixture
+def flat_tree(slices, tmp_path) -> Path:
+    """Three single slices, which the shipped bundle screens as they are."""
+    root = tmp_path / "CANARY_JOHN"
+    for number in range(3):
+        (root / f"s{number}").mkdir(parents=True)
+        pixels = np.asarray(Image.open(slices[number % 2])).astype(np.int16)[..., None]
+        pixels[100, 60, 0] += number  # three scans, not copies
+        nib.save(nib.Nifti1Image(pixels, SHOWN), root / f"s{number}/T1w.nii.gz")
     return root
 
 
@@ -83,6 +97,11 @@ def hidden(out: Path) -> list[Path]:
     return list(out.rglob(".*"))
 
 
+def partial(out: Path) -> list[Path]:
+    """What is hidden, but for the lock."""
+    return [path for path in hidden(out) if path.name != ".lock"]
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two folders of results hold the same, but for what depends on the clock."""
 
@@ -99,27 +118,27 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_ended_while_it_writes(tree, tmp_path):
+def test_ended_while_it_writes(flat_tree, tmp_path):
     out = tmp_path / "out"
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
-        process = subprocess.Popen([*COMMAND, tree, "-o", out], stderr=subprocess.DEVNULL)
-        before, deadline = set(hidden(out)), time.monotonic() + 120
-        while set(hidden(out)) == before and time.monotonic() < deadline:  # the files of a scan are being made
+        process = subprocess.Popen([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL)
+        before, deadline = set(partial(out)), time.monotonic() + 120
+        while set(partial(out)) == before and time.monotonic() < deadline:  # the files of a scan are being made
             time.sleep(0.001)
         process.send_signal(number)
         status = process.wait(60)
         check_whole(out)
         if number == signal.SIGTERM:
-            assert status == 128 + number and set(hidden(out)) == before
+            assert status == 128 + number and set(partial(out)) == before
     for left in hidden(out):  # what SIGKILL left behind, and nothing else
-        assert left.relative_to(out).parts[0].startswith((".sub-", ".lock"))
-    assert subprocess.run([*COMMAND, tree, "-o", out], stderr=subprocess.DEVNULL).returncode == 0
+        assert left.relative_to(out).parts[0].startswith((".sub-", ".run-", ".lock"))
+    assert subprocess.run([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL).returncode == 0
     assert len(check_whole(out)) == 3
-    assert subprocess.run([*COMMAND, tree, "-o", tmp_path / "once"], stderr=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run([*COMMAND, flat_tree, "-o", tmp_path / "once"], stderr=subprocess.DEVNULL).returncode == 0
     assert same(out, tmp_path / "once")
 
 
-def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monkeypatch):
+def test_interrupted_at_any_step_of_writing(flat_tree, make_screener, tmp_path, monkeypatch):
     screener, items, out = make_screener(), list_items(tree), tmp_path / "out"
     screen_archive(screener, items, tmp_path / "once")
     for step in ("save_volume", "save_panel", "save_report", "save_record", "Path.replace", "Path.unlink"):
@@ -284,9 +303,9 @@ def test_one_run_at_a_time_writes_a_folder(tree, make_screener, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_write_one_folder(tree, tmp_path):
+def test_two_processes_write_one_folder(flat_tree, tmp_path):
     out = tmp_path / "out"
-    processes = [subprocess.Popen([*COMMAND, tree, "-o", out], stderr=subprocess.DEVNULL) for _ in range(2)]
+    processes = [subprocess.Popen([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL) for _ in range(2)]
     assert sorted(process.wait(300) for process in processes) in (
         [0, 0],
         [0, 1],

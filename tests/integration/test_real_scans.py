@@ -7,10 +7,10 @@ from pydicom import dcmread
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.io import read_scan
-from pathology_screen.predictor import build_preprocessing
-from pathology_screen.transforms import slice_affines, slice_to_scan
+from pathology_screen.predictor import build_preprocessing, run_steps
+from pathology_screen.transforms import LoadScand, slice_affines, slice_to_scan
 
-TEMPLATE_BRAIN = {"length": (171, 6), "width": (137, 6)}
+TEMPLATE_BRAIN = {"length": (171, 8), "width": (139, 10)}
 """Of the MNI152 brain in the plane, in mm, and the mm by which a registered brain may differ."""
 
 pytestmark = [pytest.mark.needs_shared, pytest.mark.slow]
@@ -42,7 +42,8 @@ def mark_dicom(source, target, world):
     "name", ["unseen_sites/ds000011/sub-05_T1w.nii.gz", "whole_head/IXI012-HH-1211_T1.nii.gz", "dicom_hanke_t1"]
 )
 def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
-    """The mark, in the plane and amid the brain, is where the volumes with and without it differ most."""
+    """The mark, in the plane and amid the brain, is where the volumes with and without it differ most, where both lie
+    in the standard space alike."""
     path, preprocessing = shared_data / name, build_preprocessing(read_settings("ra")["preprocessing"])
     clean = preprocessing({"image": str(path)})
     image, brain = clean["image"], np.asarray(clean["brain"][0]) > 0.5  # the mask is left on the plane of 1 mm
@@ -59,7 +60,9 @@ def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
         mark_dicom(path, copy, world)
     else:
         mark_nifti(path, copy, voxel)
-    marked = preprocessing({"image": str(copy)})["image"]
+    place = {name: image.meta[name] for name in ("to_scan", "fit")}
+    marked = run_steps(preprocessing, {"image": str(copy)}, {LoadScand: lambda item: item["image"].meta.update(place)})
+    marked = marked["image"]
     difference = np.abs(np.asarray(slice_to_scan(preprocessing, marked, marked)[0]) - np.asarray(plain[0]))
     found = nib.affines.apply_affine(scan.affine, np.unravel_index(difference.argmax(), difference.shape))
     placed = nib.affines.apply_affine(scan.affine, voxel)
