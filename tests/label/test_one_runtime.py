@@ -6,7 +6,7 @@ import subprocess
 
 import pandas as pd
 import pytest
-from servers import RATE, label_python
+from servers import ACROSS, RATE, label_python
 from workflows import make_workflow
 
 from pathology_screen.cli import main
@@ -70,4 +70,5 @@ def test_a_task_of_monai_label_gives_the_same(scan, score, tiny, tmp_path):
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert float(done.stdout.splitlines()[-1]) == pytest.approx(score, rel=1e-5)
+    tolerance = 1e-5 if scan.suffix == ".png" else ACROSS
+    assert float(done.stdout.splitlines()[-1]) == pytest.approx(score, rel=tolerance)
