@@ -131,6 +131,8 @@ def test_registered_slices_are_augmented_less_than_those_of_the_paper(name):
         "translation": 0.02,
         "scale": [0.97, 1.03],
         "flip": 0.5,
+        "contrast": [0.67, 1.5],
+        "bias_field": 0.2,
     }
     assert config(name, "paper")["augmentation"] == {
         "rotation_degrees": 10.0,
