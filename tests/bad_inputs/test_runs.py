@@ -138,7 +138,7 @@ def test_ended_while_it_writes(flat_tree, tmp_path):
     assert same(out, tmp_path / "once")
 
 
-def test_interrupted_at_any_step_of_writing(flat_tree, make_screener, tmp_path, monkeypatch):
+def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monkeypatch):
     screener, items, out = make_screener(), list_items(tree), tmp_path / "out"
     screen_archive(screener, items, tmp_path / "once")
     for step in ("save_volume", "save_panel", "save_report", "save_record", "Path.replace", "Path.unlink"):
