@@ -23,8 +23,9 @@ from pathology_screen.predictor import Predictor, build_network
 START, STOP = 600.0, 60.0  # seconds, for a busy machine
 
 ACROSS = 2e-3
-"""Relative difference of scores of a registered scan between the two environments: voxels and brain mask are equal to the
-bit, but with another numpy (1.26 in place of 2.4) the search for its place ends 0.01 mm away; within one nothing differs."""
+"""Relative difference of scores of a registered scan between the two environments: voxels and brain mask are equal to
+the bit, but with another numpy (1.26 in place of 2.4) the search for its place ends 0.01 mm away; within one nothing
+differs."""
 
 RATE = 0.25
 """Of false positives, that four people allow."""
