@@ -1,4 +1,5 @@
-"""Name the packages, with the bundles and the data lists among them; all else stands in setup.cfg."""
+"""Name the packages, with the bundles and the data lists among them; all else stands in
+setup.cfg."""
 
 from setuptools import find_packages, setup
 

@@ -1,6 +1,8 @@
-"""Ask the vulnerability service about every installed package, except for what pyproject.toml excepts with a reason.
+"""Ask the vulnerability service about every installed package, except for what pyproject.toml
+excepts with a reason.
 
-Fails where a vulnerability is known. Where no service answers nothing is audited: that is said, and is no failure.
+Fails where a vulnerability is known. Where no service answers nothing is audited: that is said, and
+is no failure.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off", "--timeout", "30"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "pip_audit",
+    "--format",
+    "json",
+    "--progress-spinner",
+    "off",
+    "--timeout",
+    "30",
+]
 EXCEPTIONS = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
@@ -25,7 +37,9 @@ def main() -> int:
     try:
         dependencies = json.loads(result.stdout)["dependencies"]
     except ValueError:
-        print(f"no vulnerability service answered, nothing was audited: {result.stderr.strip()[-200:]}")
+        print(
+            f"no vulnerability service answered, nothing was audited: {result.stderr.strip()[-200:]}"
+        )
         return 0
     excepted = tomllib.loads(EXCEPTIONS.read_text())["tool"]["audit"]["exceptions"]
     status, text = judge(dependencies, excepted)
@@ -37,12 +51,18 @@ def judge(dependencies: list[Mapping[str, Any]], excepted: Mapping[str, str]) ->
     """Exit status, and what was found, of pip-audit's list of packages."""
     asked = [package for package in dependencies if "vulns" in package]
     if not asked:
-        return 0, f"the vulnerability service knows none of {len(dependencies)} packages, nothing was audited"
+        return (
+            0,
+            f"the vulnerability service knows none of {len(dependencies)} packages, nothing was audited",
+        )
     lines = [f"{len(asked)} of {len(dependencies)} packages audited"]
     status = 0
     for package in asked:
         for found in package["vulns"]:
-            reason = next((excepted[name] for name in (found["id"], *found["aliases"]) if name in excepted), None)
+            reason = next(
+                (excepted[name] for name in (found["id"], *found["aliases"]) if name in excepted),
+                None,
+            )
             status = status if reason else 1
             fixed = ", ".join(found["fix_versions"]) or "no version"
             name = f"{package['name']} {package['version']}: {found['id']}"

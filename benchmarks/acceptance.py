@@ -1,10 +1,13 @@
-"""Measure how often the acceptance gate refuses what it should accept, and accepts what it should refuse.
+"""Measure how often the acceptance gate refuses what it should accept, and accepts what it should
+refuse.
 
 python benchmarks/acceptance.py [--data ../shared/data] [--phantoms 84] [--every 4]
 
-Prints tables in Markdown. The real scans are those of the development data; whatever is absent is left out. Contrasts
-that are not at hand are rendered: from the tissues of the embedded phantom, or from real T1w brains, whose intensities
-are mapped piecewise linearly so that the means of fluid, grey and white matter become those of the other contrast.
+Prints tables in Markdown. The real scans are those of the development data; whatever is absent is
+left out. Contrasts
+that are not at hand are rendered: from the tissues of the embedded phantom, or from real T1w
+brains, whose intensities are mapped piecewise linearly so that the means of fluid, grey and white
+matter become those of the other contrast.
 """
 
 import argparse
@@ -61,7 +64,9 @@ def signals(name: str, tesla: float = 3.0) -> np.ndarray:
 def remap(volume: np.ndarray, name: str, tesla: float) -> np.ndarray:
     """A T1w brain in another contrast."""
     sample = volume[tissue_mask(volume)][::97, None].astype(float)
-    mixture = GaussianMixture(3, means_init=np.percentile(sample, [5, 40, 85])[:, None], random_state=0).fit(sample)
+    mixture = GaussianMixture(
+        3, means_init=np.percentile(sample, [5, 40, 85])[:, None], random_state=0
+    ).fit(sample)
     fluid, grey, white = np.sort(mixture.means_.ravel())
     new = signals(name, tesla)
     brightest = max(volume.max(), white + 1)
@@ -96,10 +101,13 @@ def degrade(brain: Brain, how: str) -> Brain:
 
 
 def one_slice(brain: Brain, fraction: float) -> Brain:
-    """One axial slice, at a fraction of the levels that hold tissue, in the order in which they are stored."""
+    """One axial slice, at a fraction of the levels that hold tissue, in the order in which they are
+    stored."""
     volume, affine = brain
     axis, _ = axial_orientation(affine)
-    levels = np.flatnonzero(np.moveaxis(volume, axis, 0).reshape(volume.shape[axis], -1).any(axis=1))
+    levels = np.flatnonzero(
+        np.moveaxis(volume, axis, 0).reshape(volume.shape[axis], -1).any(axis=1)
+    )
     return np.take(volume, [levels[int(fraction * len(levels))]], axis), affine
 
 
@@ -126,7 +134,10 @@ def t1w(data: Path, phantoms: int) -> Iterator[tuple[str, Brain]]:
         "OASIS, healthy": sorted(data.glob("oasis/sub-N*")),
         "OASIS, dementia": sorted(data.glob("oasis/sub-M*")),
         "glioma": sorted(data.glob("glioma/*T1w*")),
-        "whole heads, extracted": [*sorted(data.glob("whole_head/*")), *data.glob("dicom_hanke_t1")],
+        "whole heads, extracted": [
+            *sorted(data.glob("whole_head/*")),
+            *data.glob("dicom_hanke_t1"),
+        ],
         "MNI152": [template_folder() / TEMPLATE],
     }
     for name, paths in groups.items():
@@ -153,7 +164,14 @@ def others(data: Path, phantoms: int, real: list[Brain]) -> Iterator[tuple[str, 
         yield "inverted", (invert(volume), affine)
         noise = np.random.default_rng(0).random(volume.shape, np.float32) * (volume > 0)
         yield "noise alone", (noise, affine)
-    for how in ("noise 5 %", "noise 10 %", "bias, bright rim", "bias, bright centre", "pixels 2 mm", "pixels 2.5 mm"):
+    for how in (
+        "noise 5 %",
+        "noise 10 %",
+        "bias, bright rim",
+        "bias, bright centre",
+        "pixels 2 mm",
+        "pixels 2.5 mm",
+    ):
         for brain in real:
             yield f"T1w, {how}", degrade(brain, how)
     for fraction in (0.3, 0.5, 0.7):
@@ -162,11 +180,15 @@ def others(data: Path, phantoms: int, real: list[Brain]) -> Iterator[tuple[str, 
 
 
 def measure(cases: Iterator[tuple[str, Brain]]) -> dict[str, list]:
-    """For every group the codes of refusals by the brain, and what was measured (white matter to cortex, noise)."""
+    """For every group the codes of refusals by the brain, and what was measured (white matter to
+    cortex, noise)."""
     found = defaultdict(list)
     for name, (volume, affine) in tqdm(cases, unit="brain"):
         try:
-            findings = [*geometry_findings({}, volume.shape, affine), *brain_findings(volume, affine)]
+            findings = [
+                *geometry_findings({}, volume.shape, affine),
+                *brain_findings(volume, affine),
+            ]
             values = white_to_cortex(volume, affine), noise_share(volume, affine)
             found[name].append(([finding.code for finding in findings if finding.refused], values))
         except InputError as error:
@@ -176,13 +198,20 @@ def measure(cases: Iterator[tuple[str, Brain]]) -> dict[str, list]:
 
 def table(found: dict[str, list]) -> str:
     measured = "white matter to cortex | noise"
-    lines = [f"| scans | n | refused by the brain | 95 % interval | by | {measured} |", "|" + "---|" * 7]
+    lines = [
+        f"| scans | n | refused by the brain | 95 % interval | by | {measured} |",
+        "|" + "---|" * 7,
+    ]
     for name, rows in found.items():
         refused = [codes for codes, _ in rows if codes]
         rate = count_rate(len(refused), len(rows))
-        by = ", ".join(f"`{code}`" for code in sorted({code for codes in refused for code in codes}))
+        by = ", ".join(
+            f"`{code}`" for code in sorted({code for codes in refused for code in codes})
+        )
         values = np.array([values for _, values in rows])
-        spans = " | ".join(f"{low:.2f} to {high:.2f}" for low, high in zip(values.min(axis=0), values.max(axis=0)))
+        spans = " | ".join(
+            f"{low:.2f} to {high:.2f}" for low, high in zip(values.min(axis=0), values.max(axis=0))
+        )
         cells = [name, rate.total, rate.count, f"{rate.low:.1%} to {rate.high:.1%}", by, spans]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -190,14 +219,23 @@ def table(found: dict[str, list]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument(
+        "--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data"
+    )
     parser.add_argument("--phantoms", type=int, default=84)
-    parser.add_argument("--every", type=int, default=4, help="of the real brains, that other contrasts are made from")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=4,
+        help="of the real brains, that other contrasts are made from",
+    )
     options = parser.parse_args()
     accepted = list(t1w(options.data, options.phantoms))
     print(table(measure(iter(accepted))), flush=True)
     oasis = [brain for name, brain in accepted if name.startswith("OASIS")]
-    real = oasis[:: options.every] + [brain for name, brain in accepted if not name.startswith(("OASIS", "phantom"))]
+    real = oasis[:: options.every] + [
+        brain for name, brain in accepted if not name.startswith(("OASIS", "phantom"))
+    ]
     print(table(measure(others(options.data, options.phantoms // 4, real))))
 
 

@@ -1,10 +1,13 @@
-"""Choose the perceptual distance of Eq. 5: pixel AUPRC of synthetic anomalies with each backbone, with and without
-equalisation, on the healthy people of one section of a datalist.
+"""Choose the perceptual distance of Eq. 5: pixel AUPRC of synthetic anomalies with each backbone,
+with and without equalisation, on the healthy people of one section of a datalist.
 
-TORCH_HOME=../shared/torch_home python benchmarks/perceptual_backbones.py --methods ra=RUN template \
-    principal_components --dataset_dir ../shared/data/ixi_slices --datalist data_lists/ixi_slices.json --output OUT
+TORCH_HOME=../shared/torch_home python benchmarks/perceptual_backbones.py --methods ra=RUN template
+\
+    principal_components --dataset_dir ../shared/data/ixi_slices --datalist
+    data_lists/ixi_slices.json --output OUT
 
-"squeeze" and "alex" take part where their weights are in the torch hub cache, "encoder" where the first method has one.
+"squeeze" and "alex" take part where their weights are in the torch hub cache, "encoder" where the
+first method has one.
 """
 
 import argparse
@@ -26,7 +29,9 @@ def scorings(first: ComparedMethod) -> dict[str, AnomalyMap]:
     if hasattr(first.network, "embeddings"):
         backbones["encoder"] = perceptual_distance("encoder", first.network)
     return {
-        f"{name}{', equalised' if equalize else ''}": AnomalyMap(backbones.get(name, "none"), equalize)
+        f"{name}{', equalised' if equalize else ''}": AnomalyMap(
+            backbones.get(name, "none"), equalize
+        )
         for name in (*backbones, "none")
         for equalize in (True, False)
     }
@@ -48,22 +53,43 @@ def compare(setting: Setting, section: str) -> Report:
                 scores = model.maps(painted, predictions, name).flatten(1).numpy()
                 statistic = pooled_average_precision(labels, scores, painted.subjects)
                 measurements.add(model.label, name, f"{kind} AUPRC", statistic, len(painted))
-    notes = [f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people of the section {section}."]
-    provenance = setting.provenance() | {"scorings": {name: map_.identity for name, map_ in maps.items()}}
-    return Report("perceptual_backbones", "Perceptual backbones of Eq. 5", measurements, notes, provenance)
+    notes = [
+        f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people of the section {section}."
+    ]
+    provenance = setting.provenance() | {
+        "scorings": {name: map_.identity for name, map_ in maps.items()}
+    }
+    return Report(
+        "perceptual_backbones", "Perceptual backbones of Eq. 5", measurements, notes, provenance
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra"
+    )
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--datalist", required=True)
     parser.add_argument("--section", default="validation")
-    parser.add_argument("--profile", default="compact", choices=["compact", "paper"], help="of the weights")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the table, its numbers and differences")
+    parser.add_argument(
+        "--profile", default="compact", choices=["compact", "paper"], help="of the weights"
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        help="folder of the table, its numbers and differences",
+    )
     options = parser.parse_args(arguments)
     setting = Setting(
-        options.methods, options.dataset_dir, options.datalist, scoring=("residual",), profile=options.profile
+        options.methods,
+        options.dataset_dir,
+        options.datalist,
+        scoring=("residual",),
+        profile=options.profile,
     )
     report = compare(setting, options.section)
     report.write(options.output)

@@ -1,4 +1,5 @@
-"""Time a screener on scans: `python benchmarks/screening.py SCAN [SCAN ...]`, each several times after a first one."""
+"""Time a screener on scans: `python benchmarks/screening.py SCAN [SCAN ...]`, each several times
+after a first one."""
 
 import argparse
 import statistics
@@ -21,4 +22,6 @@ for number, scan in enumerate(options.scans, start=1):
     for stage in seconds[0]:
         values = [one[stage] for one in seconds]
         low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"scan {number}, {stage}: median {middle:.3f} s, {low:.3f} to {high:.3f}, n = {options.repeats}")
+        print(
+            f"scan {number}, {stage}: median {middle:.3f} s, {low:.3f} to {high:.3f}, n = {options.repeats}"
+        )

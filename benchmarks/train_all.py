@@ -1,9 +1,10 @@
 """Train all bundles in turn, each by its documented command, to the weights that they ship.
 
-python benchmarks/train_all.py --dataset_dir DIR --datalist data_lists/ixi_slices.json --output_dir RUNS [--publish]
+python benchmarks/train_all.py --dataset_dir DIR --datalist data_lists/ixi_slices.json --output_dir
+RUNS [--publish]
 
-A run that has its calibration is finished and passed over; one that was interrupted goes on where it stopped. With
-`--publish` the bundles get the weights, once all runs are finished.
+A run that has its calibration is finished and passed over; one that was interrupted goes on where
+it stopped. With `--publish` the bundles get the weights, once all runs are finished.
 """
 
 import argparse
@@ -36,14 +37,20 @@ def command(bundle: str, **places: Path) -> list[str]:
 def made_by(bundle: str, datalist: Path) -> str:
     """The same command as it is kept beside the weights: paths of this machine are left out."""
     listed = datalist.relative_to(ROOT) if datalist.is_relative_to(ROOT) else datalist.name
-    return COMMAND.format(bundle=bundle, dataset_dir="DIR", datalist=listed, output_dir=f"RUNS/{bundle}")
+    return COMMAND.format(
+        bundle=bundle, dataset_dir="DIR", datalist=listed, output_dir=f"RUNS/{bundle}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset_dir", type=Path, required=True, help="folder that the datalist's paths refer to")
+    parser.add_argument(
+        "--dataset_dir", type=Path, required=True, help="folder that the datalist's paths refer to"
+    )
     parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the runs, one a bundle")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="folder of the runs, one a bundle"
+    )
     parser.add_argument("--publish", action="store_true", help="ship the weights in the bundles")
     options = parser.parse_args(arguments)
     dataset_dir, datalist = options.dataset_dir.resolve(), options.datalist.resolve()
@@ -52,8 +59,13 @@ def main(arguments: list[str] | None = None) -> None:
         if (runs / bundle / "calibration.json").is_file():
             print(f"{bundle}: finished", flush=True)
             continue
-        print(f"{bundle}: {'resuming' if (runs / bundle / 'resume.pt').is_file() else 'training'}", flush=True)
-        words = command(bundle, dataset_dir=dataset_dir, datalist=datalist, output_dir=runs / bundle)
+        print(
+            f"{bundle}: {'resuming' if (runs / bundle / 'resume.pt').is_file() else 'training'}",
+            flush=True,
+        )
+        words = command(
+            bundle, dataset_dir=dataset_dir, datalist=datalist, output_dir=runs / bundle
+        )
         subprocess.run(words, cwd=ROOT, check=True)
     if options.publish:
         for bundle in BUNDLES:

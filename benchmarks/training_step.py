@@ -1,5 +1,5 @@
-"""Compare one RA training step with the literal definition in the tests: counted FLOPs, equal losses, and interleaved
-timings.
+"""Compare one RA training step with the literal definition in the tests: counted FLOPs, equal
+losses, and interleaved timings.
 
 python benchmarks/training_step.py [--pairs 5] [--batch 8] [--channels 64 128 256 512 512]
 """
@@ -23,7 +23,9 @@ from literal_introspective_step import literal_step
 
 
 def adam(network):
-    return [torch.optim.Adam(half.parameters(), lr=5e-5) for half in (network.encoder, network.decoder)]
+    return [
+        torch.optim.Adam(half.parameters(), lr=5e-5) for half in (network.encoder, network.decoder)
+    ]
 
 
 def main() -> None:
@@ -42,12 +44,19 @@ def main() -> None:
 
     def run_ours():
         step = introspective_step(
-            ours, *ours_optimizers, image.contiguous(memory_format=torch.channels_last), noise, weights
+            ours,
+            *ours_optimizers,
+            image.contiguous(memory_format=torch.channels_last),
+            noise,
+            weights,
         )
         return step["encoder_loss"], step["decoder_loss"]
 
     def run_literal():
-        return [loss.item() for loss in literal_step(literal, *literal_optimizers, image, noise, literal_weights)]
+        return [
+            loss.item()
+            for loss in literal_step(literal, *literal_optimizers, image, noise, literal_weights)
+        ]
 
     flops, losses = [], []
     for run in (run_ours, run_literal):
@@ -56,7 +65,10 @@ def main() -> None:
         flops.append(counter.get_total_flops())
     print(
         json.dumps(
-            {"GFLOP per image": [round(f / options.batch / 1e9, 2) for f in flops], "FLOP ratio": flops[0] / flops[1]}
+            {
+                "GFLOP per image": [round(f / options.batch / 1e9, 2) for f in flops],
+                "FLOP ratio": flops[0] / flops[1],
+            }
         )
     )
     print(json.dumps({"losses of the first step": losses}))
@@ -70,7 +82,9 @@ def main() -> None:
         ratios.append(seconds[1] / seconds[0])
         print(json.dumps({"seconds": seconds, "literal / ours": ratios[-1]}), flush=True)
     if ratios:
-        print(json.dumps({"median literal / ours": statistics.median(ratios), "pairs": len(ratios)}))
+        print(
+            json.dumps({"median literal / ours": statistics.median(ratios), "pairs": len(ratios)})
+        )
 
 
 if __name__ == "__main__":

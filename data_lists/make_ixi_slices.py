@@ -2,8 +2,8 @@
 
     python data_lists/make_ixi_slices.py PARTICIPANTS
 
-PARTICIPANTS: table with the columns ixi_id and site, apart by tabs. Every site gives each section the same share of its
-people, who are drawn with one seeded generator, site by site.
+PARTICIPANTS: table with the columns ixi_id and site, apart by tabs. Every site gives each section
+the same share of its people, who are drawn with one seeded generator, site by site.
 """
 
 import json
@@ -36,7 +36,11 @@ def draw(people: pd.DataFrame) -> dict[str, str]:
     site = dict(zip(people["ixi_id"], people["site"]))
     for person, section in PLACES.items():
         if sections[person] != section:
-            there = [other for other, its in sections.items() if its == section and site[other] == site[person]]
+            there = [
+                other
+                for other, its in sections.items()
+                if its == section and site[other] == site[person]
+            ]
             other = next(other for other in there if other not in PLACES)
             sections[person], sections[other] = section, sections[person]
     return sections
@@ -44,7 +48,13 @@ def draw(people: pd.DataFrame) -> dict[str, str]:
 
 def item(person: str, site: str, section: str) -> dict:
     """Of a datalist; the columns of these slices run to the right of the person."""
-    image = {"image": f"sub-{person}_T1w.png", "subject": person, "site": site, "axial_slice": True, "axes": "PRS"}
+    image = {
+        "image": f"sub-{person}_T1w.png",
+        "subject": person,
+        "site": site,
+        "axial_slice": True,
+        "axes": "PRS",
+    }
     return image | ({"pathology": "healthy"} if section == "test" else {})
 
 
@@ -62,7 +72,13 @@ if __name__ == "__main__":
     }
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     for section in ("training", "validation", "calibration", "test"):
-        items = [item(row.ixi_id, row.site, section) for row in people.itertuples() if sections[row.ixi_id] == section]
-        lines.append(f' "{section}": [\n' + ",\n".join(f"  {json.dumps(entry)}" for entry in items) + "\n ]")
+        items = [
+            item(row.ixi_id, row.site, section)
+            for row in people.itertuples()
+            if sections[row.ixi_id] == section
+        ]
+        lines.append(
+            f' "{section}": [\n' + ",\n".join(f"  {json.dumps(entry)}" for entry in items) + "\n ]"
+        )
     with replacing(FOLDER / "ixi_slices.json") as temporary:
         temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")

@@ -2,11 +2,13 @@
 
     python data_lists/make_paper_split.py SPLITS SLICES
 
-SPLITS: CSV with the columns group, split, file, label, box_index: a row for each image or box of the lists that the
-paper's authors released with their code (https://github.com/ci-ber/RA, data/*/splits). A file of a box is named
-`<file>_<label>_<index>` there, the index being its place among all boxes of the slice in the order of their labels.
-SLICES: CSV with the columns fastmri_file, slices_consistent_with_official_lists (numbers apart by spaces),
-suggested_slice (the one among them that is nearest 3): which slices of a file hold exactly the boxes listed for it.
+SPLITS: CSV with the columns group, split, file, label, box_index: a row for each image or box of
+the lists that the paper's authors released with their code (https://github.com/ci-ber/RA,
+data/*/splits). A file of a box is named `<file>_<label>_<index>` there, the index being its place
+among all boxes of the slice in the order of their labels.
+SLICES: CSV with the columns fastmri_file, slices_consistent_with_official_lists (numbers apart by
+spaces), suggested_slice (the one among them that is nearest 3): which slices of a file hold exactly
+the boxes listed for it.
 
 Both tables that are written hold ids, groups and slice numbers: no pixels and no boxes.
 """
@@ -36,11 +38,14 @@ LEFT_OUT = {"file_brain_AXT1_202_2020334": "Nonspecific lesion"}
 
 
 def fastmri_table(splits: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
-    """One row a file; a file with local boxes that is also a global artefact stands in the latter group."""
+    """One row a file; a file with local boxes that is also a global artefact stands in the latter
+    group."""
     splits = splits[splits["group"] != "ixi"]
     counted = splits["group"].str.startswith("local:") & (splits["group"] != "local:artefacts")
     boxes = splits[counted].groupby("file").size()
-    groups = splits[~splits["group"].str.startswith("local:")].drop_duplicates("file").set_index("file")
+    groups = (
+        splits[~splits["group"].str.startswith("local:")].drop_duplicates("file").set_index("file")
+    )
     files = sorted({*groups.index, *boxes.index})
     table = pd.DataFrame({"file": files}).set_index("file")
     table["section"] = groups["split"].map(SECTIONS).reindex(files, fill_value="test")

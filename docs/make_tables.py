@@ -1,5 +1,5 @@
-"""Write into the pages what the code says: the codes of refusals, and what the training profiles set; and into the
-model cards what docs/benchmarks.csv says of their weights.
+"""Write into the pages what the code says: the codes of refusals, and what the training profiles
+set; and into the model cards what docs/benchmarks.csv says of their weights.
 
 python docs/make_tables.py
 """
@@ -65,12 +65,16 @@ OFF = {"none", "False", "0.0"}
 
 def refusals() -> str:
     """The table of refusal codes."""
-    return _table(["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in REFUSALS.items()])
+    return _table(
+        ["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in REFUSALS.items()]
+    )
 
 
 def warnings() -> str:
     """The table of the codes of warnings."""
-    return _table(["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in WARNINGS.items()])
+    return _table(
+        ["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in WARNINGS.items()]
+    )
 
 
 def profiles() -> str:
@@ -88,12 +92,16 @@ def recipe(bundle: str) -> str:
     """The table of what the profiles of one bundle set, without what is off in all of them."""
     rows = [row for row in _rows(bundle, OWN) if set(row[1:]) - OFF]
     counts = METHODS[bundle].parameters
-    parameters = ["parameters", *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES)]
+    parameters = [
+        "parameters",
+        *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES),
+    ]
     return _table(["", *PROFILES], [*rows, parameters])
 
 
 def results(bundle: str) -> str:
-    """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py` wrote."""
+    """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py`
+    wrote."""
     numbers = pd.read_csv(DOCS / "benchmarks.csv", keep_default_na=False)
     own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.people == "all")]
     if own.empty:
@@ -116,13 +124,22 @@ def fill(page: str, name: str, table: str) -> str:
         ValueError: if it does not.
     """
     pattern = rf"(<!-- {name}:start.*? -->\n).*?(<!-- {name}:end -->)"
-    filled, number = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", page, flags=re.DOTALL)
+    filled, number = re.subn(
+        pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", page, flags=re.DOTALL
+    )
     if number != 1:
         raise ValueError(f"the page has {number} places for the table {name}, not 1")
     return filled
 
 
-CARD_LABELS = {"ra": "RA", "si_vae": "SI-VAE", "vae": "VAE", "ae_s": "AE-S", "dae": "DAE", "mkd": "MKD"}
+CARD_LABELS = {
+    "ra": "RA",
+    "si_vae": "SI-VAE",
+    "vae": "VAE",
+    "ae_s": "AE-S",
+    "dae": "DAE",
+    "mkd": "MKD",
+}
 """Names of the methods in docs/benchmarks.csv."""
 
 SCORED = {"residual": "plain residual", "eq5": "Eq. 5", "discrepancy": "discrepancy"}
@@ -131,8 +148,14 @@ TABLES = [
     ("refusals.md", "refusals", refusals),
     ("acceptance.md", "warnings", warnings),
     ("training.md", "profiles", profiles),
-    *(("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
-    *((f"../bundles/{name}/docs/README.md", f"results-{name}", partial(results, name)) for name in BUNDLES),
+    *(
+        ("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name))
+        for name in BUNDLES
+    ),
+    *(
+        (f"../bundles/{name}/docs/README.md", f"results-{name}", partial(results, name))
+        for name in BUNDLES
+    ),
 ]
 """Page from here, name of the table, and what makes it."""
 
@@ -141,11 +164,17 @@ def _rows(bundle: str, settings: dict[str, str]) -> list[list[str]]:
     """A row for each setting that the bundle has: its name, and its value in each profile."""
     configs = bundle_root(bundle) / "configs"
     parsers = [
-        ConfigParser(ConfigParser.load_config_files([configs / "train.json", *(configs / name for name in overlays)]))
+        ConfigParser(
+            ConfigParser.load_config_files(
+                [configs / "train.json", *(configs / name for name in overlays)]
+            )
+        )
         for overlays in PROFILES.values()
     ]
     known = {row: key for row, key in settings.items() if key in parsers[0]}
-    return [[row, *(_text(_setting(parser, key)) for parser in parsers)] for row, key in known.items()]
+    return [
+        [row, *(_text(_setting(parser, key)) for parser in parsers)] for row, key in known.items()
+    ]
 
 
 def _table(header: list[str], rows: Any) -> str:
@@ -156,7 +185,9 @@ def _table(header: list[str], rows: Any) -> str:
 def _setting(parser: ConfigParser, key: str) -> Any:
     """A value of a configuration; where it refers to another ("@beta"), that one."""
     value = parser[key]
-    return _setting(parser, value[1:]) if isinstance(value, str) and value.startswith("@") else value
+    return (
+        _setting(parser, value[1:]) if isinstance(value, str) and value.startswith("@") else value
+    )
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,5 @@
-"""Screen many scans: list them, share them out, go on after an interruption, account for every one."""
+"""Screen many scans: list them, share them out, go on after an interruption, account for every
+one."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ from pathology_screen.errors import ConfigError, InputError, RunError, Screening
 from pathology_screen.files import replacing
 from pathology_screen.io import Discovery, FoundScan, bids_labels, discover
 from pathology_screen.outputs.index_page import save_index
-from pathology_screen.outputs.results import finished, free_name, write_dataset_description, write_result
+from pathology_screen.outputs.results import (
+    finished,
+    free_name,
+    write_dataset_description,
+    write_result,
+)
 from pathology_screen.outputs.run_folder import Manifest, locked
 from pathology_screen.outputs.worklist import as_text, save_worklist, worklist_rows
 from pathology_screen.screening import Screener, ScreeningResult
@@ -56,13 +62,15 @@ class Item:
         return self.scan.series_uid
 
 
-def list_items(root: str | Path | Discovery, *, names: str = "pseudonyms", series_uid: str | None = None) -> list[Item]:
+def list_items(
+    root: str | Path | Discovery, *, names: str = "pseudonyms", series_uid: str | None = None
+) -> list[Item]:
     """List the scans at or below a path; every DICOM series is one.
 
     Args:
         root: see `io.discover`; or what that found.
-        names: "pseudonyms", a "p" and twelve digits of `source_id`, which tell nothing of the patient; "paths", letters
-            and digits of the path below `root`.
+        names: "pseudonyms", a "p" and twelve digits of `source_id`, which tell nothing of the
+            patient; "paths", letters and digits of the path below `root`.
         series_uid: only this series.
 
     Raises:
@@ -79,12 +87,15 @@ def list_items(root: str | Path | Discovery, *, names: str = "pseudonyms", serie
     if series_uid is None:
         return items
     chosen = [item for item in items if item.series_uid == series_uid]
-    absent = FoundScan(found.root, (found.root,), series_uid, _digest([series_uid]))  # reading will refuse it
+    absent = FoundScan(
+        found.root, (found.root,), series_uid, _digest([series_uid])
+    )  # reading will refuse it
     return chosen or [Item(f"p{absent.source_id[:12]}", absent)]
 
 
 def save_key(items: Sequence[Item], others: Sequence[Path], path: Path) -> None:
-    """Write which name is which scan, as CSV that only its owner may read; it holds paths, and so perhaps patients.
+    """Write which name is which scan, as CSV that only its owner may read; it holds paths, and so
+    perhaps patients.
 
     Paths are written in the bytes of the file system, whatever encoding that is.
 
@@ -116,8 +127,9 @@ def screen_archive(
 ) -> list[dict[str, Any]]:
     """Screen scans and write their results, a worklist, an index page and a manifest.
 
-    Scans whose results are there already, of the same content and settings, are not screened again; the worklist also
-    lists what other inputs left in the folder. Started by `torchrun`, every process takes its share.
+    Scans whose results are there already, of the same content and settings, are not screened again;
+    the worklist also lists what other inputs left in the folder. Started by `torchrun`, every
+    process takes its share.
 
     Args:
         screener: with its weights.
@@ -134,13 +146,18 @@ def screen_archive(
         One row of the worklist for every item.
 
     Raises:
-        RunError: if another run writes into the folder, it holds results of other settings, or a result is gone at the
-            end.
-        ScreeningError: if the weights turn out to be broken, or a setting makes no sense: no scan can be screened.
+        RunError: if another run writes into the folder, it holds results of other settings, or a
+            result is gone at the end.
+        ScreeningError: if the weights turn out to be broken, or a setting makes no sense: no scan
+            can be screened.
         OSError: if the folder cannot be written.
     """
     settings = {
-        **{name: value for name, value in screener.judge.provenance.items() if name not in ("healthy", "versions")},
+        **{
+            name: value
+            for name, value in screener.judge.provenance.items()
+            if name not in ("healthy", "versions")
+        },
         "rate": screener.judge.rate,
         "plane_mm": plane_mm,
         "axial_slice": axial_slice,
@@ -154,34 +171,58 @@ def screen_archive(
             named = (free_name(folder, item.name, item.scan.source_id) for item in items)
             items = [replace(item, name=name) for item, name in zip(items, named)]
             manifest = Manifest(folder, settings, screener.judge.provenance["versions"])
-            account = _Account(folder, manifest, _input_id(root, items), [item.name for item in items], len(others))
+            account = _Account(
+                folder, manifest, _input_id(root, items), [item.name for item in items], len(others)
+            )
             if key is not None:
                 save_key(items, others, key)
         items = processes.shared(items)
-        runs = {item.name: _digest([settings, item.name, item.scan.source_id, _fingerprint(item)]) for item in items}
+        runs = {
+            item.name: _digest([settings, item.name, item.scan.source_id, _fingerprint(item)])
+            for item in items
+        }
         try:
-            for item in tqdm(items[processes.own], desc="screening", unit="scan", disable=not processes.is_first):
+            for item in tqdm(
+                items[processes.own], desc="screening", unit="scan", disable=not processes.is_first
+            ):
                 if finished(folder, item.name, runs[item.name]) is None:
                     result = screen_item(screener, item, plane_mm, axial_slice)
-                    _write(result, item, folder, screener, run=runs[item.name], report=report, dicom=dicom)
+                    _write(
+                        result,
+                        item,
+                        folder,
+                        screener,
+                        run=runs[item.name],
+                        report=report,
+                        dicom=dicom,
+                    )
             processes.wait()
         finally:
-            records = [record for name, run in runs.items() if (record := finished(folder, name, run)) is not None]
+            records = [
+                record
+                for name, run in runs.items()
+                if (record := finished(folder, name, run)) is not None
+            ]
             if account is not None:
                 account.write(records)
         processes.wait()
     if len(records) < len(items):
         gone = len(items) - len(records)
-        raise RunError(f"{gone} of {len(items)} results are gone, for the folder was changed meanwhile: start again")
+        raise RunError(
+            f"{gone} of {len(items)} results are gone, for the folder was changed meanwhile: start again"
+        )
     return worklist_rows(records)
 
 
 def screen_item(
     screener: Screener, item: Item, plane_mm: float | None = None, axial_slice: bool = False
 ) -> ScreeningResult:
-    """Screen one scan; a fault of the software in the face of it is a scan that is not assessable, not the end."""
+    """Screen one scan; a fault of the software in the face of it is a scan that is not assessable,
+    not the end."""
     try:
-        return screener(item.scan.source, plane_mm=plane_mm, series_uid=item.series_uid, axial_slice=axial_slice)
+        return screener(
+            item.scan.source, plane_mm=plane_mm, series_uid=item.series_uid, axial_slice=axial_slice
+        )
     except ScreeningError:
         raise
     except Exception as error:
@@ -189,13 +230,16 @@ def screen_item(
 
 
 def check_processes() -> None:
-    """Refuse the environment of several processes where `torchrun` did not make it: each would wait for the others.
+    """Refuse the environment of several processes where `torchrun` did not make it: each would wait
+    for the others.
 
     Raises:
         ConfigError: then.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1" and not dist.is_torchelastic_launched():
-        raise ConfigError("WORLD_SIZE is set, but torchrun did not start this process: unset it, or use torchrun")
+        raise ConfigError(
+            "WORLD_SIZE is set, but torchrun did not start this process: unset it, or use torchrun"
+        )
 
 
 def is_first_process() -> bool:
@@ -204,16 +248,32 @@ def is_first_process() -> bool:
 
 
 def _write(
-    result: ScreeningResult, item: Item, folder: Path, screener: Screener, *, run: str, report: bool, dicom: bool
+    result: ScreeningResult,
+    item: Item,
+    folder: Path,
+    screener: Screener,
+    *,
+    run: str,
+    report: bool,
+    dicom: bool,
 ) -> None:
-    write = partial(write_result, name=item.name, folder=folder, report=report, run=run, source_id=item.scan.source_id)
+    write = partial(
+        write_result,
+        name=item.name,
+        folder=folder,
+        report=report,
+        run=run,
+        source_id=item.scan.source_id,
+    )
     source = item.scan.source if dicom and result.source.get("format") == "dicom" else None
     try:
         write(result, dicom_source=source, series_uid=item.series_uid)
     except (OSError, RunError):
         raise
     except Exception as error:  # a result that cannot be written whole is none
-        write(screener.judge.refuse(fault(error), ScanContext(result.source, list(result.findings))))
+        write(
+            screener.judge.refuse(fault(error), ScanContext(result.source, list(result.findings)))
+        )
 
 
 class _Account:
@@ -227,15 +287,30 @@ class _Account:
         others: number of files that were passed over.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, input_id: str, names: Sequence[str], others: int) -> None:
-        self.folder, self.manifest, self.input_id, self.names, self.others = folder, manifest, input_id, names, others
-        self.started, self.since = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    def __init__(
+        self, folder: Path, manifest: Manifest, input_id: str, names: Sequence[str], others: int
+    ) -> None:
+        self.folder, self.manifest, self.input_id, self.names, self.others = (
+            folder,
+            manifest,
+            input_id,
+            names,
+            others,
+        )
+        self.started, self.since = (
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            time.perf_counter(),
+        )
         manifest.note(input_id, self._entry([]))
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Account for the scans that have a record; the worklist adds those of other inputs."""
         self.manifest.note(self.input_id, self._entry(records))
-        earlier = (finished(self.folder, name) for name in self.manifest.names if name not in set(self.names))
+        earlier = (
+            finished(self.folder, name)
+            for name in self.manifest.names
+            if name not in set(self.names)
+        )
         rows = worklist_rows([*records, *(record for record in earlier if record is not None)])
         write_dataset_description(self.folder)
         save_worklist(rows, self.folder / "worklist.csv")

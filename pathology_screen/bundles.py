@@ -13,13 +13,19 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundles_folder() -> Path:
-    """Return the folder that holds all bundles: `bundles/` of the checkout, or the copy that the wheel carries."""
+    """Return the folder that holds all bundles: `bundles/` of the checkout, or the copy that the
+    wheel carries."""
     checkout = _PACKAGE.parent / "bundles"
-    return checkout if (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir() else _PACKAGE / "_bundles"
+    return (
+        checkout
+        if (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
+        else _PACKAGE / "_bundles"
+    )
 
 
 def bundle_root(name_or_path: str | Path) -> Path:
-    """Return a bundle's folder, from its name (`ra`) or a path to it, independent of the working directory.
+    """Return a bundle's folder, from its name (`ra`) or a path to it, independent of the working
+    directory.
 
     Raises:
         ConfigError: if neither is a bundle; names the bundles that are.
@@ -27,8 +33,12 @@ def bundle_root(name_or_path: str | Path) -> Path:
     for candidate in (bundles_folder() / name_or_path, Path(name_or_path)):
         if (candidate / "configs" / "metadata.json").is_file():
             return candidate.resolve()
-    known = ", ".join(sorted(path.parent.parent.name for path in bundles_folder().glob("*/configs/metadata.json")))
-    raise ConfigError(f"{name_or_path!s} is neither a bundle nor a folder of one; bundles here: {known}")
+    known = ", ".join(
+        sorted(path.parent.parent.name for path in bundles_folder().glob("*/configs/metadata.json"))
+    )
+    raise ConfigError(
+        f"{name_or_path!s} is neither a bundle nor a folder of one; bundles here: {known}"
+    )
 
 
 PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
@@ -51,8 +61,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
-    """Read what a bundle's `inference.json` (and an overlay) says of its network, preprocessing and scoring, as data:
-    expressions are not evaluated and nothing is imported.
+    """Read what a bundle's `inference.json` (and an overlay) says of its network, preprocessing and
+    scoring, as data: expressions are not evaluated and nothing is imported.
 
     Args:
         bundle: name or folder.
@@ -63,8 +73,8 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
 
     Raises:
         ConfigError: if there is no such bundle.
-        ArtifactError: if a file is absent or damaged, or an entry is missing, of another kind, beyond the bounds, or
-            holds an expression.
+        ArtifactError: if a file is absent or damaged, or an entry is missing, of another kind,
+            beyond the bounds, or holds an expression.
     """
     folder = bundle_root(bundle) / "configs"
     config: dict[str, Any] = {"calibration_section": "calibration"}
@@ -74,7 +84,9 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
                 _put(config, key.split("#"), value)
         absent = [name for name in SETTINGS if name not in config]
         if absent:
-            raise ArtifactError(f"inference.json of the bundle {folder.parent.name} lacks {', '.join(absent)}")
+            raise ArtifactError(
+                f"inference.json of the bundle {folder.parent.name} lacks {', '.join(absent)}"
+            )
         budget = iter(range(MOST_VALUES))
         settings = {name: _resolve(config[name], config, budget) for name in SETTINGS}
         wrong = [name for name, kinds in _KINDS.items() if type(settings[name]) not in kinds]
@@ -84,7 +96,9 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
             )
         return settings
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"the configuration of the bundle {folder.parent.name} is absent or damaged") from error
+        raise ArtifactError(
+            f"the configuration of the bundle {folder.parent.name} is absent or damaged"
+        ) from error
 
 
 def _put(config: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -108,5 +122,7 @@ def _resolve(value: Any, config: Mapping[str, Any], budget: Iterator[int]) -> An
             found = found[key]
         return _resolve(found, config, budget)
     if isinstance(value, str) and value.startswith("$"):
-        raise ArtifactError(f"the settings of a bundle are data, but one is the expression {value!r}")
+        raise ArtifactError(
+            f"the settings of a bundle are data, but one is the expression {value!r}"
+        )
     return value

@@ -1,4 +1,5 @@
-"""Every error that this package raises on purpose, and the one list of the codes with which a scan is refused."""
+"""Every error that this package raises on purpose, and the one list of the codes with which a scan
+is refused."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ class InputError(ScreeningError, ValueError):
 
 
 class ArtifactError(ScreeningError):
-    """Weights, a calibration or another file of a bundle is missing, damaged, or belongs to something else."""
+    """Weights, a calibration or another file of a bundle is missing, damaged, or belongs to
+    something else."""
 
 
 class ConfigError(ScreeningError, ValueError):
@@ -125,21 +127,25 @@ class ConfigError(ScreeningError, ValueError):
 
 
 class RunError(ScreeningError):
-    """A run over many scans cannot begin in this folder of results, or cannot account for every scan."""
+    """A run over many scans cannot begin in this folder of results, or cannot account for every
+    scan."""
 
 
 def fault(error: BaseException) -> InputError:
-    """The refusal of a scan that the software failed on; what another package's error says may repeat a patient's data,
-    so only its kind and place are told."""
+    """The refusal of a scan that the software failed on; what another package's error says may
+    repeat a patient's data, so only its kind and place are told."""
     if isinstance(error, ScreeningError):
-        return error if isinstance(error, InputError) else InputError("unexpected_error", str(error))
+        return (
+            error if isinstance(error, InputError) else InputError("unexpected_error", str(error))
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
     return InputError("unexpected_error", detail, "Please report it")
 
 
 def find_refusal(error: BaseException) -> InputError | None:
-    """Return the `InputError` behind an error (MONAI wraps errors of transforms in RuntimeError), or None."""
+    """Return the `InputError` behind an error (MONAI wraps errors of transforms in RuntimeError),
+    or None."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path of the same suffix beside `path`; on success it takes the place of `path`, on failure
-    it is removed.
+    """Give a temporary path of the same suffix beside `path`; on success it takes the place of
+    `path`, on failure it is removed.
 
-    Missing parent folders are made. Two processes may write the same path at once: the last one to finish wins,
-    and no reader sees half a file.
+    Missing parent folders are made. Two processes may write the same path at once: the last one to
+    finish wins, and no reader sees half a file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""Where an image lies in the patient: axial orientation, axial levels, and a part of a volume inside the whole."""
+"""Where an image lies in the patient: axial orientation, axial levels, and a part of a volume
+inside the whole."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ def axial_orientation(affine: np.ndarray) -> tuple[int, int]:
         affine: (4, 4), voxel index -> millimetres in RAS+.
 
     Returns:
-        The axis (0, 1 or 2) closest to the patient's inferior-superior axis, and +1 where the index rises to superior,
-        -1 where it rises to inferior.
+        The axis (0, 1 or 2) closest to the patient's inferior-superior axis, and +1 where the index
+        rises to superior, -1 where it rises to inferior.
     """
     orientation = io_orientation(affine)
     axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
@@ -32,7 +33,8 @@ def spacing(affine: np.ndarray) -> np.ndarray:
 
 
 def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Apply an affine (4, 4) or (3, 4) to points (3, N), with the same bits at any number of threads.
+    """Apply an affine (4, 4) or (3, 4) to points (3, N), with the same bits at any number of
+    threads.
 
     A matrix product would share its work among threads, and round by where it is cut.
     """
@@ -44,9 +46,11 @@ def axial_level(extent: int | tuple[int, int], level: str | int | float = "middl
     """Choose one axial level, counted from inferior.
 
     Args:
-        extent: number of levels of the volume; or (first, stop), the range of levels that hold tissue.
-        level: "middle", the level n // 2 of the n in the extent; a whole number, that level of the volume; or a
-            number strictly between 0 and 1, that fraction of the extent from its inferior end.
+        extent: number of levels of the volume; or (first, stop), the range of levels that hold
+            tissue.
+        level: "middle", the level n // 2 of the n in the extent; a whole number, that level of the
+            volume; or a number strictly between 0 and 1, that fraction of the extent from its
+            inferior end.
 
     Raises:
         ConfigError: for any other level.
@@ -58,7 +62,11 @@ def axial_level(extent: int | tuple[int, int], level: str | int | float = "middl
     if isinstance(level, float) and 0 < level < 1:
         return first + min(int(level * (stop - first)), stop - first - 1)
     if isinstance(level, str | float):
-        raise ConfigError(f'a level is "middle", a whole number, or a fraction between 0 and 1, not {level!r}')
+        raise ConfigError(
+            f'a level is "middle", a whole number, or a fraction between 0 and 1, not {level!r}'
+        )
     if not first <= level < stop:
-        raise InputError("slice_out_of_range", f"level {int(level)} of levels {first} to {stop - 1}")
+        raise InputError(
+            "slice_out_of_range", f"level {int(level)} of levels {first} to {stop - 1}"
+        )
     return int(level)

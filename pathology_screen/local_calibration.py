@@ -1,4 +1,5 @@
-"""Fit the thresholds on healthy scans of one's own scanner, and say how these differ from the shipped ones."""
+"""Fit the thresholds on healthy scans of one's own scanner, and say how these differ from the
+shipped ones."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Drift(NamedTuple):
 
     Attributes:
         above: how many exceed the other's image threshold; more than its rate of them is a drift.
-        distance: greatest difference of the two cumulative distributions of scores (Kolmogorov and Smirnov), 0 to 1.
+        distance: greatest difference of the two cumulative distributions of scores (Kolmogorov and
+            Smirnov), 0 to 1.
         p_value: of the test that both are samples of one distribution.
     """
 
@@ -34,8 +36,8 @@ class Drift(NamedTuple):
 
 
 class LocalCalibration(NamedTuple):
-    """What `calibrate_on` found: the calibration, the scans that were left out by name, and the drift from the
-    calibration beside the weights (None where there is none)."""
+    """What `calibrate_on` found: the calibration, the scans that were left out by name, and the
+    drift from the calibration beside the weights (None where there is none)."""
 
     calibration: Calibration
     refused: Mapping[str, InputError]
@@ -80,8 +82,9 @@ def calibrate_on(
 ) -> LocalCalibration:
     """Fit a calibration on scans of healthy people and write it.
 
-    People count, not scans: scans of one DICOM PatientID, or below one BIDS folder `sub-...`, are one person; any other
-    scan is a person of its own. Scans that the acceptance gate refuses are left out and named.
+    People count, not scans: scans of one DICOM PatientID, or below one BIDS folder `sub-...`, are
+    one person; any other scan is a person of its own. Scans that the acceptance gate refuses are
+    left out and named.
 
     Args:
         normals: scans, see `io.find_scans`.

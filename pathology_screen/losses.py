@@ -15,21 +15,24 @@ def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL[N(mean, exp(log_variance)) || N(0, 1)] summed over the latent dimensions: (B, Z) twice -> (B,),
-    in nats (Eq. 1)."""
+    """Return KL[N(mean, exp(log_variance)) || N(0, 1)] summed over the latent dimensions: (B, Z)
+    twice -> (B,), in nats (Eq. 1)."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 
-def exp_elbo(error: Tensor, kl: Tensor, beta_rec: float, beta_neg: float, scale: float, alpha: float = 2.0) -> Tensor:
-    """Return exp(alpha * ELBO) of generated samples, with ELBO = -scale * (beta_rec * error + beta_neg * kl) (Eq.
-    2): (B,) twice -> (B,)."""
+def exp_elbo(
+    error: Tensor, kl: Tensor, beta_rec: float, beta_neg: float, scale: float, alpha: float = 2.0
+) -> Tensor:
+    """Return exp(alpha * ELBO) of generated samples, with ELBO = -scale * (beta_rec * error +
+    beta_neg * kl) (Eq. 2): (B,) twice -> (B,)."""
     return torch.exp(-alpha * scale * (beta_rec * error + beta_neg * kl))
 
 
 def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> Tensor:
     """Compare the encoder's embeddings of image and reconstruction, level by level (Eq. 3).
 
-    Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus half the mean
+    Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus
+    half the mean
         squared error.
 
     Args:
@@ -39,45 +42,55 @@ def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Te
         A scalar, zero where the embeddings agree.
     """
     levels = [
-        (1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8)).mean() + 0.5 * F.mse_loss(a, b)
+        (1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8)).mean()
+        + 0.5 * F.mse_loss(a, b)
         for a, b in zip(image, reconstruction)
     ]
     return torch.stack(levels).sum()
 
 
-def negative_elbo(output: tuple[Tensor, Tensor, Tensor], image: Tensor, deviation: float = 1.0) -> Tensor:
-    """Return the loss of the VAE: half the squared error over the likelihood's variance plus the KL divergence, each
-    summed over a sample and averaged over the batch.
+def negative_elbo(
+    output: tuple[Tensor, Tensor, Tensor], image: Tensor, deviation: float = 1.0
+) -> Tensor:
+    """Return the loss of the VAE: half the squared error over the likelihood's variance plus the KL
+    divergence, each summed over a sample and averaged over the batch.
 
     It is -ELBO for a Gaussian likelihood, up to a constant (Zimmerer et al., 2019).
 
     Args:
-        output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as `VAE.sample` gives them.
+        output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as
+            `VAE.sample` gives them.
         image: (B, 1, H, W).
-        deviation: standard deviation of the likelihood (source: 1); the smaller, the closer the reconstruction.
+        deviation: standard deviation of the likelihood (source: 1); the smaller, the closer the
+            reconstruction.
     """
     reconstruction, mean, log_variance = output
     error = squared_error(image, reconstruction) / (2 * deviation**2)
     return (error + kl_divergence(mean, log_variance)).mean()
 
 
-def feature_discrepancy(cloner: Sequence[Tensor], teacher: Sequence[Tensor], mse_weight: float = 0.01) -> Tensor:
-    """Compare the features of cloner and teacher, layer by layer: the loss of MKD, and on three layers its image score
-    (Salehi et al., CVPR 2021).
+def feature_discrepancy(
+    cloner: Sequence[Tensor], teacher: Sequence[Tensor], mse_weight: float = 0.01
+) -> Tensor:
+    """Compare the features of cloner and teacher, layer by layer: the loss of MKD, and on three
+    layers its image score (Salehi et al., CVPR 2021).
 
-    Per layer and sample 1 - cosine similarity of the flattened maps, plus `mse_weight` times their mean squared error;
-    summed over the layers.
+    Per layer and sample 1 - cosine similarity of the flattened maps, plus `mse_weight` times their
+    mean squared error; summed over the layers.
 
     Args:
         cloner, teacher: one (B, C_l, H_l, W_l) a layer.
-        mse_weight: lambda (source: 0.5 for MVTec, 0.01 otherwise). The deepest features of the teacher "st_vgg16" are
-            about a hundred times as large as the others; there 1e-4 keeps the two terms of one size.
+        mse_weight: lambda (source: 0.5 for MVTec, 0.01 otherwise). The deepest features of the
+            teacher "st_vgg16" are about a hundred times as large as the others; there 1e-4 keeps
+            the two terms of one size.
 
     Returns:
         (B,), zero where the features agree.
     """
     layers = [
-        1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8) + mse_weight * (a - b).square().flatten(1).mean(1)
+        1
+        - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8)
+        + mse_weight * (a - b).square().flatten(1).mean(1)
         for a, b in zip(cloner, teacher)
     ]
     return torch.stack(layers).sum(0)

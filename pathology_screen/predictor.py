@@ -1,4 +1,5 @@
-"""The one runtime: a method's network with its preprocessing and its scoring, from slices to maps and scores."""
+"""The one runtime: a method's network with its preprocessing and its scoring, from slices to maps
+and scores."""
 
 from __future__ import annotations
 
@@ -63,9 +64,10 @@ class Predictor:
         method: its name in the registry.
         network: (B, 1, H, W) -> the same shape, in evaluation mode.
         scoring: makes maps and image scores of slices and the network's output.
-        preprocessing: from an item with `image` (a path, or a scan that was read) to the slice, (1, H, W) in [0, 1].
-        slice_options: what decides the slice, part of a calibration's identity: `domain`, `plane_mm`, `percentile` and
-            `size`.
+        preprocessing: from an item with `image` (a path, or a scan that was read) to the slice, (1,
+            H, W) in [0, 1].
+        slice_options: what decides the slice, part of a calibration's identity: `domain`,
+            `plane_mm`, `percentile` and `size`.
         weights: file that the network's weights came from.
         inferer: how the network is applied.
     """
@@ -90,7 +92,8 @@ class Predictor:
         device: str | torch.device = "cpu",
         scoring: Mapping[str, Any] | None = None,
     ) -> Predictor:
-        """Build a bundle's network from the registry and load its weights; no configuration is evaluated.
+        """Build a bundle's network from the registry and load its weights; no configuration is
+        evaluated.
 
         Args:
             bundle: name or folder.
@@ -108,15 +111,28 @@ class Predictor:
         root = bundle_root(bundle)
         path = root / "models" / "model.pt" if weights is None else Path(weights)
         if not path.is_file():
-            advice = f"; train the bundle {root.name} and name the model.pt of the run" if weights is None else ""
+            advice = (
+                f"; train the bundle {root.name} and name the model.pt of the run"
+                if weights is None
+                else ""
+            )
             raise ArtifactError(f"there are no weights {path.name}{advice}")
         settings = read_settings(bundle, PROFILES[profile])
         method = settings["method"]
-        network = load_weights(build_network(method, settings["network_def"]), path).eval().requires_grad_(False)
+        network = (
+            load_weights(build_network(method, settings["network_def"]), path)
+            .eval()
+            .requires_grad_(False)
+        )
         try:
             network = network.to(device)
-        except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without it
-            raise ConfigError(f"the device {device} cannot be used: {str(error).splitlines()[0]}") from error
+        except (
+            RuntimeError,
+            AssertionError,
+        ) as error:  # AssertionError where torch was built without it
+            raise ConfigError(
+                f"the device {device} cannot be used: {str(error).splitlines()[0]}"
+            ) from error
         chosen = settings["scoring"] if scoring is None else scoring
         return cls(
             method,
@@ -143,7 +159,9 @@ class Predictor:
         }
 
     def prepare(
-        self, item: Mapping[str, Any], after: Mapping[type, Callable[[Mapping[str, Any]], None]] | None = None
+        self,
+        item: Mapping[str, Any],
+        after: Mapping[type, Callable[[Mapping[str, Any]], None]] | None = None,
     ) -> dict[str, Any]:
         """Take the slice of a scan.
 
@@ -155,7 +173,8 @@ class Predictor:
             The item with `image`, a MetaTensor (1, H, W) in [0, 1].
 
         Raises:
-            InputError: if the scan cannot be read, has no brain, or cannot be brought to the standard plane.
+            InputError: if the scan cannot be read, has no brain, or cannot be brought to the
+                standard plane.
         """
         return run_steps(self.preprocessing, item, after or {})
 
@@ -183,7 +202,9 @@ class Predictor:
 
 
 def run_steps(
-    preprocessing: Compose, item: Mapping[str, Any], after: Mapping[type, Callable[[Mapping[str, Any]], None]]
+    preprocessing: Compose,
+    item: Mapping[str, Any],
+    after: Mapping[type, Callable[[Mapping[str, Any]], None]],
 ) -> dict[str, Any]:
     """Run a preprocessing step by step, see `Predictor.prepare`."""
     prepared = dict(item)
@@ -199,10 +220,12 @@ def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
 
     Args:
         method: its name in the registry.
-        definition: `network_def` of its bundle: the arguments, beside `_target_`, which must be the registry's class.
+        definition: `network_def` of its bundle: the arguments, beside `_target_`, which must be the
+            registry's class.
 
     Raises:
-        ConfigError: if the method is unknown, or the definition is of another class or has wrong arguments.
+        ConfigError: if the method is unknown, or the definition is of another class or has wrong
+            arguments.
     """
     if method not in METHODS:
         raise ConfigError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
@@ -223,7 +246,8 @@ def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -
 
 
 def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
-    """Build `preprocessing` of a bundle: a `Compose` of the steps in `STEPS`, with arguments that are data.
+    """Build `preprocessing` of a bundle: a `Compose` of the steps in `STEPS`, with arguments that
+    are data.
 
     Raises:
         ConfigError: if another step is named, or an argument is wrong.
@@ -245,10 +269,13 @@ def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., An
 
 @contextmanager
 def _checked(name: str) -> Iterator[None]:
-    """Say of whatever is raised where a class is called with arguments from a file that these are wrong."""
+    """Say of whatever is raised where a class is called with arguments from a file that these are
+    wrong."""
     try:
         yield
     except ScreeningError:
         raise
     except Exception as error:
-        raise ConfigError(f"the arguments of {name} are wrong: {str(error) or type(error).__name__}") from error
+        raise ConfigError(
+            f"the arguments of {name} are wrong: {str(error) or type(error).__name__}"
+        ) from error

@@ -10,12 +10,17 @@ from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
 from pathology_screen.files import replacing, sha256
 
-FILES = {"model.pt": "model.pt", "calibration.json": "calibration.json", "log.csv": "training_log.csv"}
+FILES = {
+    "model.pt": "model.pt",
+    "calibration.json": "calibration.json",
+    "log.csv": "training_log.csv",
+}
 """File of a run -> its name in the bundle's `models/`."""
 
 
 def publish(run: Path, bundle: Path, made_by: str) -> Path:
-    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into the bundle's `models/`, and note their origin.
+    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into the bundle's `models/`, and
+    note their origin.
 
     Args:
         run: output folder of a training run.
@@ -23,18 +28,26 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
         made_by: the command that made the weights.
 
     Returns:
-        The folder `models/`; its `origin.json` holds the hash of the weights, the calibration's id, and `made_by`.
+        The folder `models/`; its `origin.json` holds the hash of the weights, the calibration's id,
+        and `made_by`.
 
     Raises:
-        ArtifactError: if a file is missing, or the calibration belongs to other weights; the bundle is as before then.
+        ArtifactError: if a file is missing, or the calibration belongs to other weights; the bundle
+            is as before then.
     """
     for name in FILES:
         if not (run / name).is_file():
             raise ArtifactError(f"the run has no {name}: let it end first")
     weights, calibration = sha256(run / "model.pt"), Calibration.load(run / "calibration.json")
     if calibration.identity.get("weights_sha256") != weights:
-        raise ArtifactError("calibration.json belongs to other weights than model.pt; run `calibrating` first")
-    origin = {"weights_sha256": weights, "calibration_id": calibration.calibration_id, "made_by": made_by}
+        raise ArtifactError(
+            "calibration.json belongs to other weights than model.pt; run `calibrating` first"
+        )
+    origin = {
+        "weights_sha256": weights,
+        "calibration_id": calibration.calibration_id,
+        "made_by": made_by,
+    }
     models = bundle / "models"
     for source, target in FILES.items():
         with replacing(models / target) as temporary:

@@ -1,4 +1,5 @@
-"""The one list of methods: commands, documentation and tests read it. It imports neither torch nor MONAI."""
+"""The one list of methods: commands, documentation and tests read it. It imports neither torch nor
+MONAI."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ class Method:
         title: for people.
         paper: where it was published.
         network: dotted path of its network's class.
-        parameters: number of trained parameters by profile of the bundle; none for a control, which learns nothing and
-            has no bundle.
+        parameters: number of trained parameters by profile of the bundle; none for a control, which
+            learns nothing and has no bundle.
         reconstructs: whether the network paints a pseudo-healthy image.
     """
 

@@ -1,5 +1,5 @@
-"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper), and the noise that the DAE learns to
-remove."""
+"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper), and the noise that
+the DAE learns to remove."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ PERCENTILE_BANDS = ((1, 5), (30, 70), (95, 99))
 
 
 def add_ellipses(
-    image: np.ndarray, rng: np.random.Generator, percentiles_of: Literal["image", "tissue"] = "image"
+    image: np.ndarray,
+    rng: np.random.Generator,
+    percentiles_of: Literal["image", "tissue"] = "image",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint three ellipses of constant intensity: one hypointense, one mean-ranged, one hyperintense.
+    """Paint three ellipses of constant intensity: one hypointense, one mean-ranged, one
+    hyperintense.
 
-    Each intensity is uniform between two percentiles of the image as it is by then (1-5, 30-70, 95-99), each centre
-    uniform over the middle half (32 to 96 of 128 px), each angle uniform over 0-360 degrees. The paper's axes,
-    "normally distributed between 8 and 12", are read as semi-axes from N(10, 1) clipped to [8, 12] px. Ellipses may
-    overlap.
+    Each intensity is uniform between two percentiles of the image as it is by then (1-5, 30-70,
+    95-99), each centre uniform over the middle half (32 to 96 of 128 px), each angle uniform over
+    0-360 degrees. The paper's axes, "normally distributed between 8 and 12", are read as semi-axes
+    from N(10, 1) clipped to [8, 12] px. Ellipses may overlap.
 
     Args:
         image: shape (H, W), in [0, 1].
         rng: source of every draw.
-        percentiles_of: "image" counts the background, as the released code does: where it fills much of the image, the
-            hypointense ellipse is black. "tissue" takes the pixels above 0 alone.
+        percentiles_of: "image" counts the background, as the released code does: where it fills
+            much of the image, the hypointense ellipse is black. "tissue" takes the pixels above 0
+            alone.
 
     Returns:
-        The anomalous image, shape and dtype of the image, and the mask of the three ellipses, bool (H, W).
+        The anomalous image, shape and dtype of the image, and the mask of the three ellipses, bool
+        (H, W).
 
     Raises:
         ConfigError: if `percentiles_of` is something else.
@@ -66,15 +71,16 @@ def add_ellipses(
 def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Copy one rectangle of the image onto another place of it.
 
-    Width and height are uniform over 25 to 50 px of 128, the upper left corners of source and destination uniform from
-    25 px to where the rectangle still fits.
+    Width and height are uniform over 25 to 50 px of 128, the upper left corners of source and
+    destination uniform from 25 px to where the rectangle still fits.
 
     Args:
         image: shape (H, W).
         rng: source of every draw.
 
     Returns:
-        The anomalous image, shape and dtype of the image, and the mask of the destination, bool (H, W).
+        The anomalous image, shape and dtype of the image, and the mask of the destination, bool (H,
+        W).
     """
     size = np.array(image.shape)
     low, high = np.round(np.outer([25, 50], size) / REFERENCE_SIZE).astype(int)
@@ -89,8 +95,8 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 def coarse_noise(
     count: int, generator: torch.Generator, size: int, deviation: float = 0.2, resolution: int = 16
 ) -> torch.Tensor:
-    """Draw the noise of the DAE (Kascenas et al., MIDL 2022): normal on a coarse grid, enlarged bilinearly with aligned
-    corners, then rolled by one random shift that the whole batch shares.
+    """Draw the noise of the DAE (Kascenas et al., MIDL 2022): normal on a coarse grid, enlarged
+    bilinearly with aligned corners, then rolled by one random shift that the whole batch shares.
 
     Args:
         count: number of images; with several ranks all of theirs, of which each takes its part.
@@ -114,9 +120,9 @@ def add_coarse_noise(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 
 def hide_parts(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Cover parts of images: twice, each with probability 0.4, a rectangle or an ellipse of 16 to 72 px of 128 in width
-    and height, filled with a constant or with a shifted part of another image of the batch (after random erasing, Zhong
-    et al., AAAI 2020, and CutMix, Yun et al., ICCV 2019).
+    """Cover parts of images: twice, each with probability 0.4, a rectangle or an ellipse of 16 to
+    72 px of 128 in width and height, filled with a constant or with a shifted part of another image
+    of the batch (after random erasing, Zhong et al., AAAI 2020, and CutMix, Yun et al., ICCV 2019).
 
     Args:
         images: (B, 1, H, H), in [0, 1].
@@ -129,7 +135,9 @@ def hide_parts(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     place = (torch.arange(size, device=images.device) + 0.5) / size
     for _ in range(2):
         u = torch.rand(8, len(images), 1, 1, generator=generator).to(images)
-        down = (place[:, None] - 0.125 - 0.75 * u[0]) / (0.0625 + 0.21875 * u[1])  # (B, H, 1), 1 at the edge
+        down = (place[:, None] - 0.125 - 0.75 * u[0]) / (
+            0.0625 + 0.21875 * u[1]
+        )  # (B, H, 1), 1 at the edge
         right = (place - 0.125 - 0.75 * u[2]) / (0.0625 + 0.21875 * u[3])  # (B, 1, H)
         rectangle, disc = (down.abs() < 1) & (right.abs() < 1), down.square() + right.square() < 1
         hidden = torch.where(u[4] < 0.5, rectangle, disc) & (u[5] < 0.4)  # (B, H, H)

@@ -55,7 +55,8 @@ def without(keyword):
 
 
 def raw(keyword, value):
-    """Store bytes that pydicom would refuse to write as a value of this attribute (in implicit little endian)."""
+    """Store bytes that pydicom would refuse to write as a value of this attribute (in implicit
+    little endian)."""
 
     def change(datasets):
         tag = pydicom.tag.Tag(keyword)
@@ -82,20 +83,28 @@ def localizer(datasets):
 
 def second_echo(datasets):
     echo = dicom_datasets(head_volume(), series_uid=datasets[0].SeriesInstanceUID, EchoTime=9.2)
-    each(FrameOfReferenceUID=datasets[0].FrameOfReferenceUID, StudyInstanceUID=datasets[0].StudyInstanceUID)(echo)
+    each(
+        FrameOfReferenceUID=datasets[0].FrameOfReferenceUID,
+        StudyInstanceUID=datasets[0].StudyInstanceUID,
+    )(echo)
     datasets += echo
 
 
 def smaller_slice(datasets):
     first = datasets[0]
     datasets[2:3] = dicom_datasets(head_volume(1, rows=10), series_uid=first.SeriesInstanceUID)
-    each(FrameOfReferenceUID=first.FrameOfReferenceUID, StudyInstanceUID=first.StudyInstanceUID)(datasets[2:3])
+    each(FrameOfReferenceUID=first.FrameOfReferenceUID, StudyInstanceUID=first.StudyInstanceUID)(
+        datasets[2:3]
+    )
     datasets[2].ImagePositionPatient = [-30.0, -40.0, -46.0]
 
 
 BAD_SERIES = {
     "a slice is missing": (lambda datasets: datasets.pop(3), "missing_slice"),
-    "three slices are missing": (lambda datasets: datasets.__delitem__(slice(2, 5)), "missing_slice"),
+    "three slices are missing": (
+        lambda datasets: datasets.__delitem__(slice(2, 5)),
+        "missing_slice",
+    ),
     "two patients": (one(PatientID="CANARY_OTHER"), "mixed_identity"),
     "a slice without the patient": (one(PatientID=""), "mixed_identity"),
     "two studies": (one(StudyInstanceUID="1.2.3"), "mixed_identity"),
@@ -109,9 +118,15 @@ BAD_SERIES = {
     "two echoes": (second_echo, "duplicate_slice"),
     "a slice is off by a fifth": (move(3, [0, 0, 0.4]), "uneven_spacing"),
     "tilted gantry": (shear, "not_a_stack"),
-    "a slice is tilted": (one(ImageOrientationPatient=[1, 0, 0, 0, 0.999, 0.0447]), "mixed_orientation"),
+    "a slice is tilted": (
+        one(ImageOrientationPatient=[1, 0, 0, 0, 0.999, 0.0447]),
+        "mixed_orientation",
+    ),
     "localizer in the series": (localizer, "mixed_orientation"),
-    "two frames of reference": (one(FrameOfReferenceUID=generate_uid()), "mixed_frame_of_reference"),
+    "two frames of reference": (
+        one(FrameOfReferenceUID=generate_uid()),
+        "mixed_frame_of_reference",
+    ),
     "no frame of reference": (without("FrameOfReferenceUID"), "missing_geometry"),
     "a smaller slice": (smaller_slice, "mixed_size"),
     "another pixel spacing": (one(PixelSpacing=[1.5, 1.2]), "mixed_size"),
@@ -125,7 +140,10 @@ BAD_SERIES = {
     "pixel spacing is zero": (each(PixelSpacing=[0, 0]), "missing_geometry"),
     "pixel spacing is negative": (each(PixelSpacing=[-1, 1]), "missing_geometry"),
     "orientation is zero": (each(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "missing_geometry"),
-    "orientation is skewed": (each(ImageOrientationPatient=[1, 0, 0, 0.3, 0.954, 0]), "missing_geometry"),
+    "orientation is skewed": (
+        each(ImageOrientationPatient=[1, 0, 0, 0.3, 0.954, 0]),
+        "missing_geometry",
+    ),
     "pixels of a kilometre": (each(PixelSpacing=[1e6, 1e6]), "voxel_size"),
     "pixels of a micrometre": (each(PixelSpacing=[1e-3, 1e-3]), "voxel_size"),
     "rescale slope is zero": (one(RescaleSlope=0, RescaleIntercept=0), "bad_rescale"),
@@ -144,7 +162,10 @@ BAD_SERIES = {
     "rows are of no size": (each(Rows=0), "unreadable"),
     "one slice": (lambda datasets: datasets.__delitem__(slice(1, None)), "single_slice"),
     "frames without positions": (each(NumberOfFrames=2), "missing_geometry"),
-    "tilted by 31 degrees": (each(ImageOrientationPatient=[1, 0, 0, 0, 0.857167301, 0.515038075]), "not_a_stack"),
+    "tilted by 31 degrees": (
+        each(ImageOrientationPatient=[1, 0, 0, 0, 0.857167301, 0.515038075]),
+        "not_a_stack",
+    ),
     "implausibly large slices": (each(Rows=60000, Columns=60000), "too_large"),
 }
 """What is wrong -> the change, and the code of the refusal."""
@@ -185,7 +206,8 @@ def patch(old: bytes, new: bytes, **options) -> Callable[[Path], Path]:
 
 
 def cut(length: int, **options) -> Callable[[Path], Path]:
-    """Function that writes a series of two slices and cuts the second file at `length` (negative: from the end)."""
+    """Function that writes a series of two slices and cuts the second file at `length` (negative:
+    from the end)."""
 
     def make(folder):
         series = save(dicom_datasets(head_volume(2, 64, 64), **options), folder)
@@ -240,7 +262,9 @@ def huge_slice(folder):
 def multiframe(datasets, path: Path) -> Path:
     """Write data sets as one enhanced multi-frame object."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = highdicom.legacy.LegacyConvertedEnhancedMRImage(datasets, generate_uid(), 1, generate_uid(), 1)
+    image = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        datasets, generate_uid(), 1, generate_uid(), 1
+    )
     image.save_as(path)
     return path
 
@@ -283,22 +307,33 @@ BAD_DICOM_FILES = {
     "cut in the pixels": (cut(-300), "unreadable"),
     "compressed pixels cut by little": (cut(-30, **COMPRESSED), "unreadable"),
     "compressed pixels cut by much": (cut(-400, **COMPRESSED), "unreadable"),
-    "run lengths lead out of the file": (patch(RUN_LENGTHS, b"\2\0\0\0\xff\xff\xff\xff", **RLE), "unreadable"),
+    "run lengths lead out of the file": (
+        patch(RUN_LENGTHS, b"\2\0\0\0\xff\xff\xff\xff", **RLE),
+        "unreadable",
+    ),
     "run lengths are off by one": (patch(RUN_LENGTHS, b"\2\0\0\0\x41\0\0\0", **RLE), "unreadable"),
-    "transfer syntax that there is not": (patch(SYNTAX, b"1.2.840.10008.1.2.7\0"), "unsupported_compression"),
+    "transfer syntax that there is not": (
+        patch(SYNTAX, b"1.2.840.10008.1.2.7\0"),
+        "unsupported_compression",
+    ),
     "transfer syntax is text": (patch(SYNTAX, b"CANARY^JOHN^19010203"), "unsupported_compression"),
     "sequences 300 deep": (nested(300), "unreadable"),
     "pixels of two gigabytes": (two_gigabytes, "unreadable"),
     "file of 80 megabytes for one slice": (huge_slice, "too_large"),
     "file of three gigabytes": (
-        lambda folder: sparse(multiframe(dicom_datasets(head_volume()), folder / "e.dcm"), 3 * 2**30).parent,
+        lambda folder: (
+            sparse(multiframe(dicom_datasets(head_volume()), folder / "e.dcm"), 3 * 2**30).parent
+        ),
         "too_large",
     ),
     "two multi-frame objects": (two_multiframes, "not_3d"),
     "multi-frame object of two volumes": (multiframe_of_two_volumes, "duplicate_slice"),
     "multi-frame object cut short": (damaged_multiframe, "unreadable"),
     "a DICOMDIR alone": (dicomdir, "unsupported_format"),
-    "coronal slice": (lambda folder: save(dicom_datasets(head_volume(1), orientation=CORONAL), folder), "single_slice"),
+    "coronal slice": (
+        lambda folder: save(dicom_datasets(head_volume(1), orientation=CORONAL), folder),
+        "single_slice",
+    ),
 }
 """What is wrong -> a function that writes such a scan into an empty folder and returns its path, and the code."""
 
@@ -342,7 +377,10 @@ BAD_NIFTI = {
     "one slice": ({"voxels": head_volume()[:, :, :1]}, "single_slice"),
     "one sagittal slice": ({"voxels": head_volume()[:1]}, "single_slice"),
     "5000 slices": ({"voxels": np.zeros((2, 2, 5000), "uint8")}, "too_large"),
-    "flat": ({"affine": np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])}, "singular_affine"),
+    "flat": (
+        {"affine": np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])},
+        "singular_affine",
+    ),
     "sheared": ({"affine": np.eye(4) + np.eye(4, k=1) * [0, 0.2, 0, 0]}, "sheared_affine"),
     "huge voxels": ({"affine": np.diag([1e6, 1e6, 1e6, 1])}, "voxel_size"),
     "tiny voxels": ({"affine": np.diag([1e-4, 1e-4, 1e-4, 1])}, "voxel_size"),
@@ -381,7 +419,8 @@ def patched_nifti(path: Path, offset: int, content: bytes) -> Path:
 
 
 def flipped_bit(folder):
-    """A bit is wrong in voxels that are packed but not compressed: only the checksum at the end tells."""
+    """A bit is wrong in voxels that are packed but not compressed: only the checksum at the end
+    tells."""
     path = nifti(folder / "CANARY_JOHN.nii.gz")
     stored = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
     stored[-1000] ^= 1
@@ -528,7 +567,9 @@ def cut_archive(folder):
 def archive_bomb(folder):
     """Eighty megabytes of zeros in eighty kilobytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / "CANARY_JOHN.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(
+        folder / "CANARY_JOHN.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9
+    ) as archive:
         archive.writestr("IM0000", bytes(80 * 2**20))
     return folder / "CANARY_JOHN.zip"
 
@@ -538,7 +579,9 @@ def archive_that_lies(folder):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "CANARY_JOHN.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("scan.nii", nifti(folder / "CANARY_JOHN.nii").read_bytes() + bytes(20 * 2**20))
+        archive.writestr(
+            "scan.nii", nifti(folder / "CANARY_JOHN.nii").read_bytes() + bytes(20 * 2**20)
+        )
     (folder / "CANARY_JOHN.nii").unlink()
     data = bytearray(path.read_bytes())
     for start, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
@@ -558,7 +601,11 @@ def archive_of_many(folder):
     at = data.index(b"PK\1\2")
     entries = b"".join(data[at:-22].replace(b"00000", b"%05d" % number) for number in range(50_001))
     path.write_bytes(
-        data[:at] + entries + data[-22:-14] + struct.pack("<HHL", 50_001, 50_001, len(entries)) + data[-6:]
+        data[:at]
+        + entries
+        + data[-22:-14]
+        + struct.pack("<HHL", 50_001, 50_001, len(entries))
+        + data[-6:]
     )
     return path
 
@@ -576,7 +623,10 @@ BAD_ARCHIVES = {
     "slip": (lambda folder: zipped(folder, ("../evil", b"")), "unsafe_archive"),
     "absolute path": (lambda folder: zipped(folder, ("/tmp/evil", b"")), "unsafe_archive"),
     "drive": (lambda folder: zipped(folder, ("C:\\evil", b"")), "unsafe_archive"),
-    "symbolic link": (lambda folder: zipped(folder, (link_member(), b"/etc/passwd")), "unsafe_archive"),
+    "symbolic link": (
+        lambda folder: zipped(folder, (link_member(), b"/etc/passwd")),
+        "unsafe_archive",
+    ),
     "bomb": (archive_bomb, "unsafe_archive"),
     "fifty thousand members": (archive_of_many, "unsafe_archive"),
     "member that is larger than it says": (archive_that_lies, "unreadable"),
@@ -592,7 +642,8 @@ BAD_ARCHIVES = {
 """As `BAD_DICOM_FILES`."""
 
 
-# --- paths that hold no scan: a search of a tree passes them over, asked for by name they are refused ---
+# --- paths that hold no scan: a search of a tree passes them over, asked for by name they are
+# refused ---
 
 
 def empty_folder(folder):
@@ -610,7 +661,9 @@ def pipe(folder):
 
 def pair_of_files(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Pair(head_volume().astype("int16"), HEADER_AFFINE), folder / "CANARY_JOHN.img")
+    nib.save(
+        nib.Nifti1Pair(head_volume().astype("int16"), HEADER_AFFINE), folder / "CANARY_JOHN.img"
+    )
     return folder / "CANARY_JOHN.hdr"
 
 
@@ -643,13 +696,22 @@ def real_file(name: str) -> Callable[[Path], Path]:
 
 
 def refused_scans() -> dict[str, tuple[Callable[[Path], Path], str]]:
-    """All of the above: what is wrong -> a function that writes such a scan into an empty folder, and the code."""
-    cases = {f"DICOM, {name}": (bad_series(change), code) for name, (change, code) in BAD_SERIES.items()}
+    """All of the above: what is wrong -> a function that writes such a scan into an empty folder,
+    and the code."""
+    cases = {
+        f"DICOM, {name}": (bad_series(change), code) for name, (change, code) in BAD_SERIES.items()
+    }
     cases |= {f"DICOM, {name}": (real_file(name), code) for name, code in REAL_FILES.items()}
-    cases["DICOM, MR_truncated.dcm"] = (real_file("MR_truncated.dcm"), "single_slice")  # not looked at any further
+    cases["DICOM, MR_truncated.dcm"] = (
+        real_file("MR_truncated.dcm"),
+        "single_slice",
+    )  # not looked at any further
     cases |= {f"DICOM, {name}": case for name, case in BAD_DICOM_FILES.items()}
     for name, (arguments, code) in BAD_NIFTI.items():
-        cases[f"NIfTI, {name}"] = (lambda folder, a=arguments: nifti(folder / "CANARY_JOHN.nii.gz", **a), code)
+        cases[f"NIfTI, {name}"] = (
+            lambda folder, a=arguments: nifti(folder / "CANARY_JOHN.nii.gz", **a),
+            code,
+        )
     for name, (offset, data, code) in HEADER_PATCHES.items():
         cases[f"NIfTI, {name}"] = (
             lambda folder, o=offset, d=data: patched_nifti(folder / "CANARY_JOHN.nii.gz", o, d),

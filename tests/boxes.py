@@ -21,7 +21,9 @@ class Box(NamedTuple):
         return self._replace(y=rows - self.y - self.height)
 
 
-def box_masks(boxes: Sequence[Box | tuple[int, int, int, int]], shape: tuple[int, int]) -> np.ndarray:
+def box_masks(
+    boxes: Sequence[Box | tuple[int, int, int, int]], shape: tuple[int, int]
+) -> np.ndarray:
     """Draw boxes: K boxes on a slice (H, W) -> masks (K, H, W), float32, 0 or 1."""
     masks = np.zeros((len(boxes), *shape), np.float32)
     for mask, (x, y, width, height) in zip(masks, boxes):

@@ -1,4 +1,5 @@
-"""The folder of real scans, where it is at hand; and a screener that needs no training, with slices for it."""
+"""The folder of real scans, where it is at hand; and a screener that needs no training, with slices
+for it."""
 
 import json
 from dataclasses import replace
@@ -25,7 +26,8 @@ SCORES = tuple(round(0.001 * number, 3) for number in range(1, 21))
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Folder of real scans beside the checkout; tests that ask for it must be marked `needs_shared`."""
+    """Folder of real scans beside the checkout; tests that ask for it must be marked
+    `needs_shared`."""
     if not SHARED.is_dir():
         pytest.skip("the real scans in ../shared/data are not at hand")
     return SHARED
@@ -44,8 +46,8 @@ class Dimmer(nn.Module):
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory) -> list[Path]:
-    """Two PNG files in the form of the standard plane, 233 x 197: a disc of tissue with dark ventricles, and the same
-    with a bright lesion of 20 x 20 pixels."""
+    """Two PNG files in the form of the standard plane, 233 x 197: a disc of tissue with dark
+    ventricles, and the same with a bright lesion of 20 x 20 pixels."""
     root = tmp_path_factory.mktemp("slices")
     row, column = np.mgrid[:233, :197]
     radius = np.hypot((row - 116) / 85, (column - 98) / 68)
@@ -71,12 +73,15 @@ def predictor(tmp_path_factory) -> Predictor:
     torch.save(network.state_dict(), weights)
     settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64"))
     preprocessing = build_preprocessing(settings["preprocessing"])
-    return Predictor("ra", network, AnomalyMap("none", equalize=False), preprocessing, settings["slice"], weights)
+    return Predictor(
+        "ra", network, AnomalyMap("none", equalize=False), preprocessing, settings["slice"], weights
+    )
 
 
 @pytest.fixture(scope="session")
 def brain(tmp_path_factory) -> Path:
-    """A brain-extracted scan, (75, 91, 75) voxels of 2.4 mm: the template's brain, turned, shifted and larger."""
+    """A brain-extracted scan, (75, 91, 75) voxels of 2.4 mm: the template's brain, turned, shifted
+    and larger."""
     path = tmp_path_factory.mktemp("brain") / "sub-brain_T1w.nii.gz"
     nib.save(template_brain(), path)
     return path
@@ -84,8 +89,13 @@ def brain(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def brain_predictor(predictor) -> Predictor:
-    """`predictor` for brain-extracted scans, which knows where `brain` lies; single slices it takes likewise."""
-    settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64").replace("whole_head", "brain_extracted"))
+    """`predictor` for brain-extracted scans, which knows where `brain` lies; single slices it takes
+    likewise."""
+    settings = json.loads(
+        json.dumps(read_settings("ra"))
+        .replace("128", "64")
+        .replace("whole_head", "brain_extracted")
+    )
     steps = list(build_preprocessing(settings["preprocessing"]).transforms)
     preprocessing = Compose([steps[0], Located(), *steps[1:]])
     return replace(predictor, preprocessing=preprocessing, slice_options=settings["slice"])
@@ -110,7 +120,13 @@ def make_calibration(predictor):
         people = tuple(range(len(scores))) if subjects is None else tuple(subjects)
         rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
         return Calibration(
-            pixel_threshold, 0.05, rates, tuple(scores), people, predictor.identity, (0.9,) * len(scores)
+            pixel_threshold,
+            0.05,
+            rates,
+            tuple(scores),
+            people,
+            predictor.identity,
+            (0.9,) * len(scores),
         )
 
     return make

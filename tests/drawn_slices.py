@@ -7,8 +7,8 @@ from PIL import Image
 
 
 def disc(person: int, lesion: bool = False) -> np.ndarray:
-    """A slice of the standard plane, (233, 197) uint8: a disc of tissue with dark ventricles, and perhaps a bright
-    square."""
+    """A slice of the standard plane, (233, 197) uint8: a disc of tissue with dark ventricles, and
+    perhaps a bright square."""
     row, column = np.mgrid[:233, :197]
     width = 64 + person % 5
     radius = np.hypot((row - 116) / 85, (column - 98) / width)

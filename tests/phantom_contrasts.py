@@ -11,19 +11,19 @@ import pytest
 from pathology_screen.cohorts.anatomy import Anatomy, load_template
 from pathology_screen.cohorts.simulation import simulate
 
-CONTRASTS = {  # fluid and grey matter, white matter being 1: spin echo equation at 3 tesla (benchmarks/acceptance.py)
-    "T2w": (3.1, 1.6),
-    "FLAIR": (0.1, 1.4),
-    "PD": (0.9, 1.14),
-    "CT": (0.28, 1.3),
-}
+# fluid and grey matter, white matter being 1: spin echo equation at 3 tesla
+# (benchmarks/acceptance.py)
+CONTRASTS = {"T2w": (3.1, 1.6), "FLAIR": (0.1, 1.4), "PD": (0.9, 1.14), "CT": (0.28, 1.3)}
 
 
 @cache
 def phantom(
-    kind: str = "healthy", intensity: tuple[float, float] | None = None, seed: tuple[int, ...] = (3, 1)
+    kind: str = "healthy",
+    intensity: tuple[float, float] | None = None,
+    seed: tuple[int, ...] = (3, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default those of T1w."""
+    """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default
+    those of T1w."""
     draw = Anatomy.draw
     with pytest.MonkeyPatch.context() as patch:
         contrast = {"intensity": intensity} if intensity else {}

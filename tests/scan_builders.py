@@ -8,7 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    generate_uid,
+)
 from pydicom.uid import MRImageStorage as MR_IMAGE
 
 PATIENT_NAME = "CANARY^PATIENT"
@@ -16,9 +22,12 @@ AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0,
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def head_volume(slices: int = 8, rows: int = 20, columns: int = 16, dtype: str = "uint16") -> np.ndarray:
-    """(slices, rows, columns) of distinct values, so that any flip or swap shows, and of background: the first and last
-    row, and the second column, so that every slice along any axis shows it."""
+def head_volume(
+    slices: int = 8, rows: int = 20, columns: int = 16, dtype: str = "uint16"
+) -> np.ndarray:
+    """(slices, rows, columns) of distinct values, so that any flip or swap shows, and of
+    background: the first and last row, and the second column, so that every slice along any axis
+    shows it."""
     generator = np.random.default_rng(slices * rows * columns)
     volume = generator.integers(1, 1000, (slices, rows, columns)).astype(dtype)
     volume[:, [0, -1]] = volume[:, :, 1] = 0
@@ -39,7 +48,8 @@ def dicom_datasets(
     transfer_syntax: UID = ExplicitVRLittleEndian,
     **attributes: object,
 ) -> list[FileDataset]:
-    """A single-frame MR series of `volume` (slices, rows, columns); spacing (between slices, rows, columns) in mm.
+    """A single-frame MR series of `volume` (slices, rows, columns); spacing (between slices, rows,
+    columns) in mm.
 
     Slice k lies k steps along the normal from `origin`. Further attributes are set in every slice.
     """
@@ -48,18 +58,34 @@ def dicom_datasets(
     for k, pixels in enumerate(volume):
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MR_IMAGE, generate_uid()
-        stored = transfer_syntax if transfer_syntax in NATIVE else ExplicitVRLittleEndian  # until it is compressed
+        stored = (
+            transfer_syntax if transfer_syntax in NATIVE else ExplicitVRLittleEndian
+        )  # until it is compressed
         meta.TransferSyntaxUID = stored
-        dataset = FileDataset("", {}, b"\0" * 128, meta, stored.is_implicit_VR, stored.is_little_endian)
+        dataset = FileDataset(
+            "", {}, b"\0" * 128, meta, stored.is_implicit_VR, stored.is_little_endian
+        )
         dataset.SOPClassUID, dataset.SOPInstanceUID = MR_IMAGE, meta.MediaStorageSOPInstanceUID
-        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT_NAME, "CANARY-ID", "19010203"
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = (
+            PATIENT_NAME,
+            "CANARY-ID",
+            "19010203",
+        )
         dataset.PatientSex, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "O", "", "", ""
         dataset.AccessionNumber, dataset.ReferringPhysicianName = "CANARY-ACC", "CANARY^REFERRER"
         dataset.SeriesDescription = "T1 CANARY"
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
         dataset.FrameOfReferenceUID = space_uid
-        dataset.Modality, dataset.Manufacturer, dataset.ImageType = "MR", "ACME", ["ORIGINAL", "PRIMARY", "M"]
-        dataset.SeriesNumber, dataset.InstanceNumber, dataset.PositionReferenceIndicator = 1, k + 1, ""
+        dataset.Modality, dataset.Manufacturer, dataset.ImageType = (
+            "MR",
+            "ACME",
+            ["ORIGINAL", "PRIMARY", "M"],
+        )
+        dataset.SeriesNumber, dataset.InstanceNumber, dataset.PositionReferenceIndicator = (
+            1,
+            k + 1,
+            "",
+        )
         dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "GR", "SP", ""
         dataset.MRAcquisitionType, dataset.EchoTrainLength = "3D", 1
         dataset.EchoTime, dataset.RepetitionTime, dataset.MagneticFieldStrength = 4.6, 9.8, 1.5
@@ -72,10 +98,15 @@ def dicom_datasets(
         dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *pixels.shape, 1
         dataset.PhotometricInterpretation = "MONOCHROME2"
         dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-        dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(pixels.dtype.kind == "i")
+        dataset.HighBit, dataset.PixelRepresentation = (
+            dataset.BitsStored - 1,
+            int(pixels.dtype.kind == "i"),
+        )
         for keyword, value in attributes.items():
             setattr(dataset, keyword, value)
-        dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder("<" if stored.is_little_endian else ">")).tobytes()
+        dataset.PixelData = pixels.astype(
+            pixels.dtype.newbyteorder("<" if stored.is_little_endian else ">")
+        ).tobytes()
         dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
         if transfer_syntax not in NATIVE:
             dataset.compress(transfer_syntax, pixels, generate_instance_uid=False)
@@ -93,7 +124,8 @@ def series_of(
     voxels: Callable[[np.ndarray], np.ndarray] = lambda stored: stored.astype("uint16"),
     **attributes: object,
 ) -> list[FileDataset]:
-    """A series of the voxels of an image in RAS orientation, at their place, in the directions that are usual in DICOM.
+    """A series of the voxels of an image in RAS orientation, at their place, in the directions that
+    are usual in DICOM.
 
     Args:
         image: (I, J, K).
@@ -107,7 +139,9 @@ def series_of(
     return dicom_datasets(voxels(stored), spacing=(slices, rows, columns), **placed)
 
 
-def save(datasets: Sequence[Dataset], folder: Path, name: Callable[[int], str] = "IM{:04d}".format) -> Path:
+def save(
+    datasets: Sequence[Dataset], folder: Path, name: Callable[[int], str] = "IM{:04d}".format
+) -> Path:
     """Write one file a data set into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, dataset in enumerate(datasets):
@@ -120,7 +154,8 @@ def ras_affine(
     orientation: Sequence[float] = AXIAL,
     origin: Sequence[float] = (-30.0, -40.0, -50.0),
 ) -> np.ndarray:
-    """Affine of the volume of `dicom_datasets` with axes (column, row, slice), by the definition of its attributes."""
+    """Affine of the volume of `dicom_datasets` with axes (column, row, slice), by the definition of
+    its attributes."""
     affine = np.eye(4)
     affine[:3, 0] = np.asarray(orientation[:3]) * spacing[2]
     affine[:3, 1] = np.asarray(orientation[3:]) * spacing[1]

@@ -1,4 +1,5 @@
-"""A small cohort of drawn slices: healthy PNG files, and test slices with findings, their masks and boxes."""
+"""A small cohort of drawn slices: healthy PNG files, and test slices with findings, their masks and
+boxes."""
 
 from __future__ import annotations
 
@@ -16,12 +17,16 @@ FINDINGS = {"lesion": 200, "edema": 100, "mass": 240, "resection": 15, "white ma
 ORIENTATIONS = ("RAS", "LPS", "LAS", "ARS")
 
 
-def draw_slice(rng: np.random.Generator, finding: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def draw_slice(
+    rng: np.random.Generator, finding: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """A head with cortex and ventricles, 0 to 255, and the mask of its finding, both (H, W)."""
     row, column = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
     row, column = row - 58 - rng.normal(0, 1), column - 49 - rng.normal(0, 1)
     radius = np.hypot(row / (48 + rng.normal(0, 1)), column / (38 + rng.normal(0, 1)))
-    image = np.select([radius < 0.75, radius < 0.9, radius < 1, radius < 1.12], [160, 110, 20, 130], 0).astype(float)
+    image = np.select(
+        [radius < 0.75, radius < 0.9, radius < 1, radius < 1.12], [160, 110, 20, 130], 0
+    ).astype(float)
     image[np.hypot(row / 14, (abs(column) - 7) / (4 + rng.normal(0, 0.5))) < 1] = 40
     mask = np.zeros(SHAPE, bool)
     if finding:
@@ -32,21 +37,34 @@ def draw_slice(rng: np.random.Generator, finding: str | None = None) -> tuple[np
     return np.where(image > 0, image + texture, 0).clip(0, 255), mask
 
 
-def make_slice_cohort(root: Path, training: int = 2, calibration: int = 2, healthy: int = 3) -> Path:
-    """Write the cohort and return its datalist. Its sections are training, validation (empty) and calibration, PNG
-    files of healthy people, and test: healthy people, and one with each of `FINDINGS`, in NIfTI files of several
-    orientations."""
-    sections: dict[str, list[dict]] = {"training": [], "validation": [], "calibration": [], "test": []}
+def make_slice_cohort(
+    root: Path, training: int = 2, calibration: int = 2, healthy: int = 3
+) -> Path:
+    """Write the cohort and return its datalist. Its sections are training, validation (empty) and
+    calibration, PNG
+    files of healthy people, and test: healthy people, and one with each of `FINDINGS`, in NIfTI
+    files of several orientations."""
+    sections: dict[str, list[dict]] = {
+        "training": [],
+        "validation": [],
+        "calibration": [],
+        "test": [],
+    }
     root.mkdir(parents=True, exist_ok=True)
     for section, count in (("training", training), ("calibration", calibration)):
         for number in range(count):
             name = f"sub-{section}{number}_T1w.png"
             image, _ = draw_slice(np.random.default_rng([len(section), number]))
             Image.fromarray(image.astype(np.uint8)).save(root / name)
-            sections[section].append({"image": name, "subject": f"{section}{number}", "axial_slice": True})
+            sections[section].append(
+                {"image": name, "subject": f"{section}{number}", "axial_slice": True}
+            )
     for number, finding in enumerate([None] * healthy + list(FINDINGS)):
         subject, codes = f"test{number}", ORIENTATIONS[number % len(ORIENTATIONS)]
-        image, mask = (_stored(picture, codes) for picture in draw_slice(np.random.default_rng([4, number]), finding))
+        image, mask = (
+            _stored(picture, codes)
+            for picture in draw_slice(np.random.default_rng([4, number]), finding)
+        )
         nib.save(image, root / f"sub-{subject}_T1w.nii.gz")
         item = {"image": f"sub-{subject}_T1w.nii.gz", "subject": subject, "axial_slice": True}
         if finding:

@@ -20,18 +20,21 @@ FIRST_MM = (-90.0, -125.0, -75.0)
 
 
 def template_brain(millimetres: float = 2.4, to_scan: np.ndarray = TO_SCAN) -> nib.Nifti1Image:
-    """The template's brain in another place, as a brain-extracted scan: int16, RAS, voxels of `millimetres`."""
+    """The template's brain in another place, as a brain-extracted scan: int16, RAS, voxels of
+    `millimetres`."""
     template = load_brain_template()
     affine = nib.affines.from_matvec(millimetres * np.eye(3), FIRST_MM)
     to_voxel = np.linalg.inv(template.affine) @ np.linalg.inv(to_scan) @ affine
     shape = tuple((FIELD_MM / millimetres).astype(int))
-    voxels = ndi.affine_transform(np.asarray(template.dataobj), to_voxel, output_shape=shape, order=1)
+    voxels = ndi.affine_transform(
+        np.asarray(template.dataobj), to_voxel, output_shape=shape, order=1
+    )
     return nib.Nifti1Image((voxels / voxels.max() * 1000).astype(np.int16), affine)
 
 
 class Located(Transform):
-    """Says where a scan lies, so that it need not be registered: the seconds of a registration are saved, and every
-    value of a result is known."""
+    """Says where a scan lies, so that it need not be registered: the seconds of a registration are
+    saved, and every value of a result is known."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if not data.get("axial_slice"):

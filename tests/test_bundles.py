@@ -1,4 +1,5 @@
-"""A bundle is found by its name wherever the package is installed and whatever the working directory."""
+"""A bundle is found by its name wherever the package is installed and whatever the working
+directory."""
 
 import json
 import os
@@ -51,7 +52,13 @@ def test_what_is_no_bundle_is_refused_with_those_that_are(name, tmp_path, monkey
 
 def pip(*arguments):
     """Run pip without the network; return its output, which must hold no warning."""
-    options = ["--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check", "--no-input"]
+    options = [
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
     command = [sys.executable, "-m", "pip", *arguments[:1], *options, *arguments[1:]]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -74,7 +81,13 @@ def checkout(tmp_path_factory):
         if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((CHECKOUT / name).read_bytes())
-    for name in ("models/model.pt", "models/model.ts", "runs/train/log.csv", "eval/table.csv", "runs/a/model.pt"):
+    for name in (
+        "models/model.pt",
+        "models/model.ts",
+        "runs/train/log.csv",
+        "eval/table.csv",
+        "runs/a/model.pt",
+    ):
         (copy / "bundles/ra" / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / "bundles/ra" / name).write_bytes(b"x")
     return copy
@@ -93,15 +106,25 @@ def test_the_wheel_carries_every_module_and_every_bundle(wheel, checkout):
     names = zipfile.ZipFile(wheel).namelist()
     package, bundles = checkout / "pathology_screen", checkout / "bundles"
     shipped = ("LICENSE", "configs/*", "docs/*", "models/*.pt", "models/*.json", "models/*.csv")
-    expected = {f"pathology_screen/{path.relative_to(package)}" for path in package.rglob("*") if path.is_file()} | {
+    expected = {
+        f"pathology_screen/{path.relative_to(package)}"
+        for path in package.rglob("*")
+        if path.is_file()
+    } | {
         f"pathology_screen/_bundles/{path.relative_to(bundles)}"
         for part in shipped
         for path in bundles.glob(f"*/{part}")
     }
-    lists = [path.name for path in (checkout / "data_lists").iterdir() if path.suffix in (".csv", ".json", ".py")]
+    lists = [
+        path.name
+        for path in (checkout / "data_lists").iterdir()
+        if path.suffix in (".csv", ".json", ".py")
+    ]
     expected |= {f"pathology_screen/_data_lists/{name}" for name in lists}
     assert {name for name in names if ".dist-info/" not in name} == expected
-    assert {"LICENSE", "configs", "docs", "models"} == {name.split("/")[3] for name in names if "/_bundles/ra/" in name}
+    assert {"LICENSE", "configs", "docs", "models"} == {
+        name.split("/")[3] for name in names if "/_bundles/ra/" in name
+    }
 
 
 @pytest.mark.slow
@@ -125,13 +148,16 @@ def test_an_installed_wheel_finds_its_bundles_from_any_folder(wheel, tmp_path):
 
 @pytest.mark.slow
 def test_an_editable_installation_finds_the_bundles_of_the_checkout(checkout, tmp_path):
-    """As a wheel that holds a link in place of the code; its path file works in a folder for packages alone."""
+    """As a wheel that holds a link in place of the code; its path file works in a folder for
+    packages alone."""
     pip("install", "--target", str(tmp_path / "site"), "--editable", str(checkout))
     code = (
         f"import site; site.addsitedir({str(tmp_path / 'site')!r})\n"
         "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
     )
-    result = subprocess.run([sys.executable, "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True
+    )
     module, root = map(Path, result.stdout.split())
     assert module == checkout / "pathology_screen/bundles.py" and root == checkout / "bundles/ra"
 
@@ -156,7 +182,10 @@ def bundle(tmp_path):
 SETTING = {
     "method": "ra",
     "slice": {"size": 64},
-    "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "Resized", "spatial_size": "@slice#size"}]},
+    "preprocessing": {
+        "_target_": "Compose",
+        "transforms": [{"_target_": "Resized", "spatial_size": "@slice#size"}],
+    },
     "scoring": {"perceptual": "none"},
     "network_def": {"_target_": "a.B", "size": "@slice#size", "channels": [1, "@slice#size"]},
     "device": "$torch.device('cpu')",
@@ -164,10 +193,16 @@ SETTING = {
 
 
 def test_references_are_followed_and_overlays_laid_over(bundle):
-    root = bundle(SETTING, paper={"network_def#channels": [2], "slice#size": 32, "scoring": {"equalize": True}})
+    root = bundle(
+        SETTING,
+        paper={"network_def#channels": [2], "slice#size": 32, "scoring": {"equalize": True}},
+    )
     assert read_settings(root) == {
         **{name: SETTING[name] for name in ("method", "slice", "scoring")},
-        "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "Resized", "spatial_size": 64}]},
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [{"_target_": "Resized", "spatial_size": 64}],
+        },
         "network_def": {"_target_": "a.B", "size": 64, "channels": [1, 64]},
         "calibration_section": "calibration",
     }
@@ -184,16 +219,22 @@ def test_expressions_and_gaps_are_refused(bundle):
 
 
 @pytest.mark.parametrize("overlays", PROFILES.values(), ids=PROFILES)
-@pytest.mark.parametrize("name", [method.name for method in METHODS.values() if not method.is_control])
+@pytest.mark.parametrize(
+    "name", [method.name for method in METHODS.values() if not method.is_control]
+)
 def test_settings_are_those_that_monai_finds(name, overlays):
     folder = bundle_root(name) / "configs"
-    parser = ConfigParser(ConfigParser.load_config_files([folder / file for file in ("inference.json", *overlays)]))
+    parser = ConfigParser(
+        ConfigParser.load_config_files([folder / file for file in ("inference.json", *overlays)])
+    )
     settings = read_settings(name, overlays)
     for key in ("method", "slice", "scoring"):
         assert settings[key] == parser.get_parsed_content(key)
     steps = parser.get_parsed_content("preprocessing").transforms
-    assert [type(step) for step in build_preprocessing(settings["preprocessing"]).transforms] == [*map(type, steps)]
+    assert [type(step) for step in build_preprocessing(settings["preprocessing"]).transforms] == [
+        *map(type, steps)
+    ]
     network = parser.get_parsed_content("network_def", instantiate=False).get_config()
-    assert settings["network_def"] == {k: v for k, v in network.items() if not k.startswith("_")} | {
-        "_target_": METHODS[name].network
-    }
+    assert settings["network_def"] == {
+        k: v for k, v in network.items() if not k.startswith("_")
+    } | {"_target_": METHODS[name].network}

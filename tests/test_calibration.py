@@ -31,13 +31,12 @@ def maps() -> np.ndarray:
 def calibration(maps) -> Calibration:
     images = np.ones_like(maps)
     images[..., :8] = 0
-    return fit_calibration(maps, images, SCORES, ["anna", "anna", "ben", "ben", "cleo", "cleo"], IDENTITY)
+    return fit_calibration(
+        maps, images, SCORES, ["anna", "anna", "ben", "ben", "cleo", "cleo"], IDENTITY
+    )
 
 
-@given(
-    values=st.lists(st.integers(0, 20), min_size=1, max_size=200),
-    percent=st.integers(1, 99),
-)
+@given(values=st.lists(st.integers(0, 20), min_size=1, max_size=200), percent=st.integers(1, 99))
 def test_threshold_is_the_smallest_that_keeps_the_rate(values, percent):
     maps = np.array(values, np.float32)
     threshold = pixel_threshold(maps, percent / 100)
@@ -98,7 +97,9 @@ def test_people_count_by_their_highest_slice(calibration):
     assert [calibration.percentile(score) for score in (0.3, 0.4, 0.55, 0.6)] == pytest.approx(
         [0, 100 / 3, 200 / 3, 100]
     )
-    assert [calibration.p_value(score) for score in (0.3, 0.45, 0.6, 0.7)] == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
+    assert [calibration.p_value(score) for score in (0.3, 0.45, 0.6, 0.7)] == pytest.approx(
+        [1, 3 / 4, 2 / 4, 1 / 4]
+    )
 
 
 @given(people=st.integers(1, 60), percent=st.integers(1, 60))
@@ -117,7 +118,9 @@ def test_the_image_threshold_is_exceeded_where_the_p_value_is_small(people, perc
 
 def test_the_fewest_people_for_a_rate(calibration):
     def fitted(people):
-        return dataclasses.replace(calibration, scores=tuple(range(people)), subjects=tuple(range(people)))
+        return dataclasses.replace(
+            calibration, scores=tuple(range(people)), subjects=tuple(range(people))
+        )
 
     assert fitted(19).image_threshold(0.05) == 18 and fitted(99).image_threshold(0.01) == 98
     assert fitted(20).image_threshold(0.05) == 19 and fitted(39).image_threshold(0.05) == 37
@@ -135,7 +138,9 @@ def test_healthy_people_exceed_the_image_threshold_at_most_at_the_rate(calibrati
     alarms = 0
     for _ in range(4000):
         scores = rng.lognormal(size=20)[:, None] + 0.1 * rng.random((20, 3))
-        fitted = dataclasses.replace(calibration, scores=tuple(scores[:19].ravel().tolist()), subjects=subjects)
+        fitted = dataclasses.replace(
+            calibration, scores=tuple(scores[:19].ravel().tolist()), subjects=subjects
+        )
         alarms += scores[19].max() > fitted.image_threshold(0.05)
     assert alarms / 4000 == pytest.approx(0.05, abs=0.011)  # three standard errors
 
@@ -153,7 +158,11 @@ def test_file_round_trip(tmp_path, calibration):
     calibration.save(path)
     loaded = Calibration.load(path)
     assert loaded == calibration
-    assert loaded.calibration_id == calibration.calibration_id == json.loads(path.read_text())["calibration_id"]
+    assert (
+        loaded.calibration_id
+        == calibration.calibration_id
+        == json.loads(path.read_text())["calibration_id"]
+    )
     assert list(tmp_path.iterdir()) == [path]
     assert "anna" not in path.read_text()
 
@@ -196,11 +205,20 @@ def _nested(depth):
             for value in (0, -1, 1e308, True, "0.1", None)
         ],
         *[({"false_positive_rate": value}, "false_positive_rate") for value in (0, 1, True, [])],
-        *[({"scores": value}, "scores") for value in ([], [10**400] * 6, [True] * 6, [[]] * 6, ["1"] * 6)],
-        *[({"subjects": value}, "subjects") for value in ([], [0.5] * 6, [-1] * 6, [10**400] * 6, [True] * 6)],
+        *[
+            ({"scores": value}, "scores")
+            for value in ([], [10**400] * 6, [True] * 6, [[]] * 6, ["1"] * 6)
+        ],
+        *[
+            ({"subjects": value}, "subjects")
+            for value in ([], [0.5] * 6, [-1] * 6, [10**400] * 6, [True] * 6)
+        ],
         *[({"agreements": value}, "agreements") for value in ([0.5], [10**400] * 6, ["a"] * 6)],
         *[({"identity": value}, "identity") for value in ([], "a", _nested(9), _nested(300))],
-        *[({"achieved_false_positive_rate": value}, "achieved") for value in ([], {"all_pixels": 2}, {"x": "y"})],
+        *[
+            ({"achieved_false_positive_rate": value}, "achieved")
+            for value in ([], {"all_pixels": 2}, {"x": "y"})
+        ],
         ({"scores": 5}, "lacks what"),
         ({"surplus": 5}, "lacks what"),
     ],
@@ -209,13 +227,19 @@ def test_what_is_no_calibration_is_refused_whatever_its_id(changes, message, cal
     """The id is that of the content: the file was not altered, but made so."""
     content = dataclasses.asdict(calibration) | changes
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    made = {"schema_version": 2, "calibration_id": hashlib.sha256(text.encode()).hexdigest(), **content}
+    made = {
+        "schema_version": 2,
+        "calibration_id": hashlib.sha256(text.encode()).hexdigest(),
+        **content,
+    }
     (tmp_path / "calibration.json").write_text(json.dumps(made))
     with pytest.raises(ArtifactError, match=message):
         Calibration.load(tmp_path / "calibration.json")
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "x": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "x": ' + "9" * 5000 + "}"]
+)
 def test_what_no_parser_gets_through_is_refused(text, tmp_path):
     (tmp_path / "calibration.json").write_text(text)
     with pytest.raises(ArtifactError, match="can be read"):
@@ -231,11 +255,17 @@ def test_a_calibration_of_millions_is_refused_and_one_of_many_is_quick(calibrati
     with pytest.raises(ArtifactError, match="bytes"):
         Calibration.load(tmp_path / "calibration.json")
     many = dataclasses.replace(
-        calibration, scores=tuple(np.linspace(0, 1, 100_000).tolist()), subjects=tuple(range(100_000)), agreements=()
+        calibration,
+        scores=tuple(np.linspace(0, 1, 100_000).tolist()),
+        subjects=tuple(range(100_000)),
+        agreements=(),
     )
     many.save(tmp_path / "calibration.json")
     loaded = Calibration.load(tmp_path / "calibration.json")
-    assert loaded.image_threshold(0.05) == pytest.approx(0.95, abs=1e-4) and loaded.n_subjects == 100_000
+    assert (
+        loaded.image_threshold(0.05) == pytest.approx(0.95, abs=1e-4)
+        and loaded.n_subjects == 100_000
+    )
     assert time.process_time() - start < 5
 
 
@@ -248,7 +278,10 @@ def test_maps_that_are_zero_almost_everywhere_have_no_threshold(maps):
 
 def test_identity_is_checked_by_value(calibration):
     calibration.check_identity(json.loads(json.dumps(IDENTITY)))
-    other = IDENTITY | {"weights_sha256": "b" * 64, "scoring": {"perceptual": "st_alex:1", "equalize": True}}
+    other = IDENTITY | {
+        "weights_sha256": "b" * 64,
+        "scoring": {"perceptual": "st_alex:1", "equalize": True},
+    }
     with pytest.raises(ArtifactError) as refusal:
         calibration.check_identity(other)
     message = str(refusal.value)

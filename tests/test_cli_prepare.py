@@ -22,7 +22,9 @@ def source(tmp_path):
     """Folder of two files of fastMRI, with the annotations beside it."""
     for number, name in enumerate((NORMAL, LOCAL)):
         write_hdf5(tmp_path / f"source/{name}.h5", pictures(number))
-    write_annotations(tmp_path / "brain.csv", [(LOCAL, 2, 1, 2, 4, 3, "Edema"), (LOCAL, 3, 1, 2, 4, 3, "Mass")])
+    write_annotations(
+        tmp_path / "brain.csv", [(LOCAL, 2, 1, 2, 4, 3, "Edema"), (LOCAL, 3, 1, 2, 4, 3, "Mass")]
+    )
     return tmp_path / "source"
 
 
@@ -31,7 +33,14 @@ def run(*arguments):
 
 
 def test_fastmri(source, tmp_path, capsys):
-    options = ("fastmri", source, "--annotations", tmp_path / "brain.csv", "--output", tmp_path / "out")
+    options = (
+        "fastmri",
+        source,
+        "--annotations",
+        tmp_path / "brain.csv",
+        "--output",
+        tmp_path / "out",
+    )
     assert run(*options) == 1
     error = capsys.readouterr().err
     assert "error: 309 of the 311 files" in error and "--allow-missing" in error
@@ -52,14 +61,26 @@ def test_fastmri(source, tmp_path, capsys):
 
 @pytest.mark.parametrize(("slices", "pathology"), [("table", "edema"), ("3", "mass")])
 def test_slices_of_fastmri(source, tmp_path, slices, pathology):
-    options = ("--annotations", tmp_path / "brain.csv", "--output", tmp_path / "out", "--allow-missing")
+    options = (
+        "--annotations",
+        tmp_path / "brain.csv",
+        "--output",
+        tmp_path / "out",
+        "--allow-missing",
+    )
     assert run("fastmri", source, *options, "--slices", slices) == 0
     (item,) = json.loads((tmp_path / "out/datalist.json").read_text())["test"]
     assert item["pathology"] == pathology
 
 
 def test_paper(source, tmp_path, capsys):
-    options = ("--annotations", tmp_path / "brain.csv", "--output", tmp_path / "fastmri", "--allow-missing")
+    options = (
+        "--annotations",
+        tmp_path / "brain.csv",
+        "--output",
+        tmp_path / "fastmri",
+        "--allow-missing",
+    )
     assert run("fastmri", source, *options) == 0
     subject = listed("ixi.csv")[0]["subject"]
     content = json.loads((tmp_path / "fastmri/datalist.json").read_text())
@@ -82,7 +103,9 @@ def test_paper(source, tmp_path, capsys):
 
 
 def test_phantom(tmp_path, monkeypatch, capsys):
-    small = partial(make_phantom_cohort, training=1, validation=0, calibration=0, healthy=0, lesions=1)
+    small = partial(
+        make_phantom_cohort, training=1, validation=0, calibration=0, healthy=0, lesions=1
+    )
 
     monkeypatch.setattr("pathology_screen.cohorts.make_phantom_cohort", small)
     assert run("phantom", "--output", tmp_path) == 0
@@ -91,7 +114,9 @@ def test_phantom(tmp_path, monkeypatch, capsys):
     assert len(list(tmp_path.glob("phantom-2-*/contact_sheet.png"))) == 1
 
 
-@pytest.mark.parametrize("arguments", [(), ("oasis",), ("fastmri", "x", "--output", "y"), ("paper", "--output", "y")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("oasis",), ("fastmri", "x", "--output", "y"), ("paper", "--output", "y")]
+)
 def test_what_is_no_cohort_ends_with_usage(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         run(*arguments)
@@ -117,7 +142,11 @@ def test_options_are_the_parameters_of_the_function_and_their_defaults_are_its_o
     parameters = inspect.signature(getattr(import_module(module), function)).parameters
     given = options.keys() - {"made_by", "command"}
     assert given <= parameters.keys()
-    needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    needed = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+    }
     assert needed <= given
     differ = [name for name in given - needed if options[name] == parameters[name].default]
     assert not differ  # every option changes something
@@ -134,7 +163,11 @@ def test_what_the_function_made_is_summed_up(tmp_path, monkeypatch, capsys):
     datalist = write_datalist(tmp_path, {"training": [{"image": image.name}]}, "one")
     made = []
     module = SimpleNamespace(prepare_folder=lambda **options: made.append(options) or datalist)
-    monkeypatch.setattr("pathology_screen.cli.import_module", {"pathology_screen.cohorts.folder": module}.get)
+    monkeypatch.setattr(
+        "pathology_screen.cli.import_module", {"pathology_screen.cohorts.folder": module}.get
+    )
     assert run("folder", tmp_path, "--output", tmp_path, "--healthy", "HC", "x", "--no-check") == 0
-    assert made == [{"source": tmp_path, "output": tmp_path, "healthy": ["HC", "x"], "check": False}]
+    assert made == [
+        {"source": tmp_path, "output": tmp_path, "healthy": ["HC", "x"], "check": False}
+    ]
     assert str(tmp_path / "contact_sheet.png") in capsys.readouterr().out

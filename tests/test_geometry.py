@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.geometry import axial_level, axial_orientation, spacing
 
-ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+ORIENTATIONS = [
+    (order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)
+]
 
 
 def affine_of(order, signs, sizes=(1.0, 1.0, 1.0), offset=(0.0, 0.0, 0.0)):
@@ -37,7 +39,9 @@ def test_axial_orientation_of_an_oblique_volume():
 
 
 def test_spacing_is_the_length_of_the_columns():
-    assert spacing(affine_of((2, 0, 1), (-1, 1, -1), (0.5, 2.0, 6.0))) == pytest.approx([0.5, 2.0, 6.0])
+    assert spacing(affine_of((2, 0, 1), (-1, 1, -1), (0.5, 2.0, 6.0))) == pytest.approx(
+        [0.5, 2.0, 6.0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 
 def test_every_room_has_its_place():
-    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    rooms = {
+        path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")
+    }
     assert rooms - {"__init__"} == LEVEL.keys()
 
 
@@ -46,7 +48,9 @@ def test_imports_go_one_way():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module == "pathology_screen":
-                names += [f"pathology_screen.{alias.name}" for alias in node.names if alias.name in LEVEL]
+                names += [
+                    f"pathology_screen.{alias.name}" for alias in node.names if alias.name in LEVEL
+                ]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.append(node.module)
             for name in names:
@@ -60,5 +64,7 @@ def test_imports_go_one_way():
 
 def test_importing_the_package_and_its_command_brings_no_torch():
     code = "import sys, pathology_screen.cli; print('torch' in sys.modules, 'monai' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["False", "False"]

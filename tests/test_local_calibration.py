@@ -51,18 +51,28 @@ def normals(scans, tmp_path):
 def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
     found = fit(normals, tmp_path / "calibration.json", names="paths")
     assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
-    assert {name: refusal.code for name, refusal in found.refused.items()} == {"damaged": "unreadable"}
+    assert {name: refusal.code for name, refusal in found.refused.items()} == {
+        "damaged": "unreadable"
+    }
     assert Calibration.load(tmp_path / "calibration.json") == found.calibration
     assert found.calibration.agreements == pytest.approx([1] * 5)
     assert found.drift is None
     text = found.report()
-    assert "4 healthy people, 5 slices" in text and "left out: damaged" in text and "0 of these 4" in text
+    assert (
+        "4 healthy people, 5 slices" in text
+        and "left out: damaged" in text
+        and "0 of these 4" in text
+    )
 
 
 def test_a_folder_above_the_scans_is_no_person(bundle, scans, tmp_path):
     """Twenty people below `sub-cohort`, of whom BIDS knows two: the same person twice."""
     root = tmp_path / "sub-cohort" / "sub-site"
-    names = [f"p{number}/T1w" for number in range(4)] + ["sub-7/ses-1/anat/T1w", "sub-7/ses-2/anat/T1w", "sub-8_T1w"]
+    names = [f"p{number}/T1w" for number in range(4)] + [
+        "sub-7/ses-1/anat/T1w",
+        "sub-7/ses-2/anat/T1w",
+        "sub-8_T1w",
+    ]
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / f"{name}.nii.gz").write_bytes(scans[number % 2].read_bytes())
@@ -77,7 +87,9 @@ def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
 
 
 def test_too_few_people_write_nothing(bundle, normals, tmp_path):
-    with pytest.raises(ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"):
+    with pytest.raises(
+        ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"
+    ):
         fit(normals, tmp_path / "calibration.json", rate=0.05)
     assert not (tmp_path / "calibration.json").exists()
 
@@ -105,7 +117,12 @@ def test_dicom_series_of_one_patient_are_one_person(bundle, slices, tmp_path):
     pixels = np.asarray(Image.open(slices[0]))[None].astype("uint16")
     for number, patient in enumerate(("A", "A", "B", "C", "D")):
         pixels[0, 0, 0] = number  # five scans, not five copies of one
-        save(dicom_datasets(pixels, PatientID=patient, series_uid=f"1.2.{number}"), tmp_path / f"normals/{number}")
+        save(
+            dicom_datasets(pixels, PatientID=patient, series_uid=f"1.2.{number}"),
+            tmp_path / f"normals/{number}",
+        )
     found = fit(tmp_path / "normals", tmp_path / "calibration.json")
     assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
-    assert "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]
+    assert (
+        "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]
+    )

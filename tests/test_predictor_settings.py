@@ -39,7 +39,9 @@ WRONG = {
     "preprocessing: no steps": {"preprocessing": {"_target_": "Compose"}},
     "preprocessing: steps that are none": {"preprocessing#transforms": [1, 2]},
     "preprocessing: a step that is a list": {"preprocessing#transforms": [{"_target_": []}]},
-    "preprocessing: an unknown key": {"preprocessing#transforms": [{"_target_": "Resized", "nonsense": 1}]},
+    "preprocessing: an unknown key": {
+        "preprocessing#transforms": [{"_target_": "Resized", "nonsense": 1}]
+    },
     "preprocessing: absurd size": {"slice#size": 10**12},
     "references: tenfold, ten deep": REFERENCES | {"scoring": {"perceptual": "@r0"}},
     "references: in a circle": {"a": "@b", "b": "@a", "slice": "@a"},
@@ -53,7 +55,11 @@ def bundle(tmp_path):
     """Function that lays entries over the configuration of the shipped bundle, in a copy."""
 
     def make(entries):
-        shutil.copytree(bundle_root("ra"), tmp_path / "mine", ignore=shutil.ignore_patterns("runs", "train*", "docs"))
+        shutil.copytree(
+            bundle_root("ra"),
+            tmp_path / "mine",
+            ignore=shutil.ignore_patterns("runs", "train*", "docs"),
+        )
         (tmp_path / "mine/models").mkdir(exist_ok=True)
         path = tmp_path / "mine/configs/inference.json"
         config = json.loads(path.read_text())

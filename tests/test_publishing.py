@@ -40,7 +40,9 @@ def bundle(tmp_path):
 
 def test_weights_are_published_with_all_that_says_where_they_come_from(run, bundle):
     models = publish(run, bundle, "python -m monai.bundle run training")
-    assert models == bundle / "models" and sorted(path.name for path in models.iterdir()) == PUBLISHED
+    assert (
+        models == bundle / "models" and sorted(path.name for path in models.iterdir()) == PUBLISHED
+    )
     assert (models / "model.pt").read_bytes() == b"weights"
     assert (models / "training_log.csv").read_text() == "epoch\n1\n"
     calibration = Calibration.load(models / "calibration.json")
@@ -73,7 +75,9 @@ def test_the_calibration_of_other_weights_is_refused(identity, run, bundle):
 
 def test_an_altered_calibration_is_refused(run, bundle):
     text = (run / "calibration.json").read_text()
-    (run / "calibration.json").write_text(text.replace('"pixel_threshold": 0.1', '"pixel_threshold": 0.9'))
+    (run / "calibration.json").write_text(
+        text.replace('"pixel_threshold": 0.1', '"pixel_threshold": 0.9')
+    )
     with pytest.raises(ArtifactError, match="altered"):
         publish(run, bundle, "x")
 

@@ -19,10 +19,18 @@ from pathology_screen.errors import ArtifactError
 from pathology_screen.versions import brain_extraction_sha256, versions
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORTED_AS = {"pytorch-ignite": "ignite", "scikit-image": "skimage", "scikit-learn": "sklearn", "pillow": "PIL"}
+IMPORTED_AS = {
+    "pytorch-ignite": "ignite",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+}
 IMPORTED_AS |= {"stlpips-pytorch": "stlpips_pytorch"}
 """Distribution -> package, where the names differ."""
-NEVER_IMPORTED = {"fire": "the command line of monai.bundle", "tensorboard": "torch.utils.tensorboard"}
+NEVER_IMPORTED = {
+    "fire": "the command line of monai.bundle",
+    "tensorboard": "torch.utils.tensorboard",
+}
 
 
 def declared(section: str, option: str) -> dict[str, str]:
@@ -30,7 +38,9 @@ def declared(section: str, option: str) -> dict[str, str]:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     names = (
-        re.match(r"([A-Za-z0-9-]+)(?:\[.*\])?\s*(.*)", line) for line in config[section][option].split("\n") if line
+        re.match(r"([A-Za-z0-9-]+)(?:\[.*\])?\s*(.*)", line)
+        for line in config[section][option].split("\n")
+        if line
     )
     return {name[1]: name[2] for name in names}
 
@@ -66,7 +76,10 @@ def test_torch_is_new_enough_to_read_weights_safely():
 
 def test_versions_name_the_weights_of_brain_extraction():
     folder = Path(importlib.util.find_spec("deepbet").origin).parents[1] / "data/models"
-    digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("bbox_model.pt", "model.pt")]
+    digests = [
+        hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("bbox_model.pt", "model.pt")
+    ]
     assert brain_extraction_sha256() == hashlib.sha256("".join(digests).encode()).hexdigest()
     assert versions()["brain_extraction_sha256"] == brain_extraction_sha256()
     start = time.perf_counter()
@@ -86,7 +99,11 @@ def test_other_weights_have_another_hash_and_absent_ones_are_an_error(tmp_path, 
     for content in (b"1", b"2"):
         for name in ("bbox_model.pt", "model.pt"):
             (tmp_path / "data/models" / name).write_bytes(content)
-            hashes.add(brain_extraction_sha256.__wrapped__() if (tmp_path / "data/models/model.pt").exists() else name)
+            hashes.add(
+                brain_extraction_sha256.__wrapped__()
+                if (tmp_path / "data/models/model.pt").exists()
+                else name
+            )
     assert len(hashes) == 4
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ArtifactError, match="pip install deepbet"):
@@ -123,11 +140,19 @@ def test_a_known_vulnerability_fails_unless_it_is_excepted(audit):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ('print(\'{"dependencies": [{"name": "a", "skip_reason": "not found"}]}\')', "knows none of 1"),
-        ("import sys; sys.exit('ConnectionError: no route')", "nothing was audited: ConnectionError"),
+        (
+            'print(\'{"dependencies": [{"name": "a", "skip_reason": "not found"}]}\')',
+            "knows none of 1",
+        ),
+        (
+            "import sys; sys.exit('ConnectionError: no route')",
+            "nothing was audited: ConnectionError",
+        ),
     ],
 )
-def test_where_no_service_answers_it_says_so_and_goes_on(audit, monkeypatch, capsys, output, message):
+def test_where_no_service_answers_it_says_so_and_goes_on(
+    audit, monkeypatch, capsys, output, message
+):
     monkeypatch.setattr(audit, "COMMAND", [sys.executable, "-c", output])
     assert audit.main() == 0
     assert message in capsys.readouterr().out
@@ -141,13 +166,17 @@ def test_without_pip_audit_it_fails(audit, monkeypatch, capsys):
 # --- SBOM ---
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cyclonedx_py") is None, reason="cyclonedx-bom is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("cyclonedx_py") is None, reason="cyclonedx-bom is not installed"
+)
 def test_the_sbom_lists_what_is_installed(tmp_path):
     assert "cyclonedx-py environment --output-file sbom.json" in (ROOT / "SECURITY.md").read_text()
     path = tmp_path / "sbom.json"
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-file", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     document = json.loads(path.read_text())
-    found = {component["name"].lower(): component["version"] for component in document["components"]}
+    found = {
+        component["name"].lower(): component["version"] for component in document["components"]
+    }
     assert document["bomFormat"] == "CycloneDX" and found["torch"] == versions()["torch"]
     assert {"monai", "numpy", "nibabel", "deepbet"} <= found.keys()

@@ -33,14 +33,18 @@ class TestEveryAnomaly:
         np.testing.assert_array_equal(image, brain())
 
     def test_the_generator_decides(self, anomaly):
-        first, again, other = (anomaly(brain(), np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+        first, again, other = (
+            anomaly(brain(), np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+        )
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
     @pytest.mark.parametrize("size", [64, 256])
     def test_area_scales_with_the_image(self, anomaly, size):
         share = {
-            n: np.mean([anomaly(brain(n), np.random.default_rng(seed))[1].mean() for seed in range(40)])
+            n: np.mean(
+                [anomaly(brain(n), np.random.default_rng(seed))[1].mean() for seed in range(40)]
+            )
             for n in (128, size)
         }
         assert share[size] == pytest.approx(share[128], rel=0.1)
@@ -53,7 +57,11 @@ def test_ellipses_keep_their_ranges(seed):
     anomalous, mask = add_ellipses(image, np.random.default_rng(seed), percentiles_of="tissue")
     changed = np.unique(anomalous[mask & (anomalous != image)])
     assert 1 <= len(changed) <= 3
-    bands = [(0.2, 0.27), (0.35, 0.65), (0.73, 0.8)]  # of values uniform over 0.2-0.8, some of them painted over
+    bands = [
+        (0.2, 0.27),
+        (0.35, 0.65),
+        (0.73, 0.8),
+    ]  # of values uniform over 0.2-0.8, some of them painted over
     assert all(any(low <= value <= high for low, high in bands) for value in changed)
 
     rows, columns = np.nonzero(mask)
@@ -96,13 +104,18 @@ def test_rectangles_keep_their_ranges(seed):
     assert min(height, width) >= 25 and max(height, width) < 50
     assert min(rows.min(), columns.min()) >= 25
     patch = anomalous[mask].reshape(height, width)
-    (source,) = np.argwhere(image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]) + 25  # no two pixels are alike
-    np.testing.assert_array_equal(patch, image[source[0] : source[0] + height, source[1] : source[1] + width])
+    (source,) = (
+        np.argwhere(image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]) + 25
+    )  # no two pixels are alike
+    np.testing.assert_array_equal(
+        patch, image[source[0] : source[0] + height, source[1] : source[1] + width]
+    )
 
 
 class TestCoarseNoise:
     def test_is_a_rolled_bilinear_enlargement_of_a_coarse_grid(self):
-        """Every 3rd pixel of a 10 px image lies on a 4 x 4 grid with aligned corners; between, values are linear."""
+        """Every 3rd pixel of a 10 px image lies on a 4 x 4 grid with aligned corners; between,
+        values are linear."""
         noise = coarse_noise(2, torch.Generator().manual_seed(0), 10, deviation=0.2, resolution=4)
         grid = 0.2 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
         fits = [
@@ -117,8 +130,9 @@ class TestCoarseNoise:
         torch.testing.assert_close(unrolled[..., 1::3, ::3], between, rtol=1e-4, atol=1e-6)
 
     def test_has_the_paper_s_deviation_and_resolution(self):
-        """Bilinear interpolation keeps 2/3 of the variance an axis between its nodes, and nearly that over all pixels;
-        values 128/15 px apart (one cell) are correlated, three cells apart they are not."""
+        """Bilinear interpolation keeps 2/3 of the variance an axis between its nodes, and nearly
+        that over all pixels; values 128/15 px apart (one cell) are correlated, three cells apart
+        they are not."""
         noise = coarse_noise(400, torch.Generator().manual_seed(1), 128)
         assert noise.shape == (400, 1, 128, 128) and noise.dtype == torch.float32
         assert noise.mean().item() == pytest.approx(0, abs=0.01)
@@ -128,14 +142,21 @@ class TestCoarseNoise:
 
     def test_each_call_draws_a_shift(self):
         generator = torch.Generator().manual_seed(0)
-        seams = {coarse_noise(1, generator, 64).diff(dim=3).abs().amax((0, 1, 2)).argmax().item() for _ in range(8)}
+        seams = {
+            coarse_noise(1, generator, 64).diff(dim=3).abs().amax((0, 1, 2)).argmax().item()
+            for _ in range(8)
+        }
         assert len(seams) > 4  # the wrapped border is the one jump
 
     def test_the_generator_decides(self):
-        first, again, other = (coarse_noise(3, torch.Generator().manual_seed(seed), 32) for seed in (1, 1, 2))
+        first, again, other = (
+            coarse_noise(3, torch.Generator().manual_seed(seed), 32) for seed in (1, 1, 2)
+        )
         assert torch.equal(first, again) and not torch.equal(first, other)
 
     def test_is_added_to_the_foreground_alone(self):
         image = torch.tensor([0.0, 0.01, 0.011, 1.0]).reshape(1, 1, 2, 2)
         noisy = add_coarse_noise(image, torch.tensor([0.5, 0.5, -0.5, 0.5]).reshape(1, 1, 2, 2))
-        torch.testing.assert_close(noisy.flatten(), torch.tensor([0.0, 0.01, -0.489, 1.5]))  # not clipped
+        torch.testing.assert_close(
+            noisy.flatten(), torch.tensor([0.0, 0.01, -0.489, 1.5])
+        )  # not clipped

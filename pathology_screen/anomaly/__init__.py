@@ -7,4 +7,12 @@ from pathology_screen.anomaly.maps import AnomalyMap, image_score
 from pathology_screen.anomaly.perceptual import perceptual_distance
 from pathology_screen.anomaly.scoring import Scoring
 
-__all__ = ["AnomalyMap", "AnomalyMapd", "DistillationMap", "Scoring", "equalize", "image_score", "perceptual_distance"]
+__all__ = [
+    "AnomalyMap",
+    "AnomalyMapd",
+    "DistillationMap",
+    "Scoring",
+    "equalize",
+    "image_score",
+    "perceptual_distance",
+]

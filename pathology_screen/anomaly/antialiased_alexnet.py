@@ -1,4 +1,5 @@
-"""The anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), in the shape of its published weights."""
+"""The anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), in the shape of its
+published weights."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ class BlurPool(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("filt", torch.outer(binomial, binomial).repeat(channels, 1, 1, 1))  # (C, 1, 3, 3)
+        self.register_buffer(
+            "filt", torch.outer(binomial, binomial).repeat(channels, 1, 1, 1)
+        )  # (C, 1, 3, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
@@ -30,8 +33,9 @@ class BlurPool(nn.Module):
 class AntialiasedAlexNet(nn.Module):
     """The five ReLU outputs of AlexNet's features, each stride replaced by blur and subsampling.
 
-    Takes (B, 3, H, W) with sides of at least 21 px; gives a list of (B, C, h, w) with C = 64, 192, 384, 256, 256. The
-    names of its weights are those of the file `alex_shift_tolerant.pth`: `slice<k>.<layer>.weight`.
+    Takes (B, 3, H, W) with sides of at least 21 px; gives a list of (B, C, h, w) with C = 64, 192,
+    384, 256, 256. The names of its weights are those of the file `alex_shift_tolerant.pth`:
+    `slice<k>.<layer>.weight`.
     """
 
     def __init__(self) -> None:

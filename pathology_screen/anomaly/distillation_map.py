@@ -16,28 +16,37 @@ Kind = Literal["discrepancy", "gradient", "smooth_gradient", "guided_backpropaga
 
 
 class DistillationMap(nn.Module):
-    """Where cloner and teacher disagree (Salehi et al., CVPR 2021). Maps are not scaled image by image.
+    """Where cloner and teacher disagree (Salehi et al., CVPR 2021). Maps are not scaled image by
+    image.
 
     Args:
         network: whose output is the map "discrepancy", and whose gradients are the others.
-        kind: "discrepancy" (the network's own forward map), or the gradient of the image score with respect to the
-            image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or "guided_backpropagation", which the
+        kind: "discrepancy" (the network's own forward map), or the gradient of the image score with
+            respect to the
+            image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
+                "guided_backpropagation", which the
             source takes.
-        sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs gradients with 4.
+        sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs
+            gradients with 4.
 
     Raises:
         ConfigError: if the kind is unknown.
     """
 
-    def __init__(self, network: MultiresolutionDistillation, kind: Kind = "discrepancy", sigma: float = 0.0) -> None:
+    def __init__(
+        self, network: MultiresolutionDistillation, kind: Kind = "discrepancy", sigma: float = 0.0
+    ) -> None:
         super().__init__()
         if kind not in get_args(Kind):
-            raise ConfigError(f"the kind of an MKD map is one of {', '.join(get_args(Kind))}, not {kind!r}")
+            raise ConfigError(
+                f"the kind of an MKD map is one of {', '.join(get_args(Kind))}, not {kind!r}"
+            )
         self.network, self.kind, self.sigma = network, kind, sigma
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Kind and blur of the map, and the teacher and the loss weight of the score, ready for JSON."""
+        """Kind and blur of the map, and the teacher and the loss weight of the score, ready for
+        JSON."""
         network = self.network
         return {
             "kind": self.kind,
@@ -52,7 +61,8 @@ class DistillationMap(nn.Module):
 
         Args:
             image: (B, 1, H, W), in [0, 1].
-            prediction: the network's output for the image, the same shape; the gradient maps do not use it.
+            prediction: the network's output for the image, the same shape; the gradient maps do not
+                use it.
 
         Returns:
             (B, 1, H, W), float32, at least 0.
@@ -65,9 +75,14 @@ class DistillationMap(nn.Module):
             return self._maps(x, maps)
 
     def _maps(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        if self.kind == "smooth_gradient":  # the same noise for every image, whatever batch it is in
+        if (
+            self.kind == "smooth_gradient"
+        ):  # the same noise for every image, whatever batch it is in
             maps = torch.cat(
-                [self.network.smooth_gradient(one, torch.Generator().manual_seed(0)) for one in x.split(1)]
+                [
+                    self.network.smooth_gradient(one, torch.Generator().manual_seed(0))
+                    for one in x.split(1)
+                ]
             )
         elif self.kind != "discrepancy":
             maps = self.network.gradient(x, guided=self.kind == "guided_backpropagation")

@@ -16,12 +16,14 @@ from pathology_screen.anomaly.scoring import Scoring
 class AnomalyMapd(MapTransform):
     """Add the anomaly map and the image score of one image to a dictionary.
 
-    Map and prediction take over the image's affine, meta data and record of applied transforms, so that MONAI's
-    `Invertd(keys, transform=preprocessing, orig_keys=image_key)` takes both back to the scan.
+    Map and prediction take over the image's affine, meta data and record of applied transforms, so
+    that MONAI's `Invertd(keys, transform=preprocessing, orig_keys=image_key)` takes both back to
+    the scan.
 
     Args:
         image_key: image (1, H, W), a tensor or MetaTensor.
-        prediction_key: what the network made of it (1, H, W): the pseudo-healthy reconstruction, or a map.
+        prediction_key: what the network made of it (1, H, W): the pseudo-healthy reconstruction, or
+            a map.
         map_key: where the map (1, H, W), float32, is put.
         score_key: where the image score, a float, is put.
         anomaly_map: makes the map and the score; `AnomalyMap()` by default.

@@ -25,14 +25,14 @@ class AnomalyMap(nn.Module):
 
         |eq(x_ph) - eq(x)| * G(S(x_ph, x)) * G(S(eq(x_ph), eq(x)))
 
-    with eq the adaptive histogram equalisation, S the perceptual distance and G a Gaussian blur that the paper does not
-    mention. Both images are clamped to [0, 1] first. The ablations of Table 3 are |x_ph - x| * G(S(x_ph, x)) without
-    equalisation, |eq(x_ph) - eq(x)| without perceptual distance, and without both the plain residual |x_ph - x|, not
-    clamped.
+    with eq the adaptive histogram equalisation, S the perceptual distance and G a Gaussian blur
+    that the paper does not mention. Both images are clamped to [0, 1] first. The ablations of Table
+    3 are |x_ph - x| * G(S(x_ph, x)) without equalisation, |eq(x_ph) - eq(x)| without perceptual
+    distance, and without both the plain residual |x_ph - x|, not clamped.
 
     Args:
-        perceptual: "st_alex", "squeeze", "alex", "encoder" (see `perceptual_distance`), "none", or a module that maps
-            two batches to a distance map and has an `identity`.
+        perceptual: "st_alex", "squeeze", "alex", "encoder" (see `perceptual_distance`), "none", or
+            a module that maps two batches to a distance map and has an `identity`.
         equalize: whether to equalise.
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.
@@ -56,7 +56,8 @@ class AnomalyMap(nn.Module):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the values of the map depend on, ready for JSON; part of the identity of a calibration."""
+        """What the values of the map depend on, ready for JSON; part of the identity of a
+        calibration."""
         perceptual = "none" if self.perceptual is None else self.perceptual.identity
         return {"perceptual": perceptual, "equalize": self.equalize, "sigma": self.sigma}
 
@@ -74,7 +75,8 @@ class AnomalyMap(nn.Module):
         Raises:
             InputError: "not_finite", if the image holds NaN or infinite values.
             ArtifactError: if the reconstruction does: the weights are broken.
-            ConfigError: if the shapes differ or the images are too small (32 px, without perceptual distance 16 px).
+            ConfigError: if the shapes differ or the images are too small (32 px, without perceptual
+                distance 16 px).
         """
         x, x_ph = check_pair(image, reconstruction)
         if self.perceptual is None and not self.equalize:
@@ -95,20 +97,22 @@ class AnomalyMap(nn.Module):
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur maps (B, 1, H, W) with `scipy.ndimage.gaussian_filter` and its defaults (cut at 4 sigma, reflected borders);
-    `sigma` in pixels of a 128 px image."""
+    """Blur maps (B, 1, H, W) with `scipy.ndimage.gaussian_filter` and its defaults (cut at 4 sigma,
+    reflected borders); `sigma` in pixels of a 128 px image."""
     sigmas = [sigma * side / REFERENCE_SIZE for side in maps.shape[-2:]]
     blurred = gaussian_filter(maps.cpu().numpy(), sigmas, axes=(2, 3))
     return torch.from_numpy(blurred).to(maps.device)
 
 
 def image_score(anomaly_map: torch.Tensor) -> torch.Tensor:
-    """Image score (B,): mean of a map (B, 1, H, W) over all pixels, background included, as in the released code."""
+    """Image score (B,): mean of a map (B, 1, H, W) over all pixels, background included, as in the
+    released code."""
     return anomaly_map.mean(dim=(1, 2, 3))
 
 
 def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and what a network made of them as plain float32 tensors on the device of the images.
+    """Return images and what a network made of them as plain float32 tensors on the device of the
+    images.
 
     Raises:
         InputError: "not_finite", if an image holds NaN or infinite values.
@@ -118,9 +122,13 @@ def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Ten
     x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
     y = convert_to_tensor(prediction, dtype=torch.float32, device=x.device, track_meta=False)
     if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 1:
-        raise ConfigError(f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ConfigError(
+            f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     if not x.isfinite().all():
         raise InputError("not_finite", "the image given to the anomaly map")
     if not y.isfinite().all():
-        raise ArtifactError("the network's output holds NaN or infinite values: its weights are broken")
+        raise ArtifactError(
+            "the network's output holds NaN or infinite values: its weights are broken"
+        )
     return x, y

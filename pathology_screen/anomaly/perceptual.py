@@ -1,4 +1,5 @@
-"""Perceptual distance maps, `S_lpips` in Eq. 5 of the paper, with the `lpips` package and weights already installed."""
+"""Perceptual distance maps, `S_lpips` in Eq. 5 of the paper, with the `lpips` package and weights
+already installed."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ MICRO_BATCH = 8
 SMALLEST_SIDE = 32
 """Below this the deepest layers of the ImageNet networks have no pixels left."""
 
-HUB_WEIGHTS = {"squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1, "alex": AlexNet_Weights.IMAGENET1K_V1}
+HUB_WEIGHTS = {
+    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
+    "alex": AlexNet_Weights.IMAGENET1K_V1,
+}
 """Backbones whose weights are torchvision's, from the torch hub cache."""
 
 ST_ALEX_SHA256 = "468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
@@ -34,7 +38,8 @@ class PerceptualDistance(nn.Module):
     """A frozen perceptual metric that gives one distance a pixel.
 
     Attributes:
-        identity: name of the backbone and sha256 of its weights; part of the identity of a calibration.
+        identity: name of the backbone and sha256 of its weights; part of the identity of a
+            calibration.
     """
 
     def __init__(self, name: str, metric: nn.Module) -> None:
@@ -48,14 +53,16 @@ class PerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Distance between two batches (B, 1, H, W) in [0, 1] -> (B, 1, H, W) float32, at least 0."""
+        """Distance between two batches (B, 1, H, W) in [0, 1] -> (B, 1, H, W) float32, at least
+        0."""
         self.metric.to(a.device)
         pairs = zip(a.split(MICRO_BATCH), b.split(MICRO_BATCH))
         return torch.cat([self.metric(x, y) for x, y in pairs])
 
 
 class SpatialLPIPS(lpips.LPIPS):
-    """`lpips.LPIPS` as a map of images in [0, 1], built on the meta device: nothing is drawn and nothing downloaded."""
+    """`lpips.LPIPS` as a map of images in [0, 1], built on the meta device: nothing is drawn and
+    nothing downloaded."""
 
     def __init__(self, net: str) -> None:
         with warnings.catch_warnings(), torch.device("meta"):
@@ -65,7 +72,9 @@ class SpatialLPIPS(lpips.LPIPS):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         if min(a.shape[-2:]) < SMALLEST_SIDE:
-            raise ConfigError(f"perceptual distances need images of at least {SMALLEST_SIDE} px a side")
+            raise ConfigError(
+                f"perceptual distances need images of at least {SMALLEST_SIDE} px a side"
+            )
         return super().forward(a, b, normalize=True)
 
     def load(self, state: dict[str, torch.Tensor]) -> SpatialLPIPS:
@@ -73,7 +82,9 @@ class SpatialLPIPS(lpips.LPIPS):
         try:
             unknown = self.load_state_dict(state, strict=False, assign=True).unexpected_keys
         except RuntimeError as error:
-            raise ArtifactError("the perceptual weights have other shapes than the network") from error
+            raise ArtifactError(
+                "the perceptual weights have other shapes than the network"
+            ) from error
         missing = [name for name, tensor in self.state_dict().items() if tensor.is_meta]
         if missing or unknown:
             raise ArtifactError(f"the perceptual weights lack {missing} and hold unknown {unknown}")
@@ -83,8 +94,8 @@ class SpatialLPIPS(lpips.LPIPS):
 class EmbeddingDistance(nn.Module):
     """Distance between the embeddings of an encoder trained on brains.
 
-    At each layer the embeddings are normalised to unit length at each pixel; their squared difference is averaged over
-    channels and enlarged bilinearly; the layers are summed.
+    At each layer the embeddings are normalised to unit length at each pixel; their squared
+    difference is averaged over channels and enlarged bilinearly; the layers are summed.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -93,21 +104,27 @@ class EmbeddingDistance(nn.Module):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         distance = torch.zeros_like(a)
-        for f, g in zip(self.encoder.embeddings(a), self.encoder.embeddings(b)):  # each (B, C, h, w)
+        for f, g in zip(
+            self.encoder.embeddings(a), self.encoder.embeddings(b)
+        ):  # each (B, C, h, w)
             squared = (lpips.normalize_tensor(f) - lpips.normalize_tensor(g)).square()
             distance += lpips.upsample(squared.mean(dim=1, keepdim=True), out_HW=a.shape[-2:])
         return distance
 
 
-def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | None = None) -> PerceptualDistance:
+def perceptual_distance(
+    backbone: str, weights: str | os.PathLike | nn.Module | None = None
+) -> PerceptualDistance:
     """Build a perceptual distance from weights on this machine; nothing is ever downloaded.
 
     Args:
-        backbone: "st_alex" (ST-LPIPS on an anti-aliased AlexNet, from the installed `stlpips-pytorch`), "squeeze"
-            (LPIPS on SqueezeNet 1.1, as in the paper's Eq. 5, from the torch hub cache), "alex" (LPIPS on AlexNet, as
-            in the paper's Table 1, likewise) or "encoder" (a brain encoder).
-        weights: path of the weights where they are not in their usual place; for "encoder" the module itself, copied
-            and frozen, with a method `embeddings(x)` that gives a list of (B, C, h, w).
+        backbone: "st_alex" (ST-LPIPS on an anti-aliased AlexNet, from the installed
+            `stlpips-pytorch`), "squeeze" (LPIPS on SqueezeNet 1.1, as in the paper's Eq. 5, from
+            the torch hub cache), "alex" (LPIPS on AlexNet, as in the paper's Table 1, likewise) or
+            "encoder" (a brain encoder).
+        weights: path of the weights where they are not in their usual place; for "encoder" the
+            module itself, copied and frozen, with a method `embeddings(x)` that gives a list of (B,
+            C, h, w).
 
     Raises:
         ArtifactError: if the weights are missing or are not what they should be.
@@ -115,11 +132,17 @@ def perceptual_distance(backbone: str, weights: str | os.PathLike | nn.Module | 
     """
     if backbone == "encoder":
         if not isinstance(weights, nn.Module) or not hasattr(weights, "embeddings"):
-            raise ConfigError('the backbone "encoder" needs weights=<a module with a method `embeddings`>')
+            raise ConfigError(
+                'the backbone "encoder" needs weights=<a module with a method `embeddings`>'
+            )
         return PerceptualDistance(backbone, EmbeddingDistance(weights))
     if isinstance(weights, nn.Module) or backbone not in ("st_alex", *HUB_WEIGHTS):
-        raise ConfigError(f'the perceptual backbone "{backbone}" is unknown or takes no module as weights')
-    return PerceptualDistance(backbone, _st_alex(weights) if backbone == "st_alex" else _lpips(backbone, weights))
+        raise ConfigError(
+            f'the perceptual backbone "{backbone}" is unknown or takes no module as weights'
+        )
+    return PerceptualDistance(
+        backbone, _st_alex(weights) if backbone == "st_alex" else _lpips(backbone, weights)
+    )
 
 
 def is_installed(backbone: str) -> bool:
@@ -137,7 +160,11 @@ def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
     metric = SpatialLPIPS(backbone)
     trunk = _read(file or hub_file(HUB_WEIGHTS[backbone].url, needed_by, otherwise))
     heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth")
-    names = {key: "features." + key.split(".", 2)[2] for key in metric.state_dict() if key.startswith("net.")}
+    names = {
+        key: "features." + key.split(".", 2)[2]
+        for key in metric.state_dict()
+        if key.startswith("net.")
+    }
     return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
 
 
@@ -147,7 +174,9 @@ def _st_alex(file: str | os.PathLike | None) -> SpatialLPIPS:
         metric.net = AntialiasedAlexNet()
     metric.load(_read(file or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")))
     if weights_sha256(metric) != ST_ALEX_SHA256:
-        raise ArtifactError("these are not the published weights of ST-LPIPS AlexNet: their sha256 differs")
+        raise ArtifactError(
+            "these are not the published weights of ST-LPIPS AlexNet: their sha256 differs"
+        )
     return metric
 
 
@@ -158,4 +187,6 @@ def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
         return {name: tensor.float() for name, tensor in state.items()}
     except Exception as error:  # torch.load and the unpickler raise many kinds
-        raise ArtifactError(f"{Path(file).name} does not hold weights that can be read safely") from error
+        raise ArtifactError(
+            f"{Path(file).name} does not hold weights that can be read safely"
+        ) from error

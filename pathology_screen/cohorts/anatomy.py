@@ -1,10 +1,12 @@
-"""One synthetic T1w head: the MNI152 template, folded, deformed and clothed differently for every seed.
+"""One synthetic T1w head: the MNI152 template, folded, deformed and clothed differently for every
+seed.
 
-Deep structures (ventricles, basal ganglia, thalamus, cerebellum) are the template's; the cortex is drawn anew: sulci
-are the zero surfaces of a random field that runs towards the depth of the hemisphere, and every point is cerebrospinal
-fluid, grey or white matter by its distance to the nearest sulcus or to the brain surface. Skull and scalp are layers
-around the brain; face and neck are flesh. All fields are functions of the position in millimetres, so the slices of one
-volume belong together.
+Deep structures (ventricles, basal ganglia, thalamus, cerebellum) are the template's; the cortex is
+drawn anew: sulci are the zero surfaces of a random field that runs towards the depth of the
+hemisphere, and every point is cerebrospinal fluid, grey or white matter by its distance to the
+nearest sulcus or to the brain surface. Skull and scalp are layers around the brain; face and neck
+are flesh. All fields are functions of the position in millimetres, so the slices of one volume
+belong together.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values
 WHITE_MATTER = "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz"
 MARGIN = 36  # mm around the brain in which the distance to its surface is known
 CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the centre of every volume
-HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)  # mm in MNI space, right
+HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array(
+    [[28, -18, 12], [40, 86, 62]], np.float32
+)  # mm in MNI space, right
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,13 @@ class Template:
 
     Attributes:
         origin: (3,), position of voxel (0, 0, 0) in mm.
-        sharp: (4, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to the nearest surface
-            or fissure (mm, positive inside) and to the lateral ventricles (negative inside).
-        smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the direction away from
-            the lateral ventricles (3).
-        outline: (1, I, J, K), with `MARGIN` voxels more on every side: distance to the brain's outer surface in mm,
-            positive inside.
+        sharp: (4, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to
+            the nearest surface or fissure (mm, positive inside) and to the lateral ventricles
+            (negative inside).
+        smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the
+            direction away from the lateral ventricles (3).
+        outline: (1, I, J, K), with `MARGIN` voxels more on every side: distance to the brain's
+            outer surface in mm, positive inside.
     """
 
     origin: np.ndarray
@@ -59,7 +64,8 @@ class Template:
 
 
 def sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Trilinear interpolation of volumes (C, I, J, K) at fractional voxel indices (3, ...); float32, (C, ...)."""
+    """Trilinear interpolation of volumes (C, I, J, K) at fractional voxel indices (3, ...);
+    float32, (C, ...)."""
     last_axis_first = index.reshape(3, -1)[::-1].T
     grid = 2 * last_axis_first / np.float32(np.array(volumes.shape[:0:-1]) - 1) - 1
     values = torch.nn.functional.grid_sample(
@@ -77,12 +83,15 @@ def _along(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
-    """Rises from 0 to 1 across distance 0 (partial volume); the width is in the unit of the distance."""
+    """Rises from 0 to 1 across distance 0 (partial volume); the width is in the unit of the
+    distance."""
     return 1 / (1 + np.exp(np.clip(distance / np.float32(-width), -30, 30)))
 
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:
-    return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(np.float32)
+    return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(
+        np.float32
+    )
 
 
 @cache
@@ -95,7 +104,9 @@ def load_template() -> Template:
     t1 = np.asarray(load_brain_template().dataobj)
     path = template_folder() / WHITE_MATTER
     if not path.is_file():
-        raise ConfigError(f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from.")
+        raise ConfigError(
+            f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from."
+        )
     white = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
     t1, white = t1[box], white[box]
@@ -110,11 +121,14 @@ def load_template() -> Template:
     from_ventricles = -_signed_distance(ventricles)
     away = np.stack(np.gradient(ndi.gaussian_filter(from_ventricles, 2.5)))
 
-    # kept: thalamus, basal ganglia and insula; hindbrain; brain stem; everything near the ventricles
+    # kept: thalamus, basal ganglia and insula; hindbrain; brain stem; everything near the
+    # ventricles
     nuclei = np.sqrt((x / 37) ** 2 + ((y + 8) / 38) ** 2 + ((z - 4) / 26) ** 2)
     hindbrain = np.sqrt((x / 75) ** 2 + ((y + 62) / 42) ** 2 + ((z + 40) / 36) ** 2)
     stem = np.sqrt((x / 22) ** 2 + ((y + 28) / 26) ** 2 + ((z + 20) / 30) ** 2)
-    outside_kept = np.minimum(30 * np.minimum(nuclei, hindbrain) - 30, np.minimum(22 * stem - 22, from_ventricles - 5))
+    outside_kept = np.minimum(
+        30 * np.minimum(nuclei, hindbrain) - 30, np.minimum(22 * stem - 22, from_ventricles - 5)
+    )
     kept = soft_step(-outside_kept, 1.2)
 
     midline = (np.abs(x) < 1) & (white < 0.35) & (kept < 0.5)
@@ -136,7 +150,9 @@ def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Fie
         sigma: mm, width of the Gaussian that smooths it; the period is `nodes * sigma / 1.5`.
         nodes: grid nodes per axis.
     """
-    grid = ndi.gaussian_filter(rng.standard_normal((nodes,) * 3, dtype=np.float32), 1.5, mode="wrap")
+    grid = ndi.gaussian_filter(
+        rng.standard_normal((nodes,) * 3, dtype=np.float32), 1.5, mode="wrap"
+    )
     grid = np.pad((grid - grid.mean()) / grid.std(), (0, 1), mode="wrap")[None]
     return lambda points: sample(grid, np.mod(points * np.float32(1.5 / sigma), nodes))[0]
 
@@ -151,8 +167,10 @@ class Anatomy:
         offset: (3,) mm, of the head in the scanner.
         bend: vector field (3, ...) in mm: the smooth deviation from the template's shape.
         wiggle: vector field (3, ...) in mm: bends the sulci in their depth.
-        sulci: pairs (field whose zero surfaces are the sulci, field of their depth in mm), primary and secondary.
-        ventricle_growth: mm by which the walls of the lateral ventricles lie outside the template's.
+        sulci: pairs (field whose zero surfaces are the sulci, field of their depth in mm), primary
+            and secondary.
+        ventricle_growth: mm by which the walls of the lateral ventricles lie outside the
+            template's.
         sulcal_width: mm, half the width of a sulcus in its depth.
         cortex: mm, thickness of the grey matter.
         intensity: of fluid and grey matter; white matter is 1.
@@ -195,11 +213,14 @@ class Anatomy:
     def to_template(self, points: np.ndarray) -> np.ndarray:
         """Position in the template of points (3, ...) in scanner mm, before the ventricles grow."""
         centred = points - _along(self.offset, points) + self.bend(points)
-        turned = [sum(np.float32(self.rotation[j, i]) * centred[j] for j in range(3)) for i in range(3)]
+        turned = [
+            sum(np.float32(self.rotation[j, i]) * centred[j] for j in range(3)) for i in range(3)
+        ]
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
-        """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration looks for."""
+        """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration
+        looks for."""
         axis = np.arange(-80, 81, 16, dtype=np.float32)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
         position = self.to_template(points)
@@ -221,7 +242,8 @@ def turn(degrees: np.ndarray) -> np.ndarray:
 
 
 def _fold_space(points: np.ndarray) -> np.ndarray:
-    """Move points towards the surface of their hemisphere, so that a field read there varies little with depth."""
+    """Move points towards the surface of their hemisphere, so that a field read there varies little
+    with depth."""
     side = np.where(points[0] < 0, np.float32(-1), np.float32(1))
     centre = [side * HEMISPHERE_CENTRE[0], HEMISPHERE_CENTRE[1], HEMISPHERE_CENTRE[2]]
     offset = [points[i] - centre[i] for i in range(3)]
@@ -232,7 +254,8 @@ def _fold_space(points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Coat:
-    """What lies outside the brain: layers by distance from its surface, and the flesh of face and neck.
+    """What lies outside the brain: layers by distance from its surface, and the flesh of face and
+    neck.
 
     Attributes:
         gap, bone, fat: mm, thickness of the fluid, the skull and the fat under the skin.
@@ -275,7 +298,9 @@ class Coat:
         muscle = 9 * temple * np.clip((np.abs(x) - 35) / 15, 0, 1)  # mm of temporal muscle
         face = 60 - 60 * np.sqrt((x / 60) ** 2 + ((y - 42) / 60) ** 2 + ((z + 62) / 70) ** 2)
         neck = np.minimum(56 - np.hypot(x, y + 25), -45 - z)
-        inward = np.maximum(np.maximum(face, neck), self.bone + muscle + self.fat + 1.2 - outside)  # mm from the skin
+        inward = np.maximum(
+            np.maximum(face, neck), self.bone + muscle + self.fat + 1.2 - outside
+        )  # mm from the skin
         table = 0.28 * self.bone
         skull = _layers(outside, [0, table, self.bone - table], [fluid, 0.08, self.marrow, 0.08])
         meat = np.where(flesh > 1.5, 0.04, 0.5 + 0.05 * flesh)
@@ -310,8 +335,9 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
     """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it.
 
     Returns:
-        (12, S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of the primary
-        and secondary sulci, share of kept template, distance to the brain's surface, waviness and flesh of the coat.
+        (12, S, h, w): position in the template (3), position where the sulcal fields are read (3),
+        depth of the primary and secondary sulci, share of kept template, distance to the brain's
+        surface, waviness and flesh of the coat.
     """
     position = anatomy.to_template(points)
     folds = _fold_space(position + anatomy.wiggle(points))
@@ -323,7 +349,8 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
 
 
 def _growth(template: Template, growth: float, position: np.ndarray) -> np.ndarray:
-    """How far tissue seen at a template position moved when the ventricles grew by `growth` mm; (3, S, h, w)."""
+    """How far tissue seen at a template position moved when the ventricles grew by `growth` mm; (3,
+    S, h, w)."""
     distance = template.at(template.sharp[3:], position)
     moved = np.float32(growth) * np.exp(np.maximum(distance, 0) / -15)  # fades with the distance
     moved = np.minimum(moved, np.maximum(distance + 2, 0))  # what is inside stays inside
@@ -354,7 +381,9 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
         value = field(folds)
         slope = np.hypot(*np.gradient(full(value), pixel, axis=(1, 2)))[near]
         below = np.maximum(inside - depth, 0) + spared  # below its fundus a sulcus recedes
-        pial = np.minimum(pial, np.hypot(np.abs(value) / np.maximum(slope, np.float32(0.03)), below))
+        pial = np.minimum(
+            pial, np.hypot(np.abs(value) / np.maximum(slope, np.float32(0.03)), below)
+        )
     half_width = anatomy.sulcal_width * (1 + np.exp(inside / -4))
     fluid = np.maximum(soft_step(half_width - pial, 0.3), np.clip((130 - t1) / 50, 0, 1))
     to_white = np.minimum(pial - half_width - anatomy.cortex, 7 * (white - np.float32(0.12)))
@@ -366,4 +395,6 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
     core = np.interp(t1, [30, 68, 160, 195, 223, 245], levels).astype(np.float32)
     intensity = (cortex + kept * (core - cortex)) * (surface > -0.5)
     white_share = white_share + kept * (np.clip((t1 - 190) / 33, 0, 1) - white_share)
-    return Tissue(full(intensity), full(white_share), full(surface, slow[9]), full(ventricles, np.inf))
+    return Tissue(
+        full(intensity), full(white_share), full(surface, slow[9]), full(ventricles, np.inf)
+    )

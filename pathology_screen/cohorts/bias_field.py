@@ -1,4 +1,5 @@
-"""Correction of the smooth shading that the coils leave in an MRI, with ITK's N4 (Tustison et al., TMI 2010)."""
+"""Correction of the smooth shading that the coils leave in an MRI, with ITK's N4 (Tustison et al.,
+TMI 2010)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def import_itk() -> ModuleType:
     try:
         import itk
     except ImportError as error:
-        raise ConfigError("bias field correction needs ITK: pip install pathology-screen[ixi]") from error
+        raise ConfigError(
+            "bias field correction needs ITK: pip install pathology-screen[ixi]"
+        ) from error
     return itk
 
 
@@ -37,7 +40,8 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
     Args:
         voxels: (I, J, K) intensities, any orientation.
         affine: (4, 4), voxel index -> RAS+ mm.
-        brain: bool (I, J, K), where the field is fitted; elsewhere it is that of the nearest voxel of the brain.
+        brain: bool (I, J, K), where the field is fitted; elsewhere it is that of the nearest voxel
+            of the brain.
 
     Returns:
         (I, J, K), float32, with the mean of the brain unchanged.
@@ -58,7 +62,9 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
     n4.SetNumberOfFittingLevels(FITTINGS)
     n4.SetNumberOfWorkUnits(1)
     n4.Update()
-    field = np.divide(seen, itk.array_from_image(n4.GetOutput()), where=inside, out=np.ones_like(seen))
+    field = np.divide(
+        seen, itk.array_from_image(n4.GetOutput()), where=inside, out=np.ones_like(seen)
+    )
     nearest = ndi.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     ratio = np.divide(voxels.shape, seen.shape)
     field = ndi.zoom(field[tuple(nearest)], ratio, order=1, mode="nearest", grid_mode=True)

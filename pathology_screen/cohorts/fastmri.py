@@ -1,7 +1,9 @@
-"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with the boxes of the annotation table.
+"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with the boxes of the
+annotation table.
 
-Of fastMRI's files (Zbontar et al., arXiv:1811.08839) those of the paper's split are taken, as `data_lists/fastmri.csv`
-lists them; the boxes are those of fastMRI+ (Zhao et al., arXiv:2109.03812), which the user brings as `brain.csv`.
+Of fastMRI's files (Zbontar et al., arXiv:1811.08839) those of the paper's split are taken, as
+`data_lists/fastmri.csv` lists them; the boxes are those of fastMRI+ (Zhao et al.,
+arXiv:2109.03812), which the user brings as `brain.csv`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
-from pathology_screen.cohorts.preparation import begin, listed, name_some, read_table, save_scan, write_datalist
+from pathology_screen.cohorts.preparation import (
+    begin,
+    listed,
+    name_some,
+    read_table,
+    save_scan,
+    write_datalist,
+)
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io.file import parsing
 
@@ -84,7 +93,8 @@ class Picture:
 
     Attributes:
         pixels: float32, (W, H): column from the left, row from the top of the picture, anterior up.
-        millimetres: size of a pixel along both and thickness, or None where the source does not state them.
+        millimetres: size of a pixel along both and thickness, or None where the source does not
+            state them.
         examination: id of the person's examination, or None where the source does not state it.
     """
 
@@ -101,26 +111,32 @@ def prepare_fastmri(
     slices: Literal["table"] | int | str | os.PathLike = "table",
     allow_missing: bool = False,
 ) -> Path:
-    """Write the slices as NIfTI and a datalist of the sections training, validation and test; return its path.
+    """Write the slices as NIfTI and a datalist of the sections training, validation and test;
+    return its path.
 
-    Every image is one axial slice, (W, H, 1) float32, with the intensities of the source. Items hold `subject` (the
-    name of the file), `axial_slice`, `source_slice` and `group`; test items also `pathology` ("healthy", or names
-    joined by commas), `boxes` (those that the paper counts, by the names in `FINDINGS`) and `other_boxes` (all others
-    that are annotated on the slice: neither counted nor healthy), both in the form of `phantom.find_boxes`. There is
+    Every image is one axial slice, (W, H, 1) float32, with the intensities of the source. Items
+    hold `subject` (the name of the file), `axial_slice`, `source_slice` and `group`; test items
+    also `pathology` ("healthy", or names joined by commas), `boxes` (those that the paper counts,
+    by the names in `FINDINGS`) and `other_boxes` (all others
+    that are annotated on the slice: neither counted nor healthy), both in the form of
+    `phantom.find_boxes`. There is
     no section for calibration: the paper fits its threshold on the test normals.
 
     Args:
-        source: folder that holds, at any depth, fastMRI's HDF5 files with `reconstruction_rss`; or, where it holds
-            none, DICOM files that fastMRI+'s own script made of them, `<file>_<slice>.dcm`.
+        source: folder that holds, at any depth, fastMRI's HDF5 files with `reconstruction_rss`; or,
+            where it holds none, DICOM files that fastMRI+'s own script made of them,
+            `<file>_<slice>.dcm`.
         annotations: `brain.csv` of fastMRI+.
         output: folder of the cohort.
-        slices: "table": the slices that agree with the paper's lists, 3 where any may; a number: this slice of every
-            file; or a CSV with the columns file and slice that overrules the table for the files that it names.
+        slices: "table": the slices that agree with the paper's lists, 3 where any may; a number:
+            this slice of every file; or a CSV with the columns file and slice that overrules the
+            table for the files that it names.
         allow_missing: make the cohort of the files that are there; the others stand in the notes.
 
     Raises:
-        ConfigError: if files are missing, a table is not valid, a box lies outside its slice, or the folder holds a
-            cohort that was made with other slices or from another kind of source.
+        ConfigError: if files are missing, a table is not valid, a box lies outside its slice, or
+            the folder holds a cohort that was made with other slices or from another kind of
+            source.
         InputError: if a file cannot be read faithfully.
     """
     entries, overruled = _choose_slices(slices)
@@ -134,10 +150,14 @@ def prepare_fastmri(
     notes: dict[str, list[str]] = defaultdict(list, {"not found": missing})
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
     examinations: dict[str, list[Entry]] = defaultdict(list)
-    for entry in tqdm([entry for entry in entries if entry.file in sources], "Preparing fastMRI+", unit="file"):
+    for entry in tqdm(
+        [entry for entry in entries if entry.file in sources], "Preparing fastMRI+", unit="file"
+    ):
         picture = (_read_hdf5 if kind == "hdf5" else _read_dicom)(sources[entry.file], entry.slice)
         image = save_scan(
-            folder / f"{entry.file}_slice-{entry.slice:02d}.nii.gz", partial(_scan, picture), space="aligned"
+            folder / f"{entry.file}_slice-{entry.slice:02d}.nii.gz",
+            partial(_scan, picture),
+            space="aligned",
         )
         if not picture.millimetres:
             notes[f"pixel size not stated, taken as {NOMINAL_MM[0]} mm"].append(entry.file)
@@ -148,7 +168,9 @@ def prepare_fastmri(
             sections[entry.section].append(item)
     for members in examinations.values():
         if len({entry.section for entry in members}) > 1:
-            notes["examination that stands in two sections of the paper's split"] += [entry.file for entry in members]
+            notes["examination that stands in two sections of the paper's split"] += [
+                entry.file for entry in members
+            ]
     return write_datalist(folder, sections, DESCRIPTION, notes=notes)
 
 
@@ -156,7 +178,9 @@ def _choose_slices(slices: str | int | os.PathLike) -> tuple[list[Entry], Any]:
     """The split with its slices, and how they were chosen (JSON)."""
     texts = ("file", "section", "group", "pathology", "left_out")
     entries = [
-        Entry(**{name: row[name] for name in texts}, boxes=int(row["boxes"]), slice=int(row["slice"]))
+        Entry(
+            **{name: row[name] for name in texts}, boxes=int(row["boxes"]), slice=int(row["slice"])
+        )
         for row in listed("fastmri.csv")
     ]
     if slices == "table":
@@ -166,33 +190,45 @@ def _choose_slices(slices: str | int | os.PathLike) -> tuple[list[Entry], Any]:
     chosen = {}
     for row in read_table(Path(slices), ("file", "slice")):
         if not row["slice"].isdecimal():
-            raise ConfigError(f"{Path(slices).name}: the slice of {row['file']} is not a number: {row['slice']!r}")
+            raise ConfigError(
+                f"{Path(slices).name}: the slice of {row['file']} is not a number: {row['slice']!r}"
+            )
         chosen[row["file"]] = int(row["slice"])
     unknown = chosen.keys() - {entry.file for entry in entries}
     if unknown:
-        raise ConfigError(f"{Path(slices).name} names {sorted(unknown)[0]}, which is not in the paper's split")
+        raise ConfigError(
+            f"{Path(slices).name} names {sorted(unknown)[0]}, which is not in the paper's split"
+        )
     return [replace(entry, slice=chosen.get(entry.file, entry.slice)) for entry in entries], chosen
 
 
 def read_annotations(path: str | os.PathLike) -> dict[str, list[tuple[int, str, Box]]]:
-    """Read the boxes of the T1w files from fastMRI+'s table: file -> (slice, label, box), labels in alphabetical order.
+    """Read the boxes of the T1w files from fastMRI+'s table: file -> (slice, label, box), labels in
+    alphabetical order.
 
     Labels of whole studies are passed over; boxes without area are kept.
 
     Raises:
-        ConfigError: if the table does not exist, lacks a column, holds no T1w file, or a number is not a whole one.
+        ConfigError: if the table does not exist, lacks a column, holds no T1w file, or a number is
+            not a whole one.
     """
     boxes: dict[str, list[tuple[int, str, Box]]] = defaultdict(list)
     rows = [row for row in read_table(Path(path), COLUMNS) if row["file"].startswith(PREFIX)]
     if not rows:
-        raise ConfigError(f"{Path(path).name} annotates no file {PREFIX}*: pass fastMRI+'s brain.csv")
+        raise ConfigError(
+            f"{Path(path).name} annotates no file {PREFIX}*: pass fastMRI+'s brain.csv"
+        )
     for row in rows:
         if row["study_level"] == "Yes":
             continue
         try:
-            index, x, y, width, height = (_whole(row[name]) for name in ("slice", "x", "y", "width", "height"))
+            index, x, y, width, height = (
+                _whole(row[name]) for name in ("slice", "x", "y", "width", "height")
+            )
         except ValueError:
-            raise ConfigError(f"{Path(path).name}: a box of {row['file']} is not made of whole numbers") from None
+            raise ConfigError(
+                f"{Path(path).name}: a box of {row['file']} is not made of whole numbers"
+            ) from None
         boxes[row["file"]].append((index, row["label"].strip(), (x, y, width, height)))
     return {file: sorted(found, key=lambda box: box[:2]) for file, found in boxes.items()}
 
@@ -204,8 +240,11 @@ def _whole(text: str) -> int:
     return int(number)
 
 
-def find_sources(source: str | os.PathLike, entries: Sequence[Entry]) -> tuple[str, dict[str, Path]]:
-    """Find the files of the split below a folder: "hdf5" or "dicom", and file -> path of it or of its slice.
+def find_sources(
+    source: str | os.PathLike, entries: Sequence[Entry]
+) -> tuple[str, dict[str, Path]]:
+    """Find the files of the split below a folder: "hdf5" or "dicom", and file -> path of it or of
+    its slice.
 
     Raises:
         ConfigError: if the folder does not exist, or holds a file twice.
@@ -214,11 +253,16 @@ def find_sources(source: str | os.PathLike, entries: Sequence[Entry]) -> tuple[s
     if not folder.is_dir():
         raise ConfigError(f"the folder {folder} does not exist")
     for kind, suffix in (("hdf5", ".h5"), ("dicom", ".dcm")):
-        wanted = {entry.file + (f"_{entry.slice:03d}" if kind == "dicom" else ""): entry.file for entry in entries}
+        wanted = {
+            entry.file + (f"_{entry.slice:03d}" if kind == "dicom" else ""): entry.file
+            for entry in entries
+        }
         paths = sorted(path for path in folder.rglob(f"{PREFIX}*{suffix}") if path.stem in wanted)
         name, times = Counter(path.name for path in paths).most_common(1)[0] if paths else ("", 0)
         if times > 1:
-            raise ConfigError(f"{folder} holds {name} {times} times: name the folder that holds the right one")
+            raise ConfigError(
+                f"{folder} holds {name} {times} times: name the folder that holds the right one"
+            )
         if paths:
             return kind, {wanted[path.stem]: path for path in paths}
     return "hdf5", {}
@@ -232,14 +276,19 @@ def _describe_missing(missing: Sequence[str], listed_files: int, source: Path) -
 
 
 def _read_hdf5(path: Path, index: int) -> Picture:
-    """Slice `index` of a file of fastMRI, turned up/down as fastMRI+ did for annotation: it is stored upside down."""
+    """Slice `index` of a file of fastMRI, turned up/down as fastMRI+ did for annotation: it is
+    stored upside down."""
     try:
         import h5py
     except ImportError as error:
-        raise ConfigError("fastMRI's files need h5py: pip install pathology-screen[fastmri]") from error
+        raise ConfigError(
+            "fastMRI's files need h5py: pip install pathology-screen[fastmri]"
+        ) from error
     with parsing(path.name), h5py.File(path) as file:
         if "reconstruction_rss" not in file:
-            raise ConfigError(f"{path.name} holds no reconstruction_rss (as those of fastMRI's test set)")
+            raise ConfigError(
+                f"{path.name} holds no reconstruction_rss (as those of fastMRI's test set)"
+            )
         images = file["reconstruction_rss"]
         if images.ndim != 3:
             raise InputError("not_3d", f"{path.name}: reconstruction_rss has {images.ndim} axes")
@@ -253,10 +302,11 @@ def _read_hdf5(path: Path, index: int) -> Picture:
 
 
 def stated_size(header: str | bytes, rows: int, columns: int) -> tuple[float, float, float] | None:
-    """Size of a pixel along x and y of the picture, and slice thickness in mm, from an ISMRMRD header.
+    """Size of a pixel along x and y of the picture, and slice thickness in mm, from an ISMRMRD
+    header.
 
-    The picture is cut from the image of the encoded space, whose x axis (readout) runs along y of the picture; the
-    reconstructed space of the header may be on an interpolated grid.
+    The picture is cut from the image of the encoded space, whose x axis (readout) runs along y of
+    the picture; the reconstructed space of the header may be on an interpolated grid.
 
     Args:
         header: XML.
@@ -268,9 +318,16 @@ def stated_size(header: str | bytes, rows: int, columns: int) -> tuple[float, fl
     root = ElementTree.fromstring(header)
 
     def number(name: str) -> float:
-        return float(root.findtext("{*}encoding/" + "/".join("{*}" + part for part in name.split("/")), "nan"))
+        return float(
+            root.findtext(
+                "{*}encoding/" + "/".join("{*}" + part for part in name.split("/")), "nan"
+            )
+        )
 
-    encoded_rows, encoded_columns = number("encodedSpace/matrixSize/x"), number("encodedSpace/matrixSize/y")
+    encoded_rows, encoded_columns = (
+        number("encodedSpace/matrixSize/x"),
+        number("encodedSpace/matrixSize/y"),
+    )
     size = (
         number("encodedSpace/fieldOfView_mm/y") / encoded_columns,
         number("encodedSpace/fieldOfView_mm/x") / encoded_rows,
@@ -281,7 +338,8 @@ def stated_size(header: str | bytes, rows: int, columns: int) -> tuple[float, fl
 
 
 def _read_dicom(path: Path, index: int) -> Picture:
-    """A slice as fastMRI+'s script writes it: the right way up, without position, so that `read_scan` refuses it."""
+    """A slice as fastMRI+'s script writes it: the right way up, without position, so that
+    `read_scan` refuses it."""
     try:
         from pydicom import dcmread
     except ImportError as error:
@@ -296,7 +354,8 @@ def _read_dicom(path: Path, index: int) -> Picture:
 
 
 def _scan(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine: x to the patient's left, y to posterior, the middle of the slice at the origin."""
+    """Voxels and affine: x to the patient's left, y to posterior, the middle of the slice at the
+    origin."""
     x, y, z = picture.millimetres or NOMINAL_MM
     affine = np.diag([-x, -y, z, 1.0])
     affine[:2, 3] = -affine[:2, :2] @ (np.array(picture.pixels.shape) - 1) / 2

@@ -1,7 +1,9 @@
-"""A user's own scans, or a BIDS dataset, as a datalist: who is who, who is healthy, and who goes where.
+"""A user's own scans, or a BIDS dataset, as a datalist: who is who, who is healthy, and who goes
+where.
 
-The scans stay where they are. Their paths are written relative to the datalist, so that it holds as long as both keep
-their places towards each other, whatever the folder above them is called; on another drive, absolute.
+The scans stay where they are. Their paths are written relative to the datalist, so that it holds as
+long as both keep their places towards each other, whatever the folder above them is called; on
+another drive, absolute.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ GROUP_COLUMNS = {"group", "diagnosis", "dx", "disease", "condition", "pathology"
 """Columns of participants.tsv that may tell who is healthy, so that they are not overlooked."""
 NOT_KNOWN = {"", "n/a"}
 HEALTHY = "healthy"
-DERIVED, WITH_CONTRAST = "masks and derived files, not taken for scans", "T1w with contrast agent, left out"
+DERIVED, WITH_CONTRAST = (
+    "masks and derived files, not taken for scans",
+    "T1w with contrast agent, left out",
+)
 DESCRIPTION = "T1w scans where they lie, split by subject."
 
 Scans = dict[str, Path]
@@ -54,21 +59,23 @@ def prepare_folder(
     exclude: Iterable[str] = (),
     check: bool = True,
 ) -> Path:
-    """Write a datalist of scans, split by subject into training, validation, calibration and test; return its path.
+    """Write a datalist of scans, split by subject into training, validation, calibration and test;
+    return its path.
 
-    Of a BIDS dataset the images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` are taken, without those with a contrast agent
-    (`_ce-`); of any other folder what `io.discover` finds, without masks and derivatives: there, every scan has to be
-    T1w, or `scan_pattern` has to choose.
+    Of a BIDS dataset the images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` are taken, without those with a
+    contrast agent (`_ce-`); of any other folder what `io.discover` finds, without masks and
+    derivatives: there, every scan has to be T1w, or `scan_pattern` has to choose.
 
-    Who is who: by `subject_pattern` where it is given. Else scans with the same DICOM PatientID are of one subject,
-    named after the path of the first; the PatientID is not written anywhere. Else by `sub-<label>` in the path; else by
-    the first folder in it; a file directly in `source` is a subject of its own, named after the file. So names of
-    folders and files stand in the datalist, as paths and as subjects.
+    Who is who: by `subject_pattern` where it is given. Else scans with the same DICOM PatientID are
+    of one subject, named after the path of the first; the PatientID is not written anywhere. Else
+    by `sub-<label>` in the path; else by the first folder in it; a file directly in `source` is a
+    subject of its own, named after the file. So names of folders and files stand in the datalist,
+    as paths and as subjects.
 
     Volumes stay volumes, of which the standard plane is taken when they are loaded.
 
-    Who is healthy: everyone, unless `group_column` names a column of `source/participants.tsv` and `healthy` its values
-    that mean healthy. All others go to test, with the value as `pathology`.
+    Who is healthy: everyone, unless `group_column` names a column of `source/participants.tsv` and
+    `healthy` its values that mean healthy. All others go to test, with the value as `pathology`.
 
     Args:
         source: the folder.
@@ -78,15 +85,17 @@ def prepare_folder(
         split: CSV with the columns subject and section, in place of the draw.
         group_column: name of a column.
         healthy: values of that column.
-        subject_pattern: regular expression, searched in the path relative to `source`; its first group is the subject.
+        subject_pattern: regular expression, searched in the path relative to `source`; its first
+            group is the subject.
         scan_pattern: regular expression; scans in whose path it is not found are passed over.
         exclude: subjects to leave out; the notes of the datalist name them.
         check: read every scan once, so that none is refused later, in training.
 
     Raises:
-        ConfigError: if there is no scan; if a subject or its group cannot be told, or would be in two sections; if
-            someone who is not healthy is put elsewhere than in test, or a section gets nobody; if a scan cannot be read
-            (all are tried first, and named); or if the output was begun with other options.
+        ConfigError: if there is no scan; if a subject or its group cannot be told, or would be in
+            two sections; if someone who is not healthy is put elsewhere than in test, or a section
+            gets nobody; if a scan cannot be read (all are tried first, and named); or if the output
+            was begun with other options.
         InputError: if `source` does not exist.
     """
     root, notes = Path(source), Notes()
@@ -98,7 +107,9 @@ def prepare_folder(
         sections = read_split(split, everyone)
         _check_sick(sick, sections, Path(split).name)
     else:
-        sections = draw_split(set(everyone) - sick.keys(), fractions, seed) | dict.fromkeys(sick, "test")
+        sections = draw_split(set(everyone) - sick.keys(), fractions, seed) | dict.fromkeys(
+            sick, "test"
+        )
     warn_of_few(list(sections.values()).count("calibration"))
 
     options = {
@@ -128,7 +139,8 @@ def prepare_folder(
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """A path relative to a folder, with "/"; absolute where there is no way from one to the other."""
+    """A path relative to a folder, with "/"; absolute where there is no way from one to the
+    other."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive
@@ -148,7 +160,11 @@ def refused(scans: Scans) -> list[str]:
 
 def _find(root: Path, pattern: str | None, notes: Notes) -> Scans:
     """The T1w scans of a folder, in order of paths."""
-    nifti = [path for inside in ("anat", "ses-*/anat") for path in root.glob(f"sub-*/{inside}/*_T1w.nii*")]
+    nifti = [
+        path
+        for inside in ("anat", "ses-*/anat")
+        for path in root.glob(f"sub-*/{inside}/*_T1w.nii*")
+    ]
     bids = sorted(path for path in nifti if is_nifti(path) and not path.name.startswith("."))
     if (root / "dataset_description.json").is_file() and not bids:
         raise ConfigError(f"the BIDS dataset {root} holds no sub-*/[ses-*/]anat/*_T1w.nii.gz")
@@ -166,7 +182,9 @@ def _find(root: Path, pattern: str | None, notes: Notes) -> Scans:
             scans[relative] = path
     notes |= {note: sorted(names) for note, names in left_out.items()}
     if not scans:
-        raise ConfigError(f"{root} holds no scan" + (f" whose path matches {pattern!r}" if pattern else ""))
+        raise ConfigError(
+            f"{root} holds no scan" + (f" whose path matches {pattern!r}" if pattern else "")
+        )
     return scans
 
 
@@ -196,7 +214,9 @@ def _name_subjects(scans: Scans, pattern: str | None) -> dict[str, str]:
     subjects = {}
     for relative, path in scans.items():
         patient = _patient_id(path)
-        subjects[relative] = first.setdefault(patient, names[relative]) if patient else _subject_of(relative)
+        subjects[relative] = (
+            first.setdefault(patient, names[relative]) if patient else _subject_of(relative)
+        )
     if len(set(subjects.values())) == 1 < len(subjects):
         raise ConfigError(
             f"all {len(subjects)} scans seem to be of one subject: say with subject_pattern which part of their paths "
@@ -239,9 +259,14 @@ def _first_patient_id(files: Iterable[File]) -> str:
     try:
         from pydicom import dcmread
     except ImportError as error:
-        raise ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]") from error
+        raise ConfigError(
+            "DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]"
+        ) from error
     with opened(image) as stream:
-        return str(dcmread(stream, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "").strip()
+        return str(
+            dcmread(stream, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID")
+            or ""
+        ).strip()
 
 
 def _without(subjects: dict[str, str], exclude: Iterable[str], notes: Notes) -> dict[str, str]:
@@ -254,7 +279,9 @@ def _without(subjects: dict[str, str], exclude: Iterable[str], notes: Notes) -> 
     return {relative: subject for relative, subject in subjects.items() if subject not in unwanted}
 
 
-def _read_sick(path: Path, subjects: Sequence[str], column: str | None, healthy: Collection[str]) -> dict[str, str]:
+def _read_sick(
+    path: Path, subjects: Sequence[str], column: str | None, healthy: Collection[str]
+) -> dict[str, str]:
     """Subject -> what participants.tsv says of those who are not healthy."""
     if column is None and healthy:
         raise ConfigError("the values that mean healthy need the group_column that they stand in")
@@ -271,13 +298,19 @@ def _read_sick(path: Path, subjects: Sequence[str], column: str | None, healthy:
                 )
         return {}
     if column not in columns:
-        raise ConfigError(f"{path.name} has no column {column}; it has {', '.join(columns) or 'none'}")
+        raise ConfigError(
+            f"{path.name} has no column {column}; it has {', '.join(columns) or 'none'}"
+        )
     values = sorted({row[column] for row in rows.values()})
     strange = sorted(set(healthy) - set(values))
     if strange or not healthy:
         wrong = f"{name_some(strange)} is none of them" if strange else "say which mean healthy"
-        raise ConfigError(f"the values in the column {column} of {path.name} are {', '.join(values)}: {wrong}")
-    unknown = [name for name in subjects if name not in rows or rows[name][column].lower() in NOT_KNOWN]
+        raise ConfigError(
+            f"the values in the column {column} of {path.name} are {', '.join(values)}: {wrong}"
+        )
+    unknown = [
+        name for name in subjects if name not in rows or rows[name][column].lower() in NOT_KNOWN
+    ]
     if unknown:
         raise ConfigError(
             f"{path.name} does not say whether {len(unknown)} subjects are healthy: {name_some(unknown)}. Complete it, "
@@ -285,7 +318,9 @@ def _read_sick(path: Path, subjects: Sequence[str], column: str | None, healthy:
         )
     sick = {name: rows[name][column] for name in subjects if rows[name][column] not in healthy}
     if HEALTHY in sick.values():
-        raise ConfigError(f'{path.name}: the value "{HEALTHY}" of the column {column} is not among those for healthy')
+        raise ConfigError(
+            f'{path.name}: the value "{HEALTHY}" of the column {column} is not among those for healthy'
+        )
     return sick
 
 

@@ -1,7 +1,8 @@
-"""The IXI cohort: healthy whole heads, one axial slice each, in the standard plane of MNI space (paper, Appendix B).
+"""The IXI cohort: healthy whole heads, one axial slice each, in the standard plane of MNI space
+(paper, Appendix B).
 
-Each slice is what `transforms.StandardPlaned` takes of the volume: the plane of the slices that the authors of RA
-released. Their PNGs run to the patient's right, and these slices to the left.
+Each slice is what `transforms.StandardPlaned` takes of the volume: the plane of the slices that the
+authors of RA released. Their PNGs run to the patient's right, and these slices to the left.
 """
 
 from __future__ import annotations
@@ -54,46 +55,66 @@ def prepare_ixi(
 ) -> Path:
     """Write a slice of every subject as NIfTI and a datalist; return its path.
 
-    With registration, the brain is extracted (deepbet), registered to MNI152, and the original voxels are resampled
-    once, to `sub-<id>_space-..._T1w.nii.gz`: (233, 197, 1) float32, affine in MNI space. The `.json` beside it holds
-    the affine map and how well the brain fits, `registration.csv` all fits, the worst first. What is there is kept, so
-    that an interrupted run goes on, and the same volume gives the same slice at every run.
+    With registration, the brain is extracted (deepbet), registered to MNI152, and the original
+    voxels are resampled once, to `sub-<id>_space-..._T1w.nii.gz`: (233, 197, 1) float32, affine in
+    MNI space. The `.json` beside it holds the affine map and how well the brain fits,
+    `registration.csv` all fits, the worst first. What is there is kept, so that an interrupted run
+    goes on, and the same volume gives the same slice at every run.
 
-    Without registration, nothing is written but the datalist, which leads to the volumes; the screened level is chosen
-    when a volume is loaded (0.55 of the brain's extent in the compact profile).
+    Without registration, nothing is written but the datalist, which leads to the volumes; the
+    screened level is chosen when a volume is loaded (0.55 of the brain's extent in the compact
+    profile).
 
     Args:
-        source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are passed over.
+        source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are
+            passed over.
         output: folder of the cohort.
         registration: to MNI152.
         n4: correct the bias field first; needs ITK.
-        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them to 0.
-        fractions: of the subjects for training, validation, calibration and test; the paper trains on all.
+        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them
+            to 0.
+        fractions: of the subjects for training, validation, calibration and test; the paper trains
+            on all.
         seed: of the split.
         exclude: subjects ("IXI002") to leave out; the notes of the datalist name them.
         workers: processes.
 
     Raises:
-        ConfigError: if the folder holds no T1w volume or two of one subject; if a volume cannot be read or registered
-            (all are tried first, and named); if options contradict each other, or the output was begun with others.
+        ConfigError: if the folder holds no T1w volume or two of one subject; if a volume cannot be
+            read or registered (all are tried first, and named); if options contradict each other,
+            or the output was begun with others.
     """
     if not registration and (n4 or domain != "whole_head"):
-        raise ConfigError("without registration volumes are used as they are: n4 and domain do not apply")
+        raise ConfigError(
+            "without registration volumes are used as they are: n4 and domain do not apply"
+        )
     paths = find_ixi(source)
     unknown = sorted(set(exclude) - paths.keys())
     if unknown:
-        raise ConfigError(f"{name_some(unknown)} cannot be left out: there is no T1w volume of that subject")
+        raise ConfigError(
+            f"{name_some(unknown)} cannot be left out: there is no T1w volume of that subject"
+        )
     kept = {subject: path for subject, path in paths.items() if subject not in set(exclude)}
     split = draw_split(kept, fractions, seed)
     warn_of_few(list(split.values()).count("calibration"))
-    folder = begin(output, {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain})
+    folder = begin(
+        output, {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain}
+    )
     if registration:
         load_brain_template()
         if n4:
             import_itk()
         missing = {subject: path for subject, path in kept.items() if not _is_done(folder, subject)}
-        bar = partial(tqdm, desc="Registering IXI", initial=len(kept) - len(missing), total=len(kept), unit="volume")
-        failures = _run(partial(_make_slice, folder=folder, n4=n4, domain=domain), missing, workers, bar)
+        bar = partial(
+            tqdm,
+            desc="Registering IXI",
+            initial=len(kept) - len(missing),
+            total=len(kept),
+            unit="volume",
+        )
+        failures = _run(
+            partial(_make_slice, folder=folder, n4=n4, domain=domain), missing, workers, bar
+        )
     else:
         failures = refused({path.name: path for path in kept.values()})
     if failures:
@@ -106,9 +127,17 @@ def prepare_ixi(
     sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for subject, path in kept.items():
         image = slice_path(folder, subject).name if registration else path_from(folder, path)
-        sections[split[subject]].append(_item(subject, path, image, registration, split[subject] == "test"))
-    made = f"Axial slices at z = {PLANE_Z:g} mm of {SPACE}, {domain}." if registration else "Native volumes."
-    return write_datalist(folder, sections, DESCRIPTION + made, notes={"excluded by the user": sorted(set(exclude))})
+        sections[split[subject]].append(
+            _item(subject, path, image, registration, split[subject] == "test")
+        )
+    made = (
+        f"Axial slices at z = {PLANE_Z:g} mm of {SPACE}, {domain}."
+        if registration
+        else "Native volumes."
+    )
+    return write_datalist(
+        folder, sections, DESCRIPTION + made, notes={"excluded by the user": sorted(set(exclude))}
+    )
 
 
 def find_ixi(source: str | os.PathLike) -> dict[str, Path]:
@@ -124,7 +153,9 @@ def find_ixi(source: str | os.PathLike) -> dict[str, Path]:
         raise ConfigError(f"{folder} holds no file named like IXI002-Guys-0828-T1.nii.gz")
     subject, times = Counter(subject for subject, _ in found).most_common(1)[0]
     if times > 1:
-        raise ConfigError(f"{folder} holds {times} T1w volumes of {subject}: name the folder that holds the right one")
+        raise ConfigError(
+            f"{folder} holds {times} T1w volumes of {subject}: name the folder that holds the right one"
+        )
     return dict(sorted(found))
 
 
@@ -135,8 +166,16 @@ def slice_path(folder: Path, subject: str) -> Path:
 
 def _item(subject: str, path: Path, image: str, registration: bool, test: bool) -> dict[str, Any]:
     match = FILE_NAME.fullmatch(path.name)
-    item: dict[str, Any] = {"image": image, "subject": subject, "site": match["site"] if match else ""}
-    return item | ({"axial_slice": True} if registration else {}) | ({"pathology": "healthy"} if test else {})
+    item: dict[str, Any] = {
+        "image": image,
+        "subject": subject,
+        "site": match["site"] if match else "",
+    }
+    return (
+        item
+        | ({"axial_slice": True} if registration else {})
+        | ({"pathology": "healthy"} if test else {})
+    )
 
 
 def _is_done(folder: Path, subject: str) -> bool:
@@ -144,7 +183,9 @@ def _is_done(folder: Path, subject: str) -> bool:
     return image.is_file() and _record_path(image).is_file()
 
 
-def _run(make: partial[str | None], paths: dict[str, Path], workers: int, bar: Callable[..., Any]) -> list[str]:
+def _run(
+    make: partial[str | None], paths: dict[str, Path], workers: int, bar: Callable[..., Any]
+) -> list[str]:
     """Make the slices; return why some could not be made."""
     if workers == 1 or not paths:
         return [why for why in bar(map(make, paths.items())) if why]
@@ -183,9 +224,13 @@ def _record_path(image: Path) -> Path:
 def _tabulate(folder: Path, subjects: Iterable[str]) -> None:
     """Write `registration.csv`."""
     records = {
-        subject: json.loads(_record_path(slice_path(folder, subject)).read_text("utf-8")) for subject in subjects
+        subject: json.loads(_record_path(slice_path(folder, subject)).read_text("utf-8"))
+        for subject in subjects
     }
-    with replacing(folder / "registration.csv") as temporary, temporary.open("w", newline="") as file:
+    with (
+        replacing(folder / "registration.csv") as temporary,
+        temporary.open("w", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["subject", "correlation", "dice"])
         for subject, record in sorted(records.items(), key=lambda entry: entry[1]["correlation"]):

@@ -1,4 +1,5 @@
-"""Lesions drawn into a synthetic brain: each displaces and repaints tissue, and says how much of a voxel it fills."""
+"""Lesions drawn into a synthetic brain: each displaces and repaints tissue, and says how much of a
+voxel it fills."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.anatomy import Anatomy, Field, Template, Tissue, random_field, soft_step
+from pathology_screen.cohorts.anatomy import (
+    Anatomy,
+    Field,
+    Template,
+    Tissue,
+    random_field,
+    soft_step,
+)
 
 RADII = {  # mm, smallest and largest
     "hypointense lesion": (8, 15),
@@ -40,18 +48,31 @@ class Lesion:
     strength: float
 
     @classmethod
-    def draw(cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy) -> Lesion:
-        """Draw a lesion of a kind where it can occur: a cavity at the surface, what is bright in the cortex, the others
-        in the depth. All are centred near the standard plane, which cuts them."""
+    def draw(
+        cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy
+    ) -> Lesion:
+        """Draw a lesion of a kind where it can occur: a cavity at the surface, what is bright in
+        the cortex, the others in the depth. All are centred near the standard plane, which cuts
+        them."""
         to_scanner = anatomy.standard(template)
         radius = float(rng.uniform(*RADII[kind]))
-        at_surface = {"resection cavity": (2, 7), "hyperintense lesion": (0.3 * radius, 0.9 * radius)}
+        at_surface = {
+            "resection cavity": (2, 7),
+            "hyperintense lesion": (0.3 * radius, 0.9 * radius),
+        }
         shallow, deep = at_surface.get(kind, (0.8 * radius, 40))  # mm below it
         while True:
-            place = [rng.choice([-1, 1]) * rng.uniform(14, 60), rng.uniform(-75, 42), rng.uniform(21, 25)]
+            place = [
+                rng.choice([-1, 1]) * rng.uniform(14, 60),
+                rng.uniform(-75, 42),
+                rng.uniform(21, 25),
+            ]
             centre = nib.affines.apply_affine(to_scanner, place)
             position = anatomy.to_template(centre.astype(np.float32))
-            surface, ventricles = template.surface(position), template.at(template.sharp[3:], position)[0]
+            surface, ventricles = (
+                template.surface(position),
+                template.at(template.sharp[3:], position)[0],
+            )
             if shallow < surface < deep and ventricles > 0.6 * radius:
                 break
         return cls(
@@ -69,7 +90,8 @@ class Lesion:
         return offset, np.sqrt((offset**2).sum(0))
 
     def displace(self, points: np.ndarray, room: np.ndarray) -> np.ndarray:
-        """Where tissue seen at points (3, ...) lay before a mass pushed it outwards; others leave it in place.
+        """Where tissue seen at points (3, ...) lay before a mass pushed it outwards; others leave
+        it in place.
 
         Args:
             room: mm to the brain's outer surface, which does not give way.
@@ -77,16 +99,25 @@ class Lesion:
         if self.kind != "mass":
             return points
         offset, distance = self._offset(points)
-        push = 0.65 * self.radius * np.exp(-np.maximum(distance - self.radius, 0) / (2 * self.radius))
+        push = (
+            0.65 * self.radius * np.exp(-np.maximum(distance - self.radius, 0) / (2 * self.radius))
+        )
         push = np.minimum(push, 0.7 * distance) * np.clip(room / 10, 0, 1)
         return points - offset * (push / np.maximum(distance, 1e-3)).astype(np.float32)
 
-    def paint(self, tissue: Tissue, points: np.ndarray, fluid: float, grey: float) -> tuple[Tissue, np.ndarray]:
-        """Repaint the tissue at points (3, S, H, W); return it with the lesion's share of every point, 0-1."""
-        inward = self.radius * (1 + 0.25 * self.outline(points)) - self._offset(points)[1]  # mm from the border
+    def paint(
+        self, tissue: Tissue, points: np.ndarray, fluid: float, grey: float
+    ) -> tuple[Tissue, np.ndarray]:
+        """Repaint the tissue at points (3, S, H, W); return it with the lesion's share of every
+        point, 0-1."""
+        inward = (
+            self.radius * (1 + 0.25 * self.outline(points)) - self._offset(points)[1]
+        )  # mm from the border
         texture = self.texture(points)
         brain, old = tissue.surface > -0.5, tissue.intensity
-        around: float | np.ndarray = 0.0  # share of changed tissue around the lesion that counts as lesion
+        around: float | np.ndarray = (
+            0.0  # share of changed tissue around the lesion that counts as lesion
+        )
         if self.kind == "hypointense lesion":
             share = soft_step(inward, 1.0) * (tissue.ventricles > 0.5)
             new = fluid + (0.15 + 0.45 * self.strength) * (grey - fluid) + 0.05 * texture

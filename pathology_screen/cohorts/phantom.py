@@ -1,8 +1,8 @@
 """The embedded cohort: synthetic T1w heads, made on first use.
 
-Healthy people to learn from are slices of the standard plane, as a registered scan shows it; those to test on, with and
-without lesions, are whole volumes in the pose of the scanner. So every part of the software can be tried on a fresh
-machine; a figure measured on them says nothing about patients.
+Healthy people to learn from are slices of the standard plane, as a registered scan shows it; those
+to test on, with and without lesions, are whole volumes in the pose of the scanner. So every part of
+the software can be tried on a fresh machine; a figure measured on them says nothing about patients.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ STORED = ("RAS", "LPS", "LAS", "RAI")
 
 
 def cache_folder() -> Path:
-    """Folder for what is made on first use: `$PATHOLOGY_SCREEN_CACHE`, or `~/.cache/pathology_screen`."""
-    return Path(os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen")
+    """Folder for what is made on first use: `$PATHOLOGY_SCREEN_CACHE`, or
+    `~/.cache/pathology_screen`."""
+    return Path(
+        os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen"
+    )
 
 
 def make_phantom_cohort(
@@ -51,27 +54,35 @@ def make_phantom_cohort(
 ) -> Path:
     """Make the cohort unless it is there, and return the path of its datalist.
 
-    The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of test subjects
-    `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1 in the lesion, empty where
-    healthy), and `datalist.json`, written last. The same options give the same voxels, whatever the number of workers.
-    Several processes may make the same cohort at once, and an interrupted making goes on where it stopped.
+    The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of
+    test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1
+    in the lesion, empty where healthy), and `datalist.json`, written last. The same options give
+    the same voxels, whatever the number of workers. Several processes may make the same cohort at
+    once, and an interrupted making goes on where it stopped.
 
-    The datalist has the form of the Medical Segmentation Decathlon and the sections training, validation, calibration
-    and test. Items hold `image` and `subject`, slices also `axial_slice`; test items `label` (the mask), `pathology`
-    ("healthy" or one of `lesions.KINDS`) and `boxes` (see `find_boxes`).
+    The datalist has the form of the Medical Segmentation Decathlon and the sections training,
+    validation, calibration and test. Items hold `image` and `subject`, slices also `axial_slice`;
+    test items `label` (the mask), `pathology` ("healthy" or one of `lesions.KINDS`) and `boxes`
+    (see `find_boxes`).
 
     Args:
         root: folder that holds the cohorts; default `cache_folder()`.
         extracted: everything outside the brain is exactly 0; otherwise whole heads.
         seed: source of every random draw.
         training, validation, calibration: number of healthy subjects in these sections.
-        healthy, lesions: number of test subjects without and with a lesion; the kinds of lesion take turns.
+        healthy, lesions: number of test subjects without and with a lesion; the kinds of lesion
+            take turns.
         workers: threads.
 
     Raises:
         ConfigError: if nilearn's MNI152 maps are not installed, or a number makes no sense.
     """
-    counts = {"training": training, "validation": validation, "calibration": calibration, "healthy": healthy}
+    counts = {
+        "training": training,
+        "validation": validation,
+        "calibration": calibration,
+        "healthy": healthy,
+    }
     options = {"seed": seed, **counts, "lesions": lesions, "extracted": extracted}
     if min(options.values()) < 0 or workers < 1:
         raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
@@ -81,7 +92,11 @@ def make_phantom_cohort(
         return datalist
 
     folder.mkdir(parents=True, exist_ok=True)
-    plan = [(name if name != "healthy" else "test", "healthy") for name, count in counts.items() for _ in range(count)]
+    plan = [
+        (name if name != "healthy" else "test", "healthy")
+        for name, count in counts.items()
+        for _ in range(count)
+    ]
     plan += [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
     template = load_template()
 
@@ -92,7 +107,14 @@ def make_phantom_cohort(
         return _make_slice(folder, template, (seed, number), extracted)
 
     with ThreadPoolExecutor(workers) as pool:
-        items = list(tqdm(pool.map(make, range(len(plan))), "Making the phantom cohort", len(plan), unit="subject"))
+        items = list(
+            tqdm(
+                pool.map(make, range(len(plan))),
+                "Making the phantom cohort",
+                len(plan),
+                unit="subject",
+            )
+        )
     sections: dict[str, list] = {"training": [], "validation": [], "calibration": [], "test": []}
     for (section, _), item in zip(plan, items):
         sections[section].append(item)
@@ -114,7 +136,9 @@ def _folder_name(options: dict[str, int]) -> str:
     return "-".join([f"phantom-{VERSION}", *other])
 
 
-def _make_slice(folder: Path, template: Template, seed: tuple[int, int], extracted: bool) -> dict[str, Any]:
+def _make_slice(
+    folder: Path, template: Template, seed: tuple[int, int], extracted: bool
+) -> dict[str, Any]:
     """Write the slice of one subject where it is missing, and return its item of the datalist."""
     path = folder / f"sub-P{seed[1]:03d}_T1w.png"
     if not path.is_file():
@@ -124,8 +148,11 @@ def _make_slice(folder: Path, template: Template, seed: tuple[int, int], extract
     return {"image": path.name, "subject": f"P{seed[1]:03d}", "axial_slice": True}
 
 
-def _make_volume(folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool) -> dict[str, Any]:
-    """Write the scan and mask of one subject where they are missing, and return its item of the datalist."""
+def _make_volume(
+    folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool
+) -> dict[str, Any]:
+    """Write the scan and mask of one subject where they are missing, and return its item of the
+    datalist."""
     subject = f"P{seed[1]:03d}"
     image, mask = folder / f"sub-{subject}_T1w.nii.gz", folder / f"sub-{subject}_mask.nii.gz"
     if not (image.is_file() and mask.is_file()):
@@ -135,7 +162,13 @@ def _make_volume(folder: Path, template: Template, seed: tuple[int, int], kind: 
             with replacing(path) as temporary:
                 nib.save(_nifti(voxels, volume.affine, STORED[seed[1] % len(STORED)]), temporary)
     boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
-    return {"image": image.name, "subject": subject, "label": mask.name, "pathology": kind, "boxes": boxes}
+    return {
+        "image": image.name,
+        "subject": subject,
+        "label": mask.name,
+        "pathology": kind,
+        "boxes": boxes,
+    }
 
 
 def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
@@ -146,12 +179,17 @@ def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
         label: name of the finding.
 
     Returns:
-        One `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices of the array as it
+        One `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices
+        of the array as it
         is stored: the box holds the voxels `[x : x + w, y : y + h, slice]`.
     """
     parts, _ = ndi.label(mask, IN_PLANE)
     return [
-        {"label": label, "slice": k.start, "box": [i.start, j.start, i.stop - i.start, j.stop - j.start]}
+        {
+            "label": label,
+            "slice": k.start,
+            "box": [i.start, j.start, i.stop - i.start, j.stop - j.start],
+        }
         for i, j, k in sorted(ndi.find_objects(parts), key=lambda part: part[2].start)
     ]
 

@@ -1,4 +1,5 @@
-"""What every prepared cohort shares: its folder, its scans and datalist on disk, and what lets a person check them."""
+"""What every prepared cohort shares: its folder, its scans and datalist on disk, and what lets a
+person check them."""
 
 from __future__ import annotations
 
@@ -34,13 +35,18 @@ SHOWN_NAMES = 5
 
 
 def listed(name: str) -> list[dict[str, str]]:
-    """Rows of a table in `data_lists/` (of the checkout, or the copy that the wheel carries): column -> text.
+    """Rows of a table in `data_lists/` (of the checkout, or the copy that the wheel carries):
+    column -> text.
 
     Raises:
         ConfigError: if there is no such table.
     """
     checkout = _PACKAGE.parent / "data_lists"
-    folder = checkout if (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir() else _PACKAGE / "_data_lists"
+    folder = (
+        checkout
+        if (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
+        else _PACKAGE / "_data_lists"
+    )
     return read_table(folder / name)
 
 
@@ -87,15 +93,18 @@ def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
     return folder
 
 
-def save_scan(path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner") -> Path:
-    """Write a scan as NIfTI unless it is there; a file that is there is whole, and one that the readers accept.
+def save_scan(
+    path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner"
+) -> Path:
+    """Write a scan as NIfTI unless it is there; a file that is there is whole, and one that the
+    readers accept.
 
     Args:
         path: `*.nii.gz`.
-        make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index -> RAS+ mm. It is
-            called only where the file is missing.
-        space: what the affine leads to, as NIfTI calls it: "scanner", "mni", or "aligned", where directions and sizes
-            are known and the position is not.
+        make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index ->
+            RAS+ mm. It is called only where the file is missing.
+        space: what the affine leads to, as NIfTI calls it: "scanner", "mni", or "aligned", where
+            directions and sizes are known and the position is not.
 
     Returns:
         The path.
@@ -119,16 +128,21 @@ def save_scan(path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, 
 
 
 def write_datalist(
-    output: str | os.PathLike, sections: Sections, description: str, *, notes: Mapping[str, Sequence[str]] | None = None
+    output: str | os.PathLike,
+    sections: Sections,
+    description: str,
+    *,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write `output/datalist.json`, whole and valid or not at all.
 
     Args:
         output: folder of the cohort; the images of the items are relative to it.
-        sections: name -> items, see `data_lists/README.md`. An item of one axial slice holds `"axial_slice": true`.
+        sections: name -> items, see `data_lists/README.md`. An item of one axial slice holds
+            `"axial_slice": true`.
         description: of the cohort, in a sentence or two.
-        notes: what a reader must know of some files or subjects, such as why they are left out -> their names;
-            `summary` shows it.
+        notes: what a reader must know of some files or subjects, such as why they are left out ->
+            their names; `summary` shows it.
 
     Raises:
         ConfigError: what `load_datalist` refuses.
@@ -176,12 +190,14 @@ def _content(datalist: Path) -> dict[str, Any]:
 
 
 def group_of(item: Mapping[str, Any]) -> str:
-    """Group of an item in tables and pictures: its `group`, else its `pathology`, else "healthy"."""
+    """Group of an item in tables and pictures: its `group`, else its `pathology`, else
+    "healthy"."""
     return str(item.get("group", item.get("pathology", "healthy")))
 
 
 def summary(datalist: Path) -> str:
-    """A table of a datalist, a line for each group of each section, and what its notes say of how many.
+    """A table of a datalist, a line for each group of each section, and what its notes say of how
+    many.
 
     Raises:
         ConfigError: see `load_datalist`.
@@ -193,17 +209,22 @@ def summary(datalist: Path) -> str:
             boxes = sum(len(item.get("boxes", [])) for item in members)
             rows.append((section, group, str(len(members)), str(subjects), str(boxes)))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join([*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])]) for row in rows]
+    lines = [
+        "  ".join([*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])])
+        for row in rows
+    ]
     for note, names in read_notes(datalist).items():
         lines.append(f"{note}: {len(names)} ({name_some(names)})")
     return "\n".join(lines)
 
 
 def contact_sheet(datalist: Path, path: Path | None = None) -> Path:
-    """Draw scans of every group of every section, with their boxes, so that a person can check orientation and boxes.
+    """Draw scans of every group of every section, with their boxes, so that a person can check
+    orientation and boxes.
 
-    A row shows up to `COLUMNS` scans, spread over the group: a single slice as it is, of a volume the slice of the
-    largest box, else the middle one. Anterior is up and the patient's right is left, as the files say.
+    A row shows up to `COLUMNS` scans, spread over the group: a single slice as it is, of a volume
+    the slice of the largest box, else the middle one. Anterior is up and the patient's right is
+    left, as the files say.
 
     Args:
         datalist: of scans and slices.
@@ -224,7 +245,9 @@ def contact_sheet(datalist: Path, path: Path | None = None) -> Path:
     figure = Figure(figsize=(2 * COLUMNS, 2.6 * len(rows)), layout="constrained", facecolor="black")
     for part, (title, members) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows):
         part.suptitle(title, color="white", fontsize=11)
-        for axis, item in zip(part.subplots(1, COLUMNS), [*members, *[None] * (COLUMNS - len(members))]):
+        for axis, item in zip(
+            part.subplots(1, COLUMNS), [*members, *[None] * (COLUMNS - len(members))]
+        ):
             axis.axis("off")
             if item:
                 _draw(axis, item)
@@ -234,24 +257,31 @@ def contact_sheet(datalist: Path, path: Path | None = None) -> Path:
 
 
 def _by_group(items: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    return {group: list(members) for group, members in groupby(sorted(items, key=group_of), group_of)}
+    return {
+        group: list(members) for group, members in groupby(sorted(items, key=group_of), group_of)
+    }
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:
     """At most `count` items, evenly spread."""
-    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})]
+    return [
+        items[i]
+        for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})
+    ]
 
 
-def display_slice(item: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list[tuple[str, list[float]]]]:
+def display_slice(
+    item: Mapping[str, Any],
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, list[float]]]]:
     """Read the slice of an item that the contact sheet shows.
 
     Args:
         item: of `load_datalist`.
 
     Returns:
-        The slice (rows to posterior, columns to the patient's left), float32; the size of a pixel in mm (rows,
-        columns); and the boxes on this slice: label and [column, row, width, height] of the outer edges, where pixel
-        (r, c) spans c - 0.5 to c + 0.5.
+        The slice (rows to posterior, columns to the patient's left), float32; the size of a pixel
+        in mm (rows, columns); and the boxes on this slice: label and [column, row, width, height]
+        of the outer edges, where pixel (r, c) spans c - 0.5 to c + 0.5.
     """
     options = {name: item[name] for name in READ_BY_READER if name in item}
     scan = read_scan(item["image"], **options)
@@ -263,23 +293,52 @@ def display_slice(item: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list
     if boxes:
         shown = int(max(boxes, key=lambda box: box[1][2] * box[1][3])[1][4])
     image = np.asarray(volume.dataobj)[..., shown]
-    return image, np.asarray(volume.header.get_zooms()[:2]), [(name, box[:4]) for name, box in boxes if box[4] == shown]
+    return (
+        image,
+        np.asarray(volume.header.get_zooms()[:2]),
+        [(name, box[:4]) for name, box in boxes if box[4] == shown],
+    )
 
 
 def _turned(box: Mapping[str, Any], to_display: np.ndarray) -> list[float]:
-    """[column, row, width, height, level] of a box in voxel indices of the stored array, on the display's axes."""
+    """[column, row, width, height, level] of a box in voxel indices of the stored array, on the
+    display's axes."""
     x, y, w, h = box["box"]
-    corners = np.array([[x - 0.5, y - 0.5, box["slice"], 1], [x + w - 0.5, y + h - 0.5, box["slice"], 1]])
+    corners = np.array(
+        [[x - 0.5, y - 0.5, box["slice"], 1], [x + w - 0.5, y + h - 0.5, box["slice"], 1]]
+    )
     low, high = np.sort((corners @ to_display.T)[:, :3], axis=0)
-    return [float(value) for value in (low[1], low[0], high[1] - low[1], high[0] - low[0], np.rint(low[2]))]
+    return [
+        float(value)
+        for value in (low[1], low[0], high[1] - low[1], high[0] - low[0], np.rint(low[2]))
+    ]
 
 
 def _draw(axis: Any, item: Mapping[str, Any]) -> None:
     image, pixel, boxes = display_slice(item)
-    axis.imshow(image, cmap="gray", vmin=0, vmax=np.percentile(image, 99.5), aspect=float(pixel[0] / pixel[1]))
+    axis.imshow(
+        image,
+        cmap="gray",
+        vmin=0,
+        vmax=np.percentile(image, 99.5),
+        aspect=float(pixel[0] / pixel[1]),
+    )
     names = sorted({name for name, _ in boxes})
     for number, (_, (column, row, width, height)) in enumerate(boxes):
-        axis.add_patch(Rectangle((column, row), width, height, fill=False, linewidth=1, color=f"C{number % 10}"))
+        axis.add_patch(
+            Rectangle(
+                (column, row), width, height, fill=False, linewidth=1, color=f"C{number % 10}"
+            )
+        )
     for letter, x, y in (("A", 0.5, 0.97), ("P", 0.5, 0.03), ("R", 0.03, 0.5), ("L", 0.97, 0.5)):
-        axis.text(x, y, letter, color="yellow", fontsize=7, transform=axis.transAxes, ha="center", va="center")
+        axis.text(
+            x,
+            y,
+            letter,
+            color="yellow",
+            fontsize=7,
+            transform=axis.transAxes,
+            ha="center",
+            va="center",
+        )
     axis.set_title("\n".join([str(item["subject"]), ", ".join(names)]), color="white", fontsize=6)

@@ -1,4 +1,5 @@
-"""One synthetic T1w acquisition of a drawn head, as a volume or in the standard plane: blur, bias field, noise."""
+"""One synthetic T1w acquisition of a drawn head, as a volume or in the standard plane: blur, bias
+field, noise."""
 
 from __future__ import annotations
 
@@ -21,9 +22,13 @@ from pathology_screen.cohorts.anatomy import (
 from pathology_screen.cohorts.lesions import Lesion
 from pathology_screen.space import PLANE_SHAPE, PLANE_Z, plane_affine
 
-FIELD_OF_VIEW = np.array([208.0, 244.0, 188.0])  # mm, left-right, posterior-anterior, inferior-superior
+FIELD_OF_VIEW = np.array(
+    [208.0, 244.0, 188.0]
+)  # mm, left-right, posterior-anterior, inferior-superior
 COARSE = 4  # pixels between the points where slow fields are evaluated
-IN_PLANE = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], axis=-1)  # neighbours within a slice
+IN_PLANE = np.stack(
+    [np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], axis=-1
+)  # neighbours within a slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +56,8 @@ class Scanner:
         spacing: (3,) mm, of pixels and slices.
         centre: (3,) mm, where the middle of the volume lies in the scanner.
         blur: pixels, width of the in-plane point spread.
-        grain, noise: relative deviation of the tissue's texture; noise of both channels, white matter being 1.
+        grain, noise: relative deviation of the tissue's texture; noise of both channels, white
+            matter being 1.
         gain: stored value of white matter.
         bias: field, logarithm of the coil's sensitivity.
     """
@@ -94,14 +100,21 @@ class Subject:
     def draw(cls, template: Template, seed: tuple[int, ...], kind: str) -> Subject:
         """Draw all; the same seed gives the same head and scanner, whatever the kind."""
         streams = [np.random.default_rng([*seed, stream]) for stream in range(4)]
-        anatomy, scanner, coat, lesion = Anatomy.draw(streams[0]), Scanner.draw(streams[1]), Coat.draw(streams[2]), None
+        anatomy, scanner, coat, lesion = (
+            Anatomy.draw(streams[0]),
+            Scanner.draw(streams[1]),
+            Coat.draw(streams[2]),
+            None,
+        )
         if kind == "enlarged ventricles":
             anatomy = replace(anatomy, ventricle_growth=streams[3].uniform(6.5, 9.0))
         elif kind != "healthy":
             lesion = Lesion.draw(kind, streams[3], template, anatomy)
         return cls(template, anatomy, coat, scanner, lesion)
 
-    def scan(self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def scan(
+        self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[np.ndarray, ...]:
         """Take slices.
 
         Args:
@@ -110,24 +123,34 @@ class Subject:
             rng: source of texture and noise.
 
         Returns:
-            Signal, white matter being about 1; share of the lesion (of the ventricles where there is none); and the
-            brain, bool; (K, I, J).
+            Signal, white matter being about 1; share of the lesion (of the ventricles where there
+            is none); and the brain, bool; (K, I, J).
         """
         points = _points(affine, shape, COARSE)
         bias, inside = _refine(self.scanner.bias(points)[None], shape)[0], points
         if self.lesion:
-            inside = self.lesion.displace(points, room=self.template.surface(self.anatomy.to_template(points)))
+            inside = self.lesion.displace(
+                points, room=self.template.surface(self.anatomy.to_template(points))
+            )
         slow = _refine(slow_fields(self.template, self.anatomy, self.coat, inside), shape)
 
-        tissue = brain_tissue(self.template, self.anatomy, slow, float(np.linalg.norm(affine[:3, 0])))
+        tissue = brain_tissue(
+            self.template, self.anatomy, slow, float(np.linalg.norm(affine[:3, 0]))
+        )
         share = tissue.ventricles < 0
         if self.lesion:
-            tissue, share = self.lesion.paint(tissue, _points(affine, shape), *self.anatomy.intensity)
+            tissue, share = self.lesion.paint(
+                tissue, _points(affine, shape), *self.anatomy.intensity
+            )
         brain = tissue.surface > -0.5
-        signal = np.where(brain, tissue.intensity, self.coat.intensity(slow, self.anatomy.intensity[0]))
+        signal = np.where(
+            brain, tissue.intensity, self.coat.intensity(slow, self.anatomy.intensity[0])
+        )
         return self._acquire(signal, bias, rng), share, brain
 
-    def _acquire(self, signal: np.ndarray, bias: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _acquire(
+        self, signal: np.ndarray, bias: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Texture, point spread, coil sensitivity and Rician noise; (K, I, J)."""
         scanner = self.scanner
         grain = ndi.gaussian_filter(rng.standard_normal(signal.shape, np.float32), (0, 1.2, 1.2))
@@ -157,42 +180,55 @@ def simulate(template: Template, seed: tuple[int, ...], kind: str = "healthy") -
 
 
 def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a healthy subject as a registered scan shows it in the standard plane: z = 23 mm of MNI space.
+    """Draw a healthy subject as a registered scan shows it in the standard plane: z = 23 mm of MNI
+    space.
 
-    The plane lies where a registration would put it but for an error of about 1 degree, 1 mm and 1 %. It is the mean of
-    two neighbouring slices, slightly smoothed, as an interpolated one is.
+    The plane lies where a registration would put it but for an error of about 1 degree, 1 mm and 1
+    %. It is the mean of two neighbouring slices, slightly smoothed, as an interpolated one is.
 
     Returns:
-        Image, uint8, the 98th percentile of the brain being 255; and the brain, bool; (233, 197), rows from anterior,
-        columns to the patient's left.
+        Image, uint8, the 98th percentile of the brain being 255; and the brain, bool; (233, 197),
+        rows from anterior, columns to the patient's left.
     """
     subject, rng = Subject.draw(template, seed, "healthy"), np.random.default_rng([*seed, 4])
     error = np.eye(4)
     error[:3, :3] = turn(rng.normal(0, 1, 3)) * rng.normal(1, 0.01, 3)
     error[:3, 3] = rng.normal(0, 1, 3)
-    apart = 0.82 * subject.scanner.spacing[2]  # mm; their mean spreads as linear interpolation between slices does
+    apart = (
+        0.82 * subject.scanner.spacing[2]
+    )  # mm; their mean spreads as linear interpolation between slices does
     slices = plane_affine(PLANE_Z - apart / 2) @ np.diag([1, 1, apart, 1])
-    signal, _, brain = subject.scan(subject.anatomy.standard(template) @ error @ slices, (*PLANE_SHAPE, 2), rng)
+    signal, _, brain = subject.scan(
+        subject.anatomy.standard(template) @ error @ slices, (*PLANE_SHAPE, 2), rng
+    )
     image, inside = ndi.gaussian_filter(signal.mean(0), 0.46), brain[0] & brain[1]
-    return np.rint(255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)).astype(np.uint8), inside
+    return np.rint(255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)).astype(
+        np.uint8
+    ), inside
 
 
 def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
-    """Positions in mm, (3, K, I, J), of the voxels (I, J, K), or of every `step`-th and one beyond the last."""
+    """Positions in mm, (3, K, I, J), of the voxels (I, J, K), or of every `step`-th and one beyond
+    the last."""
     i, j = (step * np.arange(-(-(count - 1) // step) + 1) for count in shape[:2])
     index = i[:, None], j, np.arange(shape[2])[:, None, None]
-    return np.stack([sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]).astype(np.float32)
+    return np.stack(
+        [sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]
+    ).astype(np.float32)
 
 
 def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Linear interpolation (C, K, i, j) -> (C, K, I, J) from every `COARSE`-th pixel to all."""
     size = [COARSE * (count - 1) + 1 for count in coarse.shape[2:]]
-    fine = torch.nn.functional.interpolate(torch.from_numpy(coarse), size, mode="bilinear", align_corners=True)
+    fine = torch.nn.functional.interpolate(
+        torch.from_numpy(coarse), size, mode="bilinear", align_corners=True
+    )
     return fine.numpy()[..., : shape[0], : shape[1]]
 
 
 def _solid(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
-    """Fill the holes of a mask (I, J, K) slice by slice and drop parts of fewer than `smallest` voxels in a slice."""
+    """Fill the holes of a mask (I, J, K) slice by slice and drop parts of fewer than `smallest`
+    voxels in a slice."""
     filled = ndi.binary_fill_holes(mask, IN_PLANE)
     parts, _ = ndi.label(filled, IN_PLANE)
     large = np.bincount(parts.ravel()) >= smallest

@@ -1,4 +1,5 @@
-"""Which subject goes to which section of a datalist: by a seeded draw, or as the user's table says."""
+"""Which subject goes to which section of a datalist: by a seeded draw, or as the user's table
+says."""
 
 from __future__ import annotations
 
@@ -19,30 +20,39 @@ FEWEST_FOR_5_PERCENT = 19
 """Calibration subjects below which no bound of 5 % on a new subject's score is possible (1 / (n + 1) > 0.05)."""
 
 
-def draw_split(subjects: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> dict[str, str]:
+def draw_split(
+    subjects: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> dict[str, str]:
     """Draw a section for every subject.
 
-    The subjects are put in the order of a hash of seed and name and dealt out in this order. So the result depends on
-    the set of subjects and the seed alone, not on the order in which they are given, the machine or the version of a
-    library.
+    The subjects are put in the order of a hash of seed and name and dealt out in this order. So the
+    result depends on the set of subjects and the seed alone, not on the order in which they are
+    given, the machine or the version of a library.
 
     Args:
         subjects: names; one that comes several times counts once.
-        fractions: of the subjects for each of `SECTIONS`; they add up to 1. A section has its share of the subjects
-            rounded down or up.
+        fractions: of the subjects for each of `SECTIONS`; they add up to 1. A section has its share
+            of the subjects rounded down or up.
         seed: of the draw.
 
     Returns:
         Subject -> section.
 
     Raises:
-        ConfigError: if the fractions make no sense, or a section that should hold subjects would hold none.
+        ConfigError: if the fractions make no sense, or a section that should hold subjects would
+            hold none.
     """
-    if len(fractions) != len(SECTIONS) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+    if (
+        len(fractions) != len(SECTIONS)
+        or min(fractions) < 0
+        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    ):
         raise ConfigError(
             f"the fractions for {', '.join(SECTIONS)} are four numbers from 0 to 1 that add up to 1, not {fractions}"
         )
-    order = sorted(set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest())
+    order = sorted(
+        set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
+    )
     counts = _share_out(len(order), fractions)
     for section, fraction, count in zip(SECTIONS, fractions, counts):
         if fraction and not count:
@@ -54,10 +64,13 @@ def draw_split(subjects: Iterable[str], fractions: Sequence[float] = FRACTIONS, 
 
 
 def _share_out(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers that add up to the total, by largest remainder; of equal remainders the first comes first."""
+    """Whole numbers that add up to the total, by largest remainder; of equal remainders the first
+    comes first."""
     shares = [total * fraction for fraction in fractions]
     counts = [math.floor(share + 1e-9) for share in shares]
-    largest_remainder = sorted(range(len(shares)), key=lambda i: (round(counts[i] - shares[i], 9), i))
+    largest_remainder = sorted(
+        range(len(shares)), key=lambda i: (round(counts[i] - shares[i], 9), i)
+    )
     for i in largest_remainder[: total - sum(counts)]:
         counts[i] += 1
     return counts
@@ -74,14 +87,16 @@ def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, st
         Subject -> section.
 
     Raises:
-        ConfigError: if a subject is given two sections, a section is not one of `SECTIONS`, a subject is missing, or
-            one is named that is not there.
+        ConfigError: if a subject is given two sections, a section is not one of `SECTIONS`, a
+            subject is missing, or one is named that is not there.
     """
     name, wanted, split = Path(path).name, set(subjects), dict[str, str]()
     for row in read_table(Path(path), ("subject", "section")):
         subject, section = row["subject"].strip(), row["section"].strip()
         if section not in SECTIONS:
-            raise ConfigError(f'{name} puts {subject} in "{section}"; the sections are {", ".join(SECTIONS)}')
+            raise ConfigError(
+                f'{name} puts {subject} in "{section}"; the sections are {", ".join(SECTIONS)}'
+            )
         if split.setdefault(subject, section) != section:
             raise ConfigError(f"{name} puts {subject} in both {split[subject]} and {section}")
     for what, names in (

@@ -1,4 +1,5 @@
-"""Average the weights over the iterations of training: the average wanders less than they, and is what is kept."""
+"""Average the weights over the iterations of training: the average wanders less than they, and is
+what is kept."""
 
 from __future__ import annotations
 
@@ -8,14 +9,17 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class AveragedWeights(AveragedModel):
-    """A copy of a network that follows it as an exponential moving average; to be attached to the trainer.
+    """A copy of a network that follows it as an exponential moving average; to be attached to the
+    trainer.
 
-    After n iterations the latest weights count max(1 - decay, 9 / (9 + n)), so that the average forgets where training
-    started, however short it is. Called, it is the network with the averaged weights; `module` is that network.
+    After n iterations the latest weights count max(1 - decay, 9 / (9 + n)), so that the average
+    forgets where training started, however short it is. Called, it is the network with the averaged
+    weights; `module` is that network.
 
     Args:
         network: what is trained.
-        decay: share of the average that an iteration leaves in the long run; 0 follows the network exactly.
+        decay: share of the average that an iteration leaves in the long run; 0 follows the network
+            exactly.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -23,12 +23,20 @@ class Calibrator:
 
     Args:
         predictor: with the network that the weights are loaded into.
-        dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the person, `subject`.
-        false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
+        dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the
+            person, `subject`.
+        false_positive_rate: share of healthy pixels that may lie above the pixel threshold (paper:
+            5 %).
     """
 
-    def __init__(self, predictor: Predictor, dataset: Dataset, false_positive_rate: float = 0.05) -> None:
-        self.predictor, self.dataset, self.false_positive_rate = predictor, dataset, false_positive_rate
+    def __init__(
+        self, predictor: Predictor, dataset: Dataset, false_positive_rate: float = 0.05
+    ) -> None:
+        self.predictor, self.dataset, self.false_positive_rate = (
+            predictor,
+            dataset,
+            false_positive_rate,
+        )
 
     def run(self) -> Calibration | None:
         """Fit, write and return the calibration (on rank 0; None elsewhere)."""
@@ -55,7 +63,9 @@ def calibrate(
     Raises:
         ConfigError, InputError: see `fit_calibration`.
     """
-    images = torch.stack([torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices])
+    images = torch.stack(
+        [torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices]
+    )
     parts = [predictor.predict(part) for part in tqdm(images.split(BATCH), desc="calibrating")]
     output, maps, scores = (torch.cat([part[i] for part in parts]) for i in range(3))
     return fit_calibration(

@@ -11,25 +11,30 @@ from torch import Tensor, nn
 def prepare_reconstruction(
     batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of reconstruction methods."""
+    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of reconstruction
+    methods."""
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, image
 
 
-def prepare_healthy_map(batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any) -> tuple[Tensor, Tensor]:
-    """Give each healthy image, (B, 1, H, W), the empty map as its target: the `prepare_batch` of methods whose network
-    gives an anomaly map."""
+def prepare_healthy_map(
+    batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """Give each healthy image, (B, 1, H, W), the empty map as its target: the `prepare_batch` of
+    methods whose network gives an anomaly map."""
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, torch.zeros_like(image)
 
 
 def improves(current: float, best: float) -> bool:
-    """True where an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an evaluator."""
+    """True where an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an
+    evaluator."""
     return current < best - 1e-8
 
 
 class MeanPerceptualDistance(nn.Module):
-    """Mean of a spatial perceptual distance over the pixels, for `monai.handlers.IgniteMetricHandler(loss_fn=...)`.
+    """Mean of a spatial perceptual distance over the pixels, for
+    `monai.handlers.IgniteMetricHandler(loss_fn=...)`.
 
     Args:
         distance: (a, b) -> (B, 1, H, W), such as `anomaly.perceptual_distance(...)`.
@@ -41,4 +46,6 @@ class MeanPerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
-        return self.distance(reconstruction.as_subclass(Tensor), image.as_subclass(Tensor)).mean((1, 2, 3))[:, None]
+        return self.distance(reconstruction.as_subclass(Tensor), image.as_subclass(Tensor)).mean(
+            (1, 2, 3)
+        )[:, None]

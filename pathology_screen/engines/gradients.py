@@ -14,7 +14,8 @@ from pathology_screen.engines.random import rank_and_world_size
 
 
 def average_over_ranks(gradients: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over all ranks, in place; nothing happens in a single process."""
+    """Replace each gradient by its mean over all ranks, in place; nothing happens in a single
+    process."""
     world_size = rank_and_world_size()[1]
     if world_size > 1:
         for gradient in gradients:
@@ -23,9 +24,11 @@ def average_over_ranks(gradients: Iterable[Tensor]) -> None:
 
 
 class AverageGradients:
-    """Handler of a SupervisedTrainer: average the network's gradients over the ranks before the optimizer steps.
+    """Handler of a SupervisedTrainer: average the network's gradients over the ranks before the
+    optimizer steps.
 
-    DistributedDataParallel does the same for calls of a network itself; training also calls its other methods.
+    DistributedDataParallel does the same for calls of a network itself; training also calls its
+    other methods.
     """
 
     def attach(self, engine: Engine) -> None:

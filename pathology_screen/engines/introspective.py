@@ -1,4 +1,5 @@
-"""Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4), on MONAI's Trainer."""
+"""Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4), on MONAI's
+Trainer."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class IntrospectiveWeights:
         beta_kl: of the KL divergence of real images (encoder) and of generated ones (decoder).
         beta_neg: of the KL divergence of generated images inside expELBO.
         reversed_embedding: lambda of Eq. 4; 0 gives SI-VAE.
-        gamma_rec: of the reconstruction of generated images in the decoder's loss; 0 skips its two decoder passes.
+        gamma_rec: of the reconstruction of generated images in the decoder's loss; 0 skips its two
+            decoder passes.
     """
 
     beta_rec: float = 0.5
@@ -42,19 +44,26 @@ class IntrospectiveWeights:
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """Return a sample of N(mean, exp(log_variance)) made of standard normal noise; all (B, latent)."""
+    """Return a sample of N(mean, exp(log_variance)) made of standard normal noise; all (B,
+    latent)."""
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
 def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
-    """Step the optimizers along the gradient of the loss for their parameters alone, averaged over the ranks.
+    """Step the optimizers along the gradient of the loss for their parameters alone, averaged over
+    the ranks.
 
     Raises:
-        TrainingDiverged: if the loss is not finite; no parameter of the optimizers was changed then.
+        TrainingDiverged: if the loss is not finite; no parameter of the optimizers was changed
+            then.
     """
     if not torch.isfinite(loss):
-        raise TrainingDiverged(f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume")
-    parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        raise TrainingDiverged(
+            f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"
+        )
+    parameters = [
+        p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+    ]
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
     average_over_ranks(gradients)
     for parameter, gradient in zip(parameters, gradients):
@@ -71,13 +80,17 @@ def variational_step(
     noise: Tensor,
     weights: IntrospectiveWeights,
 ) -> dict[str, float]:
-    """Update both halves on -ELBO alone (Eq. 1), as a plain VAE; a quarter of the cost of `introspective_step`.
+    """Update both halves on -ELBO alone (Eq. 1), as a plain VAE; a quarter of the cost of
+    `introspective_step`.
 
     Arguments and errors are those of `introspective_step`; only the first row of the noise is used.
     """
     mean, log_variance = network.encode(image)
     reconstruction = network.decode(reparameterize(mean, log_variance, noise[0]))
-    error, kl_real = squared_error(image, reconstruction).mean(), kl_divergence(mean, log_variance).mean()
+    error, kl_real = (
+        squared_error(image, reconstruction).mean(),
+        kl_divergence(mean, log_variance).mean(),
+    )
     loss = (weights.beta_rec * error + weights.beta_kl * kl_real) / image[0].numel()
     update(loss, encoder_optimizer, decoder_optimizer)
     return {"loss": loss.item(), "squared_error": error.item(), "kl_real": kl_real.item()}
@@ -93,8 +106,9 @@ def introspective_step(
 ) -> dict[str, float]:
     """Update the encoder, then the decoder, on one batch.
 
-    Gradients are asked for the encoder's or the decoder's parameters alone, so the other half is frozen without
-    being told. The decoder does not change between the two updates, so its two outputs serve both.
+    Gradients are asked for the encoder's or the decoder's parameters alone, so the other half is
+    frozen without being told. The decoder does not change between the two updates, so its two
+    outputs serve both.
 
     Args:
         image: (B, 1, H, W) in [0, 1].
@@ -103,7 +117,8 @@ def introspective_step(
         weights: of the terms.
 
     Returns:
-        What the step measured, by name: losses, squared error, KL divergences in nats, reversed embedding loss.
+        What the step measured, by name: losses, squared error, KL divergences in nats, reversed
+            embedding loss.
 
     Raises:
         TrainingDiverged: if a loss is not finite.
@@ -117,7 +132,9 @@ def introspective_step(
     # decoder: -ELBO(x) + KL(generated), seen by the updated encoder
     mean_r, log_variance_r, _ = encoder(terms.reconstruction)
     mean_s, log_variance_s, _ = encoder(terms.sample)
-    kl_generated = 0.5 * (kl_divergence(mean_r, log_variance_r).mean() + kl_divergence(mean_s, log_variance_s).mean())
+    kl_generated = 0.5 * (
+        kl_divergence(mean_r, log_variance_r).mean() + kl_divergence(mean_s, log_variance_s).mean()
+    )
     decoder_loss = scale * (w.beta_rec * terms.error + w.beta_kl * kl_generated)
     if w.gamma_rec:
         z_r = reparameterize(mean_r, log_variance_r, noise[2]).detach()
@@ -143,11 +160,12 @@ def introspective_step(
 
 
 class EncoderTerms(NamedTuple):
-    """What the encoder's loss (Eq. 2 and 4) is made of: -ELBO(x) + 1/alpha exp(alpha ELBO(generated)) + lambda
-    L_reversed.
+    """What the encoder's loss (Eq. 2 and 4) is made of: -ELBO(x) + 1/alpha exp(alpha
+    ELBO(generated)) + lambda L_reversed.
 
     Attributes:
-        reconstruction, sample: (B, 1, H, W), with graphs to the decoder, of the reconstruction to the encoder too.
+        reconstruction, sample: (B, 1, H, W), with graphs to the decoder, of the reconstruction to
+            the encoder too.
         error, kl_real: mean squared error (a sum over pixels) and KL divergence of the real images.
         kl_reconstructed, kl_sampled: mean KL divergence of the generated images.
         elbo, repelled, reverse: the three terms; the weight of the last is not in it.
@@ -171,11 +189,18 @@ def encoder_terms(
     encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
     scale = 1.0 / image[0].numel()
     mean, log_variance, embeddings = encoder(image)
-    reconstruction, sample = decoder(reparameterize(mean, log_variance, noise[0])), decoder(noise[1])
+    reconstruction, sample = (
+        decoder(reparameterize(mean, log_variance, noise[0])),
+        decoder(noise[1]),
+    )
     mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
     mean_s, log_variance_s, _ = encoder(sample.detach())
-    error_r = squared_error(reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2])))
-    error_s = squared_error(sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3])))
+    error_r = squared_error(
+        reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2]))
+    )
+    error_s = squared_error(
+        sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3]))
+    )
     error = squared_error(image, reconstruction).mean()
     kl_real = kl_divergence(mean, log_variance).mean()
     kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
@@ -183,45 +208,59 @@ def encoder_terms(
         exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
         + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
     )
-    reverse = reversed_embedding_loss(embeddings, embeddings_r) if w.reversed_embedding else image.new_zeros(())
+    reverse = (
+        reversed_embedding_loss(embeddings, embeddings_r)
+        if w.reversed_embedding
+        else image.new_zeros(())
+    )
     elbo = scale * (w.beta_rec * error + w.beta_kl * kl_real)
-    return EncoderTerms(reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse)
+    return EncoderTerms(
+        reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse
+    )
 
 
 def gradient_ratios(
     network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
 ) -> dict[str, float]:
-    """Return how large the gradients of the other terms are beside that of the ELBO of real images (Eq. 2 and 4).
+    """Return how large the gradients of the other terms are beside that of the ELBO of real images
+    (Eq. 2 and 4).
 
     Arguments are those of `introspective_step`; no parameter is updated.
 
     Returns:
-        Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for the encoder's
+        Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for
+            the encoder's
         parameters, "gradient_kl_generated" for the decoder's.
     """
     terms, w = encoder_terms(network, image, noise, weights), weights
     kl_r, kl_s = (
-        kl_divergence(*network.encode(generated)).mean() for generated in (terms.reconstruction, terms.sample)
+        kl_divergence(*network.encode(generated)).mean()
+        for generated in (terms.reconstruction, terms.sample)
     )
 
     def norm(loss: Tensor, half: nn.Module) -> float:
         if not loss.requires_grad:  # of a term without weight
             return 0.0
-        parts = torch.autograd.grad(loss, list(half.parameters()), retain_graph=True, allow_unused=True)
-        return float(torch.stack([part.square().sum() for part in parts if part is not None]).sum().sqrt())
+        parts = torch.autograd.grad(
+            loss, list(half.parameters()), retain_graph=True, allow_unused=True
+        )
+        return float(
+            torch.stack([part.square().sum() for part in parts if part is not None]).sum().sqrt()
+        )
 
     of_encoder = norm(terms.elbo, network.encoder)
     return {
         "gradient_exp_elbo": norm(terms.repelled, network.encoder) / of_encoder,
-        "gradient_reversed": norm(w.reversed_embedding * terms.reverse, network.encoder) / of_encoder,
+        "gradient_reversed": norm(w.reversed_embedding * terms.reverse, network.encoder)
+        / of_encoder,
         "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), network.decoder)
         / norm(w.beta_rec * terms.error, network.decoder),
     }
 
 
 class IntrospectiveTrainer(Trainer):
-    """Run `introspective_step` on every batch, after a warm-up if wanted; on the first of each epoch also measure
-    `gradient_ratios`.
+    """Run `introspective_step` on every batch, after a warm-up if wanted; on the first of each
+    epoch also measure `gradient_ratios`.
 
     Raises:
         ConfigError: if the warm-up is not shorter than the training.
@@ -233,10 +272,11 @@ class IntrospectiveTrainer(Trainer):
         epoch_length: batches an epoch.
         network: an `IntrospectiveVAE` on the device.
         encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
-        prepare_batch: gives image, target (not used) and `(noise,)` with noise (B, 4, latent), such as
-            `TrainingBatch`.
+        prepare_batch: gives image, target (not used) and `(noise,)` with noise (B, 4, latent), such
+            as `TrainingBatch`.
         weights: of the loss terms, `IntrospectiveWeights` or its fields.
-        warm_up: epochs of `variational_step` before the first introspective one (the paper has none).
+        warm_up: epochs of `variational_step` before the first introspective one (the paper has
+            none).
         train_handlers: as in MONAI's trainers.
     """
 
@@ -255,7 +295,9 @@ class IntrospectiveTrainer(Trainer):
         train_handlers: Sequence | None = None,
     ) -> None:
         if warm_up >= max_epochs:
-            raise ConfigError(f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training")
+            raise ConfigError(
+                f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training"
+            )
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -268,11 +310,15 @@ class IntrospectiveTrainer(Trainer):
         self.network, self.warm_up = network, warm_up
         self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
         self.weights = (
-            IntrospectiveWeights(**weights) if isinstance(weights, dict) else weights or IntrospectiveWeights()
+            IntrospectiveWeights(**weights)
+            if isinstance(weights, dict)
+            else weights or IntrospectiveWeights()
         )
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
-        image, _, (noise,), _ = self.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        image, _, (noise,), _ = self.prepare_batch(
+            batchdata, engine.state.device, engine.non_blocking
+        )
         self.network.train()
         step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
         noise = noise.transpose(0, 1)  # (4, B, latent)

@@ -1,4 +1,5 @@
-"""Show a run's progress: a bar with losses and remaining time, and pictures of what the network paints."""
+"""Show a run's progress: a bar with losses and remaining time, and pictures of what the network
+paints."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from pathology_screen.files import replacing
 
 
 class ProgressBar:
-    """Handler that draws one bar over all iterations, with the last loss and the time that remains (rank 0 only)."""
+    """Handler that draws one bar over all iterations, with the last loss and the time that remains
+    (rank 0 only)."""
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
@@ -36,7 +38,9 @@ class ProgressBar:
                 disable=rank_and_world_size()[0] > 0,
                 mininterval=1.0,
             )
-        self.bar.set_postfix(epoch=state.epoch, loss=f"{training_values(state.output)['loss']:.4f}", refresh=False)
+        self.bar.set_postfix(
+            epoch=state.epoch, loss=f"{training_values(state.output)['loss']:.4f}", refresh=False
+        )
         self.bar.update()
 
     def close(self, engine: Engine, error: Exception | None = None) -> None:
@@ -47,8 +51,8 @@ class ProgressBar:
 
 
 class ReconstructionPictures:
-    """Handler that writes `pictures/epoch-NNNN.png`: images, what the network makes of them (a reconstruction, with MKD
-    a map), and anomaly maps, one column each.
+    """Handler that writes `pictures/epoch-NNNN.png`: images, what the network makes of them (a
+    reconstruction, with MKD a map), and anomaly maps, one column each.
 
     Args:
         output_dir: folder of the run.
@@ -76,7 +80,8 @@ class ReconstructionPictures:
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
-        """Draw one row of images, one of predictions, one of maps scaled to the highest value among them."""
+        """Draw one row of images, one of predictions, one of maps scaled to the highest value among
+        them."""
         state: Any = engine.state
         self.network.eval()
         images = self.images.to(state.device)

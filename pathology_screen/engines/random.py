@@ -1,5 +1,5 @@
-"""Random draws that depend on nothing but a seed and a position, so that a resumed or a distributed run repeats
-them."""
+"""Random draws that depend on nothing but a seed and a position, so that a resumed or a distributed
+run repeats them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from pathology_screen.errors import ConfigError
 
 
 def seeded_generator(seed: int, *position: int) -> torch.Generator:
-    """Return a CPU generator that is a function of the seed and the position (stream, iteration, ...) alone."""
+    """Return a CPU generator that is a function of the seed and the position (stream, iteration,
+    ...) alone."""
     state = np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's rank and the number of processes; (0, 1) when training is not distributed."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    """Return this process's rank and the number of processes; (0, 1) when training is not
+    distributed."""
+    return (
+        (dist.get_rank(), dist.get_world_size())
+        if dist.is_available() and dist.is_initialized()
+        else (0, 1)
+    )
 
 
 class SeededBatches(Sampler[list[int]]):
-    """Yield batches of indices without end, each epoch a new permutation, starting after `iteration` batches.
+    """Yield batches of indices without end, each epoch a new permutation, starting after
+    `iteration` batches.
 
-    With several ranks, each takes its part of one batch that is `world size` times as large, so that all ranks
-    together see what one process
+    With several ranks, each takes its part of one batch that is `world size` times as large, so
+    that all ranks together see what one process
     with the larger batch would see. The last, incomplete batch of an epoch is dropped.
 
     Args:
@@ -56,7 +63,9 @@ class SeededBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         epoch, start = divmod(self.iteration, len(self))
         while True:
-            order = torch.randperm(self.length, generator=seeded_generator(self.seed, 0, epoch)).tolist()
+            order = torch.randperm(
+                self.length, generator=seeded_generator(self.seed, 0, epoch)
+            ).tolist()
             for index in range(start, len(self)):
                 first = (index * self.world_size + self.rank) * self.batch_size
                 yield order[first : first + self.batch_size]

@@ -1,4 +1,5 @@
-"""Augmentation and noise of a training batch, the same whether a run is resumed, distributed, or neither."""
+"""Augmentation and noise of a training batch, the same whether a run is resumed, distributed, or
+neither."""
 
 from __future__ import annotations
 
@@ -19,21 +20,23 @@ def normal_noise(count: int, generator: Generator, shape: Sequence[int]) -> Tens
 
 
 class TrainingBatch:
-    """Augment a batch and draw its noise: the `prepare_batch` of a trainer, and one of its handlers.
+    """Augment a batch and draw its noise: the `prepare_batch` of a trainer, and one of its
+    handlers.
 
-    Every draw is a function of the seed and the iteration alone. Each rank draws for the global batch and takes its
-    own part. As a handler it learns the iteration, so it must also be attached to the trainer.
+    Every draw is a function of the seed and the iteration alone. Each rank draws for the global
+    batch and takes its own part. As a handler it learns the iteration, so it must also be attached
+    to the trainer.
 
     Args:
         seed: of all draws.
         augmentation: of whole batches; None for none.
         noise: (count, generator) -> (count, ...); None for none.
-        corrupt: (image, noise) -> what the network sees, for a denoising network. Without it, the noise is handed to
-            the trainer's inferer.
+        corrupt: (image, noise) -> what the network sees, for a denoising network. Without it, the
+            noise is handed to the trainer's inferer.
 
     Returns:
-        When called, input and target, (B, 1, H, W), channels last; where noise is drawn and not used up by `corrupt`,
-        also `(noise,), {}`, as MONAI's trainers take them.
+        When called, input and target, (B, 1, H, W), channels last; where noise is drawn and not
+        used up by `corrupt`, also `(noise,), {}`, as MONAI's trainers take them.
     """
 
     def __init__(
@@ -52,18 +55,30 @@ class TrainingBatch:
     def iteration_started(self, engine: Engine) -> None:
         self.iteration = engine.state.iteration
 
-    def __call__(self, batchdata: dict[str, Any], device: Any, non_blocking: bool = False, **_: Any) -> tuple:
+    def __call__(
+        self, batchdata: dict[str, Any], device: Any, non_blocking: bool = False, **_: Any
+    ) -> tuple:
         if self.iteration is None:
-            raise RuntimeError("TrainingBatch must also be a handler of the trainer, which tells it the iteration")
+            raise RuntimeError(
+                "TrainingBatch must also be a handler of the trainer, which tells it the iteration"
+            )
         image = batchdata["image"].to(device=device, non_blocking=non_blocking)
         rank, world_size = rank_and_world_size()
         count = len(image)
         part = slice(rank * count, (rank + 1) * count)
         if self.augmentation is not None:
-            parameters = self.augmentation.draw(count * world_size, seeded_generator(self.seed, 2, self.iteration))
+            parameters = self.augmentation.draw(
+                count * world_size, seeded_generator(self.seed, 2, self.iteration)
+            )
             image = self.augmentation.apply(image, parameters[part])
         image = image.contiguous(memory_format=torch.channels_last)
         if self.noise is None:
             return image, image
-        noise = self.noise(count * world_size, seeded_generator(self.seed, 1, self.iteration))[part].to(image)
-        return (image, image, (noise,), {}) if self.corrupt is None else (self.corrupt(image, noise), image)
+        noise = self.noise(count * world_size, seeded_generator(self.seed, 1, self.iteration))[
+            part
+        ].to(image)
+        return (
+            (image, image, (noise,), {})
+            if self.corrupt is None
+            else (self.corrupt(image, noise), image)
+        )

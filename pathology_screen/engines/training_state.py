@@ -1,4 +1,5 @@
-"""Keep the best weights, and all that a killed training run needs to go on as if it had not been killed."""
+"""Keep the best weights, and all that a killed training run needs to go on as if it had not been
+killed."""
 
 from __future__ import annotations
 
@@ -41,16 +42,16 @@ class TrainingState:
 
     It writes into `output_dir`, each file whole or not at all:
 
-    - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best validation so far, or else at
-      the end;
-    - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval` seconds and at the end
-      of each epoch;
-    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics; row 0 is the
-      validation of the weights that training starts from.
+    - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best
+      validation so far, or else at the end;
+    - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval`
+      seconds and at the end of each epoch;
+    - `log.csv`: one row an epoch with the mean of each training value and the validation metrics;
+      row 0 is the validation of the weights that training starts from.
 
-    All randomness of training is a function of seed and iteration, so these are the whole state. Attach it after
-    the ValidationHandler and the averaged weights. The last epoch is validated whatever the handler's interval, or a
-    short run would learn nothing that counts.
+    All randomness of training is a function of seed and iteration, so these are the whole state.
+    Attach it after the ValidationHandler and the averaged weights. The last epoch is validated
+    whatever the handler's interval, or a short run would learn nothing that counts.
 
     Args:
         output_dir: folder of the run.
@@ -61,16 +62,19 @@ class TrainingState:
         evaluator: its key metric decides which weights are best; None keeps the last ones.
         schedule: of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
-        warm_up: epochs whose weights do not compete for the best ones; those that training started from do.
+        warm_up: epochs whose weights do not compete for the best ones; those that training started
+            from do.
         interval: seconds between checkpoints within an epoch.
-        identity: what else must agree for a run to be resumed, as JSON values; options may then not change in between.
+        identity: what else must agree for a run to be resumed, as JSON values; options may then not
+            change in between.
 
-    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now, or where the
-    schedule had brought it.
+    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now,
+    or where the schedule had brought it.
 
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
-        TrainingDiverged: if a loss or a weight is not finite; `resume.pt` then still holds the last good state.
+        TrainingDiverged: if a loss or a weight is not finite; `resume.pt` then still holds the last
+            good state.
     """
 
     def __init__(
@@ -88,12 +92,24 @@ class TrainingState:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(output_dir)
-        self.network, self.optimizers, self.batches, self.evaluator = network, optimizers, batches, evaluator
+        self.network, self.optimizers, self.batches, self.evaluator = (
+            network,
+            optimizers,
+            batches,
+            evaluator,
+        )
         self.averaged = averaged
-        self.schedule, self.patience, self.warm_up, self.interval = schedule, patience, warm_up, interval
+        self.schedule, self.patience, self.warm_up, self.interval = (
+            schedule,
+            patience,
+            warm_up,
+            interval,
+        )
         self.identity = {} if identity is None else dict(identity)
         self.history: list[dict[str, float]] = []
-        self.sums: dict[str, tuple[float, int]] = {}  # sum and count of each training value in this epoch
+        self.sums: dict[
+            str, tuple[float, int]
+        ] = {}  # sum and count of each training value in this epoch
         self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -103,14 +119,17 @@ class TrainingState:
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def load(self, engine: Engine) -> None:
-        """Take up the state in `resume.pt`, or else validate what training starts from: it competes as epoch 0."""
+        """Take up the state in `resume.pt`, or else validate what training starts from: it competes
+        as epoch 0."""
         path = self.folder / "resume.pt"
         if not path.exists():
             self.start()
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["run"] != self.run():
-            differing = [name for name, value in self.run().items() if state["run"].get(name) != value]
+            differing = [
+                name for name, value in self.run().items() if state["run"].get(name) != value
+            ]
             raise ConfigError(
                 f"{path.name} belongs to another run: {', '.join(differing)} differ; "
                 "remove it or name another output_dir"
@@ -147,7 +166,10 @@ class TrainingState:
     def keep_first(self) -> None:
         """Let the weights that training started from be the best ones."""
         state: Any = self.evaluator.state  # type: ignore[union-attr]
-        state.best_metric, state.best_metric_epoch = self.history[0][f"val_{state.key_metric_name}"], 0
+        state.best_metric, state.best_metric_epoch = (
+            self.history[0][f"val_{state.key_metric_name}"],
+            0,
+        )
 
     def validation(self) -> dict[str, float]:
         """Return the metrics of the last validation, named as in the log."""
@@ -181,7 +203,10 @@ class TrainingState:
         self.sums = {}
         best = True
         if self.evaluator is not None:
-            if engine.state.epoch == engine.state.max_epochs and self.evaluator.state.epoch != engine.state.epoch:
+            if (
+                engine.state.epoch == engine.state.max_epochs
+                and self.evaluator.state.epoch != engine.state.epoch
+            ):
                 self.evaluator.run(engine.state.epoch)
             if self.evaluator.state.epoch == engine.state.epoch:  # validated at this epoch
                 row |= self.validation()
@@ -207,13 +232,18 @@ class TrainingState:
             return
         best = max(self.evaluator.state.best_metric_epoch, self.warm_up)
         if engine.state.epoch - best >= self.patience:
-            logger.info("no better validation for %d epochs: training stops", engine.state.epoch - best)
+            logger.info(
+                "no better validation for %d epochs: training stops", engine.state.epoch - best
+            )
             engine.terminate()
 
     def write_model(self) -> None:
         """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
         network = self.network if self.averaged is None else self.averaged.module
-        self.write("model.pt", {name: value.cpu().contiguous() for name, value in network.state_dict().items()})
+        self.write(
+            "model.pt",
+            {name: value.cpu().contiguous() for name, value in network.state_dict().items()},
+        )
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""
@@ -222,7 +252,9 @@ class TrainingState:
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {
+                name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
+            },
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "best": (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
             if self.evaluator
@@ -235,7 +267,9 @@ class TrainingState:
 
     def write(self, name: str, state: Any) -> None:
         if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
-            raise TrainingDiverged(f"a weight is not finite; {self.folder / 'resume.pt'} holds the last good state")
+            raise TrainingDiverged(
+                f"a weight is not finite; {self.folder / 'resume.pt'} holds the last good state"
+            )
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / name) as path:
                 torch.save(state, path)

@@ -31,15 +31,16 @@ RUNS = {"detection": detection, "localization": localization, "lesions": lesions
 
 
 class BundleEvaluation:
-    """Run experiments on the network and the scoring of a bundle, and write their reports into `output_dir`.
+    """Run experiments on the network and the scoring of a bundle, and write their reports into
+    `output_dir`.
 
     Args:
         predictor: the bundle's, whose weights are loaded.
         dataset_dir, datalist: see `cohorts.resolve_dataset`.
         output_dir: folder of the reports.
         calibration_section: section of the datalist that thresholds are fitted on.
-        experiments: names; None runs those that the datalist's test section allows (scans with a finding and normal
-            ones, boxes, masks).
+        experiments: names; None runs those that the datalist's test section allows (scans with a
+            finding and normal ones, boxes, masks).
         protocol: of the localisation.
 
     Raises:
@@ -57,7 +58,9 @@ class BundleEvaluation:
         protocol: Protocol = "pixel_count",
     ) -> None:
         if unknown := set(experiments or ()) - set(RUNS):
-            raise ConfigError(f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}")
+            raise ConfigError(
+                f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}"
+            )
         method = predictor.method
         compared = ComparedMethod(
             method,
@@ -66,10 +69,21 @@ class BundleEvaluation:
             {"configured": predictor.scoring},
             sha256(predictor.weights),
         )
-        profile = Profile(predictor.preprocessing, predictor.slice_options, "none", calibration_section)
-        self.network, self.experiments, self.output = predictor.network, experiments, Path(output_dir)
+        profile = Profile(
+            predictor.preprocessing, predictor.slice_options, "none", calibration_section
+        )
+        self.network, self.experiments, self.output = (
+            predictor.network,
+            experiments,
+            Path(output_dir),
+        )
         self.setting = Setting(
-            (method,), dataset_dir, datalist, scoring=(), protocol=protocol, configured=(profile, [compared])
+            (method,),
+            dataset_dir,
+            datalist,
+            scoring=(),
+            protocol=protocol,
+            configured=(profile, [compared]),
         )
 
     def run(self) -> list[Report]:
@@ -78,7 +92,9 @@ class BundleEvaluation:
         allowed = [name for name in RUNS if NEEDS[name](test)]
         chosen = allowed if self.experiments is None else list(self.experiments)
         if left_out := [name for name in RUNS if name not in chosen]:
-            print(f"not run, for the test section does not allow it or it was not asked for: {', '.join(left_out)}")
+            print(
+                f"not run, for the test section does not allow it or it was not asked for: {', '.join(left_out)}"
+            )
         reports = []
         with eval_mode(self.network):
             for name in chosen:

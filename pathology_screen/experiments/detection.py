@@ -1,4 +1,5 @@
-"""Telling scans with a finding from healthy ones by the image score alone (paper, section 4.2, Table 2a)."""
+"""Telling scans with a finding from healthy ones by the image score alone (paper, section 4.2,
+Table 2a)."""
 
 from __future__ import annotations
 
@@ -20,19 +21,22 @@ LOCAL = "local"
 
 
 def detection(setting: Setting) -> Report:
-    """Compare methods by the AUROC of each group of pathological test scans against the normal ones, and the mean of
-    these AUROCs but that of local findings.
+    """Compare methods by the AUROC of each group of pathological test scans against the normal
+    ones, and the mean of these AUROCs but that of local findings.
 
-    A person belongs to one group; of several scans of a person each counts on its own, and the intervals keep them
-    together.
+    A person belongs to one group; of several scans of a person each counts on its own, and the
+    intervals keep them together.
 
     Raises:
-        ConfigError: if the test section has no normal scan, or nothing else, or a person is in two groups.
+        ConfigError: if the test section has no normal scan, or nothing else, or a person is in two
+            groups.
     """
     slices = setting.section("test")
     groups = [name for name in dict.fromkeys(slices.groups) if name != NORMAL]
     if NORMAL not in slices.groups or not groups:
-        raise ConfigError("detection needs scans with a finding and normal ones in the test section")
+        raise ConfigError(
+            "detection needs scans with a finding and normal ones in the test section"
+        )
     group_of: dict[str, str] = {}
     for subject, group in zip(slices.subjects, slices.groups):
         if group_of.setdefault(subject, group) != group:
@@ -48,7 +52,9 @@ def detection(setting: Setting) -> Report:
             for group in groups:
                 places = [i for i, name in enumerate(slices.groups) if name in (NORMAL, group)]
                 labels = np.array([slices.groups[i] == group for i in places])
-                statistic = pooled_auroc(labels, found[places], [slices.subjects[i] for i in places])
+                statistic = pooled_auroc(
+                    labels, found[places], [slices.subjects[i] for i in places]
+                )
                 measurements.add(model.label, scoring, f"{group} AUROC", statistic, len(places))
                 if group != LOCAL:
                     parts.append(statistic)
@@ -64,7 +70,13 @@ def detection(setting: Setting) -> Report:
     figures = {"scores": _score_figure(slices, [NORMAL, *groups], scores)}
     tables = published("detection", slices, setting)
     return Report(
-        "detection", "Detection by the image score", measurements, notes, setting.provenance(), figures, tables
+        "detection",
+        "Detection by the image score",
+        measurements,
+        notes,
+        setting.provenance(),
+        figures,
+        tables,
     )
 
 
@@ -84,8 +96,12 @@ def _score_figure(slices: Slices, groups: list[str], scores: dict[str, np.ndarra
     for axis, (name, values) in zip(panels, scores.items()):
         for position, group in enumerate(groups):
             mine = values[[i for i, other in enumerate(slices.groups) if other == group]]
-            axis.plot(position + rng.uniform(-0.15, 0.15, len(mine)), mine, "o", markersize=3, alpha=0.7)
-        axis.set_xticks(range(len(groups)), [group.replace("_", "\n") for group in groups], fontsize=7)
+            axis.plot(
+                position + rng.uniform(-0.15, 0.15, len(mine)), mine, "o", markersize=3, alpha=0.7
+            )
+        axis.set_xticks(
+            range(len(groups)), [group.replace("_", "\n") for group in groups], fontsize=7
+        )
         axis.set_title(name, fontsize=8)
         axis.tick_params(axis="y", labelsize=7)
     return figure

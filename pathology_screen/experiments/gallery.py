@@ -1,4 +1,5 @@
-"""Panels for print: slices chosen by rule, and what each method makes of them (paper, Figures 1, 4b, 7 and 8)."""
+"""Panels for print: slices chosen by rule, and what each method makes of them (paper, Figures 1,
+4b, 7 and 8)."""
 
 from __future__ import annotations
 
@@ -14,8 +15,19 @@ from tqdm import tqdm
 
 from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.localization import FALSE_POSITIVE_RATE, box_target, threshold_slices
-from pathology_screen.experiments.pictures import OUTLINES, Window, add_legend, highest_of, method_grid, outline
+from pathology_screen.experiments.localization import (
+    FALSE_POSITIVE_RATE,
+    box_target,
+    threshold_slices,
+)
+from pathology_screen.experiments.pictures import (
+    OUTLINES,
+    Window,
+    add_legend,
+    highest_of,
+    method_grid,
+    outline,
+)
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import Setting
 from pathology_screen.experiments.slices import Slices
@@ -29,7 +41,8 @@ PICTURE = 1.7
 
 
 class Case(NamedTuple):
-    """A slice that is shown: why, its place among the annotated slices, and the findings that count as its class."""
+    """A slice that is shown: why, its place among the annotated slices, and the findings that count
+    as its class."""
 
     rank: str
     place: int
@@ -37,22 +50,24 @@ class Case(NamedTuple):
 
 
 def gallery(setting: Setting) -> Report:
-    """Show slices with findings, input, reconstructions and maps side by side: the best, the median and the worst, and
-    the median of each kind of finding, by the AUPRC of the first method's map under its first scoring; and how the
-    boxes on the former are evaluated (Figure 7).
+    """Show slices with findings, input, reconstructions and maps side by side: the best, the median
+    and the worst, and the median of each kind of finding, by the AUPRC of the first method's map
+    under its first scoring; and how the boxes on the former are evaluated (Figure 7).
 
-    The AUPRC of a slice asks whether its map ranks the pixels of the mask (where the scan has none, of the boxes) above
-    all its others.
+    The AUPRC of a slice asks whether its map ranks the pixels of the mask (where the scan has none,
+    of the boxes) above all its others.
 
     Raises:
-        ConfigError: if no slice shows a mask or a box, or one shows a box and there is no normal slice for the
-            threshold.
+        ConfigError: if no slice shows a mask or a box, or one shows a box and there is no normal
+            slice for the threshold.
     """
     slices = setting.section("test")
     regions = torch.stack([_region(slices, i) for i in range(len(slices))])
     shown = [i for i, region in enumerate(regions) if region.any()]
     if not shown:
-        raise ConfigError("no slice shows a mask (`label`) or a box: there is nothing to choose the slices by")
+        raise ConfigError(
+            "no slice shows a mask (`label`) or a box: there is nothing to choose the slices by"
+        )
     slices, regions = slices[shown], regions[shown]
     measurements = Measurements()
     results: dict[tuple[str, str], tuple[Tensor | None, Tensor]] = {}
@@ -61,12 +76,20 @@ def gallery(setting: Setting) -> Report:
         predictions = model.predict(slices)
         for scoring in setting.scorings(model):
             maps = model.maps(slices, predictions, scoring)
-            values = np.array([average_precision(*pair) for pair in zip(regions.numpy(), maps.numpy())])
+            values = np.array(
+                [average_precision(*pair) for pair in zip(regions.numpy(), maps.numpy())]
+            )
             measurements.add(
-                model.label, scoring, "AUPRC of a slice", pooled_mean(values, slices.subjects), len(slices)
+                model.label,
+                scoring,
+                "AUPRC of a slice",
+                pooled_mean(values, slices.subjects),
+                len(slices),
             )
             precision.setdefault((model.label, scoring), values)
-            results.setdefault((model.label, scoring), (predictions if model.method.reconstructs else None, maps))
+            results.setdefault(
+                (model.label, scoring), (predictions if model.method.reconstructs else None, maps)
+            )
     first = next(iter(precision))
     extremes, kinds = _extremes(slices, precision[first]), _medians(slices, precision[first])
     figures = {
@@ -89,7 +112,9 @@ def gallery(setting: Setting) -> Report:
             "box, magenta in healthy tissue, grey elsewhere, where they do not count."
         )
     table = pd.DataFrame([_row(slices, case, precision) for case in (*extremes, *kinds)])
-    return Report("gallery", "Gallery", measurements, notes, setting.provenance(), figures, {"cases": table})
+    return Report(
+        "gallery", "Gallery", measurements, notes, setting.provenance(), figures, {"cases": table}
+    )
 
 
 def _region(slices: Slices, i: int) -> Tensor:
@@ -102,7 +127,11 @@ def _extremes(slices: Slices, precision: np.ndarray) -> list[Case]:
     """The best, median and worst slice; fewer where there are fewer slices."""
     order = (-precision).argsort(kind="stable")
     once: dict[int, str] = {}
-    for rank, place in (("best", order[0]), ("median", order[(len(order) - 1) // 2]), ("worst", order[-1])):
+    for rank, place in (
+        ("best", order[0]),
+        ("median", order[(len(order) - 1) // 2]),
+        ("worst", order[-1]),
+    ):
         once.setdefault(int(place), rank)
     return [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
 
@@ -119,7 +148,10 @@ def _medians(slices: Slices, precision: np.ndarray) -> list[Case]:
 
 
 def _titled(cases: list[Case]) -> tuple[list[int], list[str]]:
-    titles = [case.finding if case.rank == "median of its kind" else f"{case.rank}: {case.finding}" for case in cases]
+    titles = [
+        case.finding if case.rank == "median of its kind" else f"{case.rank}: {case.finding}"
+        for case in cases
+    ]
     return [case.place for case in cases], titles
 
 
@@ -128,12 +160,18 @@ def _row(slices: Slices, case: Case, precision: dict[tuple[str, str], np.ndarray
         "chosen": case.rank,
         "finding": case.finding,
         "subject": slices.subjects[case.place],
-        **{f"{label} ({scoring})": values[case.place] for (label, scoring), values in precision.items()},
+        **{
+            f"{label} ({scoring})": values[case.place]
+            for (label, scoring), values in precision.items()
+        },
     }
 
 
-def _evaluation_figure(setting: Setting, slices: Slices, normals: Slices, cases: list[Case]) -> Figure:
-    """A row a slice: from the map of the first method under its first scoring to what counts as found and as false."""
+def _evaluation_figure(
+    setting: Setting, slices: Slices, normals: Slices, cases: list[Case]
+) -> Figure:
+    """A row a slice: from the map of the first method under its first scoring to what counts as
+    found and as false."""
     model = setting.models[0]
     scoring = setting.scorings(model)[0]
     healthy_maps = model.maps(normals, model.predict(normals), scoring)
@@ -141,19 +179,31 @@ def _evaluation_figure(setting: Setting, slices: Slices, normals: Slices, cases:
     chosen = slices[[case.place for case in cases]]
     predictions = model.predict(chosen)
     maps = model.maps(chosen, predictions, scoring)
-    columns = ["input", *(["reconstruction"] if model.method.reconstructs else []), "map", "above threshold"]
+    columns = [
+        "input",
+        *(["reconstruction"] if model.method.reconstructs else []),
+        "map",
+        "above threshold",
+    ]
     columns += ["annotation", "tagged"]
     window = Window.around(chosen.images)
     width = PICTURE * window.aspect * len(columns) + 1.9
     figure = Figure(figsize=(width, PICTURE * len(cases) + 0.6), layout="constrained")
-    for i, (case, axes) in enumerate(zip(cases, figure.subplots(len(cases), len(columns), squeeze=False))):
+    for i, (case, axes) in enumerate(
+        zip(cases, figure.subplots(len(cases), len(columns), squeeze=False))
+    ):
         panels = dict(zip(columns, axes))
         current = int(chosen.boxes[i].sum(dim=(1, 2)).argmax())
         pictures = {"input": chosen.images[i, 0], "reconstruction": predictions[i, 0]}
         above = maps[i, 0] * (maps[i, 0] > threshold)
         for name in columns:
             if name in ("map", "above threshold"):
-                window.show(panels[name], maps[i, 0] if name == "map" else above, "inferno", highest_of(maps))
+                window.show(
+                    panels[name],
+                    maps[i, 0] if name == "map" else above,
+                    "inferno",
+                    highest_of(maps),
+                )
             else:
                 window.show(panels[name], pictures.get(name, chosen.images[i, 0]))
             if i == 0:
@@ -161,10 +211,17 @@ def _evaluation_figure(setting: Setting, slices: Slices, normals: Slices, cases:
         _draw_annotation(panels["annotation"], chosen, i, current)
         _draw_tagged(panels["tagged"], chosen, i, current, above > 0)
         verdict = _verdict(setting, threshold, chosen, i, current, maps)
-        axes[0].set_ylabel(f"{case.rank}\n{verdict}", rotation=0, ha="right", va="center", fontsize=8)
+        axes[0].set_ylabel(
+            f"{case.rank}\n{verdict}", rotation=0, ha="right", va="center", fontsize=8
+        )
     figure.suptitle(f"{model.label} ({scoring})", fontsize=10)
     add_legend(
-        figure, {"evaluated box": OUTLINES["box"], "other boxes": OUTLINES["other box"], "healthy tissue": "white"}
+        figure,
+        {
+            "evaluated box": OUTLINES["box"],
+            "other boxes": OUTLINES["other box"],
+            "healthy tissue": "white",
+        },
     )
     return figure
 
@@ -178,8 +235,12 @@ def _draw_annotation(axis: Axes, slices: Slices, i: int, current: int) -> None:
 
 
 def _draw_tagged(axis: Axes, slices: Slices, i: int, current: int, tagged: Tensor) -> None:
-    """Colour tagged pixels: green in the evaluated box, magenta in healthy tissue, grey elsewhere."""
-    box, healthy = slices.boxes[i][current] > COVERED, torch.from_numpy(box_target(slices, i)["healthy"][0]) > 0
+    """Colour tagged pixels: green in the evaluated box, magenta in healthy tissue, grey
+    elsewhere."""
+    box, healthy = (
+        slices.boxes[i][current] > COVERED,
+        torch.from_numpy(box_target(slices, i)["healthy"][0]) > 0,
+    )
     colours = torch.zeros(*tagged.shape, 4)
     for where, colour in (
         (tagged, (0.6, 0.6, 0.6)),
@@ -191,9 +252,13 @@ def _draw_tagged(axis: Axes, slices: Slices, i: int, current: int, tagged: Tenso
     outline(axis, slices.boxes[i][current], OUTLINES["box"], 1.2)
 
 
-def _verdict(setting: Setting, threshold: float, slices: Slices, i: int, current: int, maps: Tensor) -> str:
+def _verdict(
+    setting: Setting, threshold: float, slices: Slices, i: int, current: int, maps: Tensor
+) -> str:
     labels = sorted(set(slices.box_labels[i]))
-    rows = LocalizationMetric(threshold, labels, setting.protocol)([maps[i]], [box_target(slices, i)])
+    rows = LocalizationMetric(threshold, labels, setting.protocol)(
+        [maps[i]], [box_target(slices, i)]
+    )
     scores = {name: values[current] for name, values in box_scores(rows, setting.protocol).items()}
     false = scores["false_positives"]  # not defined where nothing in the box is tagged
     return (

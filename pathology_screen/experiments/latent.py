@@ -1,5 +1,5 @@
-"""Latent vectors of healthy slices, pathological ones and their pseudo-healthy reconstructions (paper, section 4.3,
-Figure 5)."""
+"""Latent vectors of healthy slices, pathological ones and their pseudo-healthy reconstructions
+(paper, section 4.3, Figure 5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ COLOURS = {"healthy": "#0072b2", "pathological": "#d55e00", "pseudo-healthy": "#
 
 
 class Group(NamedTuple):
-    """Slices (N, 1, H, W) of one kind, their people, latent vectors (N, Z), and mean distances to healthy ones (N,)."""
+    """Slices (N, 1, H, W) of one kind, their people, latent vectors (N, Z), and mean distances to
+    healthy ones (N,)."""
 
     images: Tensor
     subjects: Sequence[str]
@@ -36,24 +37,34 @@ class Group(NamedTuple):
 
 
 def latent(setting: Setting) -> Report:
-    """Compare how far pathological slices, and their pseudo-healthy reconstructions encoded anew, lie from healthy ones
-    among the posterior means of a network: the mean Euclidean distance to the five nearest healthy slices of the test
-    section that show other people. Draw all of them in the plane of a UMAP, a panel a method.
+    """Compare how far pathological slices, and their pseudo-healthy reconstructions encoded anew,
+    lie from healthy ones
+    among the posterior means of a network: the mean Euclidean distance to the five nearest healthy
+    slices of the test section that show other people. Draw all of them in the plane of a UMAP, a
+    panel a method.
 
     Raises:
-        ConfigError: if a method has no latent vector, umap-learn is not installed, or there are too few healthy people
-            or none other.
+        ConfigError: if a method has no latent vector, umap-learn is not installed, or there are too
+            few healthy people or none other.
     """
     _import_umap()
     slices = setting.section("test")
     healthy = slices.healthy()
     pathological = slices[[i for i, name in enumerate(slices.pathology) if name != HEALTHY]]
-    measurements = Measurements({subject: name == HEALTHY for subject, name in zip(slices.subjects, slices.pathology)})
+    measurements = Measurements(
+        {subject: name == HEALTHY for subject, name in zip(slices.subjects, slices.pathology)}
+    )
     panels = []
     for model in tqdm(setting.models, desc="latent", unit="method"):
         groups = compare_latents(model, healthy, pathological)
         _measure(model, groups, measurements)
-        panels.append((model.label, groups, umap_plane([group.latents for group in groups.values()], setting.seed)))
+        panels.append(
+            (
+                model.label,
+                groups,
+                umap_plane([group.latents for group in groups.values()], setting.seed),
+            )
+        )
     notes = [
         f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people, {len(pathological)} pathological ones "
         f"of {len(set(pathological.subjects))}.",
@@ -69,7 +80,9 @@ def latent(setting: Setting) -> Report:
     return Report("latent", "Latent vectors", measurements, notes, setting.provenance(), figures)
 
 
-def compare_latents(model: ComparedMethod, healthy: Slices, pathological: Slices) -> dict[str, Group]:
+def compare_latents(
+    model: ComparedMethod, healthy: Slices, pathological: Slices
+) -> dict[str, Group]:
     """Encode the three groups of slices with a model, and measure their distances.
 
     Raises:
@@ -97,7 +110,8 @@ def neighbour_distances(
     reference_subjects: Sequence[str],
     neighbours: int = NEIGHBOURS,
 ) -> np.ndarray:
-    """Mean Euclidean distance of latent vectors (N, Z) to the nearest of references (M, Z) of other people: (N,).
+    """Mean Euclidean distance of latent vectors (N, Z) to the nearest of references (M, Z) of other
+    people: (N,).
 
     Raises:
         ConfigError: if there are too few references.
@@ -106,12 +120,15 @@ def neighbour_distances(
     distances[np.asarray(subjects)[:, None] == np.asarray(reference_subjects)] = np.inf
     nearest = np.sort(distances, axis=1)[:, :neighbours]
     if nearest.shape[1] < neighbours or not np.isfinite(nearest).all():
-        raise ConfigError(f"the test section needs healthy slices of more people: {neighbours} beside everyone's own")
+        raise ConfigError(
+            f"the test section needs healthy slices of more people: {neighbours} beside everyone's own"
+        )
     return nearest.mean(axis=1)
 
 
 def umap_plane(groups: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """Lay groups of latent vectors, (N_i, Z) each, into one plane: (N_i, 2) each (McInnes et al., 2018).
+    """Lay groups of latent vectors, (N_i, Z) each, into one plane: (N_i, 2) each (McInnes et al.,
+    2018).
 
     The same seed gives the same plane on one machine.
 
@@ -127,7 +144,9 @@ def _import_umap() -> type:
     try:
         from umap import UMAP
     except ImportError as error:
-        raise ConfigError("the experiment latent needs umap-learn: pip install pathology-screen[plots]") from error
+        raise ConfigError(
+            "the experiment latent needs umap-learn: pip install pathology-screen[plots]"
+        ) from error
     return UMAP
 
 
@@ -154,7 +173,8 @@ def _umap_figure(panels: Sequence[Panel]) -> Figure:
 
 
 def _draw_panel(figure: SubFigure, panel: Panel) -> None:
-    """The plane, and below it a few slices: framed in the colour of their group, and marked in the plane."""
+    """The plane, and below it a few slices: framed in the colour of their group, and marked in the
+    plane."""
     title, groups, plane = panel
     axes = figure.subplot_mosaic(
         [["plane"] * 4, ["1", "2", "3", "a"], ["1'", "2'", "3'", "b"]], height_ratios=[2.6, 1, 1]
@@ -164,7 +184,16 @@ def _draw_panel(figure: SubFigure, panel: Panel) -> None:
     for start, end in zip(plane[1], plane[2]):
         axis.plot(*zip(start, end), color="0.8", linewidth=0.6, zorder=1)
     for (name, colour), places in zip(COLOURS.items(), plane):
-        axis.scatter(places[:, 0], places[:, 1], s=18, color=colour, label=name, alpha=0.85, linewidths=0, zorder=2)
+        axis.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=18,
+            color=colour,
+            label=name,
+            alpha=0.85,
+            linewidths=0,
+            zorder=2,
+        )
     axis.margins(0.1)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -177,14 +206,26 @@ def _draw_panel(figure: SubFigure, panel: Panel) -> None:
         axes[mark].spines[:].set(visible=True, color=COLOURS[name], linewidth=2)
         axes[mark].set_title(mark, fontsize=8, pad=2)
         place = plane[list(COLOURS).index(name)][i]
-        axis.annotate(mark, place, xytext=(3, 3), textcoords="offset points", fontsize=9, weight="bold", zorder=3)
+        axis.annotate(
+            mark,
+            place,
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=9,
+            weight="bold",
+            zorder=3,
+        )
 
 
 def _examples(groups: dict[str, Group]) -> dict[str, tuple[str, int]]:
-    """Mark -> group and place of the slices that are shown: by their distances to the healthy ones, not by taste."""
+    """Mark -> group and place of the slices that are shown: by their distances to the healthy ones,
+    not by taste."""
     order = groups["pathological"].distances.argsort(kind="stable")
     chosen = [int(order[0]), int(order[(len(order) - 1) // 2]), int(order[-1])]
     marks = {str(i): ("pathological", place) for i, place in enumerate(chosen, start=1)}
     marks |= {f"{mark}'": ("pseudo-healthy", place) for mark, (_, place) in marks.items()}
     distances = groups["healthy"].distances
-    return marks | {"a": ("healthy", int(distances.argmin())), "b": ("healthy", int(distances.argmax()))}
+    return marks | {
+        "a": ("healthy", int(distances.argmin())),
+        "b": ("healthy", int(distances.argmax())),
+    }

@@ -1,4 +1,5 @@
-"""The methods under comparison: networks with their weights, and the ways of scoring what they make."""
+"""The methods under comparison: networks with their weights, and the ways of scoring what they
+make."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ class Chosen(NamedTuple):
         if name not in METHODS:
             raise ConfigError(f"there is no method {name!r}; the methods are {', '.join(METHODS)}")
         if run and METHODS[name].is_control:
-            raise ConfigError(f"the control {name!r} trains no network, so it has no run: leave out ={run}")
+            raise ConfigError(
+                f"the control {name!r} trains no network, so it has no run: leave out ={run}"
+            )
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
 
@@ -79,7 +82,9 @@ class ComparedMethod:
 
     def _in_batches(self, look: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """Apply a function to parts of tensors, where the network is; the results on the CPU."""
-        device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
+        device = next(
+            (parameter.device for parameter in self.network.parameters()), torch.device("cpu")
+        )
         with torch.no_grad():
             parts = zip(*(tensor.split(BATCH) for tensor in tensors))
             return torch.cat([look(*(one.to(device) for one in part)).cpu() for part in parts])
@@ -100,7 +105,8 @@ class ComparedMethod:
         return self._in_batches(lambda part: encode(part)[0], images)
 
     def maps(self, slices: Slices, predictions: Tensor, scoring: str) -> Tensor:
-        """Return the anomaly maps of slices and predictions, (N, 1, H, W), under one of the scorings."""
+        """Return the anomaly maps of slices and predictions, (N, 1, H, W), under one of the
+        scorings."""
         return self._in_batches(self.scorings[scoring], slices.images, predictions)
 
     def scores(self, slices: Slices, maps: Tensor, scoring: str) -> Tensor:
@@ -109,8 +115,8 @@ class ComparedMethod:
 
 
 class Profile(NamedTuple):
-    """What all methods of an experiment share: how slices are prepared, the perceptual backbone, the profile's name and
-    the section of the datalist that thresholds are fitted on."""
+    """What all methods of an experiment share: how slices are prepared, the perceptual backbone,
+    the profile's name and the section of the datalist that thresholds are fitted on."""
 
     preprocessing: Compose
     slice_options: Mapping[str, Any]
@@ -134,11 +140,16 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     settings = read_settings("ra", PROFILES[name])
     backbone = backbone or settings["scoring"]["perceptual"]
     preprocessing = build_preprocessing(settings["preprocessing"])
-    return Profile(preprocessing, settings["slice"], backbone, settings["calibration_section"], name)
+    return Profile(
+        preprocessing, settings["slice"], backbone, settings["calibration_section"], name
+    )
 
 
 def load_methods(
-    choices: Sequence[Chosen], profile: Profile, training: Slices | None, wanted: Sequence[str] = tuple(SCORINGS)
+    choices: Sequence[Chosen],
+    profile: Profile,
+    training: Slices | None,
+    wanted: Sequence[str] = tuple(SCORINGS),
 ) -> list[ComparedMethod]:
     """Build the chosen methods, all with one and the same perceptual backbone.
 
@@ -146,10 +157,12 @@ def load_methods(
         choices: without a run, a method has the weights that its bundle ships.
         profile: of the bundles.
         training: slices for the controls `template` and `principal_components`.
-        wanted: names of the scorings that may be asked for; the backbone is only built where one takes it.
+        wanted: names of the scorings that may be asked for; the backbone is only built where one
+            takes it.
 
     Raises:
-        ArtifactError: if weights are missing or do not fit, or their calibration belongs to another profile.
+        ArtifactError: if weights are missing or do not fit, or their calibration belongs to another
+            profile.
         ConfigError: if one of these is chosen and there are no training slices.
     """
     offered = {name: SCORINGS[name] for name in (*wanted, "equalised")}
@@ -160,15 +173,21 @@ def load_methods(
         for name, terms in offered.items()
     }
     return [
-        _control(choice, training, scorings) if choice.method.is_control else _trained(choice, profile, scorings)
+        _control(choice, training, scorings)
+        if choice.method.is_control
+        else _trained(choice, profile, scorings)
         for choice in choices
     ]
 
 
-def _control(choice: Chosen, training: Slices | None, scorings: Mapping[str, Scoring]) -> ComparedMethod:
+def _control(
+    choice: Chosen, training: Slices | None, scorings: Mapping[str, Scoring]
+) -> ComparedMethod:
     name = choice.method.name
     if name == "intensity":
-        return ComparedMethod(choice.label, choice.method, ZeroReconstruction(), {"equalised": scorings["equalised"]})
+        return ComparedMethod(
+            choice.label, choice.method, ZeroReconstruction(), {"equalised": scorings["equalised"]}
+        )
     if training is None:
         raise ConfigError(f"the control `{name}` needs the training section of the datalist")
     return ComparedMethod(choice.label, choice.method, CONTROLS[name](training.images), scorings)
@@ -178,7 +197,11 @@ def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) 
     method, label, run = choice
     weights = (run or bundle_root(method.name) / "models") / "model.pt"
     if not weights.is_file():
-        advice = "train it and name the run" if run is None else "is that the output_dir of a run that ended?"
+        advice = (
+            "train it and name the run"
+            if run is None
+            else "is that the output_dir of a run that ended?"
+        )
         raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
     predictor = Predictor.load(method.name, weights, profile.name)
     own: dict[str, Scoring] = dict(scorings)
@@ -188,8 +211,11 @@ def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) 
     return ComparedMethod(label, method, predictor.network, own, sha256(weights))
 
 
-def _check_calibration(label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]) -> None:
-    """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing or teacher."""
+def _check_calibration(
+    label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]
+) -> None:
+    """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing
+    or teacher."""
     path = predictor.weights.with_name("calibration.json")
     if not path.is_file():
         return

@@ -27,7 +27,8 @@ Results = Mapping[tuple[str, str], tuple[Tensor | None, Tensor]]
 
 
 class Line(NamedTuple):
-    """Pictures of all slices, (N, 1, H, W), of one kind: their name, colours, and the value of the brightest colour."""
+    """Pictures of all slices, (N, 1, H, W), of one kind: their name, colours, and the value of the
+    brightest colour."""
 
     name: str
     pictures: Tensor
@@ -36,25 +37,35 @@ class Line(NamedTuple):
 
 
 def method_grid(
-    slices: Slices, results: Results, chosen: Sequence[int], titles: Sequence[str] = (), across: bool = False
+    slices: Slices,
+    results: Results,
+    chosen: Sequence[int],
+    titles: Sequence[str] = (),
+    across: bool = False,
 ) -> Figure:
-    """Draw chosen slices: the input with the outlines of its annotations, then for each method its reconstruction and
-    for each scoring its anomaly map.
+    """Draw chosen slices: the input with the outlines of its annotations, then for each method its
+    reconstruction and for each scoring its anomaly map.
 
     Args:
         slices: all slices.
-        results: maps of one method and scoring share their colours, up to the 99.5th percentile of all pixels.
+        results: maps of one method and scoring share their colours, up to the 99.5th percentile of
+            all pixels.
         chosen: places of the slices that are drawn.
         titles: of the chosen; the names of their findings where there are none.
         across: a row a slice and not a column.
     """
     lines = _lines(slices, results)
     window = Window.around(slices.images[list(chosen)])
-    titles = [textwrap.fill(title, 20) for title in titles or [slices.pathology[place] for place in chosen]]
+    titles = [
+        textwrap.fill(title, 20)
+        for title in titles or [slices.pathology[place] for place in chosen]
+    ]
     names = [line.name for line in lines]
     top, left = (names, titles) if across else (titles, names)
     size = (HEIGHT * window.aspect * len(top) + 1.1, HEIGHT * len(left) + 0.6)
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
+    figure = Figure(
+        figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    )
     axes = figure.subplots(len(left), len(top), squeeze=False)
     kinds = set()
     for line, row in zip(lines, axes.T if across else axes):
@@ -71,7 +82,8 @@ def method_grid(
 
 
 class Window(NamedTuple):
-    """The part of all pictures that is drawn: rows and columns from the first to the last, in pixels."""
+    """The part of all pictures that is drawn: rows and columns from the first to the last, in
+    pixels."""
 
     top: int
     bottom: int
@@ -84,7 +96,11 @@ class Window(NamedTuple):
         tissue = (images > TISSUE).any(dim=0)[0]
         bounds = []
         for axis, side in ((1, tissue.shape[0]), (0, tissue.shape[1])):
-            found = np.flatnonzero(tissue.any(dim=axis).numpy()) if tissue.any() else np.array([0, side - 1])
+            found = (
+                np.flatnonzero(tissue.any(dim=axis).numpy())
+                if tissue.any()
+                else np.array([0, side - 1])
+            )
             bounds += [max(int(found[0]) - margin, 0), min(int(found[-1]) + margin, side - 1)]
         return cls(*bounds)
 
@@ -93,7 +109,9 @@ class Window(NamedTuple):
         """Width over height."""
         return (self.right - self.left + 1) / (self.bottom - self.top + 1)
 
-    def show(self, axis: Axes, picture: Tensor, colours: str = "gray", highest: float = 1.0) -> None:
+    def show(
+        self, axis: Axes, picture: Tensor, colours: str = "gray", highest: float = 1.0
+    ) -> None:
         """Draw a picture (H, W), 0 in the darkest colour, without a frame."""
         axis.imshow(picture.numpy(), cmap=colours, vmin=0, vmax=highest)
         axis.set_xlim(self.left - 0.5, self.right + 0.5)
@@ -124,7 +142,13 @@ def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Name the colours of lines below the pictures."""
     if colours:
         handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, facecolor="0.6")
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=len(handles),
+            fontsize=8,
+            facecolor="0.6",
+        )
 
 
 def highest_of(maps: Tensor) -> float:

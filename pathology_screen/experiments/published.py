@@ -1,4 +1,5 @@
-"""What the paper prints (Bercea et al., MIDL 2023), to stand beside results on the paper's own cohort and no other."""
+"""What the paper prints (Bercea et al., MIDL 2023), to stand beside results on the paper's own
+cohort and no other."""
 
 from __future__ import annotations
 
@@ -55,12 +56,17 @@ TABLES = {
 
 
 def published(experiment: str, test: Slices, setting: Setting) -> dict[str, pd.DataFrame]:
-    """Return the paper's own table where it compares: on the paper's test section (its fastMRI+ files, all groups and
-    boxes), under the paper profile and, for boxes, with the paper's protocol or that of its code."""
+    """Return the paper's own table where it compares: on the paper's test section (its fastMRI+
+    files, all groups and boxes), under the paper profile and, for boxes, with the paper's protocol
+    or that of its code."""
     alike = setting.shared.name == "paper"
     if experiment in ("localization", "ablation"):
         alike = alike and setting.protocol in ("paper", "official_code")
     counted = {group: test.groups.count(group) for group in COHORT}
     boxes = sum(map(len, test.box_labels))
     own = all(subject.startswith("file_brain_AXT1_") for subject in test.subjects)
-    return {"paper": TABLES[experiment]} if alike and own and counted == COHORT and boxes == BOXES else {}
+    return (
+        {"paper": TABLES[experiment]}
+        if alike and own and counted == COHORT and boxes == BOXES
+        else {}
+    )

@@ -1,4 +1,5 @@
-"""The results of an experiment on disk: numbers for machines, tables for papers, pictures for eyes."""
+"""The results of an experiment on disk: numbers for machines, tables for papers, pictures for
+eyes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pathology_screen.files import replacing
-from pathology_screen.metrics import PooledStatistic, bootstrap_interval, combined, paired_difference
+from pathology_screen.metrics import (
+    PooledStatistic,
+    bootstrap_interval,
+    combined,
+    paired_difference,
+)
 from pathology_screen.pages import render
 
 RESAMPLES = 1000
@@ -32,7 +38,8 @@ class Row(NamedTuple):
         scoring: name of the scoring; "" where the number does not depend on it.
         metric: name of what was measured; a column of the table.
         value: the number, of several runs of one label their mean; NaN where it is not defined.
-        low, high: bounds of its 95 % bootstrap interval over subjects; None where a group has a single one.
+        low, high: bounds of its 95 % bootstrap interval over subjects; None where a group has a
+            single one.
         deviation: standard deviation over the runs; None for a single run.
         n: of how many images or boxes it is the summary.
         subjects: of how many people.
@@ -72,7 +79,8 @@ class Comparison(NamedTuple):
 
 
 class Measurements:
-    """Statistics as they are measured, by method, scoring and metric; runs that share a label are averaged."""
+    """Statistics as they are measured, by method, scoring and metric; runs that share a label are
+    averaged."""
 
     def __init__(self, groups: Mapping[str, Hashable] | None = None) -> None:
         """Args:
@@ -81,9 +89,13 @@ class Measurements:
         self.groups = groups
         self.measured: dict[tuple[str, str, str], list[_Measured]] = {}
 
-    def add(self, method: str, scoring: str, metric: str, statistic: PooledStatistic, n: int) -> None:
+    def add(
+        self, method: str, scoring: str, metric: str, statistic: PooledStatistic, n: int
+    ) -> None:
         """Note a statistic over n images or boxes."""
-        self.measured.setdefault((method, scoring, metric), []).append(_Measured(statistic, n, self.groups))
+        self.measured.setdefault((method, scoring, metric), []).append(
+            _Measured(statistic, n, self.groups)
+        )
 
     def merged(self, other: Measurements) -> Measurements:
         """Both together, each with its own groups."""
@@ -102,7 +114,9 @@ class Measurements:
                 _, low, high = bootstrap_interval(statistic, groups, resamples=RESAMPLES)
             values = [run.statistic.value for run in runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            rows.append(Row(*key, statistic.value, low, high, deviation, runs[0].n, len(statistic.subjects)))
+            rows.append(
+                Row(*key, statistic.value, low, high, deviation, runs[0].n, len(statistic.subjects))
+            )
         return rows
 
     def comparisons(self) -> list[Comparison]:
@@ -112,7 +126,11 @@ class Measurements:
         for method, scoring, metric in self.measured:
             for key in self.measured:
                 if method == first and key[2] == metric and key != (method, scoring, metric):
-                    statistic, other, groups = self._mean((method, scoring, metric)), self._mean(key), self._groups(key)
+                    statistic, other, groups = (
+                        self._mean((method, scoring, metric)),
+                        self._mean(key),
+                        self._groups(key),
+                    )
                     if not _enough(other, groups):
                         continue
                     difference = paired_difference(statistic, other, groups, resamples=RESAMPLES)
@@ -121,7 +139,9 @@ class Measurements:
 
     def _mean(self, key: tuple[str, str, str]) -> PooledStatistic:
         runs = [run.statistic for run in self.measured[key]]
-        return runs[0] if len(runs) == 1 else combined(lambda *values: np.mean(values, axis=0), *runs)
+        return (
+            runs[0] if len(runs) == 1 else combined(lambda *values: np.mean(values, axis=0), *runs)
+        )
 
     def _groups(self, key: tuple[str, str, str]) -> dict[str, Hashable] | None:
         groups, subjects = self.measured[key][0].groups, self._mean(key).subjects
@@ -172,7 +192,8 @@ class Report:
         return self.measurements.comparisons()
 
     def table(self) -> pd.DataFrame:
-        """The numbers as people read them: a row a method and scoring, a column a metric, `0.58 [0.53, 0.63]`.
+        """The numbers as people read them: a row a method and scoring, a column a metric, `0.58
+        [0.53, 0.63]`.
 
         What does not depend on the scoring stands in every row of its method.
         """
@@ -182,46 +203,60 @@ class Report:
             known = scorings.setdefault(row.method, [])
             if row.scoring and row.scoring not in known:
                 known.append(row.scoring)
-        lines = [(method, scoring) for method, known in scorings.items() for scoring in known or [""]]
+        lines = [
+            (method, scoring) for method, known in scorings.items() for scoring in known or [""]
+        ]
         cells = {(row.method, row.scoring, row.metric): _cell(row) for row in self.rows}
         numbers = [
-            [cells.get((*line, metric), cells.get((line[0], "", metric), "")) for metric in metrics] for line in lines
+            [cells.get((*line, metric), cells.get((line[0], "", metric), "")) for metric in metrics]
+            for line in lines
         ]
         return pd.DataFrame(
-            [[*line, *cell] for line, cell in zip(lines, numbers)], columns=["method", "scoring", *metrics]
+            [[*line, *cell] for line, cell in zip(lines, numbers)],
+            columns=["method", "scoring", *metrics],
         )
 
     def differences(self) -> pd.DataFrame:
-        """The paired differences as people read them: the first method minus each other, a column a metric,
-        `+0.12 [+0.03, +0.21]`.
+        """The paired differences as people read them: the first method minus each other, a column a
+        metric, `+0.12 [+0.03, +0.21]`.
 
-        Both under the same scoring, or where the other knows none of the first's, under its own; numbers that do not
-        depend on the scoring are left to `pairs`.
+        Both under the same scoring, or where the other knows none of the first's, under its own;
+        numbers that do not depend on the scoring are left to `pairs`.
         """
         scored = [pair for pair in self.pairs if pair.first_scoring and pair.other != pair.first]
         shared = {pair.other for pair in scored if pair.first_scoring == pair.other_scoring}
         lines: dict[tuple[str, str], dict[str, str]] = {}
         for pair in scored:
             if pair.first_scoring == pair.other_scoring or pair.other not in shared:
-                names = _named(pair.first, pair.first_scoring), _named(pair.other, pair.other_scoring)
+                names = (
+                    _named(pair.first, pair.first_scoring),
+                    _named(pair.other, pair.other_scoring),
+                )
                 cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
                 lines.setdefault(names, {})[pair.metric] = cell
         columns = list(dict.fromkeys(metric for cells in lines.values() for metric in cells))
-        rows = [[*names, *(cells.get(metric, "") for metric in columns)] for names, cells in lines.items()]
+        rows = [
+            [*names, *(cells.get(metric, "") for metric in columns)]
+            for names, cells in lines.items()
+        ]
         return pd.DataFrame(rows, columns=["method", "minus", *columns])
 
     def markdown(self) -> str:
         """Title, table, paired differences where there are some, and notes in Markdown."""
         differences = self.differences()
-        paired = "" if differences.empty else f"Paired differences:\n\n{markdown_table(differences)}\n"
+        paired = (
+            "" if differences.empty else f"Paired differences:\n\n{markdown_table(differences)}\n"
+        )
         notes = "".join(f"- {note}\n" for note in self.notes)
         return f"# {self.title}\n\n{markdown_table(self.table())}\n{paired}{notes}"
 
     def write(self, output: Path) -> Path:
-        """Write the report into a folder, each file whole or not at all and none before all are made; return its page.
+        """Write the report into a folder, each file whole or not at all and none before all are
+        made; return its page.
 
-        `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences, and `NAME.md`,
-        `NAME.tex` and `NAME.html` the table as people read it; further tables and figures have names of their own.
+        `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences,
+        and `NAME.md`, `NAME.tex` and `NAME.html` the table as people read it; further tables and
+        figures have names of their own.
         """
         document = {
             "experiment": self.name,
@@ -234,7 +269,9 @@ class Report:
         pictures = {name: _png(figure) for name, figure in self.figures.items()}
         texts = {
             ".csv": pd.DataFrame(self.rows).to_csv(index=False),
-            "_comparisons.csv": pd.DataFrame(self.pairs, columns=Comparison._fields).to_csv(index=False),
+            "_comparisons.csv": pd.DataFrame(self.pairs, columns=Comparison._fields).to_csv(
+                index=False
+            ),
             ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
             ".md": self.markdown(),
             ".tex": self.table().to_latex(index=False, escape=True),
@@ -249,7 +286,10 @@ class Report:
         return output / f"{self.name}.html"
 
     def _page(self, pictures: Mapping[str, bytes]) -> str:
-        sources = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pictures.items()}
+        sources = {
+            name: f"data:image/png;base64,{base64.b64encode(png).decode()}"
+            for name, png in pictures.items()
+        }
         made_by = json.dumps(dict(self.provenance), indent=2)
         return render("experiment", report=self, pictures=sources, provenance=made_by)
 

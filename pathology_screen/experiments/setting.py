@@ -32,7 +32,8 @@ class Setting:
     Attributes:
         methods: as in `Chosen.parse`; runs of one label are seeds of one method.
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
-        scoring: names of the scorings to compare; a method that knows none of them is scored its own way.
+        scoring: names of the scorings to compare; a method that knows none of them is scored its
+            own way.
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
         seed: of all draws.
@@ -55,16 +56,22 @@ class Setting:
 
     def __post_init__(self) -> None:
         if unknown := set(self.scoring) - set(SCORINGS):
-            raise ConfigError(f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}")
+            raise ConfigError(
+                f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}"
+            )
         if self.protocol not in PROTOCOLS:
-            raise ConfigError(f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
+            raise ConfigError(
+                f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}"
+            )
         for kind, given in (("method", self.methods), ("scoring", self.scoring)):
             if len(set(given)) < len(given):
                 raise ConfigError(f"a {kind} is named twice")
         named: dict[str, str] = {}
         for choice in self.choices:
             if named.setdefault(choice.label, choice.method.name) != choice.method.name:
-                raise ConfigError(f"{choice.label!r} names two methods: runs that share a label are seeds of one")
+                raise ConfigError(
+                    f"{choice.label!r} names two methods: runs that share a label are seeds of one"
+                )
 
     @cached_property
     def shared(self) -> Profile:

@@ -27,8 +27,10 @@ class Slices:
         images: (N, 1, H, W) in [0, 1].
         subjects: the person of each.
         pathology: "healthy" or the name of the finding, of each scan.
-        groups: "normal", or the group of findings that the datalist names; "pathological" where it names none.
-        masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has none.
+        groups: "normal", or the group of findings that the datalist names; "pathological" where it
+            names none.
+        masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has
+            none.
         boxes: of each slice, its K annotated boxes as masks (K, H, W), soft at their edges.
         other_boxes: likewise those that are neither counted nor healthy.
         box_labels: of each slice, the K names of its boxes.
@@ -67,8 +69,8 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> S
     """Prepare the slices of scans, and with them masks and boxes.
 
     Args:
-        items: of a datalist, with `image` and `subject`, and perhaps `pathology` (healthy where absent), `group`,
-            `boxes`, `other_boxes` and `label`, the path of a mask.
+        items: of a datalist, with `image` and `subject`, and perhaps `pathology` (healthy where
+            absent), `group`, `boxes`, `other_boxes` and `label`, the path of a mask.
         preprocessing: of a bundle.
 
     Raises:
@@ -89,7 +91,8 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> S
         subjects=tuple(str(item["subject"]) for item in slices),
         pathology=pathology,
         groups=tuple(
-            str(item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL)) for item, name in zip(slices, pathology)
+            str(item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL))
+            for item, name in zip(slices, pathology)
         ),
         masks=torch.stack(masks).float(),
         boxes=tuple(_boxes(item, "boxes")[0] for item in slices),

@@ -33,17 +33,21 @@ KINDS: dict[str, Callable[..., Any]] = {"ellipses": add_ellipses, "copy-paste": 
 
 
 def synthetic(setting: Setting) -> Report:
-    """Compare methods on the healthy test slices with three ellipses, and with a copied rectangle, painted in.
+    """Compare methods on the healthy test slices with three ellipses, and with a copied rectangle,
+    painted in.
 
-    Errors inside the altered region are those against the slice before it was altered: what a pseudo-healthy
-    reconstruction should give. AUPRC pools the pixels of all slices, background included.
+    Errors inside the altered region are those against the slice before it was altered: what a
+    pseudo-healthy reconstruction should give. AUPRC pools the pixels of all slices, background
+    included.
     """
     healthy = setting.section("test").healthy()
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
     distance = perceptual_distance(backbone)
     measurements = Measurements()
     altered = {kind: paint(healthy, kind, setting) for kind in KINDS}
-    drawn: dict[str, dict[tuple[str, str], tuple[Tensor | None, Tensor]]] = {kind: {} for kind in KINDS}
+    drawn: dict[str, dict[tuple[str, str], tuple[Tensor | None, Tensor]]] = {
+        kind: {} for kind in KINDS
+    }
     for model in tqdm(setting.models, desc="synthetic", unit="method"):
         if model.method.reconstructs:
             _measure_healthy(model, healthy, distance, measurements)
@@ -52,16 +56,29 @@ def synthetic(setting: Setting) -> Report:
             if model.method.reconstructs:
                 errors = {
                     f"{kind} MSE": mean_squared_error(healthy.images, predictions, slices.masks),
-                    f"{kind} LPIPS": perceptual_error(healthy.images, predictions, distance, slices.masks),
+                    f"{kind} LPIPS": perceptual_error(
+                        healthy.images, predictions, distance, slices.masks
+                    ),
                 }
                 for name, values in errors.items():
-                    measurements.add(model.label, "", name, pooled_mean(values.numpy(), slices.subjects), len(slices))
+                    measurements.add(
+                        model.label,
+                        "",
+                        name,
+                        pooled_mean(values.numpy(), slices.subjects),
+                        len(slices),
+                    )
             for scoring in setting.scorings(model):
                 maps = model.maps(slices, predictions, scoring)
-                labels, scores = (pictures.flatten(1).numpy() for pictures in (slices.masks > 0, maps))
+                labels, scores = (
+                    pictures.flatten(1).numpy() for pictures in (slices.masks > 0, maps)
+                )
                 statistic = pooled_average_precision(labels, scores, slices.subjects)
                 measurements.add(model.label, scoring, f"{kind} AUPRC", statistic, len(slices))
-                drawn[kind][model.label, scoring] = (predictions if model.method.reconstructs else None, maps)
+                drawn[kind][model.label, scoring] = (
+                    predictions if model.method.reconstructs else None,
+                    maps,
+                )
     base = {kind: float((slices.masks > 0).float().mean()) for kind, slices in altered.items()}
     notes = [
         f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people, registered as they are.",
@@ -75,13 +92,24 @@ def synthetic(setting: Setting) -> Report:
         "Errors are on the scale of images in [0, 1]; the paper prints them times 100.",
     ]
     chosen = list(range(0, len(healthy), max(1, len(healthy) // 5)))[:5]
-    figures = {kind.replace("-", "_"): method_grid(altered[kind], drawn[kind], chosen) for kind in KINDS}
+    figures = {
+        kind.replace("-", "_"): method_grid(altered[kind], drawn[kind], chosen) for kind in KINDS
+    }
     tables = published("synthetic", setting.section("test"), setting)
-    return Report("synthetic", "Synthetic anomalies", measurements, notes, setting.provenance(), figures, tables)
+    return Report(
+        "synthetic",
+        "Synthetic anomalies",
+        measurements,
+        notes,
+        setting.provenance(),
+        figures,
+        tables,
+    )
 
 
 def paint(healthy: Slices, kind: str, setting: Setting) -> Slices:
-    """Paint one kind of anomaly into each slice; the masks of the result are the altered pixels, 0 or 1.
+    """Paint one kind of anomaly into each slice; the masks of the result are the altered pixels, 0
+    or 1.
 
     Every draw is a function of the seed, the kind and the place of the slice.
     """
@@ -97,7 +125,10 @@ def paint(healthy: Slices, kind: str, setting: Setting) -> Slices:
 
 
 def _measure_healthy(
-    model: ComparedMethod, healthy: Slices, distance: Callable[[Tensor, Tensor], Tensor], measurements: Measurements
+    model: ComparedMethod,
+    healthy: Slices,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    measurements: Measurements,
 ) -> None:
     reconstructions = model.predict(healthy)
     measured = {
@@ -107,4 +138,6 @@ def _measure_healthy(
         "sharpness": relative_sharpness(healthy.images, reconstructions),
     }
     for name, values in measured.items():
-        measurements.add(model.label, "", name, pooled_mean(values.numpy(), healthy.subjects), len(healthy))
+        measurements.add(
+            model.label, "", name, pooled_mean(values.numpy(), healthy.subjects), len(healthy)
+        )

@@ -17,7 +17,8 @@ def training_curves(runs: Sequence[tuple[str, Path]]) -> Figure:
     """Draw validation MSE and perceptual distance over the epochs.
 
     Args:
-        runs: label and output folder of each training run, with its `log.csv`; runs of one label share their colour.
+        runs: label and output folder of each training run, with its `log.csv`; runs of one label
+            share their colour.
 
     Raises:
         ArtifactError: if a run has no log.
@@ -27,12 +28,16 @@ def training_curves(runs: Sequence[tuple[str, Path]]) -> Figure:
     colours = {label: f"C{i}" for i, label in enumerate(dict(runs))}
     for label, run in runs:
         if not (run / "log.csv").is_file():
-            raise ArtifactError(f"{label}: {run.name} has no log.csv: is it the output_dir of a training run?")
+            raise ArtifactError(
+                f"{label}: {run.name} has no log.csv: is it the output_dir of a training run?"
+            )
         log = pd.read_csv(run / "log.csv")
         for name, axis in axes.items():
             if name in log:
                 validated = log[log[name].notna()]
-                axis.plot(validated["epoch"], validated[name], colours[label], label=label, linewidth=1)
+                axis.plot(
+                    validated["epoch"], validated[name], colours[label], label=label, linewidth=1
+                )
     for name, axis in axes.items():
         axis.set_title(CURVES[name], fontsize=10)
         axis.set_xlabel("epoch")

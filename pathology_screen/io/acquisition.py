@@ -50,7 +50,12 @@ AGENT_NUMBERS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
 AGENT_SEQUENCES = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequence")
 CONTRAST_KEYWORDS = (*AGENT_TEXTS, *AGENT_NUMBERS, *AGENT_SEQUENCES)
 """Any of these names an agent, unless it says that there was none."""
-FACT_KEYWORDS = (*FACTS.values(), *DESCRIPTIONS, *CONTRAST_KEYWORDS, "ContrastBolusAgentAdministered")
+FACT_KEYWORDS = (
+    *FACTS.values(),
+    *DESCRIPTIONS,
+    *CONTRAST_KEYWORDS,
+    "ContrastBolusAgentAdministered",
+)
 """The attributes to read for `acquisition_facts`."""
 LONGEST_TEXT = 64
 
@@ -59,9 +64,11 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
     """Collect the facts from the data sets that describe one frame.
 
     Returns:
-        `FACTS` as text, finite numbers or lists of them, in the units of DICOM (ms, tesla, degrees, mm), the SOP class
-        by its name; `described_as`, what the descriptions of the series say (see `io.description`); and
-        `contrast_agent: True` where one is named. What is absent, empty or of another kind is left out: it is unknown.
+        `FACTS` as text, finite numbers or lists of them, in the units of DICOM (ms, tesla, degrees,
+        mm), the SOP class by its name; `described_as`, what the descriptions of the series say (see
+        `io.description`); and
+        `contrast_agent: True` where one is named. What is absent, empty or of another kind is left
+            out: it is unknown.
     """
     facts: dict[str, Any] = {}
     for name, keyword in FACTS.items():
@@ -69,7 +76,9 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
         plain = _plain(value, keyword)
         if plain not in (None, "", []):
             facts[name] = plain
-    if words := described(_text(dataset, keyword) for dataset in datasets for keyword in DESCRIPTIONS):
+    if words := described(
+        _text(dataset, keyword) for dataset in datasets for keyword in DESCRIPTIONS
+    ):
         facts["described_as"] = words
     if _names_contrast_agent(datasets):
         facts["contrast_agent"] = True
@@ -81,7 +90,12 @@ def _names_contrast_agent(datasets: Sequence[Dataset]) -> bool:
         return False  # of this frame
     texts = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_TEXTS]
     numbers = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_NUMBERS]
-    codes = [item for dataset in datasets for keyword in AGENT_SEQUENCES for item in dataset.get(keyword) or []]
+    codes = [
+        item
+        for dataset in datasets
+        for keyword in AGENT_SEQUENCES
+        for item in dataset.get(keyword) or []
+    ]
     meanings = [_text(item, "CodeMeaning") for item in codes]
     named = any(meaning == "" or not denies_agent(meaning) for meaning in meanings)
     return named or any(not denies_agent(text) for text in (*texts, *numbers))
@@ -95,8 +109,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 
 def _plain(value: Any, keyword: str) -> Any:
-    """A pydicom value as a type that JSON knows: finite numbers, text that steers no terminal, or lists of them; None
-    where it is not of the kind that the attribute has."""
+    """A pydicom value as a type that JSON knows: finite numbers, text that steers no terminal, or
+    lists of them; None where it is not of the kind that the attribute has."""
     if isinstance(value, MultiValue):
         parts = [_plain(part, keyword) for part in value]
         return None if None in parts or dictionary_VM(keyword) == "1" else parts
@@ -108,4 +122,6 @@ def _plain(value: Any, keyword: str) -> Any:
         return number if math.isfinite(number) else None
     if isinstance(value, UID):
         value = value.name
-    return "".join(filter(str.isprintable, value))[:LONGEST_TEXT] if isinstance(value, str) else None
+    return (
+        "".join(filter(str.isprintable, value))[:LONGEST_TEXT] if isinstance(value, str) else None
+    )

@@ -1,4 +1,5 @@
-"""The files inside a .zip, read in place: nothing is written to disk, and an archive that looks harmful is refused."""
+"""The files inside a .zip, read in place: nothing is written to disk, and an archive that looks
+harmful is refused."""
 
 from __future__ import annotations
 
@@ -52,12 +53,13 @@ class Member:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[File]]:
-    """Give the files of a .zip at any depth, without hidden ones; they can be read as long as the context lasts.
+    """Give the files of a .zip at any depth, without hidden ones; they can be read as long as the
+    context lasts.
 
     Raises:
-        InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the archive's own folder, a
-            link, too many members, too long or deep a path, another packing than deflation, or more data than is
-            plausible).
+        InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the
+            archive's own folder, a link, too many members, too long or deep a path, another packing
+            than deflation, or more data than is plausible).
     """
     with parsing():
         archive = zipfile.ZipFile(path)
@@ -68,7 +70,9 @@ def open_archive(path: Path) -> Iterator[list[File]]:
             _check_member(info)
         if len({info.filename for info in members}) < len(members):
             raise InputError("unsafe_archive", "two members have the same path")
-        names = [info.filename for info in members if not info.is_dir() and not _is_hidden(info.filename)]
+        names = [
+            info.filename for info in members if not info.is_dir() and not _is_hidden(info.filename)
+        ]
         yield [Member(archive, name) for name in sorted(names)]
 
 
@@ -76,22 +80,30 @@ def check_ratio(unpacked: int, packed: int) -> None:
     """Refuse what unpacks to implausibly much; "unsafe_archive"."""
     if unpacked > max(RATIO_APPLIES_ABOVE, MAX_RATIO * packed):
         hint = "Unpack it yourself and pass what it holds, if you trust where it comes from"
-        raise InputError("unsafe_archive", f"it unpacks to more than {MAX_RATIO} times its size", hint)
+        raise InputError(
+            "unsafe_archive", f"it unpacks to more than {MAX_RATIO} times its size", hint
+        )
 
 
 def _check_size(members: list[zipfile.ZipInfo], path: Path) -> None:
     hint = "Unpack the archive yourself and pass the folder, if you trust where it comes from"
     if len(members) > MAX_MEMBERS:
-        raise InputError("unsafe_archive", f"{len(members)} members; at most {MAX_MEMBERS} are read", hint)
+        raise InputError(
+            "unsafe_archive", f"{len(members)} members; at most {MAX_MEMBERS} are read", hint
+        )
     unpacked = sum(info.file_size for info in members)
     if unpacked > MAX_BYTES:
-        raise InputError("unsafe_archive", f"{unpacked} bytes unpacked; at most {MAX_BYTES} are read", hint)
+        raise InputError(
+            "unsafe_archive", f"{unpacked} bytes unpacked; at most {MAX_BYTES} are read", hint
+        )
     check_ratio(unpacked, path.stat().st_size)
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:
     if _leaves_archive(info.filename):
-        raise InputError("unsafe_archive", "a member's path is absolute or leads out of the archive")
+        raise InputError(
+            "unsafe_archive", "a member's path is absolute or leads out of the archive"
+        )
     if len(info.filename) > MAX_PATH or info.filename.count("/") >= MAX_DEPTH:
         limit = f"at most {MAX_PATH} characters and {MAX_DEPTH} parts are accepted"
         raise InputError("unsafe_archive", f"a member's path is too long or too deep; {limit}")
@@ -99,7 +111,9 @@ def _check_member(info: zipfile.ZipInfo) -> None:
         raise InputError("unsafe_archive", "a member is a symbolic link")
     if info.compress_type not in METHODS:
         hint = "Pack the archive anew with the usual method (deflate)"
-        raise InputError("unsafe_archive", f"a member is packed by method {info.compress_type}", hint)
+        raise InputError(
+            "unsafe_archive", f"a member is packed by method {info.compress_type}", hint
+        )
     if info.flag_bits & 1:
         raise InputError("unreadable", "the archive is encrypted")
 

@@ -1,4 +1,5 @@
-"""What DICOM and NIfTI share: which geometry and which voxels are accepted, and which axial level is read."""
+"""What DICOM and NIfTI share: which geometry and which voxels are accepted, and which axial level
+is read."""
 
 from __future__ import annotations
 
@@ -34,7 +35,10 @@ def check_shape(shape: Sequence[int]) -> None:
     """
     if max(shape) > MAX_EXTENT or math.prod(shape) > MAX_VOXELS:
         size = " x ".join(map(str, shape))
-        raise InputError("too_large", f"{size} voxels; at most {MAX_EXTENT} an axis and {MAX_VOXELS} in all are read")
+        raise InputError(
+            "too_large",
+            f"{size} voxels; at most {MAX_EXTENT} an axis and {MAX_VOXELS} in all are read",
+        )
 
 
 def check_affine(affine: np.ndarray) -> float:
@@ -44,10 +48,12 @@ def check_affine(affine: np.ndarray) -> float:
         affine: (4, 4), voxel index -> millimetres in RAS+.
 
     Returns:
-        The obliquity in degrees: the largest angle between an axis of the volume and the patient's axis closest to it.
+        The obliquity in degrees: the largest angle between an axis of the volume and the patient's
+            axis closest to it.
 
     Raises:
-        InputError: "missing_geometry" (not finite), "singular_affine", "voxel_size", "sheared_affine", "oblique".
+        InputError: "missing_geometry" (not finite), "singular_affine", "voxel_size",
+            "sheared_affine", "oblique".
     """
     if not np.all(np.isfinite(affine)):
         raise InputError("missing_geometry", "the affine holds a number that is not finite")
@@ -56,7 +62,9 @@ def check_affine(affine: np.ndarray) -> float:
         raise InputError("singular_affine", "a voxel has no extent along an axis")
     if sizes.min() < VOXEL_SIZE_MM[0] or sizes.max() > VOXEL_SIZE_MM[1]:
         text = " x ".join(f"{size:.4g}" for size in sizes)
-        raise InputError("voxel_size", f"{text} mm; {VOXEL_SIZE_MM[0]} to {VOXEL_SIZE_MM[1]} mm are accepted")
+        raise InputError(
+            "voxel_size", f"{text} mm; {VOXEL_SIZE_MM[0]} to {VOXEL_SIZE_MM[1]} mm are accepted"
+        )
     directions = affine[:3, :3] / sizes
     if abs(np.linalg.det(directions)) < 1e-3:
         raise InputError("singular_affine", "two axes of the volume are parallel")
@@ -65,15 +73,19 @@ def check_affine(affine: np.ndarray) -> float:
     obliquity = float(np.degrees(np.arccos(np.abs(directions).max(axis=0).clip(max=1.0)).max()))
     if obliquity > MAX_OBLIQUITY_DEG:
         hint = "Reslice the volume to the patient's axes first"
-        raise InputError("oblique", f"{obliquity:.1f} degrees; at most {MAX_OBLIQUITY_DEG:g} are accepted", hint)
+        raise InputError(
+            "oblique", f"{obliquity:.1f} degrees; at most {MAX_OBLIQUITY_DEG:g} are accepted", hint
+        )
     return obliquity
 
 
 def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) -> None:
-    """Refuse one slice alone, unless it was declared an axial slice and its affine does not say otherwise.
+    """Refuse one slice alone, unless it was declared an axial slice and its affine does not say
+    otherwise.
 
     Raises:
-        InputError: "not_3d" (a line or a point), "single_slice", "oblique" (declared axial, but lies in another plane).
+        InputError: "not_3d" (a line or a point), "single_slice", "oblique" (declared axial, but
+            lies in another plane).
     """
     flat = [axis for axis, extent in enumerate(shape) if extent == 1]
     if len(flat) > 1:
@@ -81,7 +93,10 @@ def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) ->
     if flat and not axial_slice:
         raise InputError("single_slice", hint="Say axial_slice=True if it is one")
     if flat and flat[0] != axial_orientation(affine)[0]:
-        raise InputError("oblique", "the slice was declared axial, but its plane is closer to coronal or sagittal")
+        raise InputError(
+            "oblique",
+            "the slice was declared axial, but its plane is closer to coronal or sagittal",
+        )
 
 
 def check_voxels(voxels: np.ndarray) -> None:
@@ -103,7 +118,8 @@ def gap_tolerance(gap: float) -> float:
 
 
 def axial_index(shape: Sequence[int], affine: np.ndarray, level: str) -> tuple[int, int]:
-    """Return the array axis along which axial slices are stacked, and the array index of `level` on it."""
+    """Return the array axis along which axial slices are stacked, and the array index of `level` on
+    it."""
     axis, direction = axial_orientation(affine)
     index = axial_level(shape[axis], level)  # counted from inferior
     return axis, index if direction > 0 else shape[axis] - 1 - index

@@ -1,4 +1,5 @@
-"""What a compressed frame says of itself, read before any decoder sees it: its size, and whether it is whole."""
+"""What a compressed frame says of itself, read before any decoder sees it: its size, and whether it
+is whole."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ _NEXT_LS_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 
 
 class FrameSize(NamedTuple):
-    """What a frame has to be: rows, columns, and the most bits of a sample, of one sample a pixel."""
+    """What a frame has to be: rows, columns, and the most bits of a sample, of one sample a
+    pixel."""
 
     rows: int
     columns: int
@@ -48,7 +50,8 @@ class FrameSize(NamedTuple):
 
 
 def check_frame(frame: bytes, syntax: UID, size: FrameSize) -> None:
-    """Refuse a compressed frame that is not of the size that the header of its file states, or is cut short.
+    """Refuse a compressed frame that is not of the size that the header of its file states, or is
+    cut short.
 
     Args:
         frame: the codestream of one frame, padded to even length.
@@ -73,7 +76,8 @@ def check_frame(frame: bytes, syntax: UID, size: FrameSize) -> None:
     if (rows, columns, samples) != (size.rows, size.columns, 1) or not 0 < bits <= size.bits:
         stated = f"{size.rows} x {size.columns} of one sample of up to {size.bits} bits"
         raise InputError(
-            "unreadable", f"a compressed frame has {rows} x {columns} pixels of {samples} x {bits} bits, not {stated}"
+            "unreadable",
+            f"a compressed frame has {rows} x {columns} pixels of {samples} x {bits} bits, not {stated}",
         )
     if syntax in JPEG_2000:
         _check_tiles(frame)
@@ -81,7 +85,8 @@ def check_frame(frame: bytes, syntax: UID, size: FrameSize) -> None:
 
 
 def with_scan_data_behind(frame: bytes) -> bytes:
-    """A JPEG frame with more scan data before its end: it decodes to the same pixels, unless its own ended too soon."""
+    """A JPEG frame with more scan data before its end: it decodes to the same pixels, unless its
+    own ended too soon."""
     end = frame.rindex(b"\xff\xd9")
     return frame[:end] + _MORE + frame[end:]
 
@@ -98,7 +103,9 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
             at += 1  # fill bytes
         prefix, marker = frame[at], frame[at + 1]
         if prefix != 0xFF or (marker == START) != (at == 0):
-            raise InputError("unreadable", "a compressed frame is damaged: no marker where one should be")
+            raise InputError(
+                "unreadable", "a compressed frame is damaged: no marker where one should be"
+            )
         at += 2
         if marker == START:
             continue
@@ -114,10 +121,14 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
         if marker == SCAN:
             following = next_marker.search(frame, at)
             if following is None:
-                raise InputError("unreadable", "a compressed frame is cut short: its end marker is missing")
+                raise InputError(
+                    "unreadable", "a compressed frame is cut short: its end marker is missing"
+                )
             at = following.start()
     if found is None or frame[at:].strip(b"\0"):
-        raise InputError("unreadable", "a compressed frame states no size, or goes on behind its end")
+        raise InputError(
+            "unreadable", "a compressed frame states no size, or goes on behind its end"
+        )
     return found
 
 
@@ -142,13 +153,18 @@ def _check_tiles(frame: bytes) -> None:
     right, bottom, _, _, tile_columns, tile_rows, tile_left, tile_top = struct.unpack_from(
         ">8I", frame, _start(frame) + 8
     )
-    tiles = math.ceil((right - tile_left) / max(tile_columns, 1)) * math.ceil((bottom - tile_top) / max(tile_rows, 1))
+    tiles = math.ceil((right - tile_left) / max(tile_columns, 1)) * math.ceil(
+        (bottom - tile_top) / max(tile_rows, 1)
+    )
     if tiles > MAX_TILES:
-        raise InputError("unreadable", f"a compressed frame has {tiles} tiles; at most {MAX_TILES} are read")
+        raise InputError(
+            "unreadable", f"a compressed frame has {tiles} tiles; at most {MAX_TILES} are read"
+        )
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:
-    """Follow the segments of the main header and the tile parts to the end marker; `at` is the end of the first."""
+    """Follow the segments of the main header and the tile parts to the end marker; `at` is the end
+    of the first."""
     while True:
         marker, length = struct.unpack_from(">HH", frame, at)
         if marker == 0xFF90:  # SOT
@@ -156,15 +172,21 @@ def _check_tile_parts(frame: bytes, at: int) -> None:
             if part == 0:  # up to the end
                 at = frame.rindex(b"\xff\xd9") if b"\xff\xd9" in frame[at:] else len(frame)
             elif part < 14:
-                raise InputError("unreadable", "a compressed frame is damaged: a tile part without data")
+                raise InputError(
+                    "unreadable", "a compressed frame is damaged: a tile part without data"
+                )
             else:
                 at += part
             if frame[at : at + 2] == b"\xff\xd9":
                 break
             if frame[at : at + 2] != b"\xff\x90":
-                raise InputError("unreadable", "a compressed frame is cut short: a tile part ends too soon")
+                raise InputError(
+                    "unreadable", "a compressed frame is cut short: a tile part ends too soon"
+                )
         elif marker < 0xFF00 or length < 2:
-            raise InputError("unreadable", "a compressed frame is damaged: no marker where one should be")
+            raise InputError(
+                "unreadable", "a compressed frame is damaged: no marker where one should be"
+            )
         else:
             at += 2 + length
     if frame[at + 2 :].strip(b"\0"):
@@ -176,4 +198,7 @@ def _check_run_lengths(frame: bytes, size: FrameSize) -> None:
     used = offsets[:count]
     rising = all(one < other for one, other in zip(used, [*used[1:], len(frame)]))
     if count != size.bits // 8 or used[0] != 64 or not rising or any(offsets[count:]):
-        raise InputError("unreadable", f"a compressed frame has {count} run-length segments, or places them wrongly")
+        raise InputError(
+            "unreadable",
+            f"a compressed frame has {count} run-length segments, or places them wrongly",
+        )

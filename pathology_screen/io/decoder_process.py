@@ -1,7 +1,8 @@
-"""What runs in the process of `io.decoding`: compressed frames come in on standard input, pixels go out.
+"""What runs in the process of `io.decoding`: compressed frames come in on standard input, pixels go
+out.
 
-A message is a line of JSON, followed by as many bytes as its `length` says. It imports nothing of the package, so that
-it starts fast. The first message goes out when it is ready.
+A message is a line of JSON, followed by as many bytes as its `length` says. It imports nothing of
+the package, so that it starts fast. The first message goes out when it is ready.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any, BinaryIO
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
-PLUGINS = {"1.2.840.10008.1.2.5": "pydicom", "1.2.840.10008.1.2.4.80": "pyjpegls", "1.2.840.10008.1.2.4.81": "pyjpegls"}
+PLUGINS = {
+    "1.2.840.10008.1.2.5": "pydicom",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+}
 """Transfer syntax -> the one decoder that is asked: the strictest. All others: pylibjpeg."""
 
 
@@ -35,21 +40,31 @@ def limit(memory: int) -> None:
         return
     for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.setrlimit(
+            kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
 
 
 def decode(frame: bytes, options: dict[str, Any]) -> Any:
-    """Pixels of one frame, (rows, columns), of the strictest decoder; raises whatever it raises, warnings too."""
+    """Pixels of one frame, (rows, columns), of the strictest decoder; raises whatever it raises,
+    warnings too."""
     syntax = options.pop("syntax")
     warnings.simplefilter("error")
     pixels, _ = get_decoder(syntax).as_array(
-        encapsulate([frame], has_bot=False), index=0, raw=True, decoding_plugin=plugin_of(syntax), **options
+        encapsulate([frame], has_bot=False),
+        index=0,
+        raw=True,
+        decoding_plugin=plugin_of(syntax),
+        **options,
     )
     return pixels
 
 
-def answer(frame: bytes, options: dict[str, Any], printed: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """What to send back: the pixels, or the kind of error; its text might repeat what the file holds."""
+def answer(
+    frame: bytes, options: dict[str, Any], printed: BinaryIO
+) -> tuple[dict[str, Any], bytes]:
+    """What to send back: the pixels, or the kind of error; its text might repeat what the file
+    holds."""
     printed.seek(0)
     printed.truncate()
     try:

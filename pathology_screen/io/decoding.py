@@ -1,5 +1,5 @@
-"""Compressed frames are decoded in a process of its own, with bounds on time and memory: a decoder is C code that may
-hang, crash or ask for all memory, and this may cost one scan, not the run."""
+"""Compressed frames are decoded in a process of its own, with bounds on time and memory: a decoder
+is C code that may hang, crash or ask for all memory, and this may cost one scan, not the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ MEMORY = 2 * 2**30
 
 
 class DecoderProcess:
-    """A process that decodes, started when it is first needed, again after it was lost, and anew after a fork."""
+    """A process that decodes, started when it is first needed, again after it was lost, and anew
+    after a fork."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -40,8 +41,8 @@ class DecoderProcess:
         """Pixels of a compressed frame.
 
         Raises:
-            InputError: "unreadable" where the decoder refuses the frame or warns, "undecodable" where it takes too long
-                or too much memory, or crashes.
+            InputError: "unreadable" where the decoder refuses the frame or warns, "undecodable"
+                where it takes too long or too much memory, or crashes.
         """
         with self.lock:
             with self._bounded(START_SECONDS):
@@ -49,7 +50,9 @@ class DecoderProcess:
             with self._bounded(SECONDS):
                 header, data = _exchange(process, frame, options)
         if header.get("error") == "MemoryError":
-            raise InputError("undecodable", f"the decoder asked for more than {MEMORY // 2**20} MiB")
+            raise InputError(
+                "undecodable", f"the decoder asked for more than {MEMORY // 2**20} MiB"
+            )
         if "error" in header:
             raise InputError("unreadable", f"a compressed frame is damaged: {header['error']}")
         return np.frombuffer(data, np.dtype(header["dtype"])).reshape(header["shape"])
@@ -92,7 +95,13 @@ class DecoderProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(decoder_process.__file__)), str(MEMORY), str(SECONDS)],
+                [
+                    sys.executable,
+                    "-P",
+                    str(Path(decoder_process.__file__)),
+                    str(MEMORY),
+                    str(SECONDS),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -103,7 +112,9 @@ class DecoderProcess:
         return self.process
 
 
-def _exchange(process: subprocess.Popen[bytes], frame: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def _exchange(
+    process: subprocess.Popen[bytes], frame: bytes, options: dict[str, Any]
+) -> tuple[dict[str, Any], bytes]:
     assert process.stdin is not None
     process.stdin.write(json.dumps({**options, "length": len(frame)}).encode() + b"\n" + frame)
     process.stdin.flush()
@@ -131,14 +142,15 @@ def decode_frames(frames: Sequence[bytes], syntax: UID, options: dict[str, Any])
     Args:
         frames: the codestream of each.
         syntax: their transfer syntax.
-        options: of pydicom's decoders: rows, columns, bits_allocated, bits_stored, pixel_representation and so on.
+        options: of pydicom's decoders: rows, columns, bits_allocated, bits_stored,
+            pixel_representation and so on.
 
     Returns:
         Stored values, (frames, rows, columns), integers.
 
     Raises:
-        InputError: "unreadable" for a frame that is damaged, cut short or of another size, "undecodable" for one on
-            which the decoder fails otherwise.
+        InputError: "unreadable" for a frame that is damaged, cut short or of another size,
+            "undecodable" for one on which the decoder fails otherwise.
     """
     size = FrameSize(options["rows"], options["columns"], options["bits_allocated"])
     options = {**options, "syntax": str(syntax), "number_of_frames": 1}
@@ -148,7 +160,11 @@ def decode_frames(frames: Sequence[bytes], syntax: UID, options: dict[str, Any])
         pixels = _process.decode(frame, options)
         if pixels.shape != (size.rows, size.columns) or pixels.dtype.kind not in "iu":
             raise InputError("unreadable", "a compressed frame decodes to another size")
-        if syntax in JPEG and not np.array_equal(pixels, _process.decode(with_scan_data_behind(frame), options)):
-            raise InputError("unreadable", "a compressed frame is cut short: its scan data end too soon")
+        if syntax in JPEG and not np.array_equal(
+            pixels, _process.decode(with_scan_data_behind(frame), options)
+        ):
+            raise InputError(
+                "unreadable", "a compressed frame is cut short: its scan data end too soon"
+            )
         decoded.append(pixels)
     return np.stack(decoded)

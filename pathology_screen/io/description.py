@@ -1,5 +1,5 @@
-"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that the text itself,
-which may hold the patient's name, is never kept."""
+"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that
+the text itself, which may hold the patient's name, is never kept."""
 
 from __future__ import annotations
 
@@ -26,11 +26,54 @@ WORDS = {
 """Entries, and what begins a word of the text where they apply (\\b: and ends it)."""
 
 AGENTS = {
-    *("gd", "gad", "gado", "dtpa", "km", "kontrastmittel", "kontrastmittels", "mdc", "civ", "ce", "dce", "c+"),
-    *("enhanced", "enhancement", "inj", "injection", "injected", "injecte", "injectee", "injektion", "iniezione"),
+    *(
+        "gd",
+        "gad",
+        "gado",
+        "dtpa",
+        "km",
+        "kontrastmittel",
+        "kontrastmittels",
+        "mdc",
+        "civ",
+        "ce",
+        "dce",
+        "c+",
+    ),
+    *(
+        "enhanced",
+        "enhancement",
+        "inj",
+        "injection",
+        "injected",
+        "injecte",
+        "injectee",
+        "injektion",
+        "iniezione",
+    ),
     *("iniettato", "inyeccion", "inyectado", "injecao", "bolus"),
-    *("dotarem", "gadovist", "gadavist", "magnevist", "multihance", "prohance", "omniscan", "optimark", "vueway"),
-    *("elucirem", "clariscan", "dotagraf", "artirem", "primovist", "eovist", "vasovist", "ablavar", "magnegita"),
+    *(
+        "dotarem",
+        "gadovist",
+        "gadavist",
+        "magnevist",
+        "multihance",
+        "prohance",
+        "omniscan",
+        "optimark",
+        "vueway",
+    ),
+    *(
+        "elucirem",
+        "clariscan",
+        "dotagraf",
+        "artirem",
+        "primovist",
+        "eovist",
+        "vasovist",
+        "ablavar",
+        "magnegita",
+    ),
     *("cyclolux", "feraheme", "rienso", "pixxoscan"),
 }
 """Words for a contrast agent in English, German, French, Spanish, Italian and Portuguese, and brand names; also what
@@ -40,12 +83,59 @@ PERHAPS_AGENTS = {"contrast", "contraste", "contrasto", "contrasted", "kontrast"
 SHORT_AGENTS = {"pc", "pdc", "mc", "cm", "ca"}
 """Words that mean an agent only behind one of `WITH` or `WITHOUT` ("avec PC")."""
 WITH = {
-    *("with", "w/", "w", "post", "after", "mit", "m", "nach", "n", "avec", "apres", "con", "c/", "despues", "tras"),
+    *(
+        "with",
+        "w/",
+        "w",
+        "post",
+        "after",
+        "mit",
+        "m",
+        "nach",
+        "n",
+        "avec",
+        "apres",
+        "con",
+        "c/",
+        "despues",
+        "tras",
+    ),
     *("dopo", "com", "pos", "apos", "depois", "met", "na", "po", "c", "+", "plus"),
 }
 WITHOUT = {
-    *("without", "w/o", "w/out", "wo", "no", "non", "not", "none", "un", "pre", "before", "minus", "ohne", "o", "vor"),
-    *("nicht", "kein", "keine", "sans", "pas", "avant", "sin", "s/", "s", "antes", "senza", "prima", "sem", "zonder"),
+    *(
+        "without",
+        "w/o",
+        "w/out",
+        "wo",
+        "no",
+        "non",
+        "not",
+        "none",
+        "un",
+        "pre",
+        "before",
+        "minus",
+        "ohne",
+        "o",
+        "vor",
+    ),
+    *(
+        "nicht",
+        "kein",
+        "keine",
+        "sans",
+        "pas",
+        "avant",
+        "sin",
+        "s/",
+        "s",
+        "antes",
+        "senza",
+        "prima",
+        "sem",
+        "zonder",
+    ),
     *("voor", "bez"),
 }
 BOTH = {"w/wo", "wwo", "+/-"}
@@ -71,29 +161,118 @@ FILLERS = {
         "di",
         "del",
     ),
-    *("della", "du", "da", "do", "l", "la", "le", "el", "dem", "/", "&", ",", "produit", "medio", "medios", "mezzo"),
-    *("mezzi", "medium", "media", "agent", "agente", "material", "dye", "intravenous", "intraveneuse", "endovenoso"),
-    *("administration", "administracion", "somministrazione", "gabe", "single", "double", "dose", "t"),
+    *(
+        "della",
+        "du",
+        "da",
+        "do",
+        "l",
+        "la",
+        "le",
+        "el",
+        "dem",
+        "/",
+        "&",
+        ",",
+        "produit",
+        "medio",
+        "medios",
+        "mezzo",
+    ),
+    *(
+        "mezzi",
+        "medium",
+        "media",
+        "agent",
+        "agente",
+        "material",
+        "dye",
+        "intravenous",
+        "intraveneuse",
+        "endovenoso",
+    ),
+    *(
+        "administration",
+        "administracion",
+        "somministrazione",
+        "gabe",
+        "single",
+        "double",
+        "dose",
+        "t",
+    ),
 }
 """What may stand between an agent's word and the word that affirms or denies it."""
 PLAIN = {
-    *("nativ", "native", "nativo", "nativa", "plain", "unenhanced", "nonenhanced", "noncontrast", "precontrast"),
+    *(
+        "nativ",
+        "native",
+        "nativo",
+        "nativa",
+        "plain",
+        "unenhanced",
+        "nonenhanced",
+        "noncontrast",
+        "precontrast",
+    ),
     *("blanco", "basal", "basale", "c-"),
 }
 """Words that by themselves say that there is no agent."""
 NOT_OF_AGENTS = {
-    *("op", "operative", "operativ", "operatif", "operatoire", "operatorio", "surgery", "surgical", "surg", "rt"),
-    *("radiation", "radiotherapy", "treatment", "therapy", "chemo", "biopsy", "proc", "processed", "processing"),
-    *("trauma", "traumatic", "contouring", "fossa", "ictal", "partum", "stroke", "resection", "implant", "mortem"),
-    *("exercise", "training", "intervention", "scan", "month", "months", "week", "weeks", "day", "days", "tx"),
+    *(
+        "op",
+        "operative",
+        "operativ",
+        "operatif",
+        "operatoire",
+        "operatorio",
+        "surgery",
+        "surgical",
+        "surg",
+        "rt",
+    ),
+    *(
+        "radiation",
+        "radiotherapy",
+        "treatment",
+        "therapy",
+        "chemo",
+        "biopsy",
+        "proc",
+        "processed",
+        "processing",
+    ),
+    *(
+        "trauma",
+        "traumatic",
+        "contouring",
+        "fossa",
+        "ictal",
+        "partum",
+        "stroke",
+        "resection",
+        "implant",
+        "mortem",
+    ),
+    *(
+        "exercise",
+        "training",
+        "intervention",
+        "scan",
+        "month",
+        "months",
+        "week",
+        "weeks",
+        "day",
+        "days",
+        "tx",
+    ),
 }
 """What "post" is about where one of these follows."""
 CONVERTED = "(enhanced conversion)"
 """What highdicom appends where it turns a series into an enhanced object: the format is meant, not an agent."""
 
-_SEQUENCE = (
-    "t1wi?|t1|mprage|mpr|bravo|f?spgr|tfe|ffe|tse|fse|gre|vibe|flash|thrive|lava|cube|space|se|fs|ax|sag|cor|tra|[23]d"
-)
+_SEQUENCE = "t1wi?|t1|mprage|mpr|bravo|f?spgr|tfe|ffe|tse|fse|gre|vibe|flash|thrive|lava|cube|space|se|fs|ax|sag|cor|tra|[23]d"
 _HOW = "without|with|wo|w|post|pre|after|before|non|no|un|ohne|mit|nach|vor|o|m|n|sans|avec|con|sin|senza"
 _AGENT = r"gado[a-z]*|gad|gd|km|mdc|contrast[eo]?|kontrast(?:mittel)?|enhanced|inj|ce|c"
 _JOINED = re.compile(rf"((?:{_SEQUENCE})*)((?:{_HOW})*)((?:{_AGENT})?)((?:\d|{_SEQUENCE})*)")
@@ -109,8 +288,8 @@ def described(texts: Iterable[str]) -> list[str]:
     """The entries of `WORDS` that apply to any of the texts, and what they say of a contrast agent.
 
     Returns:
-        Keys of `WORDS`, "contrast_agent" and "no_contrast_agent" as far as one of the texts says so, and
-        "perhaps_contrast_agent" where none says more than that there may be one.
+        Keys of `WORDS`, "contrast_agent" and "no_contrast_agent" as far as one of the texts says
+        so, and "perhaps_contrast_agent" where none says more than that there may be one.
     """
     plain = [_plain(text) for text in texts]
     words = [
@@ -124,11 +303,11 @@ def described(texts: Iterable[str]) -> list[str]:
 
 
 def agent_in(text: str) -> str | None:
-    """Whether a text says that a scan was taken "with" or "without" contrast agent, or "perhaps" with; None where it
-    says nothing.
+    """Whether a text says that a scan was taken "with" or "without" contrast agent, or "perhaps"
+    with; None where it says nothing.
 
-    A word that denies counts only directly before the agent's word: "no fs" denies no agent. Where a text says both, it
-    is "perhaps".
+    A word that denies counts only directly before the agent's word: "no fs" denies no agent. Where
+    a text says both, it is "perhaps".
     """
     tokens = _tokens(_plain(text))
     said = [_said(tokens, at) for at in range(len(tokens))]
@@ -139,7 +318,8 @@ def agent_in(text: str) -> str | None:
 
 
 def denies_agent(text: str) -> bool:
-    """Whether the value of an attribute that names an agent says that there was none: empty, "NONE", "0", "ohne"."""
+    """Whether the value of an attribute that names an agent says that there was none: empty,
+    "NONE", "0", "ohne"."""
     tokens = _tokens(_plain(text))
     said = agent_in(text)
     if said is not None:
@@ -150,7 +330,21 @@ def denies_agent(text: str) -> bool:
 
 
 NOTHING = {
-    *("nil", "null", "nan", "na", "n", "false", "nein", "nee", "ninguno", "ninguna", "nessuno", "nessuna", "aucun"),
+    *(
+        "nil",
+        "null",
+        "nan",
+        "na",
+        "n",
+        "false",
+        "nein",
+        "nee",
+        "ninguno",
+        "ninguna",
+        "nessuno",
+        "nessuna",
+        "aucun",
+    ),
     *("aucune", "nenhum", "keines", "keins", "negative", "nothing", "unused"),
 }
 """What further begins the value of an attribute that names no agent."""
@@ -196,7 +390,9 @@ def _split(token: str) -> list[str]:
         return [token]
     sequence, how, agent, tail = joined.groups()
     hows = _ONE_OF["how"].findall(how)
-    if agent in ("c", "ce") and not (sequence and not hows or hows and hows[-1] in ("post", "pre", "non")):
+    if agent in ("c", "ce") and not (
+        sequence and not hows or hows and hows[-1] in ("post", "pre", "non")
+    ):
         return [token]  # "since" is no word for an agent
     if not agent and not (sequence and hows and hows[-1] in ("post", "pre")):
         return [token]
@@ -211,12 +407,19 @@ def _is_agent(token: str) -> bool:
 
 
 def _said(tokens: Sequence[str], at: int) -> str | None:
-    """What one word says: "with", "without", "both" or "perhaps" with an agent; None where it says nothing."""
+    """What one word says: "with", "without", "both" or "perhaps" with an agent; None where it says
+    nothing."""
     token = tokens[at]
     following = tokens[at + 1] if at + 1 < len(tokens) else ""
     if token in PLAIN:
         return "without"
-    if token == "c" and at and _T1.fullmatch(tokens[at - 1]) and not _names_agent(following) and following != "spine":
+    if (
+        token == "c"
+        and at
+        and _T1.fullmatch(tokens[at - 1])
+        and not _names_agent(following)
+        and following != "spine"
+    ):
         return "perhaps"  # "T1 C"
     if not (_names_agent(token) or token in SHORT_AGENTS):
         return None
@@ -232,7 +435,9 @@ def _said(tokens: Sequence[str], at: int) -> str | None:
 
 def _names_agent(token: str, alone: bool = False) -> bool:
     return (
-        _is_agent(token) or (token in PERHAPS_AGENTS and not alone) or (alone and token in ("agent", "medium", "media"))
+        _is_agent(token)
+        or (token in PERHAPS_AGENTS and not alone)
+        or (alone and token in ("agent", "medium", "media"))
     )
 
 

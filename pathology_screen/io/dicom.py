@@ -1,4 +1,5 @@
-"""A DICOM series as one volume, or a refusal: headers and pixels through pydicom, geometry through highdicom."""
+"""A DICOM series as one volume, or a refusal: headers and pixels through pydicom, geometry through
+highdicom."""
 
 from __future__ import annotations
 
@@ -33,13 +34,28 @@ from pathology_screen.io.scan import Scan
 from pathology_screen.io.stack import check_parallel, stack_slices
 
 _HEADER = (
-    *("SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
+    *(
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "PhotometricInterpretation",
+    ),
     *("StudyInstanceUID", "SOPInstanceUID"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+    *(
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "RescaleSlope",
+        "RescaleIntercept",
+    ),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID"),
 )
 _TAGS = {keyword: int(Tag(keyword)) for keyword in (*_HEADER, *FACT_KEYWORDS)}
-_PIXEL_DATA = {int(Tag(keyword)) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData")}
+_PIXEL_DATA = {
+    int(Tag(keyword)) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
+}
 _SMALL_FILE = 2**18  # bytes
 MAX_FILE_BYTES = 2**31
 """Most bytes of a DICOM file."""
@@ -67,19 +83,25 @@ Frame = list[Dataset]
 
 
 def read_dicom(
-    files: Sequence[File], *, series_uid: str | None = None, axial_slice: bool = False, level: str | None = None
+    files: Sequence[File],
+    *,
+    series_uid: str | None = None,
+    axial_slice: bool = False,
+    level: str | None = None,
 ) -> Scan:
-    """Read one DICOM series, in which every slice is an object of its own, or one enhanced multi-frame object.
+    """Read one DICOM series, in which every slice is an object of its own, or one enhanced
+    multi-frame object.
 
-    Slices are ordered and spaced by ImagePositionPatient and ImageOrientationPatient alone; array axes are (column,
-    row, slice), see `stack_slices`. Voxels are rescaled (or go through the modality LUT); MONOCHROME1 is inverted
-    within the range of the stored bits; PixelPaddingValue counts as background. Files that are not DICOM images are
-    passed over and counted in `source`.
+    Slices are ordered and spaced by ImagePositionPatient and ImageOrientationPatient alone; array
+    axes are (column, row, slice), see `stack_slices`. Voxels are rescaled (or go through the
+    modality LUT); MONOCHROME1 is inverted within the range of the stored bits; PixelPaddingValue
+    counts as background. Files that are not DICOM images are passed over and counted in `source`.
 
     Args:
         files: the files to look through, in any order, on disk or in an archive.
         series_uid: SeriesInstanceUID to read, where the files belong to several series.
-        axial_slice: declares a single slice as axial; its thickness is SliceThickness, or 1 mm where that is absent.
+        axial_slice: declares a single slice as axial; its thickness is SliceThickness, or 1 mm
+            where that is absent.
         level: "middle" decodes the middle slice alone, where the slices are closest to axial.
 
     Raises:
@@ -122,9 +144,11 @@ def read_dicom(
 
 
 def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[DicomImage]:
-    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or "empty" where none is.
+    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or
+    "empty" where none is.
 
-    A file that cannot be read is refused; where a series is chosen, only if it states that it belongs to that.
+    A file that cannot be read is refused; where a series is chosen, only if it states that it
+    belongs to that.
     """
     images = []
     for file in files:
@@ -142,14 +166,18 @@ def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[D
             raise InputError("no_image", "the DICOM files hold no image")
         if len(files) == 1:
             raise InputError("unsupported_format")
-        raise InputError("empty", f"none of {len(files)} files is DICOM", "Pass a NIfTI file by its own path")
+        raise InputError(
+            "empty", f"none of {len(files)} files is DICOM", "Pass a NIfTI file by its own path"
+        )
     return images
 
 
 def read_header(file: File) -> DicomImage | None:
-    """Read a file up to its pixels; None where it is not DICOM, or not an image (a report, a segmentation, a DICOMDIR).
+    """Read a file up to its pixels; None where it is not DICOM, or not an image (a report, a
+    segmentation, a DICOMDIR).
 
-    pydicom's `dcmread` would guess where a file is not what it says, and take most of the time of reading one slice.
+    pydicom's `dcmread` would guess where a file is not what it says, and take most of the time of
+    reading one slice.
     """
     with opened(file) as stream:
         start = stream.read(_SMALL_FILE)
@@ -162,17 +190,25 @@ def read_header(file: File) -> DicomImage | None:
         if len(start) == _SMALL_FILE and stream.seek(0, SEEK_END) > MAX_FILE_BYTES:
             raise InputError("too_large", f"a DICOM file of more than {MAX_FILE_BYTES} bytes")
         _check_items(stream, start)
-        source = BytesIO(start) if len(start) < _SMALL_FILE else stream  # memory is parsed in two thirds of the time
+        source = (
+            BytesIO(start) if len(start) < _SMALL_FILE else stream
+        )  # memory is parsed in two thirds of the time
         source.seek(132)
-        elements = data_element_generator(source, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        elements = data_element_generator(
+            source, False, True, stop_when=lambda tag, *_: tag >> 16 != 2
+        )
         meta = {int(element.tag): element.value for element in elements}
         sop_class, syntax = _uid(meta.get(0x00020002)), _uid(meta.get(0x00020010))
         if not sop_class or not syntax:
             raise InputError("unreadable", "SOP class or transfer syntax is not stated")
         if not sop_class.name.endswith("Image Storage"):
             return None
-        if not syntax.is_transfer_syntax or syntax.is_deflated:  # pydicom would inflate without a bound
-            known = "a deflated data set" if syntax.is_transfer_syntax else "not one that DICOM defines"
+        if (
+            not syntax.is_transfer_syntax or syntax.is_deflated
+        ):  # pydicom would inflate without a bound
+            known = (
+                "a deflated data set" if syntax.is_transfer_syntax else "not one that DICOM defines"
+            )
             raise InputError("unsupported_compression", known)
         elements = data_element_generator(
             *(source, syntax.is_implicit_VR, syntax.is_little_endian),
@@ -186,14 +222,17 @@ def read_header(file: File) -> DicomImage | None:
 
 
 def choose_series(images: list[DicomImage], series_uid: str | None) -> list[DicomImage]:
-    """Keep the images of one series; "several_series" or "series_not_found" where that is not possible."""
+    """Keep the images of one series; "several_series" or "series_not_found" where that is not
+    possible."""
     series = defaultdict(list)
     for image in images:
         series[_text(_raw(image.header, "SeriesInstanceUID"))].append(image)
     if series_uid is not None and series_uid not in series:
         raise InputError("series_not_found", f"{len(series)} others are there")
     if series_uid is None and len(series) > 1:
-        listed = ", ".join(f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items()))
+        listed = ", ".join(
+            f"{uid or 'no UID'} ({len(members)} images)" for uid, members in sorted(series.items())
+        )
         raise InputError("several_series", listed, "Choose one with series_uid")
     chosen = images if series_uid is None else series[series_uid]
     _check_identity(chosen)
@@ -206,20 +245,30 @@ def _check_identity(images: list[DicomImage]) -> None:
         stated = {_raw(image.header, keyword).strip(b" \0") for image in images}
         if len(stated) > 1:
             raise InputError("mixed_identity", f"{len(stated)} {what}", "Separate them")
-    slices = {tuple(_raw(image.header, key) for key in ("SOPInstanceUID", "ImagePositionPatient")) for image in images}
+    slices = {
+        tuple(_raw(image.header, key) for key in ("SOPInstanceUID", "ImagePositionPatient"))
+        for image in images
+    }
     instances = {instance for instance, _ in slices if instance}
     if len(instances) < sum(1 for instance, _ in slices if instance):
-        raise InputError("mixed_identity", f"{len(instances)} SOPInstanceUIDs for {len(slices)} slices")
+        raise InputError(
+            "mixed_identity", f"{len(instances)} SOPInstanceUIDs for {len(slices)} slices"
+        )
 
 
 def image_frames(images: list[DicomImage]) -> list[Frame]:
-    """List the frames of one multi-frame image, or of images of one frame each, in the order in which they come;
-    "not_3d" where there are several multi-frame images, "missing_geometry" where frames are not described."""
+    """List the frames of one multi-frame image, or of images of one frame each, in the order in
+    which they come; "not_3d" where there are several multi-frame images, "missing_geometry" where
+    frames are not described."""
     described = [_described_frames(image.header) for image in images]
     if len(images) > 1 and max(map(len, described)) > 1:
-        raise InputError("not_3d", f"the series holds {len(images)} objects, one of which is a volume by itself")
+        raise InputError(
+            "not_3d", f"the series holds {len(images)} objects, one of which is a volume by itself"
+        )
     frames = [frame for frames in described for frame in frames]
-    if sum((_numbers([image.header], "NumberOfFrames") or [1])[0] for image in images) != len(frames):
+    if sum((_numbers([image.header], "NumberOfFrames") or [1])[0] for image in images) != len(
+        frames
+    ):
         raise InputError("missing_geometry", "not every frame states where it lies")
     return frames
 
@@ -228,25 +277,35 @@ def _described_frames(header: Dataset) -> list[Frame]:
     def items(groups: Dataset) -> Frame:
         return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
 
-    shared = [item for groups in header.get("SharedFunctionalGroupsSequence") or [] for item in items(groups)]
+    shared = [
+        item
+        for groups in header.get("SharedFunctionalGroupsSequence") or []
+        for item in items(groups)
+    ]
     own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
     return [[*items(groups), *shared, header] for groups in own]
 
 
 def _check_items(stream: BinaryIO, start: bytes) -> None:
-    """Refuse a file of more items of sequences than an image has, before they are parsed; `start` is what was read."""
+    """Refuse a file of more items of sequences than an image has, before they are parsed; `start`
+    is what was read."""
     if len(start) < _SMALL_FILE:
         return
     stream.seek(0)
     count = 0
     while block := stream.read(2**20):
-        count += block.count(b"\xfe\xff\0\xe0") + block.count(b"\xff\xfe\xe0\0")  # of either byte order
+        count += block.count(b"\xfe\xff\0\xe0") + block.count(
+            b"\xff\xfe\xe0\0"
+        )  # of either byte order
     if count > MAX_ITEMS:
-        raise InputError("too_large", f"the file holds {count} items of sequences; at most {MAX_ITEMS} are read")
+        raise InputError(
+            "too_large", f"the file holds {count} items of sequences; at most {MAX_ITEMS} are read"
+        )
 
 
 def _raw(dataset: Dataset, keyword: str) -> bytes:
-    """An attribute as it is stored (pydicom's conversion takes twenty times as long); empty where it is absent."""
+    """An attribute as it is stored (pydicom's conversion takes twenty times as long); empty where
+    it is absent."""
     element = dataset.get_item(_TAGS[keyword])
     return element.value if element is not None and element.value else b""
 
@@ -260,7 +319,8 @@ def _uid(raw: bytes | None) -> UID:
 
 
 def _numbers(frame: Frame, keyword: str) -> list[float]:
-    """The numbers of an attribute that is stored as text: none where it is absent, NaN where it is something else."""
+    """The numbers of an attribute that is stored as text: none where it is absent, NaN where it is
+    something else."""
     text = next(filter(None, (_text(_raw(dataset, keyword)) for dataset in frame)), None)
     try:
         return [float(number) for number in text.split("\\")] if text else []
@@ -273,36 +333,51 @@ def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
     photometric = {_text(_raw(image.header, "PhotometricInterpretation")) for image in images}
     if not photometric <= {"MONOCHROME1", "MONOCHROME2"}:
         defined = sorted(photometric & set(PhotometricInterpretation))
-        raise InputError("not_monochrome", ", ".join(defined) or "absent, or not one that DICOM defines")
+        raise InputError(
+            "not_monochrome", ", ".join(defined) or "absent, or not one that DICOM defines"
+        )
     for syntax in {image.transfer_syntax for image in images}:
         try:
-            available = not syntax.is_encapsulated or plugin_of(syntax) in get_decoder(syntax).available_plugins
+            available = (
+                not syntax.is_encapsulated
+                or plugin_of(syntax) in get_decoder(syntax).available_plugins
+            )
         except NotImplementedError:
             available = False
         if not available:
-            raise InputError("unsupported_compression", syntax.name, "pip install pathology-screen[dicom]")
+            raise InputError(
+                "unsupported_compression", syntax.name, "pip install pathology-screen[dicom]"
+            )
     for frame in frames:
         slope, intercept = _numbers(frame, "RescaleSlope"), _numbers(frame, "RescaleIntercept")
         if not all(map(math.isfinite, slope + intercept)) or 0 in slope:
             raise InputError("bad_rescale")
 
 
-def stack_frames(images: list[DicomImage], frames: list[Frame]) -> tuple[highdicom.VolumeGeometry, list[int]]:
-    """Place the frames in space: the volume's geometry, axes (column, row, slice), and each slice's index in `frames`;
-    raises what `stack_slices` and `io.checks` raise."""
+def stack_frames(
+    images: list[DicomImage], frames: list[Frame]
+) -> tuple[highdicom.VolumeGeometry, list[int]]:
+    """Place the frames in space: the volume's geometry, axes (column, row, slice), and each slice's
+    index in `frames`; raises what `stack_slices` and `io.checks` raise."""
     positions = frame_values(frames, "ImagePositionPatient", 3)
     orientations = frame_values(frames, "ImageOrientationPatient", 6)
     spacings = frame_values(frames, "PixelSpacing", 2)
     check_parallel(orientations)
     spaces = {_text(_raw(image.header, "FrameOfReferenceUID")) for image in images}
     if "" in spaces or spacings.min() <= 0:
-        raise InputError("missing_geometry", "FrameOfReferenceUID is absent or PixelSpacing is not positive")
+        raise InputError(
+            "missing_geometry", "FrameOfReferenceUID is absent or PixelSpacing is not positive"
+        )
     if len(spaces) > 1:
         raise InputError("mixed_frame_of_reference", f"{len(spaces)} frames of reference")
-    distinct = {_raw(image.header, "Rows") + _raw(image.header, "Columns"): image.header for image in images}
+    distinct = {
+        _raw(image.header, "Rows") + _raw(image.header, "Columns"): image.header for image in images
+    }
     sizes = {(header.Rows, header.Columns) for header in distinct.values()}
     if len(sizes) > 1:
-        raise InputError("mixed_size", ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)))
+        raise InputError(
+            "mixed_size", ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
+        )
     rows, columns = sizes.pop()
     checks.check_shape((columns, rows, len(frames)))
     thickness = slice_thickness(images[0], frames[0]) or 1.0
@@ -315,7 +390,8 @@ def slice_thickness(image: DicomImage, frame: Frame) -> float | None:
 
 
 def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
-    """The numbers of an attribute in every frame, (frames, count); "missing_geometry" where they are not there."""
+    """The numbers of an attribute in every frame, (frames, count); "missing_geometry" where they
+    are not there."""
     values = [_numbers(frame, keyword) for frame in frames]
     if not all(values):
         raise InputError("missing_geometry", f"{keyword} is absent")
@@ -327,7 +403,8 @@ def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
 def _decode(
     images: list[DicomImage], frames: list[Frame], wanted: Sequence[int], files: Sequence[File]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the wanted frames, float32, and which of them are padding, bool; both (slices, rows, columns)."""
+    """Values of the wanted frames, float32, and which of them are padding, bool; both (slices,
+    rows, columns)."""
     if len(images) == 1:
         dataset = _read_dataset(images[0])
         with parsing():
@@ -355,7 +432,9 @@ def _read_dataset(image: DicomImage) -> Dataset:
     return dataset
 
 
-def _values(dataset: Dataset, frames: list[Frame], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _values(
+    dataset: Dataset, frames: list[Frame], indices: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     stored = stored_frames(dataset, indices)
     scaling = [
         [

@@ -28,7 +28,8 @@ def is_zip(file: File) -> bool:
 
 
 def is_dicom(file: File) -> bool:
-    """Tell by the content whether a file is DICOM, with or without preamble; a DICOMDIR, which lists others, is not."""
+    """Tell by the content whether a file is DICOM, with or without preamble; a DICOMDIR, which
+    lists others, is not."""
     if file.name.upper() == "DICOMDIR":
         return False
     with opened(file) as stream:
@@ -49,11 +50,14 @@ def check_path(path: Path) -> None:
             raise InputError("unsupported_format", "it is neither a file nor a folder")
 
 
-def walk(folder: Path, closed: Callable[[Path], None]) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Like `os.walk`, in order of names, with hidden entries left out and links to folders not followed.
+def walk(
+    folder: Path, closed: Callable[[Path], None]
+) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Like `os.walk`, in order of names, with hidden entries left out and links to folders not
+    followed.
 
-    Files that one may not look at, and links that lead nowhere, are given too: opening them will say so. `closed` is
-    called with every folder that cannot be listed or entered.
+    Files that one may not look at, and links that lead nowhere, are given too: opening them will
+    say so. `closed` is called with every folder that cannot be listed or entered.
     """
     for root, folders, names in os.walk(folder, onerror=lambda error: closed(Path(error.filename))):
         if _is_barred(root, (*folders, *names)):
@@ -81,8 +85,9 @@ def safe_names(paths: Sequence[str]) -> list[str]:
         paths: with "/" between their parts.
 
     Returns:
-        For each its path without suffix, written with letters, digits, ".", "-" and "_" alone, cut at 120 characters
-        (with a hash at the end), and unique even where case is not told apart (with a number at the end).
+        For each its path without suffix, written with letters, digits, ".", "-" and "_" alone, cut
+        at 120 characters (with a hash at the end), and unique even where case is not told apart
+        (with a number at the end).
     """
     return _distinct(map(_safe_name, paths), "-")
 
@@ -91,8 +96,9 @@ def bids_labels(names: Sequence[str]) -> list[str]:
     """Turn names into BIDS labels.
 
     Returns:
-        For each the ASCII letters and digits of what follows "sub-", if it begins so ("scan" where there are none),
-        and unique even where case is not told apart (with "x" and a number at the end).
+        For each the ASCII letters and digits of what follows "sub-", if it begins so ("scan" where
+        there are none), and unique even where case is not told apart (with "x" and a number at the
+        end).
     """
     letters = (re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-")) for name in names)
     return _distinct((label or "scan" for label in letters), "x")

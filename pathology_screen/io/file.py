@@ -11,7 +11,8 @@ from pathology_screen.errors import InputError, ScreeningError
 
 
 class File(Protocol):
-    """A `Path`, or a member of an archive. Names may be those of patients: no refusal repeats them."""
+    """A `Path`, or a member of an archive. Names may be those of patients: no refusal repeats
+    them."""
 
     @property
     def name(self) -> str:
@@ -29,8 +30,8 @@ class _Nameless(io.BufferedReader):
 def parsing(what: str = "") -> Iterator[None]:
     """Turn whatever a damaged file makes a parser raise into "unreadable".
 
-    The parser's message may repeat the file's content, hence a patient's data: only the kind of error is passed on, and
-    `what` could not be read, where that is said.
+    The parser's message may repeat the file's content, hence a patient's data: only the kind of
+    error is passed on, and `what` could not be read, where that is said.
     """
     try:
         yield
@@ -50,12 +51,15 @@ def opened(file: File) -> Iterator[BinaryIO]:
 
 @contextmanager
 def one_of(file: File, files: Sequence[File]) -> Iterator[None]:
-    """Say in a refusal which one of several files it is about: by its place in the order of their names."""
+    """Say in a refusal which one of several files it is about: by its place in the order of their
+    names."""
     try:
         yield
     except InputError as error:
         if len(files) == 1:
             raise
-        place = f"file {sorted(map(str, files)).index(str(file)) + 1} of {len(files)} in order of names"
+        place = (
+            f"file {sorted(map(str, files)).index(str(file)) + 1} of {len(files)} in order of names"
+        )
         detail = f"{place}: {error.detail}" if error.detail else place
         raise InputError(error.code, detail, error.hint) from None

@@ -46,8 +46,8 @@ class FoundScan:
         place: the file or archive, or the folder of the files of a DICOM series.
         files: the file or archive, or the files of the series, in order of paths.
         series_uid: SeriesInstanceUID of a DICOM series, where it states one.
-        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest: the same for a copy
-            of the scan, wherever it lies, and another for another scan.
+        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest:
+            the same for a copy of the scan, wherever it lies, and another for another scan.
     """
 
     place: Path
@@ -63,7 +63,8 @@ class FoundScan:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What lies at or below a path: every file that is not hidden belongs to a scan or is passed over.
+    """What lies at or below a path: every file that is not hidden belongs to a scan or is passed
+    over.
 
     Attributes:
         root: the path.
@@ -77,11 +78,14 @@ class Discovery:
 
     @property
     def names(self) -> list[str]:
-        """Of the scans: the path relative to `root` (of a series, of its folder), see `safe_names`."""
+        """Of the scans: the path relative to `root` (of a series, of its folder), see
+        `safe_names`."""
         places = [scan.place for scan in self.scans]
         return safe_names(
             [
-                place.relative_to(self.root).as_posix() if place != self.root else place.absolute().name
+                place.relative_to(self.root).as_posix()
+                if place != self.root
+                else place.absolute().name
                 for place in places
             ]
         )
@@ -90,10 +94,12 @@ class Discovery:
 def discover(root: str | Path) -> Discovery:
     """Find every scan at or below a path, reading the start of every file once.
 
-    A scan is a NIfTI file and a .zip archive, told by the name (of an archive, every DICOM series in it), and a DICOM
-    series, told by the content: the files of one SeriesInstanceUID in one folder, or in several folders that hold
-    different slices of it. What cannot be read and may be a scan is listed as one, and reading will refuse it: a
-    damaged DICOM file, an empty file or a broken link beside DICOM files, a folder that cannot be listed. All else is
+    A scan is a NIfTI file and a .zip archive, told by the name (of an archive, every DICOM series
+    in it), and a DICOM
+    series, told by the content: the files of one SeriesInstanceUID in one folder, or in several
+    folders that hold different slices of it. What cannot be read and may be a scan is listed as
+    one, and reading will refuse it: a damaged DICOM file, an empty file or a broken link beside
+    DICOM files, a folder that cannot be listed. All else is
     passed over: other files, DICOM objects without an image, links to folders.
 
     Raises:
@@ -105,7 +111,11 @@ def discover(root: str | Path) -> Discovery:
     if not root.is_dir():
         start = look(root)
         uid = start.image.series_uid or None if start.image else None
-        scans = _in_archive(root, start) if start.kind == "archive" else [FoundScan(root, (root,), uid, start.digest)]
+        scans = (
+            _in_archive(root, start)
+            if start.kind == "archive"
+            else [FoundScan(root, (root,), uid, start.digest)]
+        )
         return Discovery(root, tuple(scans), ())
     found: list[FoundScan] = []
     passed_over: list[Path] = []
@@ -119,7 +129,9 @@ def discover(root: str | Path) -> Discovery:
         for file, start in starts.items():
             if start.kind == "archive":
                 found += _in_archive(file, start)
-            elif start.kind == "scan" or (start.kind == "doubtful" and (series or _is_named_dicom(file))):
+            elif start.kind == "scan" or (
+                start.kind == "doubtful" and (series or _is_named_dicom(file))
+            ):
                 found.append(FoundScan(file, (file,), None, start.digest))
             elif start.kind in ("doubtful", "other"):
                 passed_over.append(file)
@@ -132,8 +144,8 @@ def find_scans(root: str | Path) -> list[dict]:
     """List the scans at or below a path (see `discover`) as a MONAI datalist.
 
     Returns:
-        `[{"image": path or list of paths, "name": name}, ...]` in order of paths, of DICOM with "series_uid"; a name is
-        one of `Discovery.names`.
+        `[{"image": path or list of paths, "name": name}, ...]` in order of paths, of DICOM with
+        "series_uid"; a name is one of `Discovery.names`.
 
     Raises:
         InputError: what `check_path` raises, or "empty" where there is no scan.
@@ -151,7 +163,8 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """Identity of the scan at a path or in a list of files: as `FoundScan.source_id`, over all files of a folder."""
+    """Identity of the scan at a path or in a list of files: as `FoundScan.source_id`, over all
+    files of a folder."""
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
@@ -162,8 +175,9 @@ class Start(NamedTuple):
     """What the start of a file shows.
 
     Attributes:
-        kind: "scan" (or what reading will refuse), "archive", "image" (of a DICOM series), "bare" (DICOM without the
-            preamble), "doubtful" (empty, or a link that leads nowhere), or "other".
+        kind: "scan" (or what reading will refuse), "archive", "image" (of a DICOM series), "bare"
+            (DICOM without the preamble), "doubtful" (empty, or a link that leads nowhere), or
+            "other".
         digest: of the content, or of the path where that cannot be read.
         image: what the DICOM image states.
     """
@@ -175,7 +189,9 @@ class Start(NamedTuple):
 
 def look(file: File) -> Start:
     """Read the start of a file, on disk or in an archive; of the latter, nothing is sampled."""
-    by_name: Literal["scan", "archive"] | None = "scan" if is_nifti(file) else "archive" if is_zip(file) else None
+    by_name: Literal["scan", "archive"] | None = (
+        "scan" if is_nifti(file) else "archive" if is_zip(file) else None
+    )
     try:
         with opened(file) as stream:
             head = stream.read(HEAD)
@@ -196,7 +212,9 @@ def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
     try:
         from pathology_screen.io.peek import LONGEST_HEAD, dicom_start
     except ImportError as error:
-        raise ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]") from error
+        raise ConfigError(
+            "DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]"
+        ) from error
     digest = _digest(head, stream, size if size > ONE_SLICE else 0)
     for longest in (HEAD, LONGEST_HEAD):
         if longest > HEAD:
@@ -221,7 +239,9 @@ def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
         if size <= WHOLE:
             digest.update(stream.read(WHOLE))
             return digest.hexdigest()
-        for offset in sorted(int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES)):
+        for offset in sorted(
+            int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES)
+        ):
             stream.seek(offset)
             digest.update(stream.read(SAMPLE))
         stream.seek(size - SAMPLE)
@@ -236,7 +256,9 @@ def _path_digest(file: File) -> str:
 def _together(digests: Iterable[str]) -> str:
     """One digest of several; of one, the same."""
     several = sorted(digests)
-    return several[0] if len(several) == 1 else hashlib.sha256("".join(several).encode()).hexdigest()
+    return (
+        several[0] if len(several) == 1 else hashlib.sha256("".join(several).encode()).hexdigest()
+    )
 
 
 def _order(scan: FoundScan) -> tuple[str, str]:
@@ -274,25 +296,30 @@ def _series(folder: Path, starts: Mapping[Path, Start]) -> list[_Part]:
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
-    """Put the parts of a series together that lie in several folders, where no slice is in two of them: then they are
-    no copies."""
+    """Put the parts of a series together that lie in several folders, where no slice is in two of
+    them: then they are no copies."""
     stacks: dict[Any, list[_Part]] = defaultdict(list)
     for number, part in enumerate(parts):
         alike = {image.stack for image in part.images}
-        joinable = len(alike) == 1 and all((*image.stack, image.instance, image.position)[1:] for image in part.images)
+        joinable = len(alike) == 1 and all(
+            (*image.stack, image.instance, image.position)[1:] for image in part.images
+        )
         stacks[alike.pop() if joinable else number].append(part)
     for pieces in stacks.values():
         images = [image for piece in pieces for image in piece.images]
         told = [{image.instance for image in images}, {image.position for image in images}]
         if len(pieces) > 1 and all(len(values) == len(images) for values in told):
             folder = Path(os.path.commonpath([piece.folder for piece in pieces]))
-            yield _Part(folder, {file: start for piece in pieces for file, start in piece.starts.items()}).scan()
+            yield _Part(
+                folder, {file: start for piece in pieces for file, start in piece.starts.items()}
+            ).scan()
         else:
             yield from (piece.scan() for piece in pieces)
 
 
 def _in_archive(path: Path, start: Start) -> list[FoundScan]:
-    """The series in an archive; and the archive itself where it holds another scan, or what reading will refuse."""
+    """The series in an archive; and the archive itself where it holds another scan, or what reading
+    will refuse."""
     try:
         with open_archive(path) as files:
             starts = [look(file) for file in files]

@@ -29,14 +29,16 @@ def is_png(file: File) -> bool:
 
 
 def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = None) -> Scan:
-    """Read a PNG file of 8- or 16-bit grey values, or of 8-bit colour with equal channels, as one axial slice.
+    """Read a PNG file of 8- or 16-bit grey values, or of 8-bit colour with equal channels, as one
+    axial slice.
 
-    A PNG does not say where it lies in the patient: the middle of the picture becomes the origin, and the slice is
-    given a thickness of 1 mm.
+    A PNG does not say where it lies in the patient: the middle of the picture becomes the origin,
+    and the slice is given a thickness of 1 mm.
 
     Args:
         file: the file, on disk or in an archive.
-        axes: "PLS" where columns run to the patient's left, "PRS" where they run to the right; default "PLS".
+        axes: "PLS" where columns run to the patient's left, "PRS" where they run to the right;
+            default "PLS".
         pixel_mm: distance between neighbouring pixels; default 1 mm.
 
     Returns:
@@ -44,8 +46,8 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
 
     Raises:
         ConfigError: for other axes, or a size of pixels that is not a positive number.
-        InputError: "unsupported_format", "unreadable", "too_large", "not_monochrome", "not_3d" (animated), and what the
-            functions of `io.checks` raise.
+        InputError: "unsupported_format", "unreadable", "too_large", "not_monochrome", "not_3d"
+            (animated), and what the functions of `io.checks` raise.
     """
     axes, pixel = axes or DISPLAY_AXES, 1.0 if pixel_mm is None else pixel_mm
     if axes not in AXES:
@@ -63,7 +65,9 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
             if "transparency" in image.info:
                 raise InputError("not_monochrome", "the PNG file holds transparent pixels")
             pixels = np.asarray(image)
-        _check_length(data, pixels.nbytes + len(pixels))  # every row begins with the number of its filter
+        _check_length(
+            data, pixels.nbytes + len(pixels)
+        )  # every row begins with the number of its filter
     if pixels.ndim == 3:
         if np.ptp(pixels, axis=2).any():
             raise InputError("not_monochrome", "the channels of the PNG file differ")
@@ -89,13 +93,18 @@ def _check_header(data: bytes) -> None:
     if interlaced:
         raise InputError("unsupported_format", "the PNG file is interlaced", "Save it without")
     if colour not in (GREY, COLOUR):
-        raise InputError("not_monochrome", "the PNG file has a palette or transparency", "Save it as 8-bit grey")
+        raise InputError(
+            "not_monochrome", "the PNG file has a palette or transparency", "Save it as 8-bit grey"
+        )
     if depth not in ((8, 16) if colour == GREY else (8,)):
-        raise InputError("not_monochrome", f"{depth} bits a channel", "Save it as 8- or 16-bit grey")
+        raise InputError(
+            "not_monochrome", f"{depth} bits a channel", "Save it as 8- or 16-bit grey"
+        )
 
 
 def _check_length(data: bytes, expected: int) -> None:
-    """Refuse a file that holds more or fewer bytes of pixels than its header says; Pillow paints what is missing."""
+    """Refuse a file that holds more or fewer bytes of pixels than its header says; Pillow paints
+    what is missing."""
     start, packed = 8, b""
     while start < len(data):
         length = int.from_bytes(data[start : start + 4], "big")
@@ -103,7 +112,9 @@ def _check_length(data: bytes, expected: int) -> None:
             packed += data[start + 8 : start + 8 + length]
         start += length + 12
     if len(zlib.decompressobj().decompress(packed, expected + 1)) != expected:
-        raise InputError("unreadable", "the PNG file holds more or fewer pixels than its header says")
+        raise InputError(
+            "unreadable", "the PNG file holds more or fewer pixels than its header says"
+        )
 
 
 def _affine(shape: tuple[int, ...], axes: str, pixel: float) -> np.ndarray:

@@ -13,8 +13,8 @@ from pathology_screen.io.file import File, one_of
 
 @contextmanager
 def input_files(path: str | Path | Sequence[str | Path]) -> Iterator[Sequence[File]]:
-    """Give the files of a file, folder (at any depth), .zip archive or list of files; those of an archive can be read
-    as long as the context lasts.
+    """Give the files of a file, folder (at any depth), .zip archive or list of files; those of an
+    archive can be read as long as the context lasts.
 
     Raises:
         InputError: what `check_path`, `files_below` and `open_archive` raise.

@@ -1,4 +1,5 @@
-"""Intensities above the background: whatever constant was added to a scan, its background becomes 0."""
+"""Intensities above the background: whatever constant was added to a scan, its background becomes
+0."""
 
 from __future__ import annotations
 
@@ -28,13 +29,17 @@ HINT = "Give the scan with a background of 0 and brighter tissue, as the scanner
 MP2RAGE_HINT = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
 
 
-def above_background(voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:
+def above_background(
+    voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray | None = None
+) -> np.ndarray:
     """Subtract the background from a scan, so that later steps find background 0 and tissue above.
 
-    The background is what the lateral border of the axial slices shows: the lower end of the narrowest interval that
-    holds half of the border's voxels. Where most of the border is tissue, it is the darkest of the image. Padding does
-    not count, and becomes 0: what was declared as such, or the least value, where it lies far below all others. The
-    result does not depend on a constant that was added to all voxels, and equals the input where the background is 0.
+    The background is what the lateral border of the axial slices shows: the lower end of the
+    narrowest interval that holds half of the border's voxels. Where most of the border is tissue,
+    it is the darkest of the image. Padding does
+    not count, and becomes 0: what was declared as such, or the least value, where it lies far below
+    all others. The result does not depend on a constant that was added to all voxels, and equals
+    the input where the background is 0.
 
     Args:
         voxels: float32, (I, J, K), finite and not constant.
@@ -45,21 +50,32 @@ def above_background(voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray
         float32, the same shape, from 0.
 
     Raises:
-        InputError: "mp2rage", or "no_background" where tissue is as dark as the background and darker (z-scored inside
-            a mask), or where nothing but padding surrounds it.
+        InputError: "mp2rage", or "no_background" where tissue is as dark as the background and
+            darker (z-scored inside a mask), or where nothing but padding surrounds it.
     """
     axis, _ = axial_orientation(affine)
     padding, declared = _padding(voxels, padding), padding
-    if padding is not None and padding is not declared and voxels.min() >= 0 and not _shows_air(voxels, axis, padding):
+    if (
+        padding is not None
+        and padding is not declared
+        and voxels.min() >= 0
+        and not _shows_air(voxels, axis, padding)
+    ):
         padding = None  # tissue that begins far above its background
     values, border = _sample(voxels, padding), _border(voxels, axis, padding)
     low, high = _narrowest_half(border) if border.size else (float(values.max()),) * 2
     brightest = _bright(values[values > low])
     even = high - low <= EVEN * (brightest - low)
     if _is_mp2rage(voxels) and (not even or _share_darker(values, low, brightest) > MOST_DARKER):
-        raise InputError("mp2rage", "intensities from -0.5 to 0.5, with noise around the head", MP2RAGE_HINT)
+        raise InputError(
+            "mp2rage", "intensities from -0.5 to 0.5, with noise around the head", MP2RAGE_HINT
+        )
     if padding is not None and not _shows_air(voxels, axis, padding):
-        raise InputError("no_background", "nothing but padding surrounds the tissue, far from its intensities", HINT)
+        raise InputError(
+            "no_background",
+            "nothing but padding surrounds the tissue, far from its intensities",
+            HINT,
+        )
     level = low if even else float(min(values.min(), border.min()))
     darker = _share_darker(values, level, brightest)
     if darker > MOST_DARKER:
@@ -74,7 +90,8 @@ def above_background(voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray
 
 
 def _padding(voxels: np.ndarray, declared: np.ndarray | None) -> np.ndarray | None:
-    """What is no image: what was declared, or the least value far below all others; None where there is no such."""
+    """What is no image: what was declared, or the least value far below all others; None where
+    there is no such."""
     padding = voxels == voxels.min() if declared is None or not declared.any() else declared
     values = _sample(voxels, padding)
     if values.size == 0 or values.min() == values.max():
@@ -106,7 +123,8 @@ def _shows_air(voxels: np.ndarray, axis: int, padding: np.ndarray) -> bool:
 
 
 def _narrowest_half(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the narrowest interval that holds half of the values, at the mode of those that cluster."""
+    """Ends of the narrowest interval that holds half of the values, at the mode of those that
+    cluster."""
     ordered = np.sort(values).astype(np.float64)
     half = (ordered.size + 1) // 2
     start = int(np.argmin(ordered[half - 1 :] - ordered[: ordered.size - half + 1]))
@@ -117,7 +135,10 @@ def _share_darker(values: np.ndarray, level: float, brightest: float) -> float:
     if brightest <= level:
         return 1.0
     margin = DARKER * (brightest - level)
-    darker, brighter = float(np.sum(values < level - margin)), float(np.sum(values > level + margin))
+    darker, brighter = (
+        float(np.sum(values < level - margin)),
+        float(np.sum(values > level + margin)),
+    )
     return darker / max(darker + brighter, 1.0)
 
 

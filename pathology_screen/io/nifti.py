@@ -32,7 +32,10 @@ SAME_DIRECTION_DEG = 1.0
 """Greatest angle between sform and qform that is none."""
 MAX_TURN_DEG = 45.0
 """Greatest angle between sform and qform that lead to different spaces; beyond, other axes would be axial."""
-POINTERS = {b"version https://git-lfs": "a pointer of Git LFS", b"/annex/objects/": "a pointer of git-annex"}
+POINTERS = {
+    b"version https://git-lfs": "a pointer of Git LFS",
+    b"/annex/objects/": "a pointer of git-annex",
+}
 """How small files begin that stand for a scan which was not fetched."""
 WHICH = "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and image.set_qform(affine, code=1)"
 
@@ -40,22 +43,28 @@ WHICH = "Set the right one as both, with nibabel's image.set_sform(affine, code=
 def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = None) -> Scan:
     """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content).
 
-    The affine is the sform where its code is set, else the qform; a file that sets neither is refused, and one that
-    sets both to contradict each other. Trailing axes of one voxel are dropped: (I, J, K, 1) is a volume. A
-    two-dimensional image is one slice, (I, J) -> (I, J, 1). Intensities are above the background.
-    A compressed file is always unpacked to its end, so that its checksum is verified.
+    The affine is the sform where its code is set, else the qform; a file that sets neither is
+    refused, and one that sets both to contradict each other. Trailing axes of one voxel are
+    dropped: (I, J, K, 1) is a volume. A two-dimensional image is one slice, (I, J) -> (I, J, 1).
+    Intensities are above the background. A compressed file is always unpacked to its end, so that
+    its checksum is verified.
 
     Args:
         file: the file, on disk or in an archive.
-        axial_slice: declares a single slice, two-dimensional or with one axis of one voxel, as axial.
-        level: "middle" reads the middle axial level alone, along whichever array axis axial slices are stacked.
+        axial_slice: declares a single slice, two-dimensional or with one axis of one voxel, as
+            axial.
+        level: "middle" reads the middle axial level alone, along whichever array axis axial slices
+            are stacked.
 
     Raises:
-        InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome", "missing_geometry",
-            "contradictory_geometry", "bad_rescale", "unsafe_archive", and what the functions of `io.checks` and
-            `io.intensities` raise.
+        InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome",
+            "missing_geometry", "contradictory_geometry", "bad_rescale", "unsafe_archive", and what
+            the functions of `io.checks` and `io.intensities` raise.
     """
-    with opened(file) as stored, np.errstate(over="ignore"):  # check_voxels finds what overflows float32
+    with (
+        opened(file) as stored,
+        np.errstate(over="ignore"),
+    ):  # check_voxels finds what overflows float32
         stream = _unpacked(stored)
         image_class, header = _read_header(stream)
         shape = _volume_shape(header)
@@ -79,7 +88,8 @@ def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = Non
 
 
 def _unpacked(stream: BinaryIO) -> BinaryIO:
-    """The stream itself, or the content of a gzip file, unpacked to memory at most to the size that it declares."""
+    """The stream itself, or the content of a gzip file, unpacked to memory at most to the size that
+    it declares."""
     compressed = stream.read(2) == b"\x1f\x8b"
     packed = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -98,11 +108,14 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
 
 
 def _declared_bytes(header: nib.Nifti1Header) -> int:
-    return header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(map(int, header.get_data_shape()))
+    return header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(
+        map(int, header.get_data_shape())
+    )
 
 
 def _check_length(stream: BinaryIO, header: nib.Nifti1Header) -> None:
-    """Refuse a file that is shorter than its header declares, before as much is allocated; go to its start."""
+    """Refuse a file that is shorter than its header declares, before as much is allocated; go to
+    its start."""
     length, declared = stream.seek(0, io.SEEK_END), _declared_bytes(header)
     if length < declared:
         raise InputError("unreadable", f"it has {length} bytes, and its header declares {declared}")
@@ -119,10 +132,20 @@ def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Hea
     else:
         pointer = next((kind for start, kind in POINTERS.items() if raw.startswith(start)), None)
         if pointer:
-            raise InputError("unsupported_format", f"it is {pointer}, not the scan", "Fetch the scan itself first")
-        raise InputError("unsupported_format", "it has no NIfTI magic string", "A pair of .hdr and .img is not read")
+            raise InputError(
+                "unsupported_format",
+                f"it is {pointer}, not the scan",
+                "Fetch the scan itself first",
+            )
+        raise InputError(
+            "unsupported_format",
+            "it has no NIfTI magic string",
+            "A pair of .hdr and .img is not read",
+        )
     if size not in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")):
-        raise InputError("unreadable", "the header does not state its own size")  # nibabel would repair it
+        raise InputError(
+            "unreadable", "the header does not state its own size"
+        )  # nibabel would repair it
     header = image_class.header_class(raw[:size])
     if not 0 < header.get_data_offset() <= MAX_DATA_OFFSET:
         raise InputError("unreadable", "the header places the voxels outside the file")
@@ -135,7 +158,9 @@ def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
     if header.get_data_dtype().kind not in "uif":
         raise InputError("not_monochrome", f"the voxels are {header.get_value_label('datatype')}")
     if len(stored) < 2 or any(extent != 1 for extent in stored[3:]):
-        raise InputError("not_3d", f"its shape is {' x '.join(map(str, stored))}", "Pass one volume of it")
+        raise InputError(
+            "not_3d", f"its shape is {' x '.join(map(str, stored))}", "Pass one volume of it"
+        )
     i, j, k = (*stored, 1)[:3]
     if min(i, j, k) < 1:
         raise InputError("unreadable", "the header declares an image without voxels")
@@ -144,7 +169,8 @@ def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
 
 
 def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, dict[str, Any]]:
-    """Affine in millimetres, and of `Scan.source` where it comes from and what else the header says of it."""
+    """Affine in millimetres, and of `Scan.source` where it comes from and what else the header says
+    of it."""
     codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
     if codes["sform"] > 0:
         affine = _form(header, "sform")
@@ -172,9 +198,11 @@ def _usable(header: nib.Nifti1Header, form: str) -> bool:
     return True
 
 
-def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray, codes: dict[str, int]) -> dict[str, str]:
-    """Refuse a file whose qform, or voxel size, contradicts its sform; `other_orientation` where the qform leads to
-    another space, or nowhere."""
+def _check_against_sform(
+    header: nib.Nifti1Header, sform: np.ndarray, codes: dict[str, int]
+) -> dict[str, str]:
+    """Refuse a file whose qform, or voxel size, contradicts its sform; `other_orientation` where
+    the qform leads to another space, or nowhere."""
     try:
         checks.check_affine(sform)
     except InputError as error:
@@ -185,9 +213,15 @@ def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray, codes: dic
     axes = min(len(header.get_data_shape()), 3)
     pixdim = np.abs(header["pixdim"][1 : 1 + axes]) * MILLIMETRES[header.get_xyzt_units()[0]]
     sizes = spacing(sform)[:axes]
-    if np.all(np.isfinite(pixdim) & (pixdim > 0)) and not np.allclose(pixdim, sizes, rtol=SAME_SIZE):
+    if np.all(np.isfinite(pixdim) & (pixdim > 0)) and not np.allclose(
+        pixdim, sizes, rtol=SAME_SIZE
+    ):
         stated, own = (" x ".join(f"{size:.4g}" for size in part) for part in (pixdim, sizes))
-        raise InputError("contradictory_geometry", f"voxels of {own} mm by the sform, of {stated} mm by pixdim", WHICH)
+        raise InputError(
+            "contradictory_geometry",
+            f"voxels of {own} mm by the sform, of {stated} mm by pixdim",
+            WHICH,
+        )
     if codes["qform"] <= 0:
         return {}
     if not _usable(header, "qform"):
@@ -200,12 +234,15 @@ def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray, codes: dic
     if degrees <= SAME_DIRECTION_DEG:
         return {}
     if codes["sform"] == codes["qform"] or degrees > MAX_TURN_DEG:
-        raise InputError("contradictory_geometry", f"{degrees:.1f} degrees between sform and qform", WHICH)
+        raise InputError(
+            "contradictory_geometry", f"{degrees:.1f} degrees between sform and qform", WHICH
+        )
     return {"other_orientation": f"the qform is turned by {degrees:.1f} degrees"}
 
 
 def _check_scaling(header: nib.Nifti1Header) -> None:
-    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means that voxels are not scaled."""
+    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means that voxels
+    are not scaled."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
         raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")

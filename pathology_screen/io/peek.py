@@ -1,4 +1,5 @@
-"""What the start of a DICOM file states: whether it is an image, of which series, and where it lies."""
+"""What the start of a DICOM file states: whether it is an image, of which series, and where it
+lies."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _TAGS = [int(Tag(keyword)) for keyword in (*_STACK, *_OWN)]
 
 @dataclass(frozen=True)
 class DicomStart:
-    """What the start of a DICOM file says; every value is as it is stored, without padding, and empty where absent.
+    """What the start of a DICOM file says; every value is as it is stored, without padding, and
+    empty where absent.
 
     Attributes:
         is_image: False for reports, segmentations and all others that hold no image.
@@ -54,24 +56,32 @@ def dicom_start(head: bytes) -> DicomStart:
         head: its first bytes, with "DICM" at 128.
 
     Raises:
-        InputError: "unreadable" where it does not say what it is, or ends before it says of which series.
+        InputError: "unreadable" where it does not say what it is, or ends before it says of which
+            series.
     """
     source = BytesIO(head)
     source.seek(132)
     meta = _values(source, False, True, lambda tag, *_: tag >> 16 != 2)
-    sop_class, syntax = (UID(meta.get(tag, b"").decode("ascii", "replace"), IGNORE) for tag in (_SOP_CLASS, _SYNTAX))
+    sop_class, syntax = (
+        UID(meta.get(tag, b"").decode("ascii", "replace"), IGNORE) for tag in (_SOP_CLASS, _SYNTAX)
+    )
     if not sop_class or not syntax:
         raise InputError("unreadable", "SOP class or transfer syntax is not stated")
     is_image = sop_class.name.endswith("Image Storage")
-    if not is_image or not syntax.is_transfer_syntax or syntax.is_deflated:  # the reader will say why it reads none
+    if (
+        not is_image or not syntax.is_transfer_syntax or syntax.is_deflated
+    ):  # the reader will say why it reads none
         return DicomStart(is_image, (b"",) * len(_STACK), b"", b"")
-    found = _values(source, syntax.is_implicit_VR, syntax.is_little_endian, lambda tag, *_: tag > _LAST, _TAGS)
+    found = _values(
+        source, syntax.is_implicit_VR, syntax.is_little_endian, lambda tag, *_: tag > _LAST, _TAGS
+    )
     *stack, instance, position = (found.get(tag, b"") for tag in _TAGS)
     return DicomStart(True, tuple(stack), instance, position)
 
 
 def series_of(file: File) -> str | None:
-    """SeriesInstanceUID that a DICOM file states at its start, whatever comes behind; None where it states none."""
+    """SeriesInstanceUID that a DICOM file states at its start, whatever comes behind; None where it
+    states none."""
     try:
         with opened(file) as stream:
             return dicom_start(stream.read(LONGEST_HEAD)).series_uid
@@ -83,7 +93,9 @@ def _values(source: BytesIO, implicit: bool, little: bool, stop, tags=None) -> M
     """Elements as they are stored; those before the damage, where the series is among them."""
     found: dict[int, bytes] = {}
     try:
-        for element in data_element_generator(source, implicit, little, stop_when=stop, specific_tags=tags):
+        for element in data_element_generator(
+            source, implicit, little, stop_when=stop, specific_tags=tags
+        ):
             if isinstance(element, RawDataElement) and element.value:
                 if len(element.value) < element.length:
                     raise EOFError

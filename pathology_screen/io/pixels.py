@@ -13,10 +13,12 @@ from pathology_screen.io.decoding import decode_frames
 
 
 def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
-    """Stored values of some frames of an image of one grey value a pixel, (len(indices), rows, columns).
+    """Stored values of some frames of an image of one grey value a pixel, (len(indices), rows,
+    columns).
 
     Raises:
-        InputError: see `decode_frames`; pydicom raises errors of many kinds where uncompressed pixels are damaged.
+        InputError: see `decode_frames`; pydicom raises errors of many kinds where uncompressed
+            pixels are damaged.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
@@ -30,25 +32,33 @@ def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
         "pixel_representation": "PixelRepresentation",
     }
     options = {name: int(dataset[keyword].value) for name, keyword in keywords.items()}
-    text = {"photometric_interpretation": "MONOCHROME2", "pixel_keyword": "PixelData"}  # inverted later
+    text = {
+        "photometric_interpretation": "MONOCHROME2",
+        "pixel_keyword": "PixelData",
+    }  # inverted later
     return decode_frames([frames[index] for index in indices], syntax, options | text)
 
 
 def padded(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Which stored values are PixelPaddingValue, or between it and PixelPaddingRangeLimit: bool, the same shape."""
+    """Which stored values are PixelPaddingValue, or between it and PixelPaddingRangeLimit: bool,
+    the same shape."""
     integer = stored.dtype.kind in "iu"
-    name = "Pixel" if integer else "FloatPixel" if stored.dtype.itemsize == 4 else "DoubleFloatPixel"
+    name = (
+        "Pixel" if integer else "FloatPixel" if stored.dtype.itemsize == 4 else "DoubleFloatPixel"
+    )
     value, limit = dataset.get(f"{name}PaddingValue"), dataset.get(f"{name}PaddingRangeLimit")
     if value is None or value == "":
         return np.zeros(stored.shape, bool)
     ends = np.array([value, value if limit in (None, "") else limit])
-    ends = ends.astype(np.int64 if integer else np.float64).astype(stored.dtype)  # -2000 as unsigned is 63536
+    ends = ends.astype(np.int64 if integer else np.float64).astype(
+        stored.dtype
+    )  # -2000 as unsigned is 63536
     return (stored >= ends.min()) & (stored <= ends.max())
 
 
 def real_world(stored: np.ndarray, dataset: Dataset, slope: float, intercept: float) -> np.ndarray:
-    """Real-world values of one frame, float32: MONOCHROME1 is inverted within the range of the stored bits, then the
-    modality LUT or slope and intercept apply."""
+    """Real-world values of one frame, float32: MONOCHROME1 is inverted within the range of the
+    stored bits, then the modality LUT or slope and intercept apply."""
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         stored = _inverted(stored, int(dataset.BitsStored))
     if dataset.get("ModalityLUTSequence"):

@@ -1,4 +1,5 @@
-"""The DICOM series that a scan was read from, once more and without pixels: what derived objects repeat of it."""
+"""The DICOM series that a scan was read from, once more and without pixels: what derived objects
+repeat of it."""
 
 from __future__ import annotations
 
@@ -29,9 +30,22 @@ from pathology_screen.io.file import File, opened, parsing
 from pathology_screen.io.inputs import input_files
 
 PATIENT_AND_STUDY = (
-    *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *(
+        "SpecificCharacterSet",
+        "PatientName",
+        "PatientID",
+        "IssuerOfPatientID",
+        "IssuerOfPatientIDQualifiersSequence",
+    ),
     *("PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod"),
-    *("DeidentificationMethodCodeSequence", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"),
+    *(
+        "DeidentificationMethodCodeSequence",
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "AccessionNumber",
+    ),
     *("IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "StudyDescription"),
 )
 """What tells patient and study, and so has to be the same in every object of the study."""
@@ -56,7 +70,8 @@ class SourceStack:
         orientation: (6,), ImageOrientationPatient of all.
         pixel_spacing: (2,), between rows and between columns in mm.
         slice_thickness: in mm; None where it is not stated.
-        frame_numbers: of every slice in the one multi-frame object, counted from 1; None for a series of single slices.
+        frame_numbers: of every slice in the one multi-frame object, counted from 1; None for a
+            series of single slices.
     """
 
     shape: tuple[int, int, int]
@@ -73,9 +88,10 @@ class SourceSeries:
     """A DICOM series without its pixels.
 
     Attributes:
-        datasets: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as they are there, of every slice in the order
-            of the volume, or of the one multi-frame object.
-        stack: None where the series was not read as a volume; the data sets are then in the order of their files.
+        datasets: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as they are there, of every
+            slice in the order of the volume, or of the one multi-frame object.
+        stack: None where the series was not read as a volume; the data sets are then in the order
+            of their files.
     """
 
     datasets: tuple[Dataset, ...]
@@ -90,18 +106,23 @@ def read_source_series(
     Args:
         path: as for `read_scan`.
         series_uid: likewise.
-        stacked: order and place the slices as `read_scan` does; otherwise the series may be one that `read_scan`
-            refuses, and files that cannot be read are left out.
+        stacked: order and place the slices as `read_scan` does; otherwise the series may be one
+            that `read_scan` refuses, and files that cannot be read are left out.
 
     Raises:
-        ConfigError: if the scan is not DICOM, or names no study, series or instance that an object could refer to.
-        InputError: for a series that `read_scan` refuses by its headers; if not `stacked`, where there is no series or
-            several of them.
+        ConfigError: if the scan is not DICOM, or names no study, series or instance that an object
+            could refer to.
+        InputError: for a series that `read_scan` refuses by its headers; if not `stacked`, where
+            there is no series or several of them.
     """
     with input_files(path) as files:
         if len(files) == 1 and is_nifti(files[0]):
-            raise ConfigError("DICOM results need a DICOM source: a NIfTI file names no patient, study or series")
-        images = choose_series(read_headers(files, series_uid) if stacked else _readable(files), series_uid)
+            raise ConfigError(
+                "DICOM results need a DICOM source: a NIfTI file names no patient, study or series"
+            )
+        images = choose_series(
+            read_headers(files, series_uid) if stacked else _readable(files), series_uid
+        )
         stack = None
         if stacked:
             stack, order = _stack(images)
@@ -109,7 +130,9 @@ def read_source_series(
                 images = [images[i] for i in order]
         datasets = tuple(_read_identity(image) for image in images)
     if any(not dataset.get(keyword) for dataset in datasets for keyword in NEEDED):
-        raise ConfigError(f"an image of the series lacks one of {', '.join(NEEDED)}: results cannot refer to it")
+        raise ConfigError(
+            f"an image of the series lacks one of {', '.join(NEEDED)}: results cannot refer to it"
+        )
     return SourceSeries(datasets, stack)
 
 
@@ -136,15 +159,22 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         orientation=frame_values(frames, "ImageOrientationPatient", 6)[0],
         pixel_spacing=frame_values(frames, "PixelSpacing", 2)[0],
         slice_thickness=slice_thickness(images[0], frames[0]),
-        frame_numbers=tuple(i + 1 for i in order) if len(images) == 1 and images[0].is_multiframe else None,
+        frame_numbers=tuple(i + 1 for i in order)
+        if len(images) == 1 and images[0].is_multiframe
+        else None,
     )
     return stack, order
 
 
 def _read_identity(image: DicomImage) -> Dataset:
-    with opened(image.file) as stream, disable_value_validation():  # pydicom's warnings would repeat values
+    with (
+        opened(image.file) as stream,
+        disable_value_validation(),
+    ):  # pydicom's warnings would repeat values
         source = stream if image.is_multiframe else BytesIO(stream.read(MAX_SLICE_BYTES))
-        dataset = dcmread(source, stop_before_pixels=True, specific_tags=[*PATIENT_AND_STUDY, *IMAGE])
+        dataset = dcmread(
+            source, stop_before_pixels=True, specific_tags=[*PATIENT_AND_STUDY, *IMAGE]
+        )
         for _ in dataset.iterall():  # decodes every value
             pass
     return dataset

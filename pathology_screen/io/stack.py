@@ -1,4 +1,5 @@
-"""Parallel slices as one evenly spaced volume, by their positions and orientations alone, or why they are none."""
+"""Parallel slices as one evenly spaced volume, by their positions and orientations alone, or why
+they are none."""
 
 from __future__ import annotations
 
@@ -23,24 +24,36 @@ def check_parallel(orientations: np.ndarray) -> None:
         orientations: (N, 6), ImageOrientationPatient.
 
     Raises:
-        InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular unit vectors.
+        InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular
+            unit vectors.
     """
     difference = np.ptp(orientations, axis=0).max()
     if difference > ORIENTATION_TOLERANCE:
         detail = f"direction cosines differ by {difference:.2g}; at most {ORIENTATION_TOLERANCE:g} is accepted"
-        raise InputError("mixed_orientation", detail, "Separate the localizer or the second stack from the series")
+        raise InputError(
+            "mixed_orientation",
+            detail,
+            "Separate the localizer or the second stack from the series",
+        )
     row, column = orientations[0].reshape(2, 3)
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3):
-        raise InputError("missing_geometry", "ImageOrientationPatient is not two perpendicular unit vectors")
+        raise InputError(
+            "missing_geometry", "ImageOrientationPatient is not two perpendicular unit vectors"
+        )
 
 
 def stack_slices(
-    positions: np.ndarray, orientation: np.ndarray, spacings: np.ndarray, rows: int, columns: int, thickness: float
+    positions: np.ndarray,
+    orientation: np.ndarray,
+    spacings: np.ndarray,
+    rows: int,
+    columns: int,
+    thickness: float,
 ) -> tuple[highdicom.VolumeGeometry, list[int]]:
     """Order slices along their normal (row direction x column direction) and place them in space.
 
-    Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's tolerance), and each
-    gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
+    Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's
+    tolerance), and each gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
 
     Args:
         positions: (N, 3), ImagePositionPatient in mm, LPS+.
@@ -54,17 +67,22 @@ def stack_slices(
         The geometry, axes (column, row, slice), and the indices of the slices in their order.
 
     Raises:
-        InputError: "mixed_size", "duplicate_slice", "missing_slice", "uneven_spacing", "not_a_stack".
+        InputError: "mixed_size", "duplicate_slice", "missing_slice", "uneven_spacing",
+            "not_a_stack".
     """
     import highdicom  # MONAI Label's environment cannot have it, and asks for the other checks
 
     if np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * spacings.min()):
         least, most = spacings.min(axis=0), spacings.max(axis=0)
-        raise InputError("mixed_size", " and ".join(f"{a:.6g} to {b:.6g} mm" for a, b in zip(least, most)))
+        raise InputError(
+            "mixed_size", " and ".join(f"{a:.6g} to {b:.6g} mm" for a, b in zip(least, most))
+        )
     orientation = _orthonormal(orientation)
     normal = np.cross(orientation[:3], orientation[3:])
     tolerance = gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
-    step, places = highdicom.spatial.get_volume_positions(positions.tolist(), orientation.tolist(), atol=tolerance)
+    step, places = highdicom.spatial.get_volume_positions(
+        positions.tolist(), orientation.tolist(), atol=tolerance
+    )
     if step is None or places is None:
         raise _not_evenly_stacked(positions, normal, tolerance)
     order = np.argsort(places).tolist()  # highdicom counts against the normal
@@ -112,12 +130,16 @@ def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray, tolerance: fl
     gaps = np.diff(np.sort(positions @ normal))  # mm
     if gaps.min() < 0.01:
         hint = "The series may hold several echoes or time points, or one file twice"
-        return InputError("duplicate_slice", f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices", hint)
+        return InputError(
+            "duplicate_slice", f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices", hint
+        )
     steps = gaps / gaps.min()
     missing = int(np.rint(steps).sum()) - len(gaps)
     if missing and np.allclose(steps, np.rint(steps), atol=0.05):
         return InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
     if np.allclose(gaps, gaps.mean(), rtol=0, atol=tolerance):
         return InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
-    detail = f"{gaps.min():.3f} to {gaps.max():.3f} mm; {tolerance:.3f} mm from the mean are accepted"
+    detail = (
+        f"{gaps.min():.3f} to {gaps.max():.3f} mm; {tolerance:.3f} mm from the mean are accepted"
+    )
     return InputError("uneven_spacing", detail)

@@ -53,7 +53,9 @@ class ScreeningApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.folder = Path(app_dir)
         self.models = find_models(self.folder, Options.from_conf(conf or {}))
-        self.scores = {model.name: Scores(model, self.folder / "scores" / model.name) for model in self.models}
+        self.scores = {
+            model.name: Scores(model, self.folder / "scores" / model.name) for model in self.models
+        }
         logger.info("models: %s", ", ".join(self.scores))
         _prepare_dicomweb()
         super().__init__(
@@ -68,18 +70,25 @@ class ScreeningApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """Regions and map of each model."""
         regions = {f"{model.name}_anomaly_regions": AnomalyRegions(model) for model in self.models}
-        return regions | {f"{model.name}_anomaly_map": AnomalyVolume(model) for model in self.models}
+        return regions | {
+            f"{model.name}_anomaly_map": AnomalyVolume(model) for model in self.models
+        }
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Training of each model on healthy people."""
         return {
-            f"{model.name}_healthy": HealthyTraining(model.versions, model.options.rate, model.device)
+            f"{model.name}_healthy": HealthyTraining(
+                model.versions, model.options.rate, model.device
+            )
             for model in self.models
         }
 
     def init_strategies(self) -> dict[str, Strategy]:
         """The worklist of each model."""
-        return {f"{name}_most_suspicious": MostSuspicious(scores) for name, scores in self.scores.items()}
+        return {
+            f"{name}_most_suspicious": MostSuspicious(scores)
+            for name, scores in self.scores.items()
+        }
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """What fills the worklists."""
@@ -89,19 +98,23 @@ class ScreeningApp(MONAILabelApp):
         """Inference on many studies."""
         return BatchScreening()
 
-    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+    def infer(
+        self, request: Mapping[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
         """Run an inference task on a study, which is fetched first where it lies in a PACS."""
         study = request.get("image")
         if isinstance(study, str) and study and not Path(study).exists():
             try:
                 study_path(datastore or self.datastore(), study)
             except Exception as error:  # what another package's error says may name the patient
-                raise HTTPException(502, f"the study cannot be had: {type(error).__name__}") from None
+                raise HTTPException(
+                    502, f"the study cannot be had: {type(error).__name__}"
+                ) from None
         return super().infer(request, datastore)
 
     def async_scoring(self, method: str | None, params: Mapping[str, Any] | None = None) -> Any:
-        """Start scoring in the background; where no method is named, only those for which studies wait, and not while
-        one is running (each is a process that first has to load everything)."""
+        """Start scoring in the background; where no method is named, only those for which studies
+        wait, and not while one is running (each is a process that first has to load everything)."""
         if method:
             return super().async_scoring(method, params)
         if any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring")):
@@ -112,13 +125,18 @@ class ScreeningApp(MONAILabelApp):
             logger.warning("no study is screened in the background: %s", type(error).__name__)
             return {}
         waiting = [name for name, scores in self.scores.items() if scores.waiting(studies)]
-        return {name: super(ScreeningApp, self).async_scoring(f"{name}_screening", params) for name in waiting}
+        return {
+            name: super(ScreeningApp, self).async_scoring(f"{name}_screening", params)
+            for name in waiting
+        }
 
 
 class BatchScreening(BatchInferTask):
     """Inference on many studies, of which one that is refused does not end the run."""
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore, infer: Callable) -> dict[str, Any]:
+    def __call__(
+        self, request: Mapping[str, Any], datastore: Datastore, infer: Callable
+    ) -> dict[str, Any]:
         """Screen; return what each study gave, `error` in words where it was refused."""
 
         def told(one: Mapping[str, Any], store: Datastore) -> dict[str, Any]:
@@ -132,8 +150,8 @@ class BatchScreening(BatchInferTask):
 
 
 def start_server(app_folder: Path) -> None:
-    """Start MONAI Label on an app with the arguments of `monailabel start_server`, which it adds to those of this
-    process; it listens on this machine alone unless they say otherwise."""
+    """Start MONAI Label on an app with the arguments of `monailabel start_server`, which it adds to
+    those of this process; it listens on this machine alone unless they say otherwise."""
     from monailabel.main import Main
 
     sys.argv[1:] = ["start_server", "--app", str(app_folder), "--host", LOOPBACK, *sys.argv[1:]]
@@ -141,8 +159,9 @@ def start_server(app_folder: Path) -> None:
 
 
 def _prepare_dicomweb() -> None:
-    """Look for MR where MONAI Label would for CT; find dcmqi's programs, which it would download otherwise; and let
-    them take over values of a series that break DICOM's rules, such as an age without unit, or there is no SEG."""
+    """Look for MR where MONAI Label would for CT; find dcmqi's programs, which it would download
+    otherwise; and let them take over values of a series that break DICOM's rules, such as an age
+    without unit, or there is no SEG."""
     if settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER == {"Modality": "CT"}:
         settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER = {"Modality": "MR"}
     programs = str(Path(sys.executable).parent)

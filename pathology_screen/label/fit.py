@@ -1,4 +1,5 @@
-"""Fit new weights of a bundle on healthy people: prepare, train, calibrate, compare, and use them if better."""
+"""Fit new weights of a bundle on healthy people: prepare, train, calibrate, compare, and use them
+if better."""
 
 from __future__ import annotations
 
@@ -56,15 +57,19 @@ class Settings(NamedTuple):
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> Settings:
-        """Take from a request what belongs here, and check it: nothing of it may reach the configuration as an
-        expression.
+        """Take from a request what belongs here, and check it: nothing of it may reach the
+        configuration as an expression.
 
         Raises:
             ConfigError: if a value makes no sense.
         """
-        asked = cls(**{name: request[name] for name in cls._fields if request.get(name) is not None})
+        asked = cls(
+            **{name: request[name] for name in cls._fields if request.get(name) is not None}
+        )
         epochs, rate = asked.max_epochs, asked.learning_rate
-        if epochs is not None and not (isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1):
+        if epochs is not None and not (
+            isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1
+        ):
             raise ConfigError(f"max_epochs is a whole number of at least 1, not {epochs!r}")
         if rate is not None and not (isinstance(rate, int | float) and 0 < rate < 1):
             raise ConfigError(f"learning_rate is a number between 0 and 1, not {rate!r}")
@@ -78,8 +83,9 @@ class Settings(NamedTuple):
 
 
 def section_of(person: str) -> str:
-    """The section of a person: a function of the name alone, so that nobody moves to another section when more people
-    are marked. Weights that are trained on from an earlier version have therefore never seen those who calibrate."""
+    """The section of a person: a function of the name alone, so that nobody moves to another
+    section when more people are marked. Weights that are trained on from an earlier version have
+    therefore never seen those who calibrate."""
     place = int.from_bytes(hashlib.sha256(person.encode()).digest()[:8], "big") / 2**64
     bounds = np.cumsum(list(SHARES.values()))
     return SECTIONS[min(int(np.searchsorted(bounds, place, side="right")), len(SECTIONS) - 1)]
@@ -98,7 +104,9 @@ def check_people(counts: Mapping[str, int], rate: float) -> None:
     needed = dict.fromkeys(SECTIONS, 1) | {"calibration": ceil(1 / rate - 1e-9) - 1}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
     if any(missing.values()):
-        have = ", ".join(f"{name} {counts.get(name, 0)} of {number}" for name, number in needed.items())
+        have = ", ".join(
+            f"{name} {counts.get(name, 0)} of {number}" for name, number in needed.items()
+        )
         raise ConfigError(
             f"{sum(counts.values())} people are too few for a rate of {rate:g} ({have}): mark about "
             f"{_people_to_fill(missing)} more as normal, or ask for a higher rate"
@@ -110,20 +118,20 @@ def _people_to_fill(missing: Mapping[str, int]) -> int:
     return next(
         more
         for more in count(1)
-        if sum(binom.cdf(number - 1, more, SHARES[name]) for name, number in missing.items()) <= 0.05
+        if sum(binom.cdf(number - 1, more, SHARES[name]) for name, number in missing.items())
+        <= 0.05
     )
 
 
 def fit_version(
-    versions: Versions,
-    studies: Sequence[Study],
-    settings: Settings,
-    rate: float = 0.05,
+    versions: Versions, studies: Sequence[Study], settings: Settings, rate: float = 0.05
 ) -> Version:
-    """Train on studies of healthy people, and use the new weights from now on if they paint held-out people better.
+    """Train on studies of healthy people, and use the new weights from now on if they paint
+    held-out people better.
 
-    The scans go through the reader, the acceptance gate and the preprocessing of screening; those that are refused
-    are left out and counted. The bundle's own training configuration trains, chooses the epoch and calibrates.
+    The scans go through the reader, the acceptance gate and the preprocessing of screening; those
+    that are refused are left out and counted. The bundle's own training configuration trains,
+    chooses the epoch and calibrates.
 
     Args:
         versions: of the bundle; the new weights become one of them, whether they are better or not.
@@ -132,9 +140,11 @@ def fit_version(
         rate: of false positives among healthy people, that the calibration has to allow.
 
     Returns:
-        The new version. Its `facts`: `trained`, when; `started_from`, a version or None; `settings`; `people` by
-        section; `refused`, how many scans by code; `error`, the mean squared error on the "test" people of the version
-        in use ("old"; its name is `compared_with`) and of the new one; `better`, whether the new one is now in use.
+        The new version. Its `facts`: `trained`, when; `started_from`, a version or None;
+            `settings`; `people` by
+        section; `refused`, how many scans by code; `error`, the mean squared error on the "test"
+        people of the version in use ("old"; its name is `compared_with`) and of the new one;
+        `better`, whether the new one is now in use.
 
     Raises:
         ConfigError: if the people are too few, see `check_people`.
@@ -144,7 +154,9 @@ def fit_version(
     old = versions.active()
     before = Predictor.load(versions.bundle, old.weights)
     sections, refused = _prepare(studies, before)
-    check_people({name: len({item["subject"] for item in items}) for name, items in sections.items()}, rate)
+    check_people(
+        {name: len({item["subject"] for item in items}) for name, items in sections.items()}, rate
+    )
 
     run = versions.folder / RUN
     shutil.rmtree(run, ignore_errors=True)  # of a training that was killed
@@ -154,13 +166,18 @@ def fit_version(
         workflow.run()
         after = Predictor.load(versions.bundle, run / "model.pt")
         Screener(after, calibration_beside(after), rate)  # the server will have to
-        errors = {"old": _healthy_error(before, sections["test"]), "new": _healthy_error(after, sections["test"])}
+        errors = {
+            "old": _healthy_error(before, sections["test"]),
+            "new": _healthy_error(after, sections["test"]),
+        }
         better = errors["new"] < (1 - LEAST_GAIN) * errors["old"]
         facts = {
             "trained": datetime.now(UTC).isoformat(timespec="seconds"),
             "started_from": old.name if settings.pretrained else None,
             "settings": settings._asdict(),
-            "people": {name: len({item["subject"] for item in items}) for name, items in sections.items()},
+            "people": {
+                name: len({item["subject"] for item in items}) for name, items in sections.items()
+            },
             "refused": refused,
             "compared_with": old.name,
             "error": errors,
@@ -177,9 +194,14 @@ def _count(people: Any) -> Counter[str]:
     return Counter(section_of(person) for person in set(people))
 
 
-def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Slices of each section, `image` and `subject` (a number), and how many scans were refused, by code."""
-    numbers = {person: str(i) for i, person in enumerate(dict.fromkeys(study.person for study in studies))}
+def _prepare(
+    studies: Sequence[Study], predictor: Predictor
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Slices of each section, `image` and `subject` (a number), and how many scans were refused, by
+    code."""
+    numbers = {
+        person: str(i) for i, person in enumerate(dict.fromkeys(study.person for study in studies))
+    }
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: Counter[str] = Counter()
     for study in tqdm(studies, desc="preparing", unit="scan"):
@@ -203,7 +225,9 @@ def _workflow(
     before: Predictor,
 ) -> ConfigWorkflow:
     """The bundle's training, on these slices and from these weights."""
-    workflow = ConfigWorkflow(str(versions.bundle / "configs" / "train.json"), logging_file=False, run_id="training")
+    workflow = ConfigWorkflow(
+        str(versions.bundle / "configs" / "train.json"), logging_file=False, run_id="training"
+    )
     config, screened = workflow.parser, read_settings(versions.bundle)
     config.update(
         {
@@ -220,17 +244,24 @@ def _workflow(
     if settings.pretrained:
         config["ckpt"] = str(before.weights)
     device = None if settings.device is None else torch.device(settings.device)
-    asked = {"max_epochs": settings.max_epochs, "learning_rate": settings.learning_rate, "device": device}
+    asked = {
+        "max_epochs": settings.max_epochs,
+        "learning_rate": settings.learning_rate,
+        "device": device,
+    }
     config.update({name: value for name, value in asked.items() if value is not None})
     if settings.pretrained and "warm_up" in config:
         config["warm_up"] = 0  # these weights are past it
     if config["max_epochs"] <= config.get("warm_up", 0):
-        raise ConfigError(f"new weights take more than {config['warm_up']} epochs, not {config['max_epochs']}")
+        raise ConfigError(
+            f"new weights take more than {config['warm_up']} epochs, not {config['max_epochs']}"
+        )
     return workflow
 
 
 def _healthy_error(predictor: Predictor, slices: Sequence[Mapping[str, Any]]) -> float:
-    """Mean squared error on healthy people: the mean over people of that over their slices, as screening makes them.
+    """Mean squared error on healthy people: the mean over people of that over their slices, as
+    screening makes them.
 
     A method that reconstructs has the image for its target, any other the empty map.
     """

@@ -1,4 +1,5 @@
-"""The inference tasks of MONAI Label: regions and anomaly map of one study, made by the Screener."""
+"""The inference tasks of MONAI Label: regions and anomaly map of one study, made by the
+Screener."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class ScreeningTask(InferTask):
     """Screen a study; what its volume shows is up to the subclass.
 
     Params of a request:
-        plane_mm: z of another plane of MNI152 space, which is mapped and not judged; null by default.
+        plane_mm: z of another plane of MNI152 space, which is mapped and not judged; null by
+        default.
         result_extension: of the volume, one of `EXTENSIONS`; ".nii.gz" by default.
         result_compress: whether an NRRD or MHA is compressed.
 
@@ -41,9 +43,16 @@ class ScreeningTask(InferTask):
     """
 
     def __init__(
-        self, model: Model, kind: InferType, labels: dict[str, int], shown: str, config: dict[str, Any] | None = None
+        self,
+        model: Model,
+        kind: InferType,
+        labels: dict[str, int],
+        shown: str,
+        config: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(kind, labels, 3, f"{shown} ({model.title})", {"plane_mm": None, **(config or {})})
+        super().__init__(
+            kind, labels, 3, f"{shown} ({model.title})", {"plane_mm": None, **(config or {})}
+        )
         self.model = model
 
     def is_valid(self) -> bool:
@@ -58,12 +67,12 @@ class ScreeningTask(InferTask):
         """Screen the study `request["image"]`, a path.
 
         Returns:
-            The volume on the voxels of the study, a temporary file; and the record (see `make_record`), with
-            `label_names` and the `weights_version` in use.
+            The volume on the voxels of the study, a temporary file; and the record (see
+            `make_record`), with `label_names` and the `weights_version` in use.
 
         Raises:
-            HTTPException: 404 for an unknown study, 400 for a param that makes no sense, 422 with code, reason and hint
-                where the scan is refused, 500 where the software failed.
+            HTTPException: 404 for an unknown study, 400 for a param that makes no sense, 422 with
+                code, reason and hint where the scan is refused, 500 where the software failed.
         """
         try:
             return self._screen(request)
@@ -77,7 +86,9 @@ class ScreeningTask(InferTask):
     def _screen(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         extension = request.get("result_extension") or ".nii.gz"
         if extension not in EXTENSIONS:
-            raise ConfigError(f"result_extension is one of {', '.join(EXTENSIONS)}, not {extension!r}")
+            raise ConfigError(
+                f"result_extension is one of {', '.join(EXTENSIONS)}, not {extension!r}"
+            )
         plane = request.get("plane_mm")
         if plane is not None and not (isinstance(plane, int | float) and np.isfinite(plane)):
             raise ConfigError(f"plane_mm is a number of millimetres, not {plane!r}")
@@ -90,27 +101,41 @@ class ScreeningTask(InferTask):
         volume, names = self.volume(result, request)
         record = make_record(result, "") | {"label_names": names, "weights_version": version}
         del record["name"]  # the viewer knows which study it asked for
-        return _write(volume, result.affine, extension, bool(request.get("result_compress"))), record
+        return _write(
+            volume, result.affine, extension, bool(request.get("result_compress"))
+        ), record
 
-    def volume(self, result: ScreeningResult, request: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, int]]:
+    def volume(
+        self, result: ScreeningResult, request: Mapping[str, Any]
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """What is shown of a result, (I, J, K), and the names of its labels."""
         raise NotImplementedError
 
 
 class AnomalyRegions(ScreeningTask):
-    """The regions above the pixel threshold: one label, or (param `numbered`) their numbers in the record."""
+    """The regions above the pixel threshold: one label, or (param `numbered`) their numbers in the
+    record."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(
-            model, InferType.SEGMENTATION, {"anomaly": 1}, "Regions unlike healthy people", {"numbered": False}
+            model,
+            InferType.SEGMENTATION,
+            {"anomaly": 1},
+            "Regions unlike healthy people",
+            {"numbered": False},
         )
 
-    def volume(self, result: ScreeningResult, request: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, int]]:
+    def volume(
+        self, result: ScreeningResult, request: Mapping[str, Any]
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """uint8; regions beyond the 255th, which have the lowest peaks, are merged with it."""
         numbers = np.asarray(result.regions_volume)
         if not request.get("numbered"):
             return (numbers > 0).astype(np.uint8), {"anomaly": 1}
-        names = {f"region {label}": label for label in range(1, min(len(result.regions), MOST_LABELS) + 1)}
+        names = {
+            f"region {label}": label
+            for label in range(1, min(len(result.regions), MOST_LABELS) + 1)
+        }
         return np.minimum(numbers, MOST_LABELS).astype(np.uint8), names
 
 
@@ -118,9 +143,13 @@ class AnomalyVolume(ScreeningTask):
     """The anomaly map."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(model, InferType.OTHERS, {}, "Map of the differences from a pseudo-healthy brain")
+        super().__init__(
+            model, InferType.OTHERS, {}, "Map of the differences from a pseudo-healthy brain"
+        )
 
-    def volume(self, result: ScreeningResult, request: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, int]]:
+    def volume(
+        self, result: ScreeningResult, request: Mapping[str, Any]
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """float32, zero outside the screened slice."""
         return np.asarray(result.map_volume), {}
 

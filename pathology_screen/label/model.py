@@ -49,10 +49,12 @@ class Model:
         return METHODS[self.method].title
 
     def screener(self) -> Screener:
-        """The screener of the active version; it is loaded anew when another version becomes active.
+        """The screener of the active version; it is loaded anew when another version becomes
+        active.
 
         Raises:
-            ArtifactError: if weights or calibration are missing, damaged or altered, or do not belong together.
+            ArtifactError: if weights or calibration are missing, damaged or altered, or do not
+                belong together.
             ConfigError: if the calibration has too few people for the rate.
         """
         with self._lock:
@@ -80,7 +82,9 @@ class Model:
         return screener(scan, plane_mm=plane_mm)
 
     def _load(self, version: Version) -> Screener:
-        own = self.options.calibration if version.name == SHIPPED else None  # it belongs to these weights
+        own = (
+            self.options.calibration if version.name == SHIPPED else None
+        )  # it belongs to these weights
         return Screener.from_bundle(
             self.bundle,
             weights=version.weights,
@@ -98,7 +102,9 @@ def find_models(app_folder: Path, options: Options) -> list[Model]:
     """
     names = options.models or _bundles_with_weights()
     if not names:
-        raise ArtifactError("no bundle has weights: train one, or name the folder of one with --conf models")
+        raise ArtifactError(
+            "no bundle has weights: train one, or name the folder of one with --conf models"
+        )
     if options.calibration and len(names) > 1:
         raise ConfigError("a calibration belongs to one model: name it with --conf models")
     models = [Model(name, app_folder, options) for name in names]

@@ -15,7 +15,8 @@ class Options:
     """Options of the app.
 
     Attributes:
-        models: names or folders of the bundles that are offered; all that have weights, where it is empty.
+        models: names or folders of the bundles that are offered; all that have weights, where it is
+            empty.
         rate: of false positives among healthy people.
         device: of the networks; a GPU where it is empty and there is one.
         calibration: file in place of the one beside the weights, for one model alone.

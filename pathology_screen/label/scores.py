@@ -19,11 +19,12 @@ KEPT = ("outcome", "code", "reason", "score", "percentile", "p_value")
 class Scores:
     """The scores of one model, a file a study, named by a hash of the study's id.
 
-    They are no part of the datastore, whose own file the server and a process in the background would write at the
-    same time.
+    They are no part of the datastore, whose own file the server and a process in the background
+    would write at the same time.
 
     Args:
-        model: whose scores these are; those of other weights, calibration or rate count for nothing.
+        model: whose scores these are; those of other weights, calibration or rate count for
+            nothing.
         folder: where they are kept.
     """
 
@@ -45,7 +46,9 @@ class Scores:
 
     def keep(self, study: str, result: ScreeningResult) -> None:
         """Keep a result in place of an older one."""
-        made_by = self._made_by(result.provenance["calibration_id"])  # of weights that may be out of use by now
+        made_by = self._made_by(
+            result.provenance["calibration_id"]
+        )  # of weights that may be out of use by now
         entry = {"made_by": made_by, "result": {field: getattr(result, field) for field in KEPT}}
         with replacing(self._path(study)) as temporary:
             temporary.write_text(json.dumps(entry, allow_nan=False), "utf-8")

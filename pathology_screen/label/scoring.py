@@ -31,8 +31,8 @@ class Screening(ScoringMethod):
         self.scores = scores
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, int]:
-        """Screen; return how many had each outcome, and how many were not screened because the datastore did not give
-        them ("not_read").
+        """Screen; return how many had each outcome, and how many were not screened because the
+        datastore did not give them ("not_read").
 
         Raises:
             ArtifactError, ConfigError: if the model cannot screen at all.
@@ -41,7 +41,9 @@ class Screening(ScoringMethod):
         for study in self.scores.waiting(datastore.list_images()):
             try:
                 path = study_path(datastore, study)
-            except Exception as error:  # of a PACS that is out of reach, and the next study may be in the cache
+            except (
+                Exception
+            ) as error:  # of a PACS that is out of reach, and the next study may be in the cache
                 logger.warning("a study cannot be had: %s", type(error).__name__)
                 outcomes["not_read"] += 1
                 continue
@@ -55,5 +57,7 @@ class Screening(ScoringMethod):
             return self.scores.model.screen(path)
         except ScreeningError:
             raise
-        except Exception as error:  # one scan that the software fails on keeps no other from being screened
+        except (
+            Exception
+        ) as error:  # one scan that the software fails on keeps no other from being screened
             return self.scores.model.screener().judge.refuse(fault(error))

@@ -18,7 +18,8 @@ from pathology_screen.screening.judge import Judge
 
 
 class AcceptedSliced(Transform):
-    """Replace the path of a scan by its slice, past the acceptance gate, and add the `context` of it.
+    """Replace the path of a scan by its slice, past the acceptance gate, and add the `context` of
+    it.
 
     Args:
         predictor: whose preprocessing takes the slice.
@@ -37,8 +38,8 @@ class AcceptedSliced(Transform):
 
 
 class Segmented(Transform):
-    """Judge what `postprocessing` made of the slice: `pred` becomes the regions, (1, I, J, K) uint8, 0 or 1, on the
-    voxels of the scan, and `result` the record (see `make_record`).
+    """Judge what `postprocessing` made of the slice: `pred` becomes the regions, (1, I, J, K)
+    uint8, 0 or 1, on the voxels of the scan, and `result` the record (see `make_record`).
 
     Args:
         judge: of the weights, preprocessing and scoring in use.
@@ -55,4 +56,8 @@ class Segmented(Transform):
         regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)
         record = make_record(result, "")
         del record["name"]  # the viewer knows which study it asked for
-        return {**data, "pred": MetaTensor(regions, affine=torch.as_tensor(result.affine)), "result": record}
+        return {
+            **data,
+            "pred": MetaTensor(regions, affine=torch.as_tensor(result.affine)),
+            "result": record,
+        }

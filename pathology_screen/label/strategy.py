@@ -19,9 +19,10 @@ PUT_ASIDE = 3600
 class MostSuspicious(Strategy):
     """Give the unread study with the highest score.
 
-    Unread is what has neither a final label nor a reading (see `label.studies`). Studies that are not screened yet
-    come after those with a score, and then those that were not assessable. One that was given to a reader less than an
-    hour ago comes after all others, so that two readers have different ones.
+    Unread is what has neither a final label nor a reading (see `label.studies`). Studies that are
+    not screened yet come after those with a score, and then those that were not assessable. One
+    that was given to a reader less than an hour ago comes after all others, so that two readers
+    have different ones.
 
     Args:
         scores: of the studies.
@@ -32,9 +33,11 @@ class MostSuspicious(Strategy):
         self.scores = scores
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The study's `id`, what screening found in it (see `Scores`), and how many studies are `unread` and how many
-        of them `waiting` to be screened; None where all are read."""
-        unread = [study for study in datastore.get_unlabeled_images() if _is_unread(datastore, study)]
+        """The study's `id`, what screening found in it (see `Scores`), and how many studies are
+        `unread` and how many of them `waiting` to be screened; None where all are read."""
+        unread = [
+            study for study in datastore.get_unlabeled_images() if _is_unread(datastore, study)
+        ]
         if not unread:
             return None
         found = {study: self.scores.of(study) for study in unread}
@@ -54,5 +57,7 @@ class MostSuspicious(Strategy):
 
 
 def _is_unread(datastore: Datastore, study: str) -> bool:
-    labels = datastore.get_labels_by_image_id(study)  # a PACS is asked for its labels only every now and then
+    labels = datastore.get_labels_by_image_id(
+        study
+    )  # a PACS is asked for its labels only every now and then
     return DefaultLabelTag.FINAL not in labels and not datastore.get_image_info(study).get(READING)

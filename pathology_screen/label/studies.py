@@ -1,4 +1,5 @@
-"""Studies of a MONAI Label datastore: how they are read, and which of them readers marked as normal."""
+"""Studies of a MONAI Label datastore: how they are read, and which of them readers marked as
+normal."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ UNKNOWN = ("", "UNK")
 
 
 class Study(NamedTuple):
-    """A scan of the datastore, and whose it is (a name that is used for telling people apart, and written nowhere)."""
+    """A scan of the datastore, and whose it is (a name that is used for telling people apart, and
+    written nowhere)."""
 
     path: Path
     person: str
@@ -30,8 +32,9 @@ class Study(NamedTuple):
 def normal_studies(datastore: Any) -> list[Study]:
     """List the studies that readers marked as normal, in order of their ids.
 
-    A person is told by the entry `subject` of the study's info; else by the PatientID that MONAI Label keeps of a DICOM
-    series; else by `sub-LABEL` in the id; any other study is a person of its own.
+    A person is told by the entry `subject` of the study's info; else by the PatientID that MONAI
+    Label keeps of a DICOM series; else by `sub-LABEL` in the id; any other study is a person of its
+    own.
 
     Args:
         datastore: `monailabel.interfaces.datastore.Datastore`.
@@ -47,8 +50,8 @@ def normal_studies(datastore: Any) -> list[Study]:
 def study_path(datastore: Any, name: str) -> Path:
     """Path of a study where the datastore keeps it.
 
-    Where a DICOM series is asked for the first time, MONAI Label's answer is a temporary copy, which would stay, and
-    has no headers beside it; it is removed here.
+    Where a DICOM series is asked for the first time, MONAI Label's answer is a temporary copy,
+    which would stay, and has no headers beside it; it is removed here.
     """
     first, kept = Path(datastore.get_image_uri(name)), Path(datastore.get_image_uri(name))
     if first != kept:
@@ -65,10 +68,12 @@ def _person(name: str, info: dict[str, Any]) -> str:
 
 
 def read_study(path: str | Path) -> Scan:
-    """Read a scan of the datastore, with what its DICOM headers say where MONAI Label converted it from DICOM.
+    """Read a scan of the datastore, with what its DICOM headers say where MONAI Label converted it
+    from DICOM.
 
-    MONAI Label keeps the series `UID/*.dcm` beside `UID.nii.gz`. The conversion drops every attribute and stacks slices
-    whether or not one is missing, so both are looked at here, for the acceptance gate to judge.
+    MONAI Label keeps the series `UID/*.dcm` beside `UID.nii.gz`. The conversion drops every
+    attribute and stacks slices whether or not one is missing, so both are looked at here, for the
+    acceptance gate to judge.
 
     Raises:
         InputError: see `read_scan`; also those of `io.stack.check_parallel` and `check_even`.
@@ -76,7 +81,9 @@ def read_study(path: str | Path) -> Scan:
     """
     path = Path(path)
     if path.is_dir() or path.suffix == ".dcm":
-        raise ConfigError("DICOM files are not read here: start the server on a DICOMweb service, or give NIfTI")
+        raise ConfigError(
+            "DICOM files are not read here: start the server on a DICOMweb service, or give NIfTI"
+        )
     scan = read_scan(path)
     series = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii"))
     if not series.is_dir():
@@ -92,12 +99,17 @@ def read_study(path: str | Path) -> Scan:
 
 
 def _frames(header: Any) -> list[list[Any]]:
-    """The data sets that describe each frame: the header, and of a multi-frame object its functional groups."""
+    """The data sets that describe each frame: the header, and of a multi-frame object its
+    functional groups."""
 
     def items(groups: Any) -> list[Any]:
         return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
 
-    shared = [item for groups in header.get("SharedFunctionalGroupsSequence", []) for item in items(groups)]
+    shared = [
+        item
+        for groups in header.get("SharedFunctionalGroupsSequence", [])
+        for item in items(groups)
+    ]
     own = header.get("PerFrameFunctionalGroupsSequence", [[]])
     return [[header, *items(groups), *shared] for groups in own]
 

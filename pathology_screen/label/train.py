@@ -49,6 +49,8 @@ class HealthyTraining(TrainTask):
         Raises:
             ConfigError: if a setting makes no sense or the people are too few.
         """
-        settings = Settings.of({**request, "device": name_to_device(request.get("device") or self.device)})
+        settings = Settings.of(
+            {**request, "device": name_to_device(request.get("device") or self.device)}
+        )
         version = fit_version(self.versions, normal_studies(datastore), settings, self.rate)
         return {"version": version.name, **version.facts}

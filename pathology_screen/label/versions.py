@@ -41,8 +41,9 @@ class Version:
 class Versions:
     """The versions of one bundle's weights on a server.
 
-    Each is a folder `NAME/` of `FILES` and `version.json`; `active.json` names the one in use. A folder appears, and
-    `active.json` changes, whole or not at all, so that a server may read while another process trains.
+    Each is a folder `NAME/` of `FILES` and `version.json`; `active.json` names the one in use. A
+    folder appears, and `active.json` changes, whole or not at all, so that a server may read while
+    another process trains.
 
     Args:
         folder: of the versions; it need not exist.
@@ -74,7 +75,9 @@ class Versions:
         try:
             name = str(json.loads(path.read_text("utf-8"))["version"])
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise ArtifactError(f"{path.name} does not say which version is active: activate one") from error
+            raise ArtifactError(
+                f"{path.name} does not say which version is active: activate one"
+            ) from error
         return self._find(name)
 
     def activate(self, name: str) -> Version:
@@ -89,42 +92,55 @@ class Versions:
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep the weights of a training run, with its calibration, as a new version that is not active.
+        """Keep the weights of a training run, with its calibration, as a new version that is not
+        active.
 
         Args:
             run: output folder of the run.
             facts: plain (JSON).
 
         Raises:
-            ArtifactError: if a file of the run is missing, or the calibration belongs to other weights.
+            ArtifactError: if a file of the run is missing, or the calibration belongs to other
+                weights.
         """
         for name in FILES:
             if not (run / name).is_file():
                 raise ArtifactError(f"the training left no {name}")
-        if Calibration.load(run / "calibration.json").identity.get("weights_sha256") != sha256(run / "model.pt"):
+        if Calibration.load(run / "calibration.json").identity.get("weights_sha256") != sha256(
+            run / "model.pt"
+        ):
             raise ArtifactError("calibration.json belongs to other weights than model.pt")
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed
         staged.mkdir(parents=True)
         for name in FILES:
             shutil.copyfile(run / name, staged / name)
-        (staged / "version.json").write_text(json.dumps(dict(facts), indent=1, allow_nan=False) + "\n", "utf-8")
+        (staged / "version.json").write_text(
+            json.dumps(dict(facts), indent=1, allow_nan=False) + "\n", "utf-8"
+        )
         return self._read(staged.rename(self.folder / f"v{max(self._numbers(), default=0) + 1}"))
 
     def table(self) -> str:
         """The versions as lines of text, the one in use marked by a star."""
         active = self.active().name
-        return "\n".join(f"{'*' if version.name == active else ' '} {_describe(version)}" for version in self.all())
+        return "\n".join(
+            f"{'*' if version.name == active else ' '} {_describe(version)}"
+            for version in self.all()
+        )
 
     def _numbers(self) -> list[int]:
         """Of the trained versions, ascending."""
-        return sorted(int(path.name[1:]) for path in self.folder.glob("v*") if path.name[1:].isdecimal())
+        return sorted(
+            int(path.name[1:]) for path in self.folder.glob("v*") if path.name[1:].isdecimal()
+        )
 
     def _find(self, name: str) -> Version:
         found = {version.name: version for version in self.all()}
         if name not in found:
             known = ", ".join(found) or "none"
-            raise ArtifactError(f"the bundle {self.bundle.name} has no version {name!r} of its weights; it has {known}")
+            raise ArtifactError(
+                f"the bundle {self.bundle.name} has no version {name!r} of its weights; it has {known}"
+            )
         return found[name]
 
     @staticmethod
@@ -132,7 +148,9 @@ class Versions:
         try:
             facts = dict(json.loads((folder / "version.json").read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise ArtifactError(f"version.json of the version {folder.name} is absent or damaged") from error
+            raise ArtifactError(
+                f"version.json of the version {folder.name} is absent or damaged"
+            ) from error
         return Version(folder.name, folder / "model.pt", facts)
 
 

@@ -1,6 +1,11 @@
 """How good detection, localisation and reconstruction are, and how sure one can be of it."""
 
-from pathology_screen.metrics.bootstrap import Difference, Interval, bootstrap_interval, paired_difference
+from pathology_screen.metrics.bootstrap import (
+    Difference,
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+)
 from pathology_screen.metrics.boxes import healthy_tissue
 from pathology_screen.metrics.detection import auroc, average_precision
 from pathology_screen.metrics.localization import LocalizationMetric, box_scores

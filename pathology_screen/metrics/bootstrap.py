@@ -1,8 +1,10 @@
-"""Bootstrap over subjects: how far a number, or the difference of two methods, would vary with other subjects.
+"""Bootstrap over subjects: how far a number, or the difference of two methods, would vary with
+other subjects.
 
-Slices, pixels and boxes of one subject are not independent, so subjects are drawn, each with all that belongs to it.
-Percentile intervals of few subjects are too narrow: those of a mean, named 95 %, cover the truth in 94 % of studies of
-40 to 80 subjects, 93 % of 20 and 90 % of 8 (measured and by theory).
+Slices, pixels and boxes of one subject are not independent, so subjects are drawn, each with all
+that belongs to it. Percentile intervals of few subjects are too narrow: those of a mean, named 95
+%, cover the truth in 94 % of studies of 40 to 80 subjects, 93 % of 20 and 90 % of 8 (measured and
+by theory).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A statistic of one method minus that of another, its interval, and the two-sided p-value of "no difference"."""
+    """A statistic of one method minus that of another, its interval, and the two-sided p-value of
+    "no difference"."""
 
     value: float
     low: float
@@ -45,15 +48,16 @@ def bootstrap_interval(
 
     Args:
         statistic: see `metrics.pooled`.
-        groups: subject -> group, such as healthy or pathological. Each group keeps its size in every resample
-            (stratified bootstrap). None draws from all subjects alike.
+        groups: subject -> group, such as healthy or pathological. Each group keeps its size in
+            every resample (stratified bootstrap). None draws from all subjects alike.
         resamples: how many times subjects are drawn.
         confidence: share of the resamples inside the interval, between 0 and 1.
         seed: of the draws; the same seed gives the same interval.
 
     Raises:
-        ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects, an option is out of
-            range, or the statistic is undefined in some resample, as an AUROC where nobody healthy was drawn.
+        ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects,
+            an option is out of range, or the statistic is undefined in some resample, as an AUROC
+            where nobody healthy was drawn.
     """
     drawn = _resampled(statistic, groups, resamples, confidence, seed)
     return Interval(statistic.value, *_bounds(drawn, confidence))
@@ -70,14 +74,17 @@ def paired_difference(
 ) -> Difference:
     """First method minus second on the same subjects, who are drawn for both together.
 
-    The p-value is twice the smaller share of resamples, the observed data counted as one more, in which the difference
-    is at most, or at least, zero; at the given confidence it agrees with whether the interval holds zero. Its smallest
-    value is 2 / (resamples + 1). Arguments and errors as in `bootstrap_interval`; ConfigError also where the methods
-    were not measured on the same subjects.
+    The p-value is twice the smaller share of resamples, the observed data counted as one more, in
+    which the difference is at most, or at least, zero; at the given confidence it agrees with
+    whether the interval holds zero. Its smallest value is 2 / (resamples + 1). Arguments and errors
+    as in `bootstrap_interval`; ConfigError also where the methods were not measured on the same
+    subjects.
     """
     if not np.array_equal(first.subjects, second.subjects):
         differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
-        raise ConfigError(f"the methods were not measured on the same subjects: {differing} in one of them only")
+        raise ConfigError(
+            f"the methods were not measured on the same subjects: {differing} in one of them only"
+        )
     difference = combined(np.subtract, first, second)
     drawn = _resampled(difference, groups, resamples, confidence, seed)
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
@@ -85,19 +92,28 @@ def paired_difference(
     return Difference(difference.value, *_bounds(drawn, confidence), p_value)
 
 
-def draw_weights(subjects: np.ndarray, groups: Mapping[str, Hashable] | None, resamples: int, seed: int) -> np.ndarray:
-    """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as float64."""
+def draw_weights(
+    subjects: np.ndarray, groups: Mapping[str, Hashable] | None, resamples: int, seed: int
+) -> np.ndarray:
+    """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as
+    float64."""
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, len(subjects)))
     for name, members in _members(subjects, groups).items():
         if len(members) < 2:
             where = f"the group {name!r}" if groups is not None else "the statistic"
-            raise ConfigError(f"a bootstrap over subjects needs at least two of them, {where} has {len(members)}")
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+            raise ConfigError(
+                f"a bootstrap over subjects needs at least two of them, {where} has {len(members)}"
+            )
+        weights[:, members] = rng.multinomial(
+            len(members), np.full(len(members), 1 / len(members)), resamples
+        )
     return weights
 
 
-def _members(subjects: np.ndarray, groups: Mapping[str, Hashable] | None) -> dict[Hashable, list[int]]:
+def _members(
+    subjects: np.ndarray, groups: Mapping[str, Hashable] | None
+) -> dict[Hashable, list[int]]:
     members: dict[Hashable, list[int]] = {}
     for index, subject in enumerate(subjects.tolist()):
         if groups is not None and subject not in groups:

@@ -10,9 +10,11 @@ from pathology_screen.space import tissue_mask
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Tissue outside every box, the paper's "healthy tissue": background belongs neither to it nor to a box.
+    """Tissue outside every box, the paper's "healthy tissue": background belongs neither to it nor
+    to a box.
 
-    Tissue is `tissue_mask` with holes filled, so that dark ventricles count; the paper does not say how it was found.
+    Tissue is `tissue_mask` with holes filled, so that dark ventricles count; the paper does not say
+    how it was found.
 
     Args:
         image: intensities (H, W).

@@ -13,7 +13,8 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the receiver operating characteristic, 0 to 1.
 
     Args:
-        labels: any shape, True or 1 where abnormal: images (N,), pixels of pooled maps (N, 1, H, W).
+        labels: any shape, True or 1 where abnormal: images (N,), pixels of pooled maps (N, 1, H,
+            W).
         scores: the same shape; higher is more abnormal.
 
     Raises:
@@ -24,7 +25,8 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision, 0 to 1: the AUPRC of the paper's tables. Arguments and errors as in `auroc`.
+    """Average precision, 0 to 1: the AUPRC of the paper's tables. Arguments and errors as in
+    `auroc`.
 
     Chance level is the share of abnormal images or pixels.
     """
@@ -37,10 +39,16 @@ def two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.nd
     if labels.shape != scores.shape:
         raise ConfigError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
     if not np.isfinite(scores).all():
-        raise InputError("not_finite", f"{np.count_nonzero(~np.isfinite(scores))} of {scores.size} scores")
+        raise InputError(
+            "not_finite", f"{np.count_nonzero(~np.isfinite(scores))} of {scores.size} scores"
+        )
     abnormal = labels.astype(bool)
     if not np.array_equal(abnormal, labels):
-        raise ConfigError("labels must be 0 (normal) or 1 (abnormal); binarise soft masks beforehand")
+        raise ConfigError(
+            "labels must be 0 (normal) or 1 (abnormal); binarise soft masks beforehand"
+        )
     if not 0 < abnormal.sum() < abnormal.size:
-        raise ConfigError(f"both classes are needed, but {abnormal.sum()} of {abnormal.size} labels are abnormal")
+        raise ConfigError(
+            f"both classes are needed, but {abnormal.sum()} of {abnormal.size} labels are abnormal"
+        )
     return abnormal.ravel(), scores.ravel()

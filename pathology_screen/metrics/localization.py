@@ -1,5 +1,5 @@
-"""The localisation protocol of the paper (section 4.2, Appendix C.3, Figure 7): which annotated boxes are found, and
-with how many false alarms."""
+"""The localisation protocol of the paper (section 4.2, Appendix C.3, Figure 7): which annotated
+boxes are found, and with how many false alarms."""
 
 from __future__ import annotations
 
@@ -29,30 +29,36 @@ share."""
 class LocalizationMetric(CumulativeIterationMetric):
     """Detection of annotated boxes by thresholded anomaly maps, box by box.
 
-    A pixel is tagged where the map exceeds the threshold. With A pixels in a box, those that it covers in part
-    included, and a of them tagged, the box is detected, TP = 1, where a / A > 0.1. Sh is the sum of tagged map values
-    over the healthy tissue of the slice, Sa that over the box, weighted by its mask. False positives are
+    A pixel is tagged where the map exceeds the threshold. With A pixels in a box, those that it
+    covers in part included, and a of them tagged, the box is detected, TP = 1, where a / A > 0.1.
+    Sh is the sum of tagged map values over the healthy tissue of the slice, Sa that over the box,
+    weighted by its mask. False positives are
 
     - "paper": FP = Sh / Sa;
-    - "official_code": FP = floor(Sh / max(Sa, 1)), as the released code computes it, which depends on the unit of the
-      map;
-    - "pixel_count": FP = tagged healthy pixels / a, which does not change under any rising function of the map;
+    - "official_code": FP = floor(Sh / max(Sa, 1)), as the released code computes it, which depends
+      on the unit of the map;
+    - "pixel_count": FP = tagged healthy pixels / a, which does not change under any rising function
+      of the map;
 
-    and F1 = 2 P TP / (P + TP) with P = TP / (TP + FP): 2 / (2 + FP) for a detected box, else 0. Other boxes of the
-    slice are neither healthy nor part of the box, and background counts nowhere but in A. A box with no pixels left on
-    the grid is a miss.
+    and F1 = 2 P TP / (P + TP) with P = TP / (TP + FP): 2 / (2 + FP) for a detected box, else 0.
+    Other boxes of the slice are neither healthy nor part of the box, and background counts nowhere
+    but in A. A box with no pixels left on the grid is a miss.
 
     Args:
-        threshold: at least 0; in the paper the one that at most 5 % of the pixels of 30 healthy slices exceed
-            (`calibration.pixel_threshold`). The released code tags values equal to the threshold, too.
+        threshold: at least 0; in the paper the one that at most 5 % of the pixels of 30 healthy
+            slices exceed (`calibration.pixel_threshold`). The released code tags values equal to
+            the threshold, too.
         classes: names of the classes, in the order of the table.
         protocol: default of `aggregate`.
 
     Raises:
-        ConfigError: if the threshold is negative, a class is named twice, or the protocol is unknown.
+        ConfigError: if the threshold is negative, a class is named twice, or the protocol is
+            unknown.
     """
 
-    def __init__(self, threshold: float, classes: Sequence[str], protocol: Protocol = "paper") -> None:
+    def __init__(
+        self, threshold: float, classes: Sequence[str], protocol: Protocol = "paper"
+    ) -> None:
         super().__init__()
         if not threshold >= 0:
             raise ConfigError(f"the threshold of an anomaly map is at least 0, not {threshold}")
@@ -66,29 +72,39 @@ class LocalizationMetric(CumulativeIterationMetric):
 
         Args:
             y_pred: anomaly maps, a batch (B, 1, H, W) or a list of (1, H, W), at least 0.
-            y: for each image a mapping of which three entries are used: "boxes", masks (K, H, W) in [0, 1] of its K
-                boxes, soft after bilinear resizing; "healthy", mask (1, H, W) of tissue outside every box of the slice,
-                True above 0.5; "labels", K names of classes. Or such a mapping as a `DataLoader` collates it. An image
-                without boxes adds nothing.
+            y: for each image a mapping of which three entries are used: "boxes", masks (K, H, W) in
+                [0, 1] of its K boxes, soft after bilinear resizing; "healthy", mask (1, H, W) of
+                tissue outside every box of the slice, True above 0.5; "labels", K names of classes.
+                Or such a mapping as a `DataLoader` collates it. An image without boxes adds
+                nothing.
 
         Returns:
             What was counted for each box, (n, 7) float64, for `box_scores`.
 
         Raises:
-            ConfigError: if shapes or numbers do not go together, a mask exceeds [0, 1], or a class is unknown.
-            InputError: "not_finite", if a map or mask holds NaN or infinite values; "no_tissue", if no healthy tissue
-                is left in an image with boxes.
+            ConfigError: if shapes or numbers do not go together, a mask exceeds [0, 1], or a class
+                is unknown.
+            InputError: "not_finite", if a map or mask holds NaN or infinite values; "no_tissue", if
+                no healthy tissue is left in an image with boxes.
         """
         targets = decollate_batch(dict(y)) if isinstance(y, Mapping) else y
         if not isinstance(targets, list | tuple) or len(targets) != len(y_pred):
-            raise ConfigError("each anomaly map needs one target with boxes, healthy tissue and labels")
+            raise ConfigError(
+                "each anomaly map needs one target with boxes, healthy tissue and labels"
+            )
         return super().__call__(y_pred, targets, **kwargs)
 
     def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
-        return torch.cat([self._count(anomaly_map, target) for anomaly_map, target in zip(y_pred, y)])
+        return torch.cat(
+            [self._count(anomaly_map, target) for anomaly_map, target in zip(y_pred, y)]
+        )
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
-        raise NotImplementedError("targets come as a list, for images differ in their number of boxes")
+    def _compute_tensor(
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        raise NotImplementedError(
+            "targets come as a list, for images differ in their number of boxes"
+        )
 
     def extend(self, *data: Any) -> None:
         """Add rows; MONAI's own cannot add none."""
@@ -99,12 +115,13 @@ class LocalizationMetric(CumulativeIterationMetric):
         """Summarise all boxes added since `reset`.
 
         Returns:
-            "n", the number of boxes; "detected", how many of them were found; "f1", mean F1 over the boxes, 0 to 1 (the
-            paper prints it x 100); "false_positives", mean FP over the *detected* boxes, NaN if there is none;
-            "box_fraction" and "healthy_fraction", mean share of tagged pixels in the box and in the healthy tissue of
-            its slice; "fraction_ratio", the first over the second: about 1 where boxes are found only because the map
-            tags much of everything; "empty", boxes with no pixels left on the grid; and "per_class", the same for each
-            class that occurs.
+            "n", the number of boxes; "detected", how many of them were found; "f1", mean F1 over
+            the boxes, 0 to 1 (the paper prints it x 100); "false_positives", mean FP over the
+            *detected* boxes, NaN if there is none; "box_fraction" and "healthy_fraction", mean
+            share of tagged pixels in the box and in the healthy tissue of its slice;
+            "fraction_ratio", the first over the second: about 1 where boxes are found only because
+            the map tags much of everything; "empty", boxes with no pixels left on the grid; and
+            "per_class", the same for each class that occurs.
 
         Raises:
             ConfigError: if nothing was added or the protocol is unknown.
@@ -114,7 +131,9 @@ class LocalizationMetric(CumulativeIterationMetric):
             raise ConfigError("no box was added, so there is nothing to summarise")
         scores = box_scores(rows, protocol or self.protocol)
         per_class = {
-            name: _summary({key: values[scores["label"] == index] for key, values in scores.items()})
+            name: _summary(
+                {key: values[scores["label"] == index] for key, values in scores.items()}
+            )
             for index, name in enumerate(self.classes)
             if index in scores["label"]
         }
@@ -131,7 +150,10 @@ class LocalizationMetric(CumulativeIterationMetric):
             covered.sum((1, 2)),
             (tagged & covered).sum((1, 2)),
             (kept * boxes).sum((1, 2)),
-            *(number.expand(len(labels)) for number in (healthy.sum(), (tagged & healthy).sum(), kept[healthy].sum())),
+            *(
+                number.expand(len(labels))
+                for number in (healthy.sum(), (tagged & healthy).sum(), kept[healthy].sum())
+            ),
         ]
         return torch.stack([column.to(values) for column in columns], dim=1)
 
@@ -142,21 +164,33 @@ class LocalizationMetric(CumulativeIterationMetric):
         if missing:
             raise ConfigError(f"a target of the localisation protocol lacks {', '.join(missing)}")
         values, boxes, healthy = (
-            convert_to_tensor(mask, dtype=torch.float64, device=anomaly_map.device, track_meta=False)
+            convert_to_tensor(
+                mask, dtype=torch.float64, device=anomaly_map.device, track_meta=False
+            )
             for mask in (anomaly_map.detach(), target["boxes"], target["healthy"])
         )
         labels = list(target["labels"])
         plane = values.shape[1:]
-        if values.shape != (1, *plane) or healthy.shape != values.shape or boxes.shape != (len(labels), *plane):
+        if (
+            values.shape != (1, *plane)
+            or healthy.shape != values.shape
+            or boxes.shape != (len(labels), *plane)
+        ):
             raise ConfigError(
                 f"a map {tuple(values.shape)}, healthy tissue {tuple(healthy.shape)}, boxes {tuple(boxes.shape)} and "
                 f"{len(labels)} labels do not go together: expected (1, H, W) twice, (K, H, W) and K"
             )
-        for name, array in (("the anomaly map", values), ("a box", boxes), ("the healthy tissue", healthy)):
+        for name, array in (
+            ("the anomaly map", values),
+            ("a box", boxes),
+            ("the healthy tissue", healthy),
+        ):
             if not array.isfinite().all():
                 raise InputError("not_finite", f"{name} given to the localisation protocol")
             if (array < 0).any() or (array > 1 + COVERED).any() and array is not values:
-                raise ConfigError(f"{name} holds values outside its range: maps are at least 0, masks within 0 and 1")
+                raise ConfigError(
+                    f"{name} holds values outside its range: maps are at least 0, masks within 0 and 1"
+                )
         unknown = sorted(set(labels) - set(self.classes))
         if unknown:
             raise ConfigError(f"unknown classes {unknown}; known are {list(self.classes)}")
@@ -166,21 +200,26 @@ class LocalizationMetric(CumulativeIterationMetric):
 
 
 def box_scores(rows: torch.Tensor, protocol: Protocol = "paper") -> dict[str, np.ndarray]:
-    """Score each box by itself, for example for a bootstrap over the subjects that the boxes come from.
+    """Score each box by itself, for example for a bootstrap over the subjects that the boxes come
+    from.
 
     Args:
-        rows: (n, 7), from `LocalizationMetric.__call__` or `get_buffer`, boxes in the order in which they were added.
+        rows: (n, 7), from `LocalizationMetric.__call__` or `get_buffer`, boxes in the order in
+            which they were added.
         protocol: see `LocalizationMetric`.
 
     Returns:
-        Arrays (n,): "label", index of the class; "detected", bool; "false_positives", NaN where it is undefined because
-        nothing in the box is tagged; "f1", 0 to 1; "box_fraction" and "healthy_fraction", 0 to 1; "empty", bool.
+        Arrays (n,): "label", index of the class; "detected", bool; "false_positives", NaN where it
+        is undefined because nothing in the box is tagged; "f1", 0 to 1; "box_fraction" and
+        "healthy_fraction", 0 to 1; "empty", bool.
 
     Raises:
         ConfigError: if the protocol is unknown.
     """
     _check_protocol(protocol)
-    label, pixels, hits, inside, healthy_pixels, healthy_hits, outside = rows.cpu().double().numpy().T
+    label, pixels, hits, inside, healthy_pixels, healthy_hits, outside = (
+        rows.cpu().double().numpy().T
+    )
     if protocol == "official_code":
         false_positives = np.floor(outside / np.maximum(inside, 1))
     else:
@@ -206,7 +245,9 @@ def _summary(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
         "n": len(detected),
         "detected": int(detected.sum()),
         "f1": float(scores["f1"].mean()),
-        "false_positives": float(scores["false_positives"][detected].mean()) if detected.any() else float("nan"),
+        "false_positives": float(scores["false_positives"][detected].mean())
+        if detected.any()
+        else float("nan"),
         "box_fraction": inside,
         "healthy_fraction": outside,
         "fraction_ratio": inside / outside if outside else float("inf" if inside else "nan"),

@@ -1,6 +1,8 @@
-"""How close a pseudo-healthy reconstruction comes to the healthy image (paper, section 4.1, Table 1a, Figure 6).
+"""How close a pseudo-healthy reconstruction comes to the healthy image (paper, section 4.1, Table
+1a, Figure 6).
 
-Everything is on the scale of images in [0, 1]; Table 1 most likely prints mean squared error and LPIPS x 100.
+Everything is on the scale of images in [0, 1]; Table 1 most likely prints mean squared error and
+LPIPS x 100.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def mean_squared_error(
     """Mean squared error of each image.
 
     Args:
-        image: healthy images (B, 1, H, W) in [0, 1]. For synthetic anomalies, those before they were altered.
+        image: healthy images (B, 1, H, W) in [0, 1]. For synthetic anomalies, those before they
+            were altered.
         reconstruction: the same shape; for synthetic anomalies, that of the altered images.
         mask: the same shape, in [0, 1]: the altered region; None for the whole image.
 
@@ -44,35 +47,45 @@ def perceptual_error(
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean of a perceptual distance map of each image; arguments, result and errors as in `mean_squared_error`.
+    """Mean of a perceptual distance map of each image; arguments, result and errors as in
+    `mean_squared_error`.
 
     Args:
         distance: two batches of images (B, 1, H, W) in [0, 1] -> a map of that shape, such as
-            `anomaly.perceptual_distance(...)`. Table 1 uses LPIPS on AlexNet: other backbones do not compare with it.
+            `anomaly.perceptual_distance(...)`. Table 1 uses LPIPS on AlexNet: other backbones do
+            not compare with it.
     """
     image, reconstruction = _checked(image, reconstruction)
-    return masked_mean(distance(image.clamp(0, 1).float(), reconstruction.clamp(0, 1).float()), mask)
+    return masked_mean(
+        distance(image.clamp(0, 1).float(), reconstruction.clamp(0, 1).float()), mask
+    )
 
 
 def structural_similarity(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice -> (B,), float64.
+    """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
+    (B,), float64.
 
     Raises as `mean_squared_error`; ConfigError also for images smaller than the window.
     """
     image, reconstruction = _checked(image, reconstruction)
     if min(image.shape[-2:]) < 7:
-        raise ConfigError(f"SSIM needs images of at least 7 x 7 pixels, not {tuple(image.shape[-2:])}")
+        raise ConfigError(
+            f"SSIM needs images of at least 7 x 7 pixels, not {tuple(image.shape[-2:])}"
+        )
     pairs = zip(image[:, 0].cpu().numpy(), reconstruction[:, 0].cpu().numpy())
-    return torch.tensor([metrics.structural_similarity(x, x_ph, data_range=1.0) for x, x_ph in pairs])
+    return torch.tensor(
+        [metrics.structural_similarity(x, x_ph, data_range=1.0) for x, x_ph in pairs]
+    )
 
 
 def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
     """Sharpness of each reconstruction over that of its image: (B, 1, H, W) twice -> (B,), float64.
 
-    Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was lost. Unlike an error
-    it does not ask whether the detail is in its place.
+    Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was
+    lost. Unlike an error it does not ask whether the detail is in its place.
 
-    Raises as `mean_squared_error`; InputError also with "constant_image", where an image has no detail at all.
+    Raises as `mean_squared_error`; InputError also with "constant_image", where an image has no
+    detail at all.
     """
     image, reconstruction = _checked(image, reconstruction)
     reference = _sharpness(image)
@@ -82,11 +95,11 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
 
 
 def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation of each image with its reconstruction where the image is above 0, in the brain: (B, 1, H, W)
-    twice -> (B,), float64, -1 to 1; 0 where either is constant there.
+    """Pearson correlation of each image with its reconstruction where the image is above 0, in the
+    brain: (B, 1, H, W) twice -> (B,), float64, -1 to 1; 0 where either is constant there.
 
-    It does not depend on brightness and contrast, and tells an image of another kind than those trained on: a network
-    that has seen T1-weighted brains alone paints one, whatever it is given.
+    It does not depend on brightness and contrast, and tells an image of another kind than those
+    trained on: a network that has seen T1-weighted brains alone paints one, whatever it is given.
 
     Raises as `mean_squared_error`; ConfigError also where an image is empty.
     """
@@ -102,14 +115,17 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean over the pixels of each map (B, 1, H, W), weighted by a mask of that shape: (B,), float64.
+    """Mean over the pixels of each map (B, 1, H, W), weighted by a mask of that shape: (B,),
+    float64.
 
     Raises:
         ConfigError: if the shapes differ or the mask of an image is empty.
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.device)
     if weights.shape != values.shape:
-        raise ConfigError(f"the mask {tuple(weights.shape)} does not lie on maps {tuple(values.shape)}")
+        raise ConfigError(
+            f"the mask {tuple(weights.shape)} does not lie on maps {tuple(values.shape)}"
+        )
     values, weights = values.double(), weights.double()
     area = weights.sum((1, 2, 3))
     if not (area > 0).all():
@@ -123,13 +139,19 @@ def _sharpness(image: torch.Tensor) -> torch.Tensor:
     return (image - mean).square().mean((1, 2, 3)).sqrt()
 
 
-def _checked(image: torch.Tensor, reconstruction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _checked(
+    image: torch.Tensor, reconstruction: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     x = convert_to_tensor(image, dtype=torch.float64, track_meta=False)
     x_ph = convert_to_tensor(reconstruction, dtype=torch.float64, device=x.device, track_meta=False)
     if x.shape != x_ph.shape or x.ndim != 4 or x.shape[1] != 1:
-        raise ConfigError(f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}")
+        raise ConfigError(
+            f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}"
+        )
     if not x.isfinite().all():
         raise InputError("not_finite", "an image to compare a reconstruction with")
     if not x_ph.isfinite().all():
-        raise ArtifactError("the reconstruction holds NaN or infinite values: the weights of the network are broken")
+        raise ArtifactError(
+            "the reconstruction holds NaN or infinite values: the weights of the network are broken"
+        )
     return x, x_ph

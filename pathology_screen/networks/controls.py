@@ -1,4 +1,5 @@
-"""Controls that train no network: what a method must beat before its network deserves any credit."""
+"""Controls that train no network: what a method must beat before its network deserves any
+credit."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Template(nn.Module):
 
 
 class PrincipalComponents(nn.Module):
-    """Reconstruct a slice as the mean of the healthy training slices plus its projection on their principal
+    """Reconstruct a slice as the mean of the healthy training slices plus its projection on their
+    principal
     components: the best linear autoencoder of that latent size.
 
     Args:
@@ -62,9 +64,10 @@ class PrincipalComponents(nn.Module):
 
 
 class ZeroReconstruction(nn.Module):
-    """Take a black image for the reconstruction of any slice, so that the anomaly map is the slice itself, equalised
-    if the scoring equalises: bright is abnormal (Meissen et al., Challenging Current Semi-supervised Anomaly
-    Segmentation Methods for Brain MRI, BrainLes 2021)."""
+    """Take a black image for the reconstruction of any slice, so that the anomaly map is the slice
+    itself, equalised
+    if the scoring equalises: bright is abnormal (Meissen et al., Challenging Current
+    Semi-supervised Anomaly Segmentation Methods for Brain MRI, BrainLes 2021)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros: (B, 1, H, W) -> the same shape."""

@@ -1,5 +1,6 @@
-"""DAE, the U-Net that removes coarse noise (Kascenas et al., Denoising autoencoders for unsupervised anomaly detection
-in brain MRI, MIDL 2022, https://github.com/AntanasKascenas/DenoisingAE); its noise is `synthetic.coarse_noise`."""
+"""DAE, the U-Net that removes coarse noise (Kascenas et al., Denoising autoencoders for
+unsupervised anomaly detection in brain MRI, MIDL 2022,
+https://github.com/AntanasKascenas/DenoisingAE); its noise is `synthetic.coarse_noise`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 
 
 class WeightStandardizedConv2d(nn.Conv2d):
-    """A convolution whose weights have mean 0 and standard deviation 1 in each output channel (Qiao et al., 2019)."""
+    """A convolution whose weights have mean 0 and standard deviation 1 in each output channel (Qiao
+    et al., 2019)."""
 
     def forward(self, x: Tensor) -> Tensor:
         centred = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
@@ -20,7 +22,8 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a GroupNorm with the middle divisor of the channels as its number of groups: 64 -> 8, 128 -> 16."""
+    """Build a GroupNorm with the middle divisor of the channels as its number of groups: 64 -> 8,
+    128 -> 16."""
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]
     return nn.GroupNorm(divisors[len(divisors) // 2], channels)
 
@@ -29,7 +32,9 @@ def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
     """Twice a 3x3 convolution with reflected borders, Swish and GroupNorm, in this order."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
-        convolution = WeightStandardizedConv2d(channels, outputs, 3, padding=1, padding_mode="reflect")
+        convolution = WeightStandardizedConv2d(
+            channels, outputs, 3, padding=1, padding_mode="reflect"
+        )
         layers += [convolution, nn.SiLU(), group_norm(outputs)]
     return nn.Sequential(*layers)
 
@@ -44,15 +49,17 @@ class DenoisingUNet(nn.Module):
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
         up = list(reversed(channels))
-        self.down = nn.ModuleList(double_convolution(a, b) for a, b in zip([1, *channels], channels[:-1]))
+        self.down = nn.ModuleList(
+            double_convolution(a, b) for a, b in zip([1, *channels], channels[:-1])
+        )
         self.bottom = double_convolution(channels[-2], channels[-1])
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(up, up[1:]))
         self.merge = nn.ModuleList(double_convolution(2 * b, b) for b in up[1:])
         self.predict = nn.Conv2d(channels[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` without its anomalies: (B, 1, H, W) in [0, 1], sides multiples of 2 ** (len(channels) - 1) -> the
-        same shape, about the same range."""
+        """Return `x` without its anomalies: (B, 1, H, W) in [0, 1], sides multiples of 2 **
+        (len(channels) - 1) -> the same shape, about the same range."""
         skips: list[Tensor] = []
         for block in self.down:
             x = block(x)

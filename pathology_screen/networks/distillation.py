@@ -1,5 +1,6 @@
-"""MKD, a small network that imitates VGG-16 on healthy images (Salehi et al., Multiresolution knowledge distillation
-for anomaly detection, CVPR 2021, https://github.com/rohban-lab/Knowledge_Distillation_AD)."""
+"""MKD, a small network that imitates VGG-16 on healthy images (Salehi et al., Multiresolution
+knowledge distillation for anomaly detection, CVPR 2021,
+https://github.com/rohban-lab/Knowledge_Distillation_AD)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from pathology_screen.networks.normalization import normalization
 
 
 class GuidedReLU(torch.autograd.Function):
-    """A ReLU that passes back positive gradients alone (guided back-propagation, Springenberg et al., 2015)."""
+    """A ReLU that passes back positive gradients alone (guided back-propagation, Springenberg et
+    al., 2015)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -30,9 +32,11 @@ class GuidedReLU(torch.autograd.Function):
 
 
 class Cloner(nn.Module):
-    """VGG-16 with `width` channels in all convolutions but the last of blocks 2 to 5, without biases.
+    """VGG-16 with `width` channels in all convolutions but the last of blocks 2 to 5, without
+    biases.
 
-    Normalisation and ReLU follow each convolution but the last of each block, which has a ReLU alone.
+    Normalisation and ReLU follow each convolution but the last of each block, which has a ReLU
+    alone.
 
     Args:
         width: channels, a multiple of 8 (paper: 16).
@@ -78,11 +82,13 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class MultiresolutionDistillation(nn.Module):
-    """Compare a cloner, trained on healthy slices alone, with its teacher: they disagree where a slice is anomalous.
+    """Compare a cloner, trained on healthy slices alone, with its teacher: they disagree where a
+    slice is anomalous.
 
-    The teacher is no part of the state dict. Slices are repeated to three channels and, as in the source, not
-    standardised with the statistics of ImageNet. Training minimises the mean of `losses.feature_discrepancy` over the
-    four layers of `compare`; maps and score use the last three. Gradient maps need evaluation mode.
+    The teacher is no part of the state dict. Slices are repeated to three channels and, as in the
+    source, not standardised with the statistics of ImageNet. Training minimises the mean of
+    `losses.feature_discrepancy` over the four layers of `compare`; maps and score use the last
+    three. Gradient maps need evaluation mode.
 
     Args:
         teacher: "vgg16" (paper) or "st_vgg16" (see `vgg.vgg16`).
@@ -109,33 +115,39 @@ class MultiresolutionDistillation(nn.Module):
         self.mse_weight = mse_weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the anomaly map of `x`: (B, 1, H, W) in [0, 1] -> the same shape and range; sides are multiples of 32,
-        from 64 on.
+        """Return the anomaly map of `x`: (B, 1, H, W) in [0, 1] -> the same shape and range; sides
+        are multiples of 32, from 64 on.
 
-        At each layer and position 1 - cosine similarity of the two feature vectors, 0 where both are zero; enlarged
-        bilinearly and averaged over the layers.
+        At each layer and position 1 - cosine similarity of the two feature vectors, 0 where both
+        are zero; enlarged bilinearly and averaged over the layers.
         """
         cloner, teacher = self.compare(x)
         maps: list[Tensor] = []
         for a, b in zip(cloner[1:], teacher[1:]):
             # of unit vectors, |a - b|^2 / 2 = 1 - cosine
-            distance = 0.5 * (F.normalize(a) - F.normalize(b)).square().sum(dim=1, keepdim=True)  # (B, 1, h, w)
-            maps.append(F.interpolate(distance, size=x.shape[2:], mode="bilinear", align_corners=False))
+            distance = 0.5 * (F.normalize(a) - F.normalize(b)).square().sum(
+                dim=1, keepdim=True
+            )  # (B, 1, h, w)
+            maps.append(
+                F.interpolate(distance, size=x.shape[2:], mode="bilinear", align_corners=False)
+            )
         return torch.stack(maps).mean(dim=0)
 
     def compare(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the pooled features of blocks 2 to 5 of cloner and teacher for `x`, (B, 1, H, W)."""
+        """Return the pooled features of blocks 2 to 5 of cloner and teacher for `x`, (B, 1, H,
+        W)."""
         colour = x.expand(-1, 3, -1, -1)
         return self.cloner(colour), self.teacher(colour)
 
     def score(self, x: Tensor) -> Tensor:
-        """Return the image score, the discrepancy of the last three layers: (B, 1, H, W) -> (B,)."""
+        """Return the image score, the discrepancy of the last three layers: (B, 1, H, W) ->
+        (B,)."""
         cloner, teacher = self.compare(x)
         return feature_discrepancy(cloner[1:], teacher[1:], self.mse_weight)
 
     def gradient(self, x: Tensor, guided: bool = False) -> Tensor:
-        """Return the gradient of the score with respect to the image, absolute and summed over the three colours:
-        (B, 1, H, W) -> the same shape, at least 0; not normalised, not blurred.
+        """Return the gradient of the score with respect to the image, absolute and summed over the
+        three colours: (B, 1, H, W) -> the same shape, at least 0; not normalised, not blurred.
 
         Args:
             x: (B, 1, H, W) in [0, 1].
@@ -151,7 +163,8 @@ class MultiresolutionDistillation(nn.Module):
     def smooth_gradient(
         self, x: Tensor, generator: torch.Generator, passes: int = 50, deviation: float = 0.05
     ) -> Tensor:
-        """Return the mean of `gradient` over noisy copies of the image (SmoothGrad, Smilkov et al., 2017).
+        """Return the mean of `gradient` over noisy copies of the image (SmoothGrad, Smilkov et al.,
+        2017).
 
         Args:
             x: (B, 1, H, W) in [0, 1].

@@ -44,5 +44,7 @@ def st_lpips_file(name: str, needed_by: str) -> Path:
     """
     package = importlib.util.find_spec("stlpips_pytorch")
     if package is None or package.origin is None:
-        raise ArtifactError(f"{needed_by} needs the package stlpips-pytorch: pip install stlpips-pytorch")
+        raise ArtifactError(
+            f"{needed_by} needs the package stlpips-pytorch: pip install stlpips-pytorch"
+        )
     return Path(package.origin).parent / "weights" / "vST0.0" / name

@@ -1,8 +1,8 @@
-"""The residual variational autoencoder that RA and SI-VAE share: a flat latent vector, and the encoder's embeddings
-by name.
+"""The residual variational autoencoder that RA and SI-VAE share: a flat latent vector, and the
+encoder's embeddings by name.
 
-Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021, https://github.com/taldatech/soft-intro-vae-pytorch) as
-Reversed Autoencoders use
+Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021,
+https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use
 it (Bercea et al., MIDL 2023, section 3 and Appendix A).
 """
 
@@ -19,12 +19,16 @@ from pathology_screen.networks.normalization import normalization
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, or a 1x1 projection where the channels change or `project` asks
-    for it."""
+    """Two 3x3 convolutions beside an identity, or a 1x1 projection where the channels change or
+    `project` asks for it."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, project: bool = False) -> None:
         super().__init__()
-        self.project = nn.Conv2d(inputs, outputs, 1, bias=False) if project or inputs != outputs else nn.Identity()
+        self.project = (
+            nn.Conv2d(inputs, outputs, 1, bias=False)
+            if project or inputs != outputs
+            else nn.Identity()
+        )
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm1 = normalization(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
@@ -36,17 +40,21 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Map an image to the mean and log-variance of its latent posterior, and to one embedding a pooling stage.
+    """Map an image to the mean and log-variance of its latent posterior, and to one embedding a
+    pooling stage.
 
     Args:
         size: height and width of the image in pixels.
         channels: channels after each halving of the resolution.
         latent: length of the latent vector.
         norm: see `normalization`.
-        extra_projection: project also the one block between two equal channel counts (the released checkpoints do).
+        extra_projection: project also the one block between two equal channel counts (the released
+            checkpoints do).
     """
 
-    def __init__(self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool) -> None:
+    def __init__(
+        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, channels[0], 5, padding=2, bias=False),
@@ -54,7 +62,8 @@ class Encoder(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs, outputs, norm, extra_projection) for inputs, outputs in zip(channels, channels[1:])
+            ResidualBlock(inputs, outputs, norm, extra_projection)
+            for inputs, outputs in zip(channels, channels[1:])
         )
         self.tail = ResidualBlock(channels[-1], channels[-1], norm)
         self.fc = nn.Linear(channels[-1] * (size >> len(channels)) ** 2, 2 * latent)
@@ -72,7 +81,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Map a latent vector to an image in [0, 1]; arguments as in `Encoder`."""
 
-    def __init__(self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool) -> None:
+    def __init__(
+        self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
+    ) -> None:
         super().__init__()
         self.shape = (channels[-1], size >> len(channels), size >> len(channels))
         self.fc = nn.Linear(latent, channels[-1] * self.shape[1] * self.shape[2])
@@ -100,10 +111,12 @@ class IntrospectiveVAE(nn.Module):
         channels: channels after each halving (paper: 64, 128, 256, 512, 512).
         latent: length of the latent vector.
         norm: "group", "affine" or "batch".
-        extra_projection: two more 1x1 projections between equal channel counts, as in the released checkpoints.
+        extra_projection: two more 1x1 projections between equal channel counts, as in the released
+            checkpoints.
 
     Raises:
-        ConfigError: if the size is no multiple of 2 ** len(channels), or the channels do not suit the norm.
+        ConfigError: if the size is no multiple of 2 ** len(channels), or the channels do not suit
+            the norm.
     """
 
     def __init__(
@@ -116,15 +129,20 @@ class IntrospectiveVAE(nn.Module):
     ) -> None:
         super().__init__()
         if norm == "group" and any(width % 8 for width in channels):
-            raise ConfigError(f"GroupNorm of 8 needs channels in multiples of 8, not {tuple(channels)}")
+            raise ConfigError(
+                f"GroupNorm of 8 needs channels in multiples of 8, not {tuple(channels)}"
+            )
         if size % 2 ** len(channels):
-            raise ConfigError(f"the image size must be a multiple of {2 ** len(channels)}, not {size}")
+            raise ConfigError(
+                f"the image size must be a multiple of {2 ** len(channels)}, not {size}"
+            )
         self.latent = latent
         self.encoder = Encoder(size, channels, latent, norm, extra_projection)
         self.decoder = Decoder(size, channels, latent, norm, extra_projection)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape and range."""
+        """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape
+        and range."""
         return self.decode(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +150,8 @@ class IntrospectiveVAE(nn.Module):
         return self.encoder(x)[:2]
 
     def encode_with_embeddings(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return posterior mean and log-variance, and the pooled feature maps E^1..E^L of Eq. 3, finest first."""
+        """Return posterior mean and log-variance, and the pooled feature maps E^1..E^L of Eq. 3,
+        finest first."""
         return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:

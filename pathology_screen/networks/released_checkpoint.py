@@ -1,7 +1,8 @@
-"""Turn a checkpoint of the code released with the RA paper into weights of `IntrospectiveVAE(norm="affine",
-extra_projection=True)`.
+"""Turn a checkpoint of the code released with the RA paper into weights of
+`IntrospectiveVAE(norm="affine", extra_projection=True)`.
 
-Its batch normalisation never left evaluation mode, so each one is folded into the scale and shift that it amounts to.
+Its batch normalisation never left evaluation mode, so each one is folded into the scale and shift
+that it amounts to.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from torch import Tensor
 from pathology_screen.errors import ArtifactError
 from pathology_screen.networks.weights import read_checkpoint
 
-NETWORK = {"size": 128, "channels": [64, 128, 256, 512, 512], "latent": 128, "norm": "affine", "extra_projection": True}
+NETWORK = {
+    "size": 128,
+    "channels": [64, 128, 256, 512, 512],
+    "latent": 128,
+    "norm": "affine",
+    "extra_projection": True,
+}
 """Arguments of the network that the released checkpoints fit."""
 
 _EPSILON = 1e-5  # of torch's BatchNorm
@@ -41,14 +48,17 @@ _PLAIN = {
 
 
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a file `{model_weights, ...}` or a bare state dict with weights_only=True and convert it.
+    """Read a file `{model_weights, ...}` or a bare state dict with weights_only=True and convert
+    it.
 
     Raises:
-        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its keys or
-            shapes are not those of a released checkpoint.
+        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its
+            keys or shapes are not those of a released checkpoint.
     """
     content = read_checkpoint(path)
-    return convert_released_state(content.get("model_weights", content) if isinstance(content, dict) else content)
+    return convert_released_state(
+        content.get("model_weights", content) if isinstance(content, dict) else content
+    )
 
 
 def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -57,7 +67,9 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ArtifactError: naming the keys that are missing or left over.
     """
-    if not (isinstance(released, dict) and all(isinstance(value, Tensor) for value in released.values())):
+    if not (
+        isinstance(released, dict) and all(isinstance(value, Tensor) for value in released.values())
+    ):
         raise ArtifactError("not a released RA checkpoint: it holds no state dict")
     left = dict(released)
     missing: list[str] = []
@@ -75,7 +87,9 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
         )
         left.pop(f"{source}.num_batches_tracked", None)
         if not weight.shape == bias.shape == mean.shape == variance.shape:
-            raise ArtifactError(f"not a released RA checkpoint: the shapes of {source} do not agree")
+            raise ArtifactError(
+                f"not a released RA checkpoint: the shapes of {source} do not agree"
+            )
         scale = weight / torch.sqrt(variance + _EPSILON)
         state[f"{target}.weight"], state[f"{target}.bias"] = scale, bias - mean * scale
 

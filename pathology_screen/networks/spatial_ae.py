@@ -1,9 +1,10 @@
-"""AE-S, the autoencoder with a spatial code (Baur et al., Autoencoders for unsupervised anomaly segmentation in brain
+"""AE-S, the autoencoder with a spatial code (Baur et al., Autoencoders for unsupervised anomaly
+segmentation in brain
 MR images: a comparative study, Medical Image Analysis 2021,
 https://github.com/StefanDenn3r/Unsupervised_Anomaly_Detection_Brain_MRI).
 
-Layers follow the PyTorch port of the RA authors, which has no dropout and ends in a sigmoid, but not its slope of 1,
-which made an identity of every LeakyReLU.
+Layers follow the PyTorch port of the RA authors, which has no dropout and ends in a sigmoid, but
+not its slope of 1, which made an identity of every LeakyReLU.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ NEGATIVE_SLOPE = 0.3
 
 
 class SpatialAutoencoder(nn.Module):
-    """Reconstruct a slice from a code that keeps its layout: (B, 128, 8, 8) for the paper's channels at 128 px.
+    """Reconstruct a slice from a code that keeps its layout: (B, 128, 8, 8) for the paper's
+    channels at 128 px.
 
     Args:
         channels: channels after each halving, multiples of 8 (paper: 32, 64, 128, 128).
@@ -32,7 +34,9 @@ class SpatialAutoencoder(nn.Module):
 
         def activated(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
             return nn.Sequential(
-                convolution, normalization(norm, convolution.out_channels), nn.LeakyReLU(NEGATIVE_SLOPE)
+                convolution,
+                normalization(norm, convolution.out_channels),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
             )
 
         down, up = [1, *channels], [*reversed(channels), channels[0]]
@@ -40,11 +44,14 @@ class SpatialAutoencoder(nn.Module):
             *(activated(nn.Conv2d(a, b, 5, stride=2, padding=2)) for a, b in zip(down, down[1:]))
         )
         self.decoder = nn.Sequential(
-            *(activated(nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1)) for a, b in zip(up, up[1:]))
+            *(
+                activated(nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1))
+                for a, b in zip(up, up[1:])
+            )
         )
         self.predict = nn.Conv2d(channels[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of `x`: (B, 1, H, W) in [0, 1], sides multiples of 2 ** len(channels) -> the same
-        shape and range."""
+        """Return the reconstruction of `x`: (B, 1, H, W) in [0, 1], sides multiples of 2 **
+        len(channels) -> the same shape and range."""
         return torch.sigmoid(self.predict(self.decoder(self.encoder(x))))

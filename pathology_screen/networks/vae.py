@@ -1,6 +1,7 @@
-"""VAE, the variational autoencoder with a dense latent vector (Zimmerer et al., Unsupervised anomaly localization using
-variational auto-encoders, MICCAI 2019, https://github.com/MIC-DKFZ/vae-anomaly-experiments), with its last layer
-doubled for 128 px as in Appendix A of the RA paper."""
+"""VAE, the variational autoencoder with a dense latent vector (Zimmerer et al., Unsupervised
+anomaly localization using variational auto-encoders, MICCAI 2019,
+https://github.com/MIC-DKFZ/vae-anomaly-experiments), with its last layer doubled for 128 px as in
+Appendix A of the RA paper."""
 
 from __future__ import annotations
 
@@ -26,33 +27,42 @@ class VAE(nn.Module):
         ConfigError: if the size is no multiple of 2 ** len(channels).
     """
 
-    def __init__(self, size: int = 128, channels: Sequence[int] = (16, 32, 64, 256, 256), latent: int = 512) -> None:
+    def __init__(
+        self, size: int = 128, channels: Sequence[int] = (16, 32, 64, 256, 256), latent: int = 512
+    ) -> None:
         super().__init__()
         if size % 2 ** len(channels):
-            raise ConfigError(f"the image size must be a multiple of {2 ** len(channels)}, not {size}")
+            raise ConfigError(
+                f"the image size must be a multiple of {2 ** len(channels)}, not {size}"
+            )
         self.latent = latent
         side = size >> len(channels)
         encoder: list[nn.Module] = []
         for a, b in zip([1, *channels], channels):
             encoder += [nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False), nn.LeakyReLU()]
-        self.encoder = nn.Sequential(*encoder, nn.Conv2d(channels[-1], 2 * latent, side, bias=False), nn.Flatten())
+        self.encoder = nn.Sequential(
+            *encoder, nn.Conv2d(channels[-1], 2 * latent, side, bias=False), nn.Flatten()
+        )
         up = list(reversed(channels))
         decoder: list[nn.Module] = [
             nn.Unflatten(1, (latent, 1, 1)),
             nn.ConvTranspose2d(latent, up[0], side, bias=False),
         ]
         for a, b in zip(up, [*up[1:], 1]):
-            decoder += [nn.LeakyReLU(), nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False)]
+            decoder += [
+                nn.LeakyReLU(),
+                nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False),
+            ]
         self.decoder = nn.Sequential(*decoder)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of `x` from its posterior mean: (B, 1, H, W) in [0, 1] -> the same shape, about the
-        same range."""
+        """Return the reconstruction of `x` from its posterior mean: (B, 1, H, W) in [0, 1] -> the
+        same shape, about the same range."""
         return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return posterior mean and log-variance, each (B, latent); the last layer gives the logarithm of the standard
-        deviation, half the log-variance."""
+        """Return posterior mean and log-variance, each (B, latent); the last layer gives the
+        logarithm of the standard deviation, half the log-variance."""
         mean, log_deviation = self.encoder(x).chunk(2, dim=1)
         return mean, 2 * log_deviation
 

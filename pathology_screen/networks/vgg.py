@@ -1,7 +1,8 @@
-"""VGG-16 as a frozen teacher: the trunk of Simonyan and Zisserman (ICLR 2015) or its anti-aliased form (Zhang, ICML
-2019), with ImageNet weights that are already on this machine."""
+"""VGG-16 as a frozen teacher: the trunk of Simonyan and Zisserman (ICLR 2015) or its anti-aliased
+form (Zhang, ICML 2019), with ImageNet weights that are already on this machine."""
 
-# no `from __future__ import annotations`: torch.jit.script reads the types of FrozenConv2d's and MaxBlurPool's tensors
+# no `from __future__ import annotations`: torch.jit.script reads the types of FrozenConv2d's and
+# MaxBlurPool's tensors
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,7 +39,8 @@ class FrozenConv2d(nn.Module):
 
 
 class MaxBlurPool(nn.Module):
-    """Take the maximum of each 2x2 pixels, blur with a 3x3 binomial filter, keep every second pixel: sides halve."""
+    """Take the maximum of each 2x2 pixels, blur with a 3x3 binomial filter, keep every second
+    pixel: sides halve."""
 
     filter: Tensor
 
@@ -55,7 +57,8 @@ class MaxBlurPool(nn.Module):
 
 
 class Vgg16(nn.Module):
-    """The convolutional blocks of VGG-16, frozen: no parameters, an empty state dict, but saved in TorchScript.
+    """The convolutional blocks of VGG-16, frozen: no parameters, an empty state dict, but saved in
+    TorchScript.
 
     Args:
         weights: weight (C, C', 3, 3) and bias (C,) of each of the 13 convolutions.
@@ -63,10 +66,13 @@ class Vgg16(nn.Module):
         name: start of the identity.
 
     Attributes:
-        identity: name and sha256 of the weights, whatever file they came from; part of the identity of a calibration.
+        identity: name and sha256 of the weights, whatever file they came from; part of the identity
+            of a calibration.
     """
 
-    def __init__(self, weights: Iterable[tuple[Tensor, Tensor]], antialiased: bool, name: str) -> None:
+    def __init__(
+        self, weights: Iterable[tuple[Tensor, Tensor]], antialiased: bool, name: str
+    ) -> None:
         super().__init__()
         convolutions = (FrozenConv2d(weight.float(), bias.float()) for weight, bias in weights)
         self.blocks = nn.ModuleList()
@@ -74,12 +80,16 @@ class Vgg16(nn.Module):
             layers: list[nn.Module] = []
             for _ in channels:
                 layers += [next(convolutions), nn.ReLU()]
-            self.blocks.append(nn.Sequential(*layers, MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)))
+            self.blocks.append(
+                nn.Sequential(
+                    *layers, MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)
+                )
+            )
         self.identity = f"{name}:{tensors_sha256(self.named_buffers())}"
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return what the poolings of blocks 2 to 5 give: (B, 3, H, W), sides multiples of 32 -> (B, C, h, w) with C =
-        128, 256, 512, 512 and sides of 1/4, 1/8, 1/16, 1/32."""
+        """Return what the poolings of blocks 2 to 5 give: (B, 3, H, W), sides multiples of 32 ->
+        (B, C, h, w) with C = 128, 256, 512, 512 and sides of 1/4, 1/8, 1/16, 1/32."""
         pooled: list[Tensor] = []
         for block in self.blocks:
             x = block(x)
@@ -91,9 +101,10 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
     """Build a teacher from weights on this machine; nothing is ever downloaded.
 
     Args:
-        name: "vgg16" (the paper's, from torchvision's file in the torch hub cache) or "st_vgg16" (the anti-aliased
-            trunk of ST-LPIPS, Ghildyal and Liu, ECCV 2022, from the installed `stlpips-pytorch`). The latter is built
-            with sides that halve at each pooling, where its authors pad by one pixel more.
+        name: "vgg16" (the paper's, from torchvision's file in the torch hub cache) or "st_vgg16"
+            (the anti-aliased trunk of ST-LPIPS, Ghildyal and Liu, ECCV 2022, from the installed
+            `stlpips-pytorch`). The latter is built with sides that halve at each pooling, where its
+            authors pad by one pixel more.
         path: file of the weights where they are not in their usual place.
 
     Raises:
@@ -108,12 +119,15 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
     file = path or st_lpips_file("vgg_shift_tolerant.pth", 'the teacher "st_vgg16"')
     teacher = Vgg16(_read(file, "net.slice{block}.{layer}", pooling_layers=2), True, name)
     if not teacher.identity.endswith(ST_VGG16_SHA256):
-        raise ArtifactError("these are not the published weights of ST-LPIPS VGG-16: their sha256 differs")
+        raise ArtifactError(
+            "these are not the published weights of ST-LPIPS VGG-16: their sha256 differs"
+        )
     return teacher
 
 
 def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield weight and bias of each convolution; the pattern names it by its block and its place among the layers."""
+    """Yield weight and bias of each convolution; the pattern names it by its block and its place
+    among the layers."""
     if not Path(path).is_file():
         raise ArtifactError(f"the weights of the teacher, {Path(path).name}, do not exist")
     state = read_checkpoint(path)
@@ -122,8 +136,12 @@ def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple
         for outputs in channels:
             name = pattern.format(block=block, layer=layer)
             expected = {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
-            if any(key not in state or state[key].shape != shape for key, shape in expected.items()):
-                raise ArtifactError(f"{Path(path).name} does not hold VGG-16: {name} is missing or has another shape")
+            if any(
+                key not in state or state[key].shape != shape for key, shape in expected.items()
+            ):
+                raise ArtifactError(
+                    f"{Path(path).name} does not hold VGG-16: {name} is missing or has another shape"
+                )
             yield state[f"{name}.weight"], state[f"{name}.bias"]
             layer, inputs = layer + 2, outputs
         layer += pooling_layers

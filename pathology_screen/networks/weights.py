@@ -20,18 +20,25 @@ def read_checkpoint(path: str | Path) -> Any:
     """Read a file that holds tensors and plain values alone, onto the CPU.
 
     Raises:
-        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with weights_only=True).
+        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with
+            weights_only=True).
     """
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(f"there are no weights {path.name} in the folder {path.parent.name or '.'}")
+        raise ArtifactError(
+            f"there are no weights {path.name} in the folder {path.parent.name or '.'}"
+        )
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise ArtifactError(f"{path.name} is a pointer of Git LFS, not the weights: run git lfs pull")
+            raise ArtifactError(
+                f"{path.name} is a pointer of Git LFS, not the weights: run git lfs pull"
+            )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, as files can be damaged in many ways
-        raise ArtifactError(f"{path.name} is damaged or holds more than tensors and plain values") from error
+        raise ArtifactError(
+            f"{path.name} is damaged or holds more than tensors and plain values"
+        ) from error
 
 
 def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
@@ -39,7 +46,8 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
 
     Args:
         network: of the architecture that the weights belong to.
-        path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as it is.
+        path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as
+            it is.
 
     Raises:
         ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
@@ -49,7 +57,9 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     try:
         network.load_state_dict(read_checkpoint(path))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{Path(path).name} does not fit {type(network).__name__}: {error}") from error
+        raise ArtifactError(
+            f"{Path(path).name} does not fit {type(network).__name__}: {error}"
+        ) from error
     return network
 
 

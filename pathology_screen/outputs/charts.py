@@ -42,15 +42,20 @@ class Axis:
     step: float
 
     @classmethod
-    def around(cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False) -> Axis:
-        """From round number to round number, around the values; of whole numbers alone where `whole`."""
+    def around(
+        cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False
+    ) -> Axis:
+        """From round number to round number, around the values; of whole numbers alone where
+        `whole`."""
         low, high = nonsingular(min(values), max(values), expander=0.05, tiny=1e-4)
         ticks = MaxNLocator(5, integer=whole, min_n_ticks=2).tick_values(low, high)
         return cls(float(ticks[0]), float(ticks[-1]), start, stop, float(ticks[1] - ticks[0]))
 
     def at(self, value: float) -> float:
         """The place of a value, to a tenth of a unit."""
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 1)
+        return round(
+            self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 1
+        )
 
     @property
     def ticks(self) -> list[Tick]:
@@ -74,7 +79,8 @@ class Distribution:
 
 
 def distribution(healthy: Sequence[float], score: float, limit: float) -> Distribution:
-    """Place the dots of healthy scores, as large as fits, each pile where its scores are; very many overlap."""
+    """Place the dots of healthy scores, as large as fits, each pile where its scores are; very many
+    overlap."""
     axis = Axis.around([*healthy, score, limit], LEFT + 12, RIGHT - 12)
     room = Distribution.base - 48
     for diameter in DIAMETERS:
@@ -119,7 +125,8 @@ def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
     across = Axis.around(scores, LEFT + 34, RIGHT - 12)
     edges = np.linspace(across.low, across.high, BINS + 1)
     counts = {
-        kind: np.histogram([s for s, k in zip(scores, kinds) if k == kind], edges)[0] for kind in sorted({*kinds})
+        kind: np.histogram([s for s, k in zip(scores, kinds) if k == kind], edges)[0]
+        for kind in sorted({*kinds})
     }
     up = Axis.around([0, int(np.sum(list(counts.values()), axis=0).max())], 148, 18, whole=True)
     bars, below = [], np.zeros(BINS, int)
@@ -127,6 +134,8 @@ def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
         for i in np.flatnonzero(of_kind):
             left, right = across.at(edges[i]), across.at(edges[i + 1])
             low, high = up.at(below[i]), up.at(below[i] + of_kind[i])
-            bars.append(Bar(left, high, round(right - left, 1), round(low - high, 1), kind, int(of_kind[i])))
+            bars.append(
+                Bar(left, high, round(right - left, 1), round(low - high, 1), kind, int(of_kind[i]))
+            )
         below += of_kind
     return Histogram(across, up, bars)

@@ -22,7 +22,8 @@ def save_panel(
     path: Path,
     template: np.ndarray | None = None,
 ) -> None:
-    """Draw input, pseudo-healthy reconstruction, anomaly map over the input, and the regions above the threshold.
+    """Draw input, pseudo-healthy reconstruction, anomaly map over the input, and the regions above
+    the threshold.
 
     Args:
         image: (H, W) in [0, 1], rows to posterior, columns to the patient's left.
@@ -31,8 +32,8 @@ def save_panel(
         threshold: a pixel belongs to a region where the map is greater.
         title: one line; no patient data.
         path: of the PNG.
-        template: (H, W), above 0.5 in the template's brain (see `template_on_slice`), whose outline is drawn over the
-            input; None for a slice that was not registered.
+        template: (H, W), above 0.5 in the template's brain (see `template_on_slice`), whose outline
+            is drawn over the input; None for a slice that was not registered.
     """
     pictures = [("input", image), ("pseudo-healthy reconstruction", reconstruction)]
     pictures = [(name, picture) for name, picture in pictures if picture is not None]
@@ -45,14 +46,26 @@ def save_panel(
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
     if template is not None:
         axes[0].contour(template, levels=[0.5], colors=OUTLINE, linewidths=0.8)
-        axes[0].text(0.5, 0.01, "template's brain", color=OUTLINE, fontsize=7, transform=axes[0].transAxes, ha="center")
+        axes[0].text(
+            0.5,
+            0.01,
+            "template's brain",
+            color=OUTLINE,
+            fontsize=7,
+            transform=axes[0].transAxes,
+            ha="center",
+        )
     highest = max(2 * threshold, float(anomaly_map.max()), np.finfo(np.float32).tiny)
     opacity = np.clip(anomaly_map / max(threshold, np.finfo(np.float32).tiny), 0, 1) * 0.8
     overlay = axes[-2].imshow(anomaly_map, cmap="inferno", vmin=0, vmax=highest, alpha=opacity)
-    figure.colorbar(overlay, ax=axes[-2], fraction=0.046).ax.tick_params(colors="white", labelsize=7)
+    figure.colorbar(overlay, ax=axes[-2], fraction=0.046).ax.tick_params(
+        colors="white", labelsize=7
+    )
     regions = anomaly_map > threshold
     if regions.any():
-        axes[-1].imshow(np.ma.masked_where(~regions, regions), cmap="autumn", vmin=0, vmax=1, alpha=0.55)
+        axes[-1].imshow(
+            np.ma.masked_where(~regions, regions), cmap="autumn", vmin=0, vmax=1, alpha=0.55
+        )
         axes[-1].contour(regions, levels=[0.5], colors="red", linewidths=0.8)
     for axis in (axes[0], axes[-2]):
         axis.text(0.02, 0.5, "R", color="yellow", transform=axis.transAxes, va="center")

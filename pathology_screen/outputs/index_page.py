@@ -22,9 +22,10 @@ def index_html(rows: Sequence[Mapping[str, Any]]) -> str:
     The page loads the pictures beside it and nothing else.
 
     Args:
-        rows: as of `worklist.csv`: `name`, `outcome`, `score`, `percentile`, `p_value`, `regions` (their number),
-            `largest_area_mm2`, `code`, `reason`, `warnings` (codes with ";" between them), and `report` and `panel`,
-            paths relative to the page. None or NaN where there is none.
+        rows: as of `worklist.csv`: `name`, `outcome`, `score`, `percentile`, `p_value`, `regions`
+            (their number), `largest_area_mm2`, `code`, `reason`, `warnings` (codes with ";" between
+            them), and `report` and `panel`, paths relative to the page. None or NaN where there is
+            none.
     """
     rows = [{key: _known(key, value) for key, value in row.items()} for row in rows]
     scored = [row for row in rows if row["score"] is not None]
@@ -35,7 +36,9 @@ def index_html(rows: Sequence[Mapping[str, Any]]) -> str:
         words=OUTCOMES,
         counts={outcome: sum(row["outcome"] == outcome for row in rows) for outcome in OUTCOMES},
         scored=len(scored),
-        histogram=histogram([row["score"] for row in scored], [row["outcome"] for row in scored]) if scored else None,
+        histogram=histogram([row["score"] for row in scored], [row["outcome"] for row in scored])
+        if scored
+        else None,
         version=__version__,
     )
 
@@ -48,7 +51,8 @@ def save_index(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:
 
 
 def _known(key: str, value: Any) -> Any:
-    """None in place of NaN and empty text; a link as a relative URL, whatever the name of the file."""
+    """None in place of NaN and empty text; a link as a relative URL, whatever the name of the
+    file."""
     if value is None or value == "" or value != value:
         return None
     return quote(str(value)) if key in LINKS else value

@@ -58,7 +58,9 @@ def outlines(anomaly_map: np.ndarray, labels: np.ndarray, threshold: float) -> d
         around = tuple(slice(side.start - 1, side.stop + 1) for side in box)
         others = (padded_map[around] > threshold) & (padded[around] != label)
         values = np.where(others, 0, padded_map[around])
-        corner = np.array([side.start for side in around]) - 1.5  # 2 of padding; the centre of a pixel is at its half
+        corner = (
+            np.array([side.start for side in around]) - 1.5
+        )  # 2 of padding; the centre of a pixel is at its half
         path = "".join(_path(line + corner) for line in find_contours(values, threshold))
         if path:
             found[label] = path

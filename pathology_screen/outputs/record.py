@@ -21,7 +21,8 @@ Sourced = TypeVar("Sourced", ScreeningResult, Inspection)
 
 
 def hide_uid(result: Sourced) -> Sourced:
-    """The same result with a hash in place of the SeriesInstanceUID, which leads back to the patient."""
+    """The same result with a hash in place of the SeriesInstanceUID, which leads back to the
+    patient."""
     if "series_uid" not in result.source:
         return result
     digest = hashlib.sha256(str(result.source["series_uid"]).encode()).hexdigest()
@@ -82,7 +83,8 @@ def schema() -> dict[str, Any]:
 
 
 def save_record(record: Mapping[str, Any], path: Path) -> None:
-    """Write a record as indented JSON; NaN and infinite values raise ValueError, since JSON has none."""
+    """Write a record as indented JSON; NaN and infinite values raise ValueError, since JSON has
+    none."""
     text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

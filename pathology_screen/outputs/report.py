@@ -93,7 +93,9 @@ def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
         facts.append((label, f"{_text(value)} {unit}".strip()))
     if result.affine is not None and result.map_volume is not None:
         facts += [("voxels", " × ".join(map(str, result.map_volume.shape)))]
-        facts += [("voxel size", " × ".join(f"{side:.3g}" for side in spacing(result.affine)) + " mm")]
+        facts += [
+            ("voxel size", " × ".join(f"{side:.3g}" for side in spacing(result.affine)) + " mm")
+        ]
     return facts
 
 

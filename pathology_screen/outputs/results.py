@@ -34,7 +34,7 @@ SIDECARS: Mapping[str, Mapping[str, Any]] = {
         "Units": "1: the 98th percentile of the brain in the plane",
     },
     "desc-anomaly_dseg": {
-        "Description": "Label of the region above the pixel threshold, 1 with the highest peak; 0 elsewhere",
+        "Description": "Label of the region above the pixel threshold, 1 with the highest peak; 0 elsewhere"
     },
 }
 """What the name of a volume ends in -> what its JSON sidecar says, beside `_where`."""
@@ -51,10 +51,11 @@ def write_result(
     run: str = "",
     source_id: str = "",
 ) -> dict[str, Any]:
-    """Write the files of one scan into `folder/sub-NAME`; whatever another run of the same scan left there goes.
+    """Write the files of one scan into `folder/sub-NAME`; whatever another run of the same scan
+    left there goes.
 
-    The files are made in a temporary folder and moved in one by one, the record last: where there is a record, all
-    that it lists is there. Two processes may write the same scan at once.
+    The files are made in a temporary folder and moved in one by one, the record last: where there
+    is a record, all that it lists is there. Two processes may write the same scan at once.
 
     Args:
         result: of screening.
@@ -89,7 +90,9 @@ def write_result(
             from pathology_screen.outputs.dicom import write_dicom  # not where highdicom is absent
 
             write_dicom(result, dicom_source, made / f"sub-{name}_dicom", series_uid=series_uid)
-        files = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+        files = sorted(
+            path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()
+        )
         record_name = f"sub-{name}_screening.json"
         record = make_record(result, name, keep_uids=dicom_source is not None)
         record |= {"source_id": source_id, "files": files, "run": run}
@@ -108,7 +111,8 @@ def write_result(
 
 
 def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] | None:
-    """Return the record of a scan that was screened, with all its files; None where there is none, or of another run.
+    """Return the record of a scan that was screened, with all its files; None where there is none,
+    or of another run.
 
     Args:
         folder: of all results.
@@ -120,22 +124,32 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
         record = json.loads((target / f"sub-{name}_screening.json").read_text("utf-8"))
         same = run is None or record["run"] == run
         whole = all((target / file).is_file() for file in record["files"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # absent, or not ours: screen it again
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # absent, or not ours: screen it again
         return None
     return record if same and whole else None
 
 
 def owner(folder: Path, name: str) -> str | None:
-    """Identity of the scan whose result has this name, "" where it states none; None where there is no result."""
+    """Identity of the scan whose result has this name, "" where it states none; None where there is
+    no result."""
     try:
-        record = json.loads((folder / f"sub-{name}" / f"sub-{name}_screening.json").read_text("utf-8"))
+        record = json.loads(
+            (folder / f"sub-{name}" / f"sub-{name}_screening.json").read_text("utf-8")
+        )
         return str(record.get("source_id", ""))
     except (OSError, ValueError, AttributeError, RecursionError):  # absent, or no record
         return None
 
 
 def free_name(folder: Path, name: str, source_id: str) -> str:
-    """The name for the result of a scan: another one than asked for where that is the name of another scan's result."""
+    """The name for the result of a scan: another one than asked for where that is the name of
+    another scan's result."""
     return name if owner(folder, name) in (None, source_id) else f"{name}x{source_id[:12]}"
 
 
@@ -145,7 +159,9 @@ def write_dataset_description(folder: Path) -> None:
         "Name": "pathology_screen: unsupervised pathology screening",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "pathology_screen", "Version": __version__, "Description": INTENDED_USE}],
+        "GeneratedBy": [
+            {"Name": "pathology_screen", "Version": __version__, "Description": INTENDED_USE}
+        ],
     }
     with replacing(folder / "dataset_description.json") as temporary:
         temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -166,9 +182,15 @@ def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool)
             save_volume(values, result.affine, folder / f"{stem}_{suffix}.nii.gz")
             sidecar = dict(SIDECARS[suffix]) | where
             if suffix.endswith("T1w"):
-                sidecar["SkullStripped"] = result.provenance["identity"]["slice"]["domain"] == "brain_extracted"
-            (folder / f"{stem}_{suffix}.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
-        _save_panel(result, result.slice, f"{stem}   {headline(result)}", folder / f"{stem}_panel.png")
+                sidecar["SkullStripped"] = (
+                    result.provenance["identity"]["slice"]["domain"] == "brain_extracted"
+                )
+            (folder / f"{stem}_{suffix}.json").write_text(
+                json.dumps(sidecar, indent=2) + "\n", encoding="utf-8"
+            )
+        _save_panel(
+            result, result.slice, f"{stem}   {headline(result)}", folder / f"{stem}_panel.png"
+        )
     if report:
         save_report(result, name, folder / f"{stem}_report.html")
 
@@ -178,7 +200,12 @@ def _where(one: ScreenedSlice) -> dict[str, Any]:
     if one.fit is None or one.mni_affine is None:
         return {"SpatialReference": "orig", "Plane": "a single slice, not registered"}
     to_scan = one.affine @ np.linalg.inv(one.mni_affine)  # mm of MNI152 -> RAS+ mm of the scan
-    plane = {"space": SPACE, "z_mm": one.plane_mm, "to_scan": to_scan.round(6).tolist(), "fit": asdict(one.fit)}
+    plane = {
+        "space": SPACE,
+        "z_mm": one.plane_mm,
+        "to_scan": to_scan.round(6).tolist(),
+        "fit": asdict(one.fit),
+    }
     return {"SpatialReference": "orig", "Plane": plane}
 
 

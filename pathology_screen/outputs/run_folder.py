@@ -1,4 +1,5 @@
-"""A folder of results: one run at a time writes it, with one setting, and its manifest says what the runs did."""
+"""A folder of results: one run at a time writes it, with one setting, and its manifest says what
+the runs did."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder of results for one run; the operating system lets go of it when the process ends, however it does.
+    """Keep a folder of results for one run; the operating system lets go of it when the process
+    ends, however it does.
 
-    Where the system or the file system has no such locks (Windows, some network drives), nothing is kept.
+    Where the system or the file system has no such locks (Windows, some network drives), nothing is
+    kept.
 
     Raises:
         RunError: if another run is at work in it.
@@ -41,7 +44,9 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise RunError(f"another run is writing its results into {folder}: wait for its end") from None
+            raise RunError(
+                f"another run is writing its results into {folder}: wait for its end"
+            ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(handle)
@@ -65,7 +70,8 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 class Manifest:
-    """`run.json` of a folder of results: the settings of all results in it, and what was found and done of each input.
+    """`run.json` of a folder of results: the settings of all results in it, and what was found and
+    done of each input.
 
     Args:
         folder: of the results.
@@ -76,7 +82,9 @@ class Manifest:
         RunError: if the folder holds results of other settings, or a manifest that cannot be read.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]
+    ) -> None:
         self.path = folder / MANIFEST
         self.content: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -90,10 +98,13 @@ class Manifest:
             earlier = json.loads(self.path.read_text("utf-8"))
             differing = sorted(_differing(earlier["settings"], self.content["settings"]))
             self.content["inputs"] = {
-                key: value | {"names": list(value["names"])} for key, value in earlier["inputs"].items()
+                key: value | {"names": list(value["names"])}
+                for key, value in earlier["inputs"].items()
             }
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise RunError(f"{MANIFEST} in the folder of the results cannot be read: choose another folder") from error
+            raise RunError(
+                f"{MANIFEST} in the folder of the results cannot be read: choose another folder"
+            ) from error
         if differing:
             raise RunError(
                 f"{folder} holds results of other settings ({', '.join(differing)}): choose another folder, or repeat "
@@ -104,12 +115,18 @@ class Manifest:
         """Write what is known of an input, in place of what an earlier run of it left."""
         self.content["inputs"][input_id] = dict(entry)
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(self.content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            temporary.write_text(
+                json.dumps(self.content, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+            )
 
     @property
     def names(self) -> list[str]:
         """Of all scans that the last run of each input found."""
-        return list(dict.fromkeys(name for entry in self.content["inputs"].values() for name in entry["names"]))
+        return list(
+            dict.fromkeys(
+                name for entry in self.content["inputs"].values() for name in entry["names"]
+            )
+        )
 
 
 def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -118,4 +135,6 @@ def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         before, after = earlier.get(name), now.get(name)
         if before != after:
             texts = json.dumps(before), json.dumps(after)
-            yield f"{name}: {texts[0]} there, {texts[1]} here" if max(map(len, texts)) <= 60 else name
+            yield (
+                f"{name}: {texts[0]} there, {texts[1]} here" if max(map(len, texts)) <= 60 else name
+            )

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pathology_screen.geometry import spacing
-from pathology_screen.outputs.layers import TIMES, colour_stops, grey_png, map_png, outline, outlines
+from pathology_screen.outputs.layers import (
+    TIMES,
+    colour_stops,
+    grey_png,
+    map_png,
+    outline,
+    outlines,
+)
 from pathology_screen.outputs.template_outline import template_on_slice
 from pathology_screen.screening import ScreenedSlice, ScreeningResult
 
@@ -18,12 +25,15 @@ Point = tuple[int, int]
 
 @dataclass(frozen=True)
 class Viewer:
-    """A screened slice; pictures as data URIs, paths and points in tenths of a pixel, (0, 0) the corner.
+    """A screened slice; pictures as data URIs, paths and points in tenths of a pixel, (0, 0) the
+    corner.
 
     Attributes:
         size: pixels per side.
-        image, reconstruction, anomaly_map: pictures; the second is None from a method that does not reconstruct.
-        template: SVG path around the brain of the template; None for a slice that was not registered.
+        image, reconstruction, anomaly_map: pictures; the second is None from a method that does not
+            reconstruct.
+        template: SVG path around the brain of the template; None for a slice that was not
+            registered.
         outlines: label of a region -> SVG path around it.
         peaks: label of a region -> where its peak is.
         scale_bar: five centimetres in pixels.
@@ -64,6 +74,7 @@ def make_viewer(result: ScreeningResult) -> Viewer | None:
 
 
 def _point(one: ScreenedSlice, millimetres: tuple[float, float, float]) -> Point:
-    """Where a point in mm of the scan is in the picture of a slice: (x, y); the centre of a pixel is at its half."""
+    """Where a point in mm of the scan is in the picture of a slice: (x, y); the centre of a pixel
+    is at its half."""
     row, column = np.linalg.solve(one.affine, np.array([*millimetres, 1.0]))[:2] + 0.5
     return round(10 * float(column)), round(10 * float(row))

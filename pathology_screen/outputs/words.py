@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathology_screen.screening import ScreenedSlice
 
-OUTCOMES = {"suspicious": ("▲", "Suspicious"), "normal": ("●", "Normal"), "not_assessable": ("✕", "Not assessable")}
+OUTCOMES = {
+    "suspicious": ("▲", "Suspicious"),
+    "normal": ("●", "Normal"),
+    "not_assessable": ("✕", "Not assessable"),
+}
 """Outcome -> a sign, so that it does not hang on a colour, and a word."""
 
 

@@ -12,20 +12,31 @@ import pandas as pd
 from pathology_screen.files import replacing
 
 COLUMNS = (
-    *("name", "outcome", "score", "percentile", "p_value", "regions", "largest_area_mm2", "code", "reason"),
+    *(
+        "name",
+        "outcome",
+        "score",
+        "percentile",
+        "p_value",
+        "regions",
+        "largest_area_mm2",
+        "code",
+        "reason",
+    ),
     *("warnings", "report", "panel"),
 )
 
 
 def worklist_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a scan: those with a score first, the highest first, then those that were not assessable, by name.
+    """One row a scan: those with a score first, the highest first, then those that were not
+    assessable, by name.
 
     Args:
         records: as `write_result` returns them.
 
     Returns:
-        Rows of `COLUMNS`; `warnings` are codes with ";" between them, `report` and `panel` paths below the folder of
-        the results.
+        Rows of `COLUMNS`; `warnings` are codes with ";" between them, `report` and `panel` paths
+        below the folder of the results.
     """
     rows = [_row(record) for record in records]
     return sorted(rows, key=lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"]))
@@ -33,13 +44,19 @@ def worklist_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def save_worklist(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write rows as CSV, whole or not at all; texts as `as_text` gives them."""
-    cells = [{key: as_text(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+    cells = [
+        {key: as_text(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    ]
     with replacing(path) as temporary:
-        pd.DataFrame(cells, columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(temporary, index=False)
+        pd.DataFrame(cells, columns=list(COLUMNS)).astype({"regions": "Int64"}).to_csv(
+            temporary, index=False
+        )
 
 
 def as_text(cell: str) -> str:
-    """A cell that a spreadsheet does not take for a formula: an apostrophe before = + - @, tab, line break."""
+    """A cell that a spreadsheet does not take for a formula: an apostrophe before = + - @, tab,
+    line break."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
@@ -47,7 +64,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """Count the outcomes, and the reasons of what was not assessable, in words."""
     outcomes = Counter(row["outcome"] for row in rows)
     codes = Counter(row["code"] for row in rows if row["code"])
-    counted = ", ".join(f"{outcomes[name]} {name.replace('_', ' ')}" for name in ("suspicious", "normal"))
+    counted = ", ".join(
+        f"{outcomes[name]} {name.replace('_', ' ')}" for name in ("suspicious", "normal")
+    )
     reasons = ", ".join(f"{code} {count}" for code, count in codes.most_common())
     return f"{len(rows)} scans: {counted}, {outcomes['not_assessable']} not assessable" + (
         f" ({reasons})" if reasons else ""
@@ -62,11 +81,17 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         return next((f"{folder}/{file}" for file in record["files"] if file.endswith(ending)), None)
 
     return {
-        **{name: record[name] for name in ("name", "outcome", "score", "percentile", "p_value", "code")},
+        **{
+            name: record[name]
+            for name in ("name", "outcome", "score", "percentile", "p_value", "code")
+        },
         "regions": len(regions) if record["slice"] else None,
         "largest_area_mm2": max((region["area_mm2"] for region in regions), default=None),
         "reason": record["reason"] or None,
-        "warnings": ";".join(finding["code"] for finding in record["findings"] if not finding["refused"]) or None,
+        "warnings": ";".join(
+            finding["code"] for finding in record["findings"] if not finding["refused"]
+        )
+        or None,
         "report": link("_report.html"),
         "panel": link("_panel.png"),
     }

@@ -20,8 +20,8 @@ from pathology_screen.screening.judge import Judge
 
 
 class ScreeningWriter:
-    """Handler that judges each scan and writes its results (`write_result`), refused scans included, and the worklist
-    over all, rewritten after each scan.
+    """Handler that judges each scan and writes its results (`write_result`), refused scans
+    included, and the worklist over all, rewritten after each scan.
 
     Args:
         output_dir: folder of the results.
@@ -62,14 +62,23 @@ class ScreeningWriter:
         save_index(rows, self.folder / "index.html")
 
     def finish(self) -> None:
-        """Print what was found; end the program with status 1 and the reasons if a scan was not assessable."""
+        """Print what was found; end the program with status 1 and the reasons if a scan was not
+        assessable."""
         rows = worklist_rows(list(self.records.values()))
         print(f"{summary(rows)}\nlook at: {self.folder / 'index.html'}")
-        reasons = [f"  {row['name']}: {row['reason']}" for row in rows if row["outcome"] == "not_assessable"]
+        reasons = [
+            f"  {row['name']}: {row['reason']}"
+            for row in rows
+            if row["outcome"] == "not_assessable"
+        ]
         if reasons:
-            raise SystemExit("\n".join([f"{len(reasons)} of {len(rows)} scans were not assessable:", *reasons]))
+            raise SystemExit(
+                "\n".join([f"{len(reasons)} of {len(rows)} scans were not assessable:", *reasons])
+            )
 
-    def _judged(self, item: Mapping[str, Any], output: Mapping[str, Any], seconds: float) -> ScreeningResult:
+    def _judged(
+        self, item: Mapping[str, Any], output: Mapping[str, Any], seconds: float
+    ) -> ScreeningResult:
         context = self.scans.contexts[item["name"]]
         result = judge_evaluated(self.judge, item["image"], output, context)
         return replace(result, seconds=context.seconds | {"screening": seconds})

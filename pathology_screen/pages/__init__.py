@@ -1,4 +1,5 @@
-"""Pages that stand alone: HTML with its style and script inside, which fetches nothing and runs nothing else."""
+"""Pages that stand alone: HTML with its style and script inside, which fetches nothing and runs
+nothing else."""
 
 from __future__ import annotations
 
@@ -25,16 +26,18 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def short_hash(text: str) -> str:
-    """The text with the first 12 digits of the hexadecimal hash that it ends in; empty if it does not."""
+    """The text with the first 12 digits of the hexadecimal hash that it ends in; empty if it does
+    not."""
     found = HASH.fullmatch(text)
     return f"{found[1]}{found[2][:12]}…" if found else ""
 
 
 def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
-    """Fill the template `NAME.html`, which extends `page.html`, with `page.css`, and its own `NAME.css` and `NAME.js`.
+    """Fill the template `NAME.html`, which extends `page.html`, with `page.css`, and its own
+    `NAME.css` and `NAME.js`.
 
-    Every value is escaped. A Content-Security-Policy forbids the page to load anything and to run any other script or
-    style than these files, by their hashes.
+    Every value is escaped. A Content-Security-Policy forbids the page to load anything and to run
+    any other script or style than these files, by their hashes.
 
     Args:
         page: name of the template.
@@ -58,7 +61,9 @@ def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
 
 
 def _inline(*files: str) -> Markup:
-    return Markup("".join((FOLDER / file).read_text("utf-8") for file in files if (FOLDER / file).is_file()))
+    return Markup(
+        "".join((FOLDER / file).read_text("utf-8") for file in files if (FOLDER / file).is_file())
+    )
 
 
 def _source(text: str) -> str:
@@ -69,6 +74,10 @@ def _source(text: str) -> str:
 
 
 _TEMPLATES = Environment(
-    loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader(FOLDER),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"number": number, "short_hash": short_hash}

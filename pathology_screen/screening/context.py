@@ -1,4 +1,5 @@
-"""What is known of a scan while it is screened, and how the acceptance gate looks on as its slice is taken."""
+"""What is known of a scan while it is screened, and how the acceptance gate looks on as its slice
+is taken."""
 
 from __future__ import annotations
 
@@ -67,7 +68,9 @@ def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext)
     return take_slice(predictor.preprocessing, predictor.slice_options["domain"], item, context)
 
 
-def take_slice(preprocessing: Compose, domain: str, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
+def take_slice(
+    preprocessing: Compose, domain: str, item: Mapping[str, Any], context: ScanContext
+) -> MetaTensor:
     """Do what `prepare` does with a preprocessing that accepts one domain."""
 
     def loaded(item: Mapping[str, Any]) -> None:
@@ -92,7 +95,10 @@ def take_slice(preprocessing: Compose, domain: str, item: Mapping[str, Any], con
         brain = np.asarray(image[0]) * np.asarray(item["brain"][0])
         context.accept(brain_findings(brain, np.asarray(image.affine)))
 
-    steps: dict[type, Callable[[Mapping[str, Any]], None]] = {LoadScand: loaded, ExtractBraind: extracted}
+    steps: dict[type, Callable[[Mapping[str, Any]], None]] = {
+        LoadScand: loaded,
+        ExtractBraind: extracted,
+    }
     return run_steps(preprocessing, item, steps)["image"]
 
 

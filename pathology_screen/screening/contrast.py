@@ -1,4 +1,5 @@
-"""Whether a brain looks T1-weighted, from where its intensities lie: no tags, no atlas, no network."""
+"""Whether a brain looks T1-weighted, from where its intensities lie: no tags, no atlas, no
+network."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ CORTEX_PERCENTILE = 75.0
 
 
 def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield up to 12 axial slices, evenly spread over the levels where the brain covers at least 0.7 of its largest
-    section, each cut to the brain.
+    """Yield up to 12 axial slices, evenly spread over the levels where the brain covers at least
+    0.7 of its largest section, each cut to the brain.
 
     Args:
         volume: (I, J, K), a brain-extracted volume, any orientation.
@@ -49,13 +50,14 @@ def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
-    """How much brighter deep white matter is than the cortex: above 1 in a T1-weighted scan of an adult.
+    """How much brighter deep white matter is than the cortex: above 1 in a T1-weighted scan of an
+    adult.
 
-    Fluid is what is darker than 0.6 of its surroundings. The cortex is what lies up to 4 mm from the outside and the
-    fluid that is joined to it; deep white matter, what lies 6 to 20 mm from there and more than 3 mm from any fluid.
-    The median of the latter is divided by the upper quartile of the former, which partial volume with fluid hardly
-    touches. Both are taken from intensities divided by their mean over about 4 cm, so that shading by the coils
-    cancels.
+    Fluid is what is darker than 0.6 of its surroundings. The cortex is what lies up to 4 mm from
+    the outside and the fluid that is joined to it; deep white matter, what lies 6 to 20 mm from
+    there and more than 3 mm from any fluid. The median of the latter is divided by the upper
+    quartile of the former, which partial volume with fluid hardly touches. Both are taken from
+    intensities divided by their mean over about 4 cm, so that shading by the coils cancels.
 
     Args:
         volume: (I, J, K), a brain-extracted volume or slab, any orientation.
@@ -80,17 +82,23 @@ def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
         far = _distance(np.pad(brain, 1), pixel) > FROM_VENTRICLES_MM
         deep.append(relative[far & (depth > DEEP_MM[0]) & (depth < DEEP_MM[1])])
     inner, outer = np.concatenate(deep), np.concatenate(cortex)
-    return float(np.median(inner) / np.percentile(outer, CORTEX_PERCENTILE)) if inner.size and outer.size else np.nan
+    return (
+        float(np.median(inner) / np.percentile(outer, CORTEX_PERCENTILE))
+        if inner.size and outer.size
+        else np.nan
+    )
 
 
 def _shading(image: np.ndarray, brain: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     """Mean of the brain around each pixel, weighted by a Gaussian."""
     signal, share = (
-        ndi.gaussian_filter(part, SHADING_MM / pixel, truncate=3) for part in (image * brain, brain.astype(np.float32))
+        ndi.gaussian_filter(part, SHADING_MM / pixel, truncate=3)
+        for part in (image * brain, brain.astype(np.float32))
     )
     return signal / np.maximum(share, 1e-6) + 1e-6
 
 
 def _distance(padded: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """Distance in mm to the nearest pixel that is False, of a mask with a margin of one pixel; without the margin."""
+    """Distance in mm to the nearest pixel that is False, of a mask with a margin of one pixel;
+    without the margin."""
     return ndi.distance_transform_edt(padded, sampling=pixel)[1:-1, 1:-1]

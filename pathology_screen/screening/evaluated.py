@@ -14,7 +14,9 @@ from pathology_screen.screening.judge import Judge, measure_slice
 from pathology_screen.screening.result import ScreeningResult
 
 
-def judge_evaluated(judge: Judge, image: Any, output: Mapping[str, Any], context: ScanContext) -> ScreeningResult:
+def judge_evaluated(
+    judge: Judge, image: Any, output: Mapping[str, Any], context: ScanContext
+) -> ScreeningResult:
     """Judge one slice after the `postprocessing` of a bundle.
 
     Args:
@@ -24,7 +26,8 @@ def judge_evaluated(judge: Judge, image: Any, output: Mapping[str, Any], context
         context: of the scan.
     """
     painted, anomaly_map = (
-        convert_to_tensor(output[name], track_meta=False)[None].cpu() for name in ("pred", "anomaly_map")
+        convert_to_tensor(output[name], track_meta=False)[None].cpu()
+        for name in ("pred", "anomaly_map")
     )
     prediction = Prediction(painted, anomaly_map, torch.tensor([output["score"]]))
     return judge(measure_slice(judge.predictor, image, prediction), context)

@@ -1,4 +1,5 @@
-"""Look at a scan without weights: what it is, whether it would be accepted, and how well it fits the template."""
+"""Look at a scan without weights: what it is, whether it would be accepted, and how well it fits
+the template."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Inspection:
         refusal: why it would be refused; None where it would be accepted.
         findings: of the acceptance gate.
         source: facts about the scan without patient data (`Scan.source`).
-        fit: of the brain to the template; None for a single slice, and where the scan was refused before.
+        fit: of the brain to the template; None for a single slice, and where the scan was refused
+            before.
     """
 
     refusal: InputError | None
@@ -36,7 +38,8 @@ class Inspection:
 
 
 class Inspector:
-    """Take scans past the reader, the acceptance gate, brain extraction and registration, as screening would.
+    """Take scans past the reader, the acceptance gate, brain extraction and registration, as
+    screening would.
 
     Only what compares a scan with its reconstruction is left out.
 

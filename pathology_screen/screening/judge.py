@@ -30,7 +30,8 @@ class Measured:
     Attributes:
         slice: without regions.
         image: the same slice with the record of how it was taken.
-        map_volume: anomaly map on the voxels of the scan, (I, J, K), zero where the plane does not cut it.
+        map_volume: anomaly map on the voxels of the scan, (I, J, K), zero where the plane does not
+            cut it.
         reconstruction_volume: likewise; None from a method that does not reconstruct.
         affine: (4, 4), voxel of the scan -> RAS+ mm.
     """
@@ -57,7 +58,9 @@ def measure_slice(predictor: Predictor, image: MetaTensor, prediction: Predictio
         mni_affine=mni_affine,
         fit=Fit(**image.meta["fit"]) if "fit" in image.meta else None,
     )
-    volumes = [slice_to_scan(predictor.preprocessing, image, part) for part in (anomaly_map, output)]
+    volumes = [
+        slice_to_scan(predictor.preprocessing, image, part) for part in (anomaly_map, output)
+    ]
     painted = volumes[1][0].numpy() if predictor.reconstructs else None
     return Measured(screened, image, volumes[0][0].numpy(), painted, np.asarray(volumes[0].affine))
 
@@ -65,8 +68,8 @@ def measure_slice(predictor: Predictor, image: MetaTensor, prediction: Predictio
 class Judge:
     """Compare a screened slice with healthy people.
 
-    Where the calibration has too few people for the rate there is no image threshold: maps and regions are given, and
-    no scan is assessable.
+    Where the calibration has too few people for the rate there is no image threshold: maps and
+    regions are given, and no scan is assessable.
 
     Args:
         predictor: the method.
@@ -85,21 +88,32 @@ class Judge:
             "method": predictor.method,
             "calibration_id": calibration.calibration_id,
             "identity": calibration.identity,
-            "healthy": {"subjects": calibration.n_subjects, "scores": calibration.subject_scores.tolist()},
+            "healthy": {
+                "subjects": calibration.n_subjects,
+                "scores": calibration.subject_scores.tolist(),
+            },
             "versions": versions(),
         }
 
     def __call__(self, measured: Measured, context: ScanContext) -> ScreeningResult:
-        """Give the outcome of one scan; one pixel above the pixel threshold says nothing about it."""
+        """Give the outcome of one scan; one pixel above the pixel threshold says nothing about
+        it."""
         screened, findings = measured.slice, list(context.findings)
         if screened.reconstruction is not None:
-            findings += distribution_findings(screened.image, screened.reconstruction, self.calibration.agreements)
+            findings += distribution_findings(
+                screened.image, screened.reconstruction, self.calibration.agreements
+            )
             if refusal := refusal_of(findings):
                 return self.refuse(refusal, context, findings)
         threshold = self.calibration.pixel_threshold
-        regions, labels = find_regions(screened.anomaly_map, screened.affine, threshold, screened.mni_affine)
+        regions, labels = find_regions(
+            screened.anomaly_map, screened.affine, threshold, screened.mni_affine
+        )
         labels_volume = slice_to_scan(
-            self.predictor.preprocessing, measured.image, labels[None].astype(np.float32), nearest=True
+            self.predictor.preprocessing,
+            measured.image,
+            labels[None].astype(np.float32),
+            nearest=True,
         )
         shown: dict[str, Any] = {
             "findings": tuple(findings),
@@ -128,7 +142,10 @@ class Judge:
         )
 
     def refuse(
-        self, refusal: InputError, context: ScanContext | None = None, findings: Sequence[Finding] | None = None
+        self,
+        refusal: InputError,
+        context: ScanContext | None = None,
+        findings: Sequence[Finding] | None = None,
     ) -> ScreeningResult:
         """The result of a scan that was not scored."""
         context = context or ScanContext()
@@ -142,7 +159,8 @@ class Judge:
         )
 
     def _lacking(self, screened: ScreenedSlice) -> tuple[str, str] | None:
-        """What the calibration lacks to judge a slice, and what can be done about it; None where it can."""
+        """What the calibration lacks to judge a slice, and what can be done about it; None where it
+        can."""
         plane = self.calibration.identity["slice"]["plane_mm"]
         if screened.plane_mm not in (None, plane):
             return f"the plane at z = {screened.plane_mm:g} mm; accepted: {plane:g} mm", ""
@@ -150,7 +168,10 @@ class Judge:
             return None
         fewest = math.ceil(1 / self.rate - 1e-9) - 1
         people = f"{self.calibration.n_subjects} healthy people; accepted: {fewest} or more"
-        return f"{people} for a false positive rate of {self.rate:g}", "Calibrate on more, or ask for a higher rate"
+        return (
+            f"{people} for a false positive rate of {self.rate:g}",
+            "Calibrate on more, or ask for a higher rate",
+        )
 
 
 def _plain(image: Tensor) -> np.ndarray:

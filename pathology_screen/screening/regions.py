@@ -14,17 +14,22 @@ SMALLEST_MM2 = 10.0
 
 
 def find_regions(
-    anomaly_map: np.ndarray, affine: np.ndarray, threshold: float, mni_affine: np.ndarray | None = None
+    anomaly_map: np.ndarray,
+    affine: np.ndarray,
+    threshold: float,
+    mni_affine: np.ndarray | None = None,
 ) -> tuple[tuple[Region, ...], np.ndarray]:
     """Label the regions of a slice where the map exceeds the threshold, and measure them.
 
-    Pixels belong together where they share at least a corner. Regions smaller than `SMALLEST_MM2` are left out.
+    Pixels belong together where they share at least a corner. Regions smaller than `SMALLEST_MM2`
+    are left out.
 
     Args:
         anomaly_map: (H, W), at least 0.
         affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
         threshold: above 0.
-        mni_affine: (4, 4), the same to mm of MNI152 space; None for a slice that was not registered.
+        mni_affine: (4, 4), the same to mm of MNI152 space; None for a slice that was not
+            registered.
 
     Returns:
         The regions, highest peak first, and their labels (H, W), uint16.

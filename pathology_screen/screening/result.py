@@ -61,7 +61,8 @@ class Region:
 
     @property
     def side(self) -> Side | None:
-        """The patient's side that the peak lies on, by x in MNI152 space; None for a slice that was not registered."""
+        """The patient's side that the peak lies on, by x in MNI152 space; None for a slice that was
+        not registered."""
         if self.peak_mni_mm is None:
             return None
         x = self.peak_mni_mm[0]
@@ -75,7 +76,8 @@ class ScreenedSlice:
     Attributes:
         score: image score.
         image: (size, size), float32, in [0, 1].
-        reconstruction: the pseudo-healthy slice, the same shape; None from a method that does not reconstruct.
+        reconstruction: the pseudo-healthy slice, the same shape; None from a method that does not
+            reconstruct.
         anomaly_map: the same shape, at least 0.
         labels: the same shape, uint16, the label of the region or 0.
         affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
@@ -100,14 +102,16 @@ class ScreeningResult:
     """The outcome of screening one scan, and what it rests on.
 
     Attributes:
-        outcome: "suspicious" where the score exceeds the image threshold; "not_assessable" where a rule of the
-            acceptance gate or the reader refused the scan; else "normal".
+        outcome: "suspicious" where the score exceeds the image threshold; "not_assessable" where a
+            rule of the acceptance gate or the reader refused the scan; else "normal".
         code: why it was not assessable, a key of `errors.REFUSALS`; None otherwise.
         reason: the same in words, with the measured value and the limit.
         findings: what the acceptance gate found, warnings included.
         score: of the slice; None without an outcome.
-        percentile: share, 0 to 100, of the healthy people of the calibration whose score is at most this one.
-        p_value: conformal p-value; the outcome is "suspicious" where it is at most `false_positive_rate`.
+        percentile: share, 0 to 100, of the healthy people of the calibration whose score is at most
+            this one.
+        p_value: conformal p-value; the outcome is "suspicious" where it is at most
+            `false_positive_rate`.
         image_threshold: of the score; None where the calibration does not cover the slice.
         pixel_threshold: of the map; it draws the regions and has no part in the outcome.
         false_positive_rate: of healthy people, that the image threshold is for.
@@ -122,8 +126,8 @@ class ScreeningResult:
         provenance: hashes and versions of what made the result, JSON values.
         seconds: wall time of "reading", "preparation" (with brain extraction) and "screening".
 
-    A scan that is not assessable has neither score, slice nor volumes; with the code "not_calibrated" it has slice and
-    volumes, and no score.
+    A scan that is not assessable has neither score, slice nor volumes; with the code
+    "not_calibrated" it has slice and volumes, and no score.
     """
 
     outcome: Outcome

@@ -21,11 +21,12 @@ from pathology_screen.transforms import READ_BY_READER
 
 
 class AcceptedScans(IterableDataset):
-    """Take the slice of scan after scan, leave out those that the reader or the acceptance gate refuses, and account
-    for all.
+    """Take the slice of scan after scan, leave out those that the reader or the acceptance gate
+    refuses, and account for all.
 
     Args:
-        data: items with `image` (a path) and `name`; an item may hold what `LoadScand` reads beside it.
+        data: items with `image` (a path) and `name`; an item may hold what `LoadScand` reads beside
+            it.
         predictor: whose preprocessing takes the slices.
 
     Attributes:
@@ -33,7 +34,8 @@ class AcceptedScans(IterableDataset):
         refused: name -> why, of those that it refused.
 
     Raises:
-        ConfigError: on iteration in a worker process, which could not report its refusals: load with num_workers=0.
+        ConfigError: on iteration in a worker process, which could not report its refusals: load
+            with num_workers=0.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], predictor: Predictor) -> None:
@@ -61,28 +63,36 @@ class AcceptedScans(IterableDataset):
                 yield {**item, "image": image}
 
 
-def scans(dataset_dir: str | None, datalist: str | None, series_uid: str | None = None) -> list[dict[str, Any]]:
-    """List what is to be screened: the datalist's test section, all scans below a path, or the embedded cohort's
-    test scans.
+def scans(
+    dataset_dir: str | None, datalist: str | None, series_uid: str | None = None
+) -> list[dict[str, Any]]:
+    """List what is to be screened: the datalist's test section, all scans below a path, or the
+    embedded cohort's test scans.
 
     Args:
-        dataset_dir: a NIfTI file, a DICOM folder or zip, or a tree of them; with a datalist, the folder its
-            paths start from.
+        dataset_dir: a NIfTI file, a DICOM folder or zip, or a tree of them; with a datalist, the
+            folder its paths start from.
         datalist: Decathlon datalist.
         series_uid: only the series of this SeriesInstanceUID.
 
     Returns:
-        Items with `image` and a unique `name`, the BIDS label that names the results: letters and digits of the name in
-        the datalist, or else of the image's path below the folder that all images share.
+        Items with `image` and a unique `name`, the BIDS label that names the results: letters and
+        digits of the name in the datalist, or else of the image's path below the folder that all
+        images share.
 
     Raises:
         InputError: if there is no scan.
-        ConfigError: if the datalist is faulty, or two names are alike or a name holds no letter or digit.
+        ConfigError: if the datalist is faulty, or two names are alike or a name holds no letter or
+            digit.
     """
     if dataset_dir and not datalist:
         found = find_scans(str(dataset_dir))
         if series_uid:
-            asked = {"image": str(dataset_dir), "name": "series", "series_uid": str(series_uid)}  # or its refusal
+            asked = {
+                "image": str(dataset_dir),
+                "name": "series",
+                "series_uid": str(series_uid),
+            }  # or its refusal
             found = [item for item in found if item.get("series_uid") == str(series_uid)] or [asked]
         labels = bids_labels([item["name"] for item in found])
         return [{**item, "name": label} for item, label in zip(found, labels)]
@@ -101,10 +111,14 @@ def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for item, label in zip(items, labels):
         if "name" in item:
             if not re.search("[A-Za-z0-9]", str(item["name"])):
-                raise ConfigError(f"the name {item['name']!r} in the datalist holds no letter or digit")
+                raise ConfigError(
+                    f"the name {item['name']!r} in the datalist holds no letter or digit"
+                )
             (label,) = bids_labels([str(item["name"])])
         if label.casefold() in named:
-            raise ConfigError(f'two scans of the datalist are named "{label}": give each item a "name" of its own')
+            raise ConfigError(
+                f'two scans of the datalist are named "{label}": give each item a "name" of its own'
+            )
         needed = {key: item[key] for key in ("image", *READ_BY_READER) if item.get(key) is not None}
         named[label.casefold()] = {**needed, "name": label}
     return list(named.values())

@@ -1,4 +1,5 @@
-"""From any scan to an outcome: read, accept or refuse, paint the pseudo-healthy brain, compare, judge."""
+"""From any scan to an outcome: read, accept or refuse, paint the pseudo-healthy brain, compare,
+judge."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class Screener:
     """
 
     def __init__(self, predictor: Predictor, calibration: Calibration, rate: float = 0.05) -> None:
-        calibration.image_threshold(rate)  # or the people are too few: better told before the first scan than of each
+        calibration.image_threshold(
+            rate
+        )  # or the people are too few: better told before the first scan than of each
         self.predictor, self.judge = predictor, Judge(predictor, calibration, rate)
 
     @classmethod
@@ -48,19 +51,23 @@ class Screener:
         rate: float = 0.05,
         device: str | torch.device = "cpu",
     ) -> Screener:
-        """Load a bundle: its network from the registry, its weights by hash; no configuration is evaluated.
+        """Load a bundle: its network from the registry, its weights by hash; no configuration is
+        evaluated.
 
         Args:
             bundle: name or folder.
             weights: in place of the bundle's own `models/model.pt`.
-            calibration: in place of the `calibration.json` beside the weights, such as one fitted on your scanner.
+            calibration: in place of the `calibration.json` beside the weights, such as one fitted
+                on your scanner.
             profile: "compact" or "paper", which the weights belong to.
             rate: of false positives among healthy people, that the image threshold is for.
             device: of the network.
 
         Raises:
-            ArtifactError: if weights or calibration are missing, damaged or altered, or do not belong together.
-            ConfigError: if there is no such bundle or profile, or the calibration has too few people for the rate.
+            ArtifactError: if weights or calibration are missing, damaged or altered, or do not
+                belong together.
+            ConfigError: if there is no such bundle or profile, or the calibration has too few
+                people for the rate.
         """
         predictor = Predictor.load(bundle, weights, profile, device)
         return cls(predictor, calibration_beside(predictor, calibration), rate)
@@ -81,8 +88,8 @@ class Screener:
             series_uid, axial_slice: see `io.read_scan`.
 
         Returns:
-            The result; "not_assessable" for a scan that the reader or the acceptance gate refuses, or a plane that the
-            calibration does not cover (code "not_calibrated").
+            The result; "not_assessable" for a scan that the reader or the acceptance gate refuses,
+            or a plane that the calibration does not cover (code "not_calibrated").
 
         Raises:
             ArtifactError: if the weights turn out to be broken.

@@ -35,16 +35,18 @@ _one_at_a_time = Lock()  # deepbet keeps state between the steps of a run
 def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     """Tell a brain-extracted volume, or slab, from a whole head by the absence of a skull.
 
-    On the way in from the outline of a whole head, bright scalp is followed by dark bone; from the outline of an
-    extracted brain the intensity only rises, from fluid to grey to white matter. In shells of 2 mm around each of up to
-    12 axial levels, the median at 4 to 20 mm depth is compared with the brightest median further out, and the smallest
-    ratio is kept. The scan is brain-extracted where the lower quartile of that ratio over the levels exceeds 0.7 and no
-    level shows more than 250 cm2 (a field of view full of noise).
+    On the way in from the outline of a whole head, bright scalp is followed by dark bone; from the
+    outline of an extracted brain the intensity only rises, from fluid to grey to white matter. In
+    shells of 2 mm around each of up to 12 axial levels, the median at 4 to 20 mm depth is compared
+    with the brightest median further out, and the smallest ratio is kept. The scan is
+    brain-extracted where the lower quartile of that ratio over the levels exceeds 0.7 and no level
+    shows more than 250 cm2 (a field of view full of noise).
 
-    Measured on OASIS, glioma, MNI152 and deepbet-extracted brains, the lower quartile is 0.88 to 1.0 (sections up to
-    215 cm2); on whole heads of three scanners 0.13 to 0.58: as they are, with noise, bias fields, 2 mm blur, spline
-    ringing, pixels of 0.5 to 2.5 mm, slices of 5 mm, and in slabs of 25 mm that show the brain. The value of the
-    background plays no part. A slab of face or neck alone is not told from a brain (0.6 to 0.9).
+    Measured on OASIS, glioma, MNI152 and deepbet-extracted brains, the lower quartile is 0.88 to
+    1.0 (sections up to 215 cm2); on whole heads of three scanners 0.13 to 0.58: as they are, with
+    noise, bias fields, 2 mm blur, spline ringing, pixels of 0.5 to 2.5 mm, slices of 5 mm, and in
+    slabs of 25 mm that show the brain. The value of the background plays no part. A slab of face or
+    neck alone is not told from a brain (0.6 to 0.9).
 
     Args:
         volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
@@ -57,7 +59,9 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     full = np.flatnonzero(area >= area.max() / 2)
     levels = full[np.linspace(0, len(full) - 1, min(len(full), LEVELS_LOOKED_AT)).astype(int)]
     outlines = [_outline(tissue[level]) for level in levels]
-    drops = [_inward_drop(slices[level], outline, pixel) for level, outline in zip(levels, outlines)]
+    drops = [
+        _inward_drop(slices[level], outline, pixel) for level, outline in zip(levels, outlines)
+    ]
     section = max(outline.sum() for outline in outlines) * pixel.prod() / 100
     return bool(np.percentile(drops, 25) > SKULL_DROP and section < LARGEST_SECTION)
 
@@ -71,10 +75,13 @@ def _outline(tissue: np.ndarray) -> np.ndarray:
 
 
 def _inward_drop(image: np.ndarray, outline: np.ndarray, pixel: np.ndarray) -> float:
-    """Smallest ratio of the median of a shell, 4 to 20 mm inside the outline, to the brightest median outside it."""
+    """Smallest ratio of the median of a shell, 4 to 20 mm inside the outline, to the brightest
+    median outside it."""
     depth = ndi.distance_transform_edt(np.pad(outline, 1), sampling=pixel)[1:-1, 1:-1]
     shells = np.ceil(depth / SHELL).astype(int)  # shell 0 is outside
-    medians = np.array([np.median(image[shells == shell]) for shell in range(1, 11) if np.any(shells == shell)])
+    medians = np.array(
+        [np.median(image[shells == shell]) for shell in range(1, 11) if np.any(shells == shell)]
+    )
     ratios = medians[2:] / np.maximum.accumulate(medians)[1:-1]
     return float(ratios.min(initial=1.0))
 
@@ -90,8 +97,8 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
         bool (I, J, K): brain and the fluid around and inside it.
 
     Raises:
-        InputError: "brain_extraction_failed" where the volume is too thin to show a whole brain, or what was found
-            is no brain's size.
+        InputError: "brain_extraction_failed" where the volume is too thin to show a whole brain, or
+            what was found is no brain's size.
     """
     extent = spacing(affine) * volume.shape
     if extent.min() < SMALLEST_EXTENT:
@@ -112,7 +119,9 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     millilitres = mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
     low, high = PLAUSIBLE_VOLUME
     if not low <= millilitres <= high:
-        raise InputError("brain_extraction_failed", f"{millilitres:.0f} ml is not the size of a brain")
+        raise InputError(
+            "brain_extraction_failed", f"{millilitres:.0f} ml is not the size of a brain"
+        )
     return mask
 
 
@@ -124,7 +133,8 @@ def _deepbet() -> BrainExtraction:
 
 
 def find_brain(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Find the brain in a scan: by `extract_brain`, or where that was done before, its tissue without holes.
+    """Find the brain in a scan: by `extract_brain`, or where that was done before, its tissue
+    without holes.
 
     Args:
         volume: (I, J, K) intensities of a T1-weighted scan, any orientation.

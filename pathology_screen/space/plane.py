@@ -1,9 +1,10 @@
-"""The axial plane of MNI152 space in which slices are compared, and the way back to a scan's voxels.
+"""The axial plane of MNI152 space in which slices are compared, and the way back to a scan's
+voxels.
 
-The plane is one level of the 197 x 233 x 189 grid of 1 mm voxels whose first lies at (-98, -134, -72) mm, shown as
-`geometry.DISPLAY_AXES` says: row r lies at y = 98 - r mm (anterior first), column c at x = 98 - c mm (to the patient's
-left). The default level, voxel 95 or z = +23 mm, is that of the slices which the authors of RA released; their columns
-run to the patient's right.
+The plane is one level of the 197 x 233 x 189 grid of 1 mm voxels whose first lies at (-98, -134,
+-72) mm, shown as `geometry.DISPLAY_AXES` says: row r lies at y = 98 - r mm (anterior first), column
+c at x = 98 - c mm (to the patient's left). The default level, voxel 95 or z = +23 mm, is that of
+the slices which the authors of RA released; their columns run to the patient's right.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def plane_affine(z_mm: float = PLANE_Z) -> np.ndarray:
 
 
 def take_plane(
-    voxels: np.ndarray, affine: np.ndarray, to_scan: np.ndarray, z_mm: float = PLANE_Z, order: int = 1
+    voxels: np.ndarray,
+    affine: np.ndarray,
+    to_scan: np.ndarray,
+    z_mm: float = PLANE_Z,
+    order: int = 1,
 ) -> np.ndarray:
     """Resample the plane once from the voxels of a scan.
 
@@ -61,9 +66,9 @@ def put_back(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put the values of a plane, or of a stack of planes, on the voxels of a scan that it cuts.
 
-    A voxel is cut where its centre lies within half a slice of the plane: half the largest step in z between
-    neighbouring voxels, and at least 0.5 mm. Of thick axial slices that is one slice, tilted ones give a band of each.
-    Between the planes of a stack values are interpolated.
+    A voxel is cut where its centre lies within half a slice of the plane: half the largest step in
+    z between neighbouring voxels, and at least 0.5 mm. Of thick axial slices that is one slice,
+    tilted ones give a band of each. Between the planes of a stack values are interpolated.
 
     Args:
         values: (233, 197), or (N, 233, 197) for N planes.
@@ -78,7 +83,9 @@ def put_back(
     """
     levels = np.atleast_1d(np.asarray(z_mm, float))
     planes = np.asarray(values, np.float32).reshape(len(levels), *PLANE_SHAPE)
-    to_plane = np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine  # voxel -> (row, column, z)
+    to_plane = (
+        np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
+    )  # voxel -> (row, column, z)
     half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
     z = _along_axes(to_plane[2], shape)
     index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
@@ -90,7 +97,11 @@ def put_back(
     here = tuple(index[:, inside])
     covered[here] = True
     voxels[here] = ndi.map_coordinates(
-        planes, np.stack([level, row, column])[:, inside], order=order, mode="nearest", prefilter=False
+        planes,
+        np.stack([level, row, column])[:, inside],
+        order=order,
+        mode="nearest",
+        prefilter=False,
     )
     return voxels, covered
 

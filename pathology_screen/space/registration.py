@@ -1,7 +1,8 @@
 """Affine registration of a brain to the MNI152 template, and the measure of how well it fits.
 
-Both images must be brains without skull: the template has none, and what lies around a brain would pull it away from
-the template. The sums run on one thread in a fixed order, so the same brain gives the same bits at every run.
+Both images must be brains without skull: the template has none, and what lies around a brain would
+pull it away from the template. The sums run on one thread in a fixed order, so the same brain gives
+the same bits at every run.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ SMALLEST_SHARE_SHOWN = 0.95
 
 
 class Level(NamedTuple):
-    """One resolution: every `stride`-th voxel along each axis, smoothed by `sigma` mm; most iterations."""
+    """One resolution: every `stride`-th voxel along each axis, smoothed by `sigma` mm; most
+    iterations."""
 
     stride: int
     sigma: float
@@ -59,7 +61,8 @@ LEVELS = (Level(4, 4.0, 40), Level(3, 2.0, 40), Level(2, 1.0, 30))
 class Fit:
     """How well a registered brain fits the template, on voxels of 2 mm that the scan shows.
 
-    Measured on 38 scans (IXI, ds000011, ds002748, TCGA, OpenMS, OASIS, a DICOM series), and on up to six made worse:
+    Measured on 38 scans (IXI, ds000011, ds002748, TCGA, OpenMS, OASIS, a DICOM series), and on up
+    to six made worse:
 
     | | dice | correlation | turn | shown |
     |---|---|---|---|---|
@@ -81,8 +84,8 @@ class Fit:
 
     Attributes:
         dice: overlap of both brains, 0-1.
-        correlation: of the intensities inside both, each divided by its mean over about 2 cm, so that neither a bias
-            field nor the contrast of the scanner counts; -1 to 1.
+        correlation: of the intensities inside both, each divided by its mean over about 2 cm, so
+            that neither a bias field nor the contrast of the scanner counts; -1 to 1.
         turn: degrees between the axes of the template and those of the scanner, 0-180.
         shown: share of the template's brain above z = 0 that lies in the field of view, 0-1.
     """
@@ -100,7 +103,10 @@ def check_fit(fit: Fit) -> None:
         InputError: "registration_failed".
     """
     faults = [
-        (fit.dice < SMALLEST_DICE, f"overlap with the template's brain {fit.dice:.2f}, at least {SMALLEST_DICE:g}"),
+        (
+            fit.dice < SMALLEST_DICE,
+            f"overlap with the template's brain {fit.dice:.2f}, at least {SMALLEST_DICE:g}",
+        ),
         (
             not fit.correlation >= SMALLEST_CORRELATION,
             f"local correlation {fit.correlation:.2f}, at least {SMALLEST_CORRELATION:g}",
@@ -158,23 +164,29 @@ class Picture:
         return np.all((index >= self.shown[0][:, None]) & (index <= self.shown[1][:, None]), axis=0)
 
 
-def register(brain: nib.Nifti1Image, template: nib.Nifti1Image | None = None) -> tuple[np.ndarray, Fit]:
+def register(
+    brain: nib.Nifti1Image, template: nib.Nifti1Image | None = None
+) -> tuple[np.ndarray, Fit]:
     """Find the affine map (12 degrees of freedom) that leads from the template to a brain.
 
-    It maximises the mutual information of Mattes et al. (IEEE TMI 2003) by L-BFGS at three resolutions, starts from
-    seven poses and goes on from the best.
+    It maximises the mutual information of Mattes et al. (IEEE TMI 2003) by L-BFGS at three
+    resolutions, starts from seven poses and goes on from the best.
 
     Args:
         brain: (I, J, K) intensities, 0 outside the brain; any orientation and voxel size.
         template: of the same kind; default `load_brain_template()`.
 
     Returns:
-        The map as (4, 4), mm of the template -> mm of the brain's scanner space, both RAS+; and how well it fits.
+        The map as (4, 4), mm of the template -> mm of the brain's scanner space, both RAS+; and how
+        well it fits.
 
     Raises:
         InputError: "no_tissue".
     """
-    fixed, moving = coarse_picture(template) if template else _coarse_template(), coarse_picture(brain)
+    fixed, moving = (
+        coarse_picture(template) if template else _coarse_template(),
+        coarse_picture(brain),
+    )
     centres, factor = _overlay(fixed, moving)
     attempts = [_turned(factor, angles) for angles in STARTS]
     coarsest = _Comparison(fixed, moving, centres, FROM_EACH_START)
@@ -196,7 +208,9 @@ def coarse_picture(image: nib.Nifti1Image) -> Picture:
         raise InputError("no_tissue", "no intensity of the brain is positive")
     (box,) = ndi.find_objects(tissue.astype(np.uint8))
     margin = np.ceil(MARGIN * WORKING_MM / spacing(image.affine)).astype(int)
-    cut = image.slicer[tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margin))]
+    cut = image.slicer[
+        tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margin))
+    ]
     coarse = coarsen(cut, WORKING_MM)
     corners = np.array([[-0.5] * 3, np.array(image.shape) - 0.5])
     shown = apply_affine(np.linalg.inv(coarse.affine) @ image.affine, corners)
@@ -208,8 +222,9 @@ def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
 
     Args:
         image: (I, J, K), any orientation.
-        millimetres: size of the new voxels, nearly, so that they fill the field of view; an axis whose voxels are as
-            large is left as it is. The width of the smoothing at half its height adds what the voxels lack.
+        millimetres: size of the new voxels, nearly, so that they fill the field of view; an axis
+            whose voxels are as large is left as it is. The width of the smoothing at half its
+            height adds what the voxels lack.
 
     Returns:
         float32, with the same field of view.
@@ -217,7 +232,9 @@ def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
     voxels, size = np.asarray(image.dataobj, np.float32), spacing(image.affine)
     width = np.sqrt(np.maximum(millimetres**2 - size**2, 0)) / size
     smooth = ndi.gaussian_filter(voxels, width / np.sqrt(8 * np.log(2)))
-    coarse = ndi.zoom(smooth, np.minimum(size / millimetres, 1), order=1, mode="nearest", grid_mode=True)
+    coarse = ndi.zoom(
+        smooth, np.minimum(size / millimetres, 1), order=1, mode="nearest", grid_mode=True
+    )
     ratio = np.divide(voxels.shape, coarse.shape)
     to_fine = np.diag([*ratio, 1.0])
     to_fine[:3, 3] = (ratio - 1) / 2
@@ -230,10 +247,13 @@ def _coarse_template() -> Picture:
 
 
 def _overlay(fixed: Picture, moving: Picture) -> tuple[np.ndarray, float]:
-    """Centres of both brains (2, 3) in mm, and the factor from the size of the first to that of the second."""
+    """Centres of both brains (2, 3) in mm, and the factor from the size of the first to that of the
+    second."""
     tissues = [tissue_mask(picture.voxels) for picture in (fixed, moving)]
     pairs = list(zip((fixed, moving), tissues))
-    centres = [apply_affine(picture.affine, ndi.center_of_mass(tissue)) for picture, tissue in pairs]
+    centres = [
+        apply_affine(picture.affine, ndi.center_of_mass(tissue)) for picture, tissue in pairs
+    ]
     volumes = [tissue.sum() * spacing(picture.affine).prod() for picture, tissue in pairs]
     return np.array(centres), float(np.cbrt(volumes[1] / volumes[0]))
 
@@ -245,7 +265,8 @@ def _turned(factor: float, angles: tuple[float, float, float]) -> np.ndarray:
 
 
 def _map(pose: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """(4, 4) in mm of a pose (3, 4), which maps offsets from one centre to offsets from the other, by `RADIUS`."""
+    """(4, 4) in mm of a pose (3, 4), which maps offsets from one centre to offsets from the other,
+    by `RADIUS`."""
     affine = np.eye(4)
     affine[:3, :3] = pose[:, :3]
     affine[:3, 3] = centres[1] + RADIUS * pose[:, 3] - pose[:, :3] @ centres[0]
@@ -260,7 +281,9 @@ class _Comparison:
         picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]
         index = np.indices(picture.shape).reshape(3, -1) * level.stride + level.stride // 2
         points = map_points(fixed.affine, index)
-        self.offsets = np.vstack([(points - centres[0][:, None]) / RADIUS, np.ones(points.shape[1])])
+        self.offsets = np.vstack(
+            [(points - centres[0][:, None]) / RADIUS, np.ones(points.shape[1])]
+        )
         self.rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
         self.target = _to_bins(moving.smoothed(level.sigma))
         inverse = np.linalg.inv(moving.affine)
@@ -297,7 +320,9 @@ class _Comparison:
 def _blur(histogram: np.ndarray) -> np.ndarray:
     """A joint histogram as cubic B-spline windows would give it, nearly."""
     window = (1 / 6, 4 / 6, 1 / 6)
-    return ndi.convolve1d(ndi.convolve1d(histogram, window, 0, mode="nearest"), window, 1, mode="nearest")
+    return ndi.convolve1d(
+        ndi.convolve1d(histogram, window, 0, mode="nearest"), window, 1, mode="nearest"
+    )
 
 
 def _to_bins(values: np.ndarray) -> np.ndarray:
@@ -306,7 +331,8 @@ def _to_bins(values: np.ndarray) -> np.ndarray:
 
 
 def _interpolate(volume: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Trilinear interpolation of a volume, 0 outside it, at indices (3, N): values (N,) and their slopes (3, N)."""
+    """Trilinear interpolation of a volume, 0 outside it, at indices (3, N): values (N,) and their
+    slopes (3, N)."""
     padded = np.pad(volume, 1)
     place = np.clip(index + 1, 0, np.array(padded.shape)[:, None] - 1.000001)
     low = place.astype(np.intp)
@@ -342,14 +368,18 @@ def measure(fixed: Picture, moving: Picture, to_scan: np.ndarray) -> Fit:
     inner = ndi.binary_erosion(both, iterations=2)
     if not inner.any():
         return Fit(0.0, 0.0, turn, shown)
-    first, second = (_standard(_flatten(image, both)[inner].astype(float)) for image in (target, found))
+    first, second = (
+        _standard(_flatten(image, both)[inner].astype(float)) for image in (target, found)
+    )
     dice = 2 * both.sum() / (brains[0].sum() + brains[1].sum())
     return Fit(float(dice), float((first * second).mean()), turn, shown)
 
 
 def _flatten(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Intensities divided by their local mean inside a mask, smoothed by one voxel."""
-    near = ndi.gaussian_filter(image * mask, 5) / np.maximum(ndi.gaussian_filter(mask.astype(np.float32), 5), 1e-3)
+    near = ndi.gaussian_filter(image * mask, 5) / np.maximum(
+        ndi.gaussian_filter(mask.astype(np.float32), 5), 1e-3
+    )
     return ndi.gaussian_filter(image / np.maximum(near, 1e-3 * image.max()), 1)
 
 

@@ -29,7 +29,8 @@ def template_folder() -> Path:
 
 @cache
 def load_brain_template() -> nib.Nifti1Image:
-    """Read the ICBM 152 2009a symmetric T1w brain: 197 x 233 x 189, 1 mm, RAS+, 0 outside the brain.
+    """Read the ICBM 152 2009a symmetric T1w brain: 197 x 233 x 189, 1 mm, RAS+, 0 outside the
+    brain.
 
     Raises:
         ConfigError: if it is not there.

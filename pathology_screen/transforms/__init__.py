@@ -1,4 +1,5 @@
-"""MONAI transforms from a scan to the slice that networks see and back, and the augmentation of training batches."""
+"""MONAI transforms from a scan to the slice that networks see and back, and the augmentation of
+training batches."""
 
 from pathology_screen.transforms.augmentation import RandomAffineBatch
 from pathology_screen.transforms.brain_extraction import ExtractBraind

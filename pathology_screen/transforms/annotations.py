@@ -17,26 +17,29 @@ BOX_KEYS = ("boxes", "other_boxes")
 
 
 class AnnotatedSliced(Transform):
-    """Prepare the slice of an item, and bring its annotations the same way: each becomes the share of every pixel that
-    it covers, 0 to 1.
+    """Prepare the slice of an item, and bring its annotations the same way: each becomes the share
+    of every pixel that it covers, 0 to 1.
 
-    `label`, the path of a mask on the voxels of the scan, becomes (1, H, W). `boxes` and `other_boxes`, which are
-    neither counted nor healthy, become `boxes_masks` and `other_boxes_masks`, (K, H, W), a channel each, and
-    `boxes_labels` and `other_boxes_labels`, their K names; those that the slice does not show are left out, and so are
-    the keys where none is left.
+    `label`, the path of a mask on the voxels of the scan, becomes (1, H, W). `boxes` and
+    `other_boxes`, which are neither counted nor healthy, become `boxes_masks` and
+    `other_boxes_masks`, (K, H, W), a channel each, and `boxes_labels` and `other_boxes_labels`,
+    their K names; those that the slice does not show are left out, and so are the keys where none
+    is left.
 
     Args:
         preprocessing: of a bundle.
 
     Raises:
-        ConfigError: if a mask does not lie on the voxels of its scan, or a box leaves the scan, has no area or no
-            label, or is not in whole voxels.
+        ConfigError: if a mask does not lie on the voxels of its scan, or a box leaves the scan, has
+            no area or no label, or is not in whole voxels.
     """
 
     def __init__(self, preprocessing: Compose) -> None:
         self.preprocessing = preprocessing
         geometric = (StandardPlaned, Resized, SpatialPadd)
-        self.geometry = Compose([step for step in preprocessing.transforms if isinstance(step, geometric)])
+        self.geometry = Compose(
+            [step for step in preprocessing.transforms if isinstance(step, geometric)]
+        )
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -50,7 +53,11 @@ class AnnotatedSliced(Transform):
             d["label"] = self._on_slice(np.asarray(mask), image)
         for name in BOX_KEYS:
             boxes = data.get(name) or []
-            drawn = self._on_slice(self._draw(boxes, self._grid(image)[0]), image) if boxes else torch.zeros(0)
+            drawn = (
+                self._on_slice(self._draw(boxes, self._grid(image)[0]), image)
+                if boxes
+                else torch.zeros(0)
+            )
             shown = [i for i, mask in enumerate(drawn) if mask.any()]
             if shown:
                 d[f"{name}_masks"] = drawn[shown]
@@ -67,7 +74,9 @@ class AnnotatedSliced(Transform):
         for mask, box in zip(masks, boxes):
             numbers = (*box.get("box", ()), box.get("slice"))
             if "label" not in box or not _is_part(numbers, shape):
-                raise ConfigError(f"the box {box} is no part of a scan of {shape} voxels: correct the datalist")
+                raise ConfigError(
+                    f"the box {box} is no part of a scan of {shape} voxels: correct the datalist"
+                )
             x, y, width, height, level = numbers
             mask[x : x + width, y : y + height, level] = 1
         return masks
@@ -76,7 +85,9 @@ class AnnotatedSliced(Transform):
         """(K, I, J, L) -> (K, H, W), with the registration of the image."""
         registered = "to_scan" in image.meta
         known = {name: image.meta[name] for name in ("to_scan", "fit")} if registered else {}
-        scan = MetaTensor(torch.as_tensor(masks), affine=torch.as_tensor(self._grid(image)[1]), meta=known)
+        scan = MetaTensor(
+            torch.as_tensor(masks), affine=torch.as_tensor(self._grid(image)[1]), meta=known
+        )
         how = {"z_mm": image.meta["z_mm"]} if registered else {"axial_slice": True}
         return self.geometry({"image": scan} | how)["image"].as_tensor()
 

@@ -12,11 +12,11 @@ WARP_GRID = 8
 
 
 class RandomAffineBatch:
-    """Rotate, shift, scale and flip slices at random (paper, Appendix B), and if asked warp them and vary their
-    intensities.
+    """Rotate, shift, scale and flip slices at random (paper, Appendix B), and if asked warp them
+    and vary their intensities.
 
-    Drawing and applying are separate, so that in distributed training every rank draws the same numbers for the global
-    batch and applies its own part:
+    Drawing and applying are separate, so that in distributed training every rank draws the same
+    numbers for the global batch and applies its own part:
 
         parameters = augment.draw(global_batch_size, generator)
         images = augment.apply(images, parameters[rank::world_size])
@@ -30,8 +30,8 @@ class RandomAffineBatch:
         flip: probability of a left-right flip, after the rest.
         contrast: range of a log-uniform exponent on intensities in [0, 1]; (1, 1) changes nothing.
         bias_field: largest relative strength of a smooth multiplicative field; 0 changes nothing.
-        warp: largest displacement by a smooth field, as a fraction of the side; 0 changes nothing. Its knots lie a
-            seventh of the side apart, so below about 0.05 it does not fold.
+        warp: largest displacement by a smooth field, as a fraction of the side; 0 changes nothing.
+            Its knots lie a seventh of the side apart, so below about 0.05 it does not fold.
     """
 
     def __init__(
@@ -44,19 +44,30 @@ class RandomAffineBatch:
         bias_field: float = 0.0,
         warp: float = 0.0,
     ) -> None:
-        self.rotation_degrees, self.translation, self.scale, self.flip = rotation_degrees, translation, scale, flip
+        self.rotation_degrees, self.translation, self.scale, self.flip = (
+            rotation_degrees,
+            translation,
+            scale,
+            flip,
+        )
         self.contrast, self.bias_field, self.warp = contrast, bias_field, warp
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6 + 16 + 128), on the CPU."""
-        widths = (6 + BIAS_GRID**2, 2 * WARP_GRID**2)  # apart, so that a warp does not change the pose of a seed
+        """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6 + 16 + 128), on
+        the CPU."""
+        widths = (
+            6 + BIAS_GRID**2,
+            2 * WARP_GRID**2,
+        )  # apart, so that a warp does not change the pose of a seed
         return torch.cat([torch.rand(count, width, generator=generator) for width in widths], dim=1)
 
     def theta(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Turn drawn rows into sampling matrices (n, 2, 3): place in the output -> place in the input.
+        """Turn drawn rows into sampling matrices (n, 2, 3): place in the output -> place in the
+        input.
 
-        Places are (x to the right, y downwards), from -1 at one edge of the image to 1 at the other, as in
-        `torch.nn.functional.affine_grid`. A positive angle turns the image counter-clockwise as displayed.
+        Places are (x to the right, y downwards), from -1 at one edge of the image to 1 at the
+        other, as in `torch.nn.functional.affine_grid`. A positive angle turns the image
+        counter-clockwise as displayed.
         """
         u = parameters.double().T
         angle = math.radians(self.rotation_degrees) * (2 * u[0] - 1)
@@ -64,21 +75,32 @@ class RandomAffineBatch:
         scale = self.scale[0] + (self.scale[1] - self.scale[0]) * u[3]
         mirror = 1 - 2 * (u[4] < self.flip).double()
         cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-        inverse = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (n, 2, 2)
+        inverse = torch.stack(
+            [torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2
+        )  # (n, 2, 2)
         offset = -inverse @ shift.T[..., None]  # (n, 2, 1)
         flipped = inverse * torch.stack([mirror, torch.ones_like(mirror)], -1)[:, None]
         return torch.cat([flipped, offset], dim=-1)
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from outside."""
+        """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from
+        outside."""
         parameters = parameters.to(images.device)
         size = images.shape[2:]
-        grid = F.affine_grid(self.theta(parameters).to(images.dtype), list(images.shape), align_corners=False)
-        bias, warp = parameters[:, 6:].to(images.dtype).split([BIAS_GRID**2, 2 * WARP_GRID**2], dim=1)
+        grid = F.affine_grid(
+            self.theta(parameters).to(images.dtype), list(images.shape), align_corners=False
+        )
+        bias, warp = (
+            parameters[:, 6:].to(images.dtype).split([BIAS_GRID**2, 2 * WARP_GRID**2], dim=1)
+        )
         if self.warp:
             knots = warp.reshape(-1, 2, WARP_GRID, WARP_GRID)
-            grid = grid + 2 * self.warp * _smooth_field(knots, size).movedim(1, -1)  # the side is 2 long
-        out = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            grid = grid + 2 * self.warp * _smooth_field(knots, size).movedim(
+                1, -1
+            )  # the side is 2 long
+        out = F.grid_sample(
+            images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
         if self.bias_field:
             field = _smooth_field(bias.reshape(-1, 1, BIAS_GRID, BIAS_GRID), size)
             out = (out * (1 + self.bias_field * field)).clamp(0, 1)

@@ -18,9 +18,9 @@ from pathology_screen.space import find_brain
 class ExtractBraind(MapTransform):
     """Add the brain of a scan (1, I, J, K) as a mask of its own, which lies on the same voxels.
 
-    The mask is a MetaTensor (1, I, J, K), float32, 0 or 1. Of a brain-extracted scan it is the tissue. The meta data of
-    the scan and its mask hold `brain_extracted`: whether the scan came so. Single slices (`axial_slice` in the item)
-    pass as they are, without a mask.
+    The mask is a MetaTensor (1, I, J, K), float32, 0 or 1. Of a brain-extracted scan it is the
+    tissue. The meta data of the scan and its mask hold `brain_extracted`: whether the scan came so.
+    Single slices (`axial_slice` in the item) pass as they are, without a mask.
 
     Args:
         keys: key of the scan, a MetaTensor with an affine (4, 4) in RAS+ mm.
@@ -31,10 +31,14 @@ class ExtractBraind(MapTransform):
         ConfigError: for several keys.
     """
 
-    def __init__(self, keys: KeysCollection, mask_key: str = "brain", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, mask_key: str = "brain", allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
-            raise ConfigError(f"one scan has one brain: give one key, not {', '.join(map(str, self.keys))}")
+            raise ConfigError(
+                f"one scan has one brain: give one key, not {', '.join(map(str, self.keys))}"
+            )
         self.mask_key = mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -45,5 +49,7 @@ class ExtractBraind(MapTransform):
             scan = d[key]
             mask, extracted = find_brain(np.asarray(scan[0]), np.asarray(scan.affine))
             scan.meta["brain_extracted"] = extracted
-            d[self.mask_key] = MetaTensor(torch.as_tensor(mask[None], dtype=torch.float32), meta=dict(scan.meta))
+            d[self.mask_key] = MetaTensor(
+                torch.as_tensor(mask[None], dtype=torch.float32), meta=dict(scan.meta)
+            )
         return d

@@ -48,7 +48,9 @@ class ScanReader(ImageReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
             "volume_shape": list(img.volume_shape),
             "volume_affine": np.asarray(img.volume_affine).tolist(),
-            "source": json.dumps(dict(img.source)),  # a string, for batches cannot hold dictionaries that differ
+            "source": json.dumps(
+                dict(img.source)
+            ),  # a string, for batches cannot hold dictionaries that differ
         }
         return img.voxels, meta
 
@@ -60,18 +62,19 @@ def scan_image(scan: Scan) -> MetaTensor:
 
 
 class LoadScand(LoadImaged):
-    """Load a scan with `io.read_scan`: path, or a `Scan` that was read -> MetaTensor (1, I, J, K), float32, affine
-    RAS+ in mm.
+    """Load a scan with `io.read_scan`: path, or a `Scan` that was read -> MetaTensor (1, I, J, K),
+    float32, affine RAS+ in mm.
 
-    The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the reader. The
-    meta data hold `volume_shape`, `volume_affine` (lists; of the whole volume, where only a part was read) and `source`
-    (JSON text of `Scan.source`).
+    The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the
+    reader. The meta data hold `volume_shape`, `volume_affine` (lists; of the whole volume, where
+    only a part was read) and `source` (JSON text of `Scan.source`).
 
     Args:
         keys: keys of the paths.
 
     Raises:
-        InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its RuntimeError).
+        InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its
+            RuntimeError).
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:

@@ -25,10 +25,13 @@ def prepare_slices(data: Sequence[Mapping[str, Any]], transform: Transform) -> D
 
     Raises:
         ConfigError: if there is no item.
-        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if a scan is refused; a note names its file.
+        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if a scan is refused; a
+            note names its file.
     """
     if not data:
-        raise ConfigError("there is no scan to take slices from: the section of the datalist is empty")
+        raise ConfigError(
+            "there is no scan to take slices from: the section of the datalist is empty"
+        )
     prepared = []
     for item in tqdm(data, desc="preparing", unit="scan"):
         try:

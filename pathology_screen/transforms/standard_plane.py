@@ -12,7 +12,13 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import MetaKeys, TraceKeys
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES, spacing
@@ -22,29 +28,35 @@ NEAREST = "nearest"
 
 
 class StandardPlaned(MapTransform, InvertibleTransform):
-    """Take the axial plane of MNI152 space: (C, I, J, K), any orientation -> (C, 233, 197), float32.
+    """Take the axial plane of MNI152 space: (C, I, J, K), any orientation -> (C, 233, 197),
+    float32.
 
-    The brain is registered to the template, and the plane resampled once from the scan's own voxels: rows from anterior
-    to posterior, columns to the patient's left, 1 mm. The affine (3, 3) is in mm of the plane, so that MONAI's
-    transforms work on it in two dimensions. The meta data hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and
-    `fit` (the fields of `space.Fit`); where those of the scan hold `to_scan` and `fit` already, it is not registered
-    again, and needs no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts, 0 elsewhere
+    The brain is registered to the template, and the plane resampled once from the scan's own
+    voxels: rows from anterior to posterior, columns to the patient's left, 1 mm. The affine (3, 3)
+    is in mm of the plane, so that MONAI's transforms work on it in two dimensions. The meta data
+    hold `z_mm`, `to_scan` ((4, 4), MNI152 mm -> scanner mm) and `fit` (the fields of `space.Fit`);
+    where those of the scan hold `to_scan` and `fit` already, it is not registered again, and needs
+    no brain. The inverse puts values (C, 233, 197) on the voxels that the plane cuts, 0 elsewhere
     (`space.put_back`).
 
-    The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be scaled by the brain.
+    The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be
+    scaled by the brain.
 
-    An item with `axial_slice: true` is such a slice already: (C, H, W, 1) in any orientation -> (C, H, W).
+    An item with `axial_slice: true` is such a slice already: (C, H, W, 1) in any orientation -> (C,
+    H, W).
 
     Args:
-        keys: of the scan, and of what lies on its voxels (masks), which is resampled alike. The first is registered.
+        keys: of the scan, and of what lies on its voxels (masks), which is resampled alike. The
+            first is registered.
         mask_key: of the brain in the first, see `ExtractBraind`.
         z_mm: level of the plane in mm; a `z_mm` in the item comes before it.
-        domain: "whole_head" shows everything, "brain_extracted" sets the first to 0 outside its brain.
+        domain: "whole_head" shows everything, "brain_extracted" sets the first to 0 outside its
+            brain.
 
     Raises:
         InputError: "registration_failed".
-        ConfigError: for an unknown domain; where the scans of an item differ in shape or affine, or the brain is
-            missing; where an axial slice holds several slices.
+        ConfigError: for an unknown domain; where the scans of an item differ in shape or affine, or
+            the brain is missing; where an axial slice holds several slices.
     """
 
     def __init__(
@@ -69,8 +81,12 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         first, brain = d[keys[0]], d.get(self.mask_key)
         place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
         for key in dict.fromkeys(keys if brain is None else [*keys, self.mask_key]):
-            if d[key].shape[1:] != first.shape[1:] or not np.allclose(d[key].affine, first.affine, atol=1e-3):
-                raise ConfigError(f"{key} does not lie on the voxels of the first image of the item")
+            if d[key].shape[1:] != first.shape[1:] or not np.allclose(
+                d[key].affine, first.affine, atol=1e-3
+            ):
+                raise ConfigError(
+                    f"{key} does not lie on the voxels of the first image of the item"
+                )
             d[key] = self._take(d[key], place)
         if brain is None:
             return d
@@ -91,7 +107,9 @@ class StandardPlaned(MapTransform, InvertibleTransform):
                 order = 0 if trace["mode"] == NEAREST else 1
                 to_scan, affine = np.asarray(trace["to_scan"]), np.asarray(trace["affine"])
                 planes = np.asarray(image, np.float32)
-                volume = np.stack([put_back(p, to_scan, trace["z_mm"], size, affine, order)[0] for p in planes])
+                volume = np.stack(
+                    [put_back(p, to_scan, trace["z_mm"], size, affine, order)[0] for p in planes]
+                )
             d[key] = _with_affine(torch.as_tensor(volume.copy()), trace["affine"], image)
         return d
 
@@ -100,15 +118,24 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             return {name: scan.meta[name] for name in ("to_scan", "fit")}
         if brain is None:
             raise ConfigError(f"a scan is registered by its brain: give it as {self.mask_key}")
-        to_scan, fit = locate(np.asarray(scan[0]), np.asarray(scan.affine), np.asarray(brain[0]) > 0.5)
+        to_scan, fit = locate(
+            np.asarray(scan[0]), np.asarray(scan.affine), np.asarray(brain[0]) > 0.5
+        )
         return {"to_scan": to_scan, "fit": asdict(fit)}
 
     def _take(self, scan: MetaTensor, place: Mapping[str, Any]) -> MetaTensor:
         affine, to_scan = np.asarray(scan.affine), np.asarray(place["to_scan"])
-        planes = np.stack([take_plane(channel, affine, to_scan, place["z_mm"]) for channel in np.asarray(scan)])
+        planes = np.stack(
+            [take_plane(channel, affine, to_scan, place["z_mm"]) for channel in np.asarray(scan)]
+        )
         result = _with_affine(torch.as_tensor(planes), torch.eye(3, dtype=torch.float64), scan)
         result.meta.update(place)
-        trace = {"to_scan": to_scan, "z_mm": place["z_mm"], "affine": scan.affine.clone(), "mode": "bilinear"}
+        trace = {
+            "to_scan": to_scan,
+            "z_mm": place["z_mm"],
+            "affine": scan.affine.clone(),
+            "mode": "bilinear",
+        }
         self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result
 
@@ -117,12 +144,18 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         turn = ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
         turned = _turned(np.asarray(scan), turn)
         if turned.shape[-1] != 1:
-            raise ConfigError(f"{key} is said to be an axial slice, and has {turned.shape[-1]} of them")
+            raise ConfigError(
+                f"{key} is said to be an axial slice, and has {turned.shape[-1]} of them"
+            )
         across = spacing(affine)[np.argsort(turn[:, 0])]
         pixels = torch.diag(torch.tensor([across[0], across[1], 1.0], dtype=torch.float64))
         result = _with_affine(torch.as_tensor(turned[..., 0].copy()), pixels, scan)
         back = ornt_transform(axcodes2ornt(DISPLAY_AXES), io_orientation(affine))
-        shown = affine @ inv_ornt_aff(turn, tuple(scan.shape[1:])) @ np.diag([*(1 / across[:2]), 1.0, 1.0])
+        shown = (
+            affine
+            @ inv_ornt_aff(turn, tuple(scan.shape[1:]))
+            @ np.diag([*(1 / across[:2]), 1.0, 1.0])
+        )
         trace = {"turn": back, "affine": scan.affine.clone(), "plane_affine": shown}
         self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result

@@ -14,12 +14,13 @@ from pathology_screen.space import tissue_mask
 
 
 class ScaleByTissuePercentiled(MapTransform):
-    """Divide an image by a percentile of its tissue intensities and clip to [0, 1] (paper, Appendix B).
+    """Divide an image by a percentile of its tissue intensities and clip to [0, 1] (paper, Appendix
+    B).
 
     Args:
         keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.
-        percentile: of the intensities inside the brain where the item has a mask of it, else inside `tissue_mask`,
-            which is mapped to 1.
+        percentile: of the intensities inside the brain where the item has a mask of it, else inside
+            `tissue_mask`, which is mapped to 1.
         mask_key: of the brain on the pixels of the image.
 
     Raises:
@@ -40,7 +41,9 @@ class ScaleByTissuePercentiled(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             image = np.asarray(d[key])
-            tissue = np.asarray(d[self.mask_key]) > 0.5 if self.mask_key in d else tissue_mask(image)
+            tissue = (
+                np.asarray(d[self.mask_key]) > 0.5 if self.mask_key in d else tissue_mask(image)
+            )
             if not tissue.any():
                 raise InputError("no_tissue", "the slice holds no positive intensity")
             scale = float(np.percentile(image[tissue], self.percentile))

@@ -23,10 +23,12 @@ def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
         image: (1, H, W), that a bundle's preprocessing gave.
 
     Returns:
-        (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None for a slice that
-        was not registered.
+        (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None
+        for a slice that was not registered.
     """
-    trace = next(op for op in image.applied_operations if op[TraceKeys.CLASS_NAME] == StandardPlaned.__name__)
+    trace = next(
+        op for op in image.applied_operations if op[TraceKeys.CLASS_NAME] == StandardPlaned.__name__
+    )
     info = trace[TraceKeys.EXTRA_INFO]
     in_plane = np.asarray(image.affine, float)  # (3, 3), pixel -> row and column of the plane
     pixel = np.eye(4)
@@ -55,6 +57,8 @@ def slice_to_scan(
     if nearest:
         operations = convert_applied_interp_mode(operations, mode="nearest", align_corners=None)
     plain = convert_to_tensor(values, dtype=torch.float32, track_meta=False)
-    moved: Any = MetaTensor(plain, affine=image.affine, meta=dict(image.meta), applied_operations=operations)
+    moved: Any = MetaTensor(
+        plain, affine=image.affine, meta=dict(image.meta), applied_operations=operations
+    )
     with allow_missing_keys_mode(preprocessing):
         return preprocessing.inverse({"image": moved})["image"]

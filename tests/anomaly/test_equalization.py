@@ -22,7 +22,9 @@ def test_images_do_not_influence_each_other(images):
 
 
 def test_values_are_clamped_first(images):
-    torch.testing.assert_close(equalize(images * 2 - 0.2), equalize((images * 2 - 0.2).clamp(0, 1)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        equalize(images * 2 - 0.2), equalize((images * 2 - 0.2).clamp(0, 1)), rtol=0, atol=0
+    )
 
 
 def test_result_spans_zero_to_one_whatever_the_range(images):

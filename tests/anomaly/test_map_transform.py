@@ -13,7 +13,9 @@ from pathology_screen.anomaly import AnomalyMap, AnomalyMapd, image_score
 def scan() -> MetaTensor:
     """A slice of 40 x 60 pixels of 2 x 1.5 mm, first axis to the left, second to the front."""
     pixels = torch.rand(40, 60, generator=torch.Generator().manual_seed(0))
-    return MetaTensor(pixels, affine=np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -40], [0, 0, 5, 12], [0, 0, 0, 1]]))
+    return MetaTensor(
+        pixels, affine=np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -40], [0, 0, 5, 12], [0, 0, 0, 1]])
+    )
 
 
 def test_map_and_score_of_one_image(images, reconstructions):

@@ -21,7 +21,8 @@ def st_alex():
 
 
 def literal_map(image, reconstruction, distance, equalize=True):
-    """Eq. 5 for one image (H, W) as it is written down; `distance` maps two arrays (H, W) to one."""
+    """Eq. 5 for one image (H, W) as it is written down; `distance` maps two arrays (H, W) to
+    one."""
     sigma = 2.0 * len(image) / 128
     x, x_ph = np.clip(image, 0, 1), np.clip(reconstruction, 0, 1)
     raw = gaussian_filter(distance(x_ph, x), sigma)
@@ -36,7 +37,9 @@ def on_arrays(distance):
 
     def call(a, b):
         with torch.no_grad():
-            return distance(torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None])[0, 0].numpy()
+            return distance(torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None])[
+                0, 0
+            ].numpy()
 
     return call
 
@@ -45,25 +48,33 @@ def on_arrays(distance):
 def test_equals_the_literal_definition(images, reconstructions, st_alex, equalize):
     maps = AnomalyMap(st_alex, equalize=equalize)(images, reconstructions)
     for i in range(len(images)):
-        expected = literal_map(images[i, 0].numpy(), reconstructions[i, 0].numpy(), on_arrays(st_alex), equalize)
+        expected = literal_map(
+            images[i, 0].numpy(), reconstructions[i, 0].numpy(), on_arrays(st_alex), equalize
+        )
         np.testing.assert_allclose(maps[i, 0].numpy(), expected, rtol=1e-4, atol=1e-8)
 
 
 def test_equals_the_literal_definition_in_full_size(full_size_image, st_alex):
     reconstruction = full_size_image.roll(1, dims=-1)
-    expected = literal_map(full_size_image[0, 0].numpy(), reconstruction[0, 0].numpy(), on_arrays(st_alex))
+    expected = literal_map(
+        full_size_image[0, 0].numpy(), reconstruction[0, 0].numpy(), on_arrays(st_alex)
+    )
     actual = AnomalyMap(st_alex)(full_size_image, reconstruction)[0, 0].numpy()
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.needs_shared
 @pytest.mark.filterwarnings("ignore:.*deprecated since 0.13")
-def test_squeeze_equals_the_literal_definition_with_lpips_itself(shared_data, monkeypatch, images, reconstructions):
+def test_squeeze_equals_the_literal_definition_with_lpips_itself(
+    shared_data, monkeypatch, images, reconstructions
+):
     monkeypatch.setenv("TORCH_HOME", str(shared_data.parent / "torch_home"))
     anomaly_map = AnomalyMap("squeeze")
     # torchvision checks the hash in the file name when it downloads, not when it reads the cache
     reference = lpips.LPIPS(net="squeeze", spatial=True, verbose=False)
-    distance = on_arrays(lambda a, b: reference(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), normalize=True))
+    distance = on_arrays(
+        lambda a, b: reference(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1), normalize=True)
+    )
     expected = literal_map(images[0, 0].numpy(), reconstructions[0, 0].numpy(), distance)
     actual = anomaly_map(images[:1], reconstructions[:1])[0, 0].numpy()
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-8)
@@ -73,7 +84,9 @@ def test_without_perceptual_distance(images, reconstructions):
     maps = AnomalyMap("none")(images, reconstructions)
     for i in range(len(images)):
         x, x_ph = images[i, 0].numpy(), reconstructions[i, 0].numpy()
-        np.testing.assert_array_equal(maps[i, 0].numpy(), np.abs(equalize_adapthist(x_ph) - equalize_adapthist(x)))
+        np.testing.assert_array_equal(
+            maps[i, 0].numpy(), np.abs(equalize_adapthist(x_ph) - equalize_adapthist(x))
+        )
 
 
 def test_plain_residual_is_not_clamped(images):
@@ -91,7 +104,9 @@ def test_identical_images_give_zero(images, st_alex):
 def test_images_do_not_influence_each_other(images, reconstructions, st_alex):
     anomaly_map = AnomalyMap(st_alex)
     together = anomaly_map(images, reconstructions)
-    alone = torch.cat([anomaly_map(images[i : i + 1], reconstructions[i : i + 1]) for i in range(len(images))])
+    alone = torch.cat(
+        [anomaly_map(images[i : i + 1], reconstructions[i : i + 1]) for i in range(len(images))]
+    )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-8)
 
 
@@ -136,7 +151,11 @@ def test_score_is_the_mean_of_all_pixels():
 
 
 def test_identity_is_json_and_tells_configurations_apart(st_alex):
-    assert AnomalyMap(st_alex).identity == {"perceptual": st_alex.identity, "equalize": True, "sigma": 2.0}
+    assert AnomalyMap(st_alex).identity == {
+        "perceptual": st_alex.identity,
+        "equalize": True,
+        "sigma": 2.0,
+    }
     identities = [
         AnomalyMap("none").identity,
         AnomalyMap("none", equalize=False).identity,
@@ -146,7 +165,13 @@ def test_identity_is_json_and_tells_configurations_apart(st_alex):
 
 
 def test_built_from_a_bundle_configuration(images):
-    config = {"anomaly_map": {"_target_": "pathology_screen.anomaly.AnomalyMap", "perceptual": "none", "sigma": 1.0}}
+    config = {
+        "anomaly_map": {
+            "_target_": "pathology_screen.anomaly.AnomalyMap",
+            "perceptual": "none",
+            "sigma": 1.0,
+        }
+    }
     anomaly_map = ConfigParser(config).get_parsed_content("anomaly_map")
     assert anomaly_map.identity == {"perceptual": "none", "equalize": True, "sigma": 1.0}
 

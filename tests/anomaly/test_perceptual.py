@@ -64,13 +64,16 @@ def test_stays_frozen_inside_a_module_in_training(distance, images, reconstructi
 
 
 def test_st_alex_values_equal_the_published_implementation():
-    """Reference values from stlpips-pytorch 0.0.2 itself, LPIPS(net="alex", variant="shift_tolerant", spatial=True)."""
+    """Reference values from stlpips-pytorch 0.0.2 itself, LPIPS(net="alex",
+    variant="shift_tolerant", spatial=True)."""
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
     a = (0.5 + 0.5 * torch.sin(rows / 5) * torch.cos(columns / 7))[None, None]
     b = (0.5 + 0.5 * torch.sin(rows / 5 + 1) * torch.cos(columns / 9))[None, None]
     result = perceptual_distance("st_alex")(a, b)
     sample = result[0, 0, [0, 20, 40, 63], [0, 30, 60, 95]]
-    torch.testing.assert_close(sample, torch.tensor([0.0258837, 0.031731, 0.0272605, 0.07932]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        sample, torch.tensor([0.0258837, 0.031731, 0.0272605, 0.07932]), rtol=1e-4, atol=1e-6
+    )
     assert result.mean().item() == pytest.approx(0.0452365, rel=1e-4)
 
 
@@ -108,9 +111,15 @@ def test_encoder_distance_by_definition(images, reconstructions):
     expected = torch.zeros_like(images)
     with torch.no_grad():
         for f, g in zip(encoder.embeddings(images), encoder.embeddings(reconstructions)):
-            difference = (nn.functional.normalize(f) - nn.functional.normalize(g)).square().mean(1, keepdim=True)
+            difference = (
+                (nn.functional.normalize(f) - nn.functional.normalize(g))
+                .square()
+                .mean(1, keepdim=True)
+            )
             expected += nn.functional.interpolate(difference, (48, 48), mode="bilinear")
-    torch.testing.assert_close(perceptual_distance("encoder", encoder)(images, reconstructions), expected)
+    torch.testing.assert_close(
+        perceptual_distance("encoder", encoder)(images, reconstructions), expected
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated since 0.13")

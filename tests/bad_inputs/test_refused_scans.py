@@ -30,7 +30,10 @@ from pathology_screen.errors import REFUSALS, InputError
 from pathology_screen.io import read_scan
 
 BOMBS = {
-    **{name: BAD_DICOM_FILES[name] for name in ("pixels of two gigabytes", "file of three gigabytes")},
+    **{
+        name: BAD_DICOM_FILES[name]
+        for name in ("pixels of two gigabytes", "file of three gigabytes")
+    },
     "file of 80 megabytes for one slice": BAD_DICOM_FILES["file of 80 megabytes for one slice"],
     "zip": BAD_ARCHIVES["bomb"],
     "zip that lies": BAD_ARCHIVES["member that is larger than it says"],
@@ -39,7 +42,8 @@ BOMBS = {
 
 
 def refusal(path, **options) -> InputError:
-    """The refusal of a scan, after checking that neither it nor its traceback repeats the patient's data or a path."""
+    """The refusal of a scan, after checking that neither it nor its traceback repeats the patient's
+    data or a path."""
     with pytest.raises(InputError) as caught:
         read_scan(path, **options)
     text = "".join(traceback.format_exception(caught.value))
@@ -57,7 +61,11 @@ def test_series(tmp_path, change, code):
     read_scan(save(datasets, tmp_path / "good"))
     change(datasets)
     assert refusal(save(datasets, tmp_path / "CANARY")).code == code
-    if code not in ("no_image", "unreadable", "constant_image"):  # all but the pixels is checked for one slice too
+    if code not in (
+        "no_image",
+        "unreadable",
+        "constant_image",
+    ):  # all but the pixels is checked for one slice too
         assert refusal(tmp_path / "CANARY", level="middle").code == code
 
 

@@ -1,4 +1,5 @@
-"""Runs that meet with an accident: what is written is whole, what is not is told, and the next run completes it."""
+"""Runs that meet with an accident: what is written is whole, what is not is told, and the next run
+completes it."""
 
 import json
 import os
@@ -50,7 +51,9 @@ def tree(brain, tmp_path) -> Path:
     for number in range(3):
         (root / f"s{number}").mkdir(parents=True)
         voxels = np.asarray(image.dataobj) * (1 + number % 2)
-        nib.save(nib.Nifti1Image(voxels.astype(np.int16), image.affine), root / f"s{number}/T1w.nii.gz")
+        nib.save(
+            nib.Nifti1Image(voxels.astype(np.int16), image.affine), root / f"s{number}/T1w.nii.gz"
+        )
     return root
 
 
@@ -68,7 +71,8 @@ def flat_tree(slices, tmp_path) -> Path:
 
 @pytest.fixture
 def by_command(make_screener, monkeypatch):
-    """Function that runs a command with the tiny screener in place of the shipped one; gives its exit status."""
+    """Function that runs a command with the tiny screener in place of the shipped one; gives its
+    exit status."""
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
@@ -89,7 +93,11 @@ def check_whole(out: Path) -> list[dict]:
         else:
             assert path.suffix == ".csv"
     records = [json.loads(path.read_text()) for path in out.glob("sub-*/*_screening.json")]
-    assert all((out / f"sub-{record['name']}" / file).is_file() for record in records for file in record["files"])
+    assert all(
+        (out / f"sub-{record['name']}" / file).is_file()
+        for record in records
+        for file in record["files"]
+    )
     return records
 
 
@@ -106,9 +114,16 @@ def same(one: Path, other: Path) -> bool:
     """Whether two folders of results hold the same, but for what depends on the clock."""
 
     def contents(folder):
-        found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.nii.gz")}
+        found = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*.nii.gz")
+        }
         for path in folder.rglob("*_screening.json"):
-            found[path.name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
+            found[path.name] = {
+                key: value
+                for key, value in json.loads(path.read_text()).items()
+                if key != "seconds"
+            }
         return found | {"worklist": (folder / "worklist.csv").read_bytes()}
 
     return contents(one) == contents(other)
@@ -123,7 +138,9 @@ def test_ended_while_it_writes(flat_tree, tmp_path):
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
         process = subprocess.Popen([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL)
         before, deadline = set(partial(out)), time.monotonic() + 120
-        while set(partial(out)) == before and time.monotonic() < deadline:  # the files of a scan are being made
+        while (
+            set(partial(out)) == before and time.monotonic() < deadline
+        ):  # the files of a scan are being made
             time.sleep(0.001)
         process.send_signal(number)
         status = process.wait(60)
@@ -132,16 +149,30 @@ def test_ended_while_it_writes(flat_tree, tmp_path):
             assert status == 128 + number and set(partial(out)) == before
     for left in hidden(out):  # what SIGKILL left behind, and nothing else
         assert left.relative_to(out).parts[0].startswith((".sub-", ".run-", ".lock"))
-    assert subprocess.run([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL).returncode == 0
+    )
     assert len(check_whole(out)) == 3
-    assert subprocess.run([*COMMAND, flat_tree, "-o", tmp_path / "once"], stderr=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run(
+            [*COMMAND, flat_tree, "-o", tmp_path / "once"], stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
     assert same(out, tmp_path / "once")
 
 
 def test_interrupted_at_any_step_of_writing(tree, make_screener, tmp_path, monkeypatch):
     screener, items, out = make_screener(), list_items(tree), tmp_path / "out"
     screen_archive(screener, items, tmp_path / "once")
-    for step in ("save_volume", "save_panel", "save_report", "save_record", "Path.replace", "Path.unlink"):
+    for step in (
+        "save_volume",
+        "save_panel",
+        "save_report",
+        "save_record",
+        "Path.replace",
+        "Path.unlink",
+    ):
         owner, name = (results, step) if "." not in step else (Path, step.removeprefix("Path."))
         original, calls = getattr(owner, name), []
 
@@ -187,7 +218,9 @@ def test_no_room_left(tree, by_command, tmp_path, capsys):
     with no_file_larger_than(20_000):
         assert by_command("screen", tree, "-o", tmp_path / "other", "--plane-mm", "30") == 1
     assert by_command("screen", tree, "-o", out, "--plane-mm", "30") == 1
-    assert {path: path.read_bytes() for path in out.rglob("*.nii.gz")} == before and len(check_whole(out)) == 3
+    assert {path: path.read_bytes() for path in out.rglob("*.nii.gz")} == before and len(
+        check_whole(out)
+    ) == 3
 
 
 @contextmanager
@@ -228,7 +261,8 @@ def test_output_that_cannot_be_written(tree, by_command, tmp_path, public, capsy
 
 
 def test_what_may_not_be_read_is_not_passed_over(public, make_screener):
-    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused, none is left out."""
+    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused, none
+    is left out."""
     for name in ("shut", "barred", "series"):
         save(dicom_datasets(head_volume(), series_uid=f"1.2.{len(name)}"), public / "CANARY" / name)
     (public / "CANARY/alone.nii.gz").write_bytes(b"")
@@ -239,13 +273,17 @@ def test_what_may_not_be_read_is_not_passed_over(public, make_screener):
     screener = make_screener()
     with without_privileges():
         items = list_items(public / "CANARY", names="paths")
-        found = {item.name: screener(item.scan.source, series_uid=item.series_uid) for item in items}
+        found = {
+            item.name: screener(item.scan.source, series_uid=item.series_uid) for item in items
+        }
         with pytest.raises(InputError, match="unreadable"):
             read_scan(public / "CANARY/barred/IM0000")
     for name in ("shut", "barred"):
         (public / "CANARY" / name).chmod(0o755)
     codes = dict.fromkeys(("alone", "barred", "seriesIM0003", "shut"), "unreadable")
-    assert {name: result.code for name, result in found.items()} == codes | {"series": "missing_slice"}
+    assert {name: result.code for name, result in found.items()} == codes | {
+        "series": "missing_slice"
+    }
     assert not any("CANARY" in result.reason for result in found.values())
 
 
@@ -296,7 +334,10 @@ def test_one_run_at_a_time_writes_a_folder(tree, make_screener, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(isinstance(error, RunError) and "another run" in str(error) for error in failed) and len(failed) < 3
+    assert (
+        all(isinstance(error, RunError) and "another run" in str(error) for error in failed)
+        and len(failed) < 3
+    )
     assert len(check_whole(out)) == 3 and hidden(out) == []
     screen_archive(screener, items, tmp_path / "once")
     assert same(out, tmp_path / "once")
@@ -305,7 +346,10 @@ def test_one_run_at_a_time_writes_a_folder(tree, make_screener, tmp_path):
 @pytest.mark.slow
 def test_two_processes_write_one_folder(flat_tree, tmp_path):
     out = tmp_path / "out"
-    processes = [subprocess.Popen([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL) for _ in range(2)]
+    processes = [
+        subprocess.Popen([*COMMAND, flat_tree, "-o", out], stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
     assert sorted(process.wait(300) for process in processes) in (
         [0, 0],
         [0, 1],
@@ -328,7 +372,10 @@ def test_a_result_that_cannot_be_written_is_not_the_end(tree, make_screener, tmp
     monkeypatch.setattr(results, "save_report", fails)
     rows = screen_archive(make_screener(), list_items(tree), tmp_path / "out")
     assert sorted(str(row["code"]) for row in rows) == ["None", "None", "unexpected_error"]
-    assert "ZeroDivisionError in test_runs.py" in rows[-1]["reason"] and "CANARY" not in rows[-1]["reason"]
+    assert (
+        "ZeroDivisionError in test_runs.py" in rows[-1]["reason"]
+        and "CANARY" not in rows[-1]["reason"]
+    )
     assert len(check_whole(tmp_path / "out")) == 3
 
 
@@ -338,7 +385,10 @@ def test_a_series_that_no_object_can_refer_to_is_not_the_end(brain, make_screene
     save(anonymous, tmp_path / "in/anonymous")
     save(series_of(nib.load(brain)), tmp_path / "in/whole")
     items = list_items(tmp_path / "in", names="paths")
-    rows = {row["name"]: row for row in screen_archive(make_screener(), items, tmp_path / "out", dicom=True)}
+    rows = {
+        row["name"]: row
+        for row in screen_archive(make_screener(), items, tmp_path / "out", dicom=True)
+    }
     assert rows["anonymous"]["code"] == "unexpected_error" and rows["whole"]["code"] is None
     assert "lacks one of StudyInstanceUID" in rows["anonymous"]["reason"]
     assert list((tmp_path / "out/sub-whole").glob("*_dicom/*.dcm"))
@@ -381,9 +431,18 @@ def other_numbers(path):
 BAD_WEIGHTS = {
     "absent": (lambda path: None, "there are no weights"),
     "empty": (lambda path: path.write_bytes(b""), "damaged"),
-    "cut short": (lambda path: path.write_bytes((MODELS / "model.pt").read_bytes()[:1_000_000]), "damaged"),
-    "pickle": (lambda path: path.write_bytes(pickle.dumps(Payload(path.with_name("harm")))), "damaged or holds more"),
-    "pickle in an archive": (lambda path: torch.save({"a": Payload(path.with_name("harm"))}, path), "holds more"),
+    "cut short": (
+        lambda path: path.write_bytes((MODELS / "model.pt").read_bytes()[:1_000_000]),
+        "damaged",
+    ),
+    "pickle": (
+        lambda path: path.write_bytes(pickle.dumps(Payload(path.with_name("harm")))),
+        "damaged or holds more",
+    ),
+    "pickle in an archive": (
+        lambda path: torch.save({"a": Payload(path.with_name("harm"))}, path),
+        "holds more",
+    ),
     "a list": (lambda path: torch.save([1], path), "does not fit"),
     "a key is missing": (missing_key, "does not fit"),
     "another shape": (another_shape, "does not fit"),
@@ -456,13 +515,19 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
         (tmp_path / "mine/configs" / name).write_text(text)
     (tmp_path / "mine/models").mkdir()
     shutil.copy(MODELS / "model.pt", tmp_path / "mine/models")
-    assert main(["screen", str(tree), "-o", str(tmp_path / "out"), "--bundle", str(tmp_path / "mine")]) == 1
+    assert (
+        main(["screen", str(tree), "-o", str(tmp_path / "out"), "--bundle", str(tmp_path / "mine")])
+        == 1
+    )
     assert "the configuration of the bundle mine is absent or damaged" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_inspect_and_calibrate_go_on_after_a_fault(tree, by_command, brain_predictor, tmp_path, monkeypatch, capsys):
-    """A fault of the software in the face of one scan tells no values, also where nothing is written."""
+def test_inspect_and_calibrate_go_on_after_a_fault(
+    tree, by_command, brain_predictor, tmp_path, monkeypatch, capsys
+):
+    """A fault of the software in the face of one scan tells no values, also where nothing is
+    written."""
     original, calls = ScaleByTissuePercentiled.__call__, []
 
     def fails(self, data):
@@ -473,6 +538,11 @@ def test_inspect_and_calibrate_go_on_after_a_fault(tree, by_command, brain_predi
 
     monkeypatch.setattr(ScaleByTissuePercentiled, "__call__", fails)
     monkeypatch.setattr(Predictor, "load", lambda *arguments: brain_predictor)
-    assert by_command("calibrate", "--normals", tree, "-o", tmp_path / "c.json", "--rate", "0.4") == 0
+    assert (
+        by_command("calibrate", "--normals", tree, "-o", tmp_path / "c.json", "--rate", "0.4") == 0
+    )
     captured = capsys.readouterr()
-    assert captured.out.count("ZeroDivisionError in test_runs.py") == 1 and "CANARY" not in captured.out + captured.err
+    assert (
+        captured.out.count("ZeroDivisionError in test_runs.py") == 1
+        and "CANARY" not in captured.out + captured.err
+    )

@@ -1,5 +1,5 @@
-"""Bad scans on their way through screening: every one ends in a typed refusal, and those that only look odd in the
-result of the scan that they are."""
+"""Bad scans on their way through screening: every one ends in a typed refusal, and those that only
+look odd in the result of the scan that they are."""
 
 import gzip
 import json
@@ -62,13 +62,19 @@ def test_refused(name, wrong, make_screener, bounded):
     with bounded():
         result = make_screener()(path)
     assert (result.outcome, result.code) == ("not_assessable", code)
-    assert result.score is None and result.map_volume is None and result.slice is None and result.regions == ()
+    assert (
+        result.score is None
+        and result.map_volume is None
+        and result.slice is None
+        and result.regions == ()
+    )
     assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
 
 
 @pytest.fixture
 def by_command(make_screener, monkeypatch):
-    """Function that runs a command with the tiny screener in place of the shipped one; gives its exit status."""
+    """Function that runs a command with the tiny screener in place of the shipped one; gives its
+    exit status."""
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
@@ -77,7 +83,9 @@ def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
     tree = next(iter(wrong.values())).path.parent
     searched = {name: scan for name, scan in wrong.items() if name not in PASSED_OVER}
     assert len(searched) == len(REFUSED) - len(PASSED_OVER) > 100
-    expected = sorted(row for name, (path, code) in searched.items() for row in listed(name, path, code))
+    expected = sorted(
+        row for name, (path, code) in searched.items() for row in listed(name, path, code)
+    )
     codes = {code for _, code in expected}
     key, out = tmp_path / "key.csv", tmp_path / "out"
     with bounded():
@@ -85,9 +93,14 @@ def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
     table = pd.read_csv(out / "worklist.csv").merge(pd.read_csv(key), on="name")
     assert sorted(zip(map(Path, table.path), table.code)) == expected
     assert set(table.outcome) == {"not_assessable"} and table.score.isna().all()
-    assert {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")} == {"report.html", "screening.json"}
+    assert {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")} == {
+        "report.html",
+        "screening.json",
+    }
     printed = "".join(capfd.readouterr())
-    assert f"{len(expected)} scans: 0 suspicious, 0 normal, {len(expected)} not assessable" in printed
+    assert (
+        f"{len(expected)} scans: 0 suspicious, 0 normal, {len(expected)} not assessable" in printed
+    )
     assert "CANARY" not in printed.replace(str(out), "")
     assert by_command("inspect", tree) == NOT_ASSESSABLE
     printed = "".join(capfd.readouterr())
@@ -113,10 +126,22 @@ REFUSED_BY_HEADER = {
     "phase": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "computed_map"),
     "knee": ({"BodyPartExamined": "KNEE"}, "other_body_part"),
     "contrast agent": ({"ContrastBolusAgent": "CANARY"}, "contrast_agent"),
-    "contrast agent by its description": ({"SeriesDescription": "T1 CANARY post gd"}, "contrast_agent"),
-    "long echo": ({"ScanningSequence": "SE", "EchoTime": 90, "RepetitionTime": 4000}, "stated_not_t1w"),
-    "long repetition": ({"ScanningSequence": "SE", "EchoTime": 15, "RepetitionTime": 3000}, "stated_not_t1w"),
-    "FLAIR": ({"ScanningSequence": ["SE", "IR"], "EchoTime": 120, "InversionTime": 2500}, "stated_not_t1w"),
+    "contrast agent by its description": (
+        {"SeriesDescription": "T1 CANARY post gd"},
+        "contrast_agent",
+    ),
+    "long echo": (
+        {"ScanningSequence": "SE", "EchoTime": 90, "RepetitionTime": 4000},
+        "stated_not_t1w",
+    ),
+    "long repetition": (
+        {"ScanningSequence": "SE", "EchoTime": 15, "RepetitionTime": 3000},
+        "stated_not_t1w",
+    ),
+    "FLAIR": (
+        {"ScanningSequence": ["SE", "IR"], "EchoTime": 120, "InversionTime": 2500},
+        "stated_not_t1w",
+    ),
     "thick slices": ({"SliceThickness": 12}, "thick_slices"),
 }
 
@@ -124,7 +149,12 @@ REFUSED_BY_HEADER = {
 @pytest.mark.parametrize(("attributes", "code"), REFUSED_BY_HEADER.values(), ids=REFUSED_BY_HEADER)
 def test_refused_by_its_header(attributes, code, series, make_brain_screener, tmp_path):
     result = make_brain_screener()(save(series(**attributes), tmp_path / "s"))
-    assert (result.outcome, result.code, result.score, result.map_volume) == ("not_assessable", code, None, None)
+    assert (result.outcome, result.code, result.score, result.map_volume) == (
+        "not_assessable",
+        code,
+        None,
+        None,
+    )
     assert "accepted: " in result.reason and result.source["format"] == "dicom"
     assert "CANARY" not in result.reason + str(result.source) + str(result.findings)
 
@@ -143,20 +173,31 @@ def random_like(v):
 
 REFUSED_BY_IMAGE = {
     "slices far apart": (resized(1, 1, 4.5), "thick_slices"),
-    "coarse pixels": (lambda v, affine: (v[::2, ::2], affine @ np.diag([2, 2, 1, 1])), "coarse_pixels"),
+    "coarse pixels": (
+        lambda v, affine: (v[::2, ::2], affine @ np.diag([2, 2, 1, 1])),
+        "coarse_pixels",
+    ),
     "three slices": (painted(lambda v: v[..., 40:43]), "short_slab"),
     "a part of the brain": (painted(lambda v: v[20:55, 25:65]), "small_field_of_view"),
     "half of the brain": (painted(lambda v: v[:, :45]), "brain_cut_off"),
     "brain of a cat": (
-        lambda v, affine: (np.pad(v, ((40, 40), (40, 40), (0, 0))), affine @ np.diag([0.5, 0.5, 1, 1])),
+        lambda v, affine: (
+            np.pad(v, ((40, 40), (40, 40), (0, 0))),
+            affine @ np.diag([0.5, 0.5, 1, 1]),
+        ),
         "brain_size",
     ),
     "overexposed": (painted(lambda v: np.minimum(v, v.max() / 2)), "saturated"),
     "mask": (painted(lambda v: (v > 0) * 1.0), "few_grey_values"),
     "eight grey values": (painted(lambda v: np.round(v / v.max() * 8)), "few_grey_values"),
-    "noise in the shape of a brain": (painted(lambda v: np.where(v > 0, random_like(v), 0)), "noisy"),
+    "noise in the shape of a brain": (
+        painted(lambda v: np.where(v > 0, random_like(v), 0)),
+        "noisy",
+    ),
     "one voxel": (
-        painted(lambda v: np.where(v == v.max(), v, 0) * (np.cumsum(v == v.max()).reshape(v.shape) == 1)),
+        painted(
+            lambda v: np.where(v == v.max(), v, 0) * (np.cumsum(v == v.max()).reshape(v.shape) == 1)
+        ),
         "brain_size",
     ),
 }
@@ -169,7 +210,12 @@ def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path
     nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), affine), tmp_path / "s.nii")
     with bounded():
         result = make_brain_screener()(tmp_path / "s.nii")
-    assert (result.outcome, result.code, result.score, result.map_volume) == ("not_assessable", code, None, None)
+    assert (result.outcome, result.code, result.score, result.map_volume) == (
+        "not_assessable",
+        code,
+        None,
+        None,
+    )
 
 
 # --- scans that only look odd ---
@@ -226,7 +272,10 @@ ODD_SERIES = {
     "links to files": ({}, through_links),
     "archive": ({}, packed),
     "list of files": ({}, as_list),
-    "one multi-frame object": ({}, lambda datasets, folder: multiframe(datasets, folder / "CANARY.dcm")),
+    "one multi-frame object": (
+        {},
+        lambda datasets, folder: multiframe(datasets, folder / "CANARY.dcm"),
+    ),
     "implicit": ({"transfer_syntax": ImplicitVRLittleEndian}, save),
     "big endian": ({"transfer_syntax": ExplicitVRBigEndian}, save),
     "run lengths": ({"transfer_syntax": RLELossless}, save),
@@ -234,20 +283,34 @@ ODD_SERIES = {
     "JPEG 2000": ({"transfer_syntax": JPEG2000Lossless}, save),
     "signed": ({"voxels": lambda stored: stored.astype("int16")}, save),
     "bits above the stored ones": (
-        {"voxels": lambda stored: stored.astype("uint16") | 0x8000, "BitsStored": 12, "HighBit": 11},
+        {
+            "voxels": lambda stored: stored.astype("uint16") | 0x8000,
+            "BitsStored": 12,
+            "HighBit": 11,
+        },
         save,
     ),
     "inverted": (
-        {"voxels": lambda stored: (4095 - stored).astype("uint16"), "PhotometricInterpretation": "MONOCHROME1"}
+        {
+            "voxels": lambda stored: (4095 - stored).astype("uint16"),
+            "PhotometricInterpretation": "MONOCHROME1",
+        }
         | {"BitsStored": 12, "HighBit": 11},
         save,
     ),
     "rescaled": (
-        {"voxels": lambda stored: (stored + 50).astype("uint16"), "RescaleSlope": 0.25, "RescaleIntercept": -12.5},
+        {
+            "voxels": lambda stored: (stored + 50).astype("uint16"),
+            "RescaleSlope": 0.25,
+            "RescaleIntercept": -12.5,
+        },
         save,
     ),
     "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, save),
-    "no other attributes": ({"ScanningSequence": None, "EchoTime": None, "RepetitionTime": None}, save),
+    "no other attributes": (
+        {"ScanningSequence": None, "EchoTime": None, "RepetitionTime": None},
+        save,
+    ),
 }
 
 
@@ -260,11 +323,14 @@ def test_odd_series(options, write, series, make_brain_screener, tmp_path, bound
         odd = screener(write(series(**options), tmp_path / "odd"))
     assert (odd.outcome, odd.code) == (plain.outcome, None), odd.reason
     assert odd.score == pytest.approx(plain.score, rel=1e-5)
-    assert np.allclose(odd.map_volume, plain.map_volume, atol=1e-5) and np.allclose(odd.affine, plain.affine, atol=1e-4)
+    assert np.allclose(odd.map_volume, plain.map_volume, atol=1e-5) and np.allclose(
+        odd.affine, plain.affine, atol=1e-4
+    )
 
 
 def test_a_conversion_to_one_object_hides_no_contrast_agent(series, make_brain_screener, tmp_path):
-    """Converters append "(enhanced conversion)" to the description, which means the format alone."""
+    """Converters append "(enhanced conversion)" to the description, which means the format
+    alone."""
     path = multiframe(series(SeriesDescription="T1 CANARY post gd"), tmp_path / "e.dcm")
     assert make_brain_screener()(path).code == "contrast_agent"
 
@@ -290,21 +356,30 @@ ODD_FACTS = {
 @pytest.mark.parametrize(("keyword", "value"), ODD_FACTS.values(), ids=ODD_FACTS)
 @pytest.mark.filterwarnings("ignore")
 def test_odd_facts(keyword, value, series, make_brain_screener, tmp_path):
-    """What a header says beside the image is told where it makes sense, and is no reason to fail."""
+    """What a header says beside the image is told where it makes sense, and is no reason to
+    fail."""
     datasets = series(transfer_syntax=ImplicitVRLittleEndian)
     raw(keyword, value)(datasets)
     save(datasets, tmp_path / "s")
     (row,) = screen_archive(make_brain_screener(), list_items(tmp_path / "s"), tmp_path / "out")
     assert row["outcome"] == "suspicious"
-    written = [path.read_text() for path in (tmp_path / "out").glob("sub-*/*") if path.suffix in (".json", ".html")]
+    written = [
+        path.read_text()
+        for path in (tmp_path / "out").glob("sub-*/*")
+        if path.suffix in (".json", ".html")
+    ]
     assert any(text.startswith("<!") for text in written)
     record = json.loads(next((tmp_path / "out").glob("sub-*/*_screening.json")).read_text())
     facts = record["source"]
     for name in ("echo_time", "flip_angle"):
         assert name not in facts or isinstance(facts[name], float)
-    assert all(text.isprintable() and len(text) <= 64 for text in facts.values() if isinstance(text, str))
+    assert all(
+        text.isprintable() and len(text) <= 64 for text in facts.values() if isinstance(text, str)
+    )
     assert not any("CANARY" in text for text in written)
-    assert "<script>alert" not in "".join(text for text in written if text.startswith("<!"))  # a record is data
+    assert "<script>alert" not in "".join(
+        text for text in written if text.startswith("<!")
+    )  # a record is data
 
 
 def canonical(image):
@@ -314,7 +389,9 @@ def canonical(image):
 def stored_as(axcodes):
     def change(image):
         target = nib.orientations.axcodes2ornt(axcodes)
-        return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), target))
+        return image.as_reoriented(
+            nib.orientations.ornt_transform(nib.io_orientation(image.affine), target)
+        )
 
     return change
 
@@ -350,7 +427,9 @@ def by_qform_alone(image):
 
 def raised_by(constant, scale=1.0):
     def change(image):
-        return nib.Nifti1Image(np.asarray(image.dataobj, np.float32) * scale + np.float32(constant), image.affine)
+        return nib.Nifti1Image(
+            np.asarray(image.dataobj, np.float32) * scale + np.float32(constant), image.affine
+        )
 
     return change
 
@@ -368,8 +447,14 @@ def with_background_below_zero(image):
 
 
 ODD_NIFTI = {
-    **{f"stored {codes}": (stored_as(codes), "s.nii.gz") for codes in ("LPS", "RSA", "ASR", "PIR", "LAI")},
-    **{dtype: (with_type(dtype), "s.nii") for dtype in ("uint16", "int32", "int64", "float32", "float64")},
+    **{
+        f"stored {codes}": (stored_as(codes), "s.nii.gz")
+        for codes in ("LPS", "RSA", "ASR", "PIR", "LAI")
+    },
+    **{
+        dtype: (with_type(dtype), "s.nii")
+        for dtype in ("uint16", "int32", "int64", "float32", "float64")
+    },
     "big endian": (with_type(">i2"), "s.nii"),
     "NIfTI-2": (with_type("int16", kind=nib.Nifti2Image), "s.nii"),
     "scaled": (with_type("float32", slope=0.5, intercept=-7), "s.nii.gz"),
@@ -399,30 +484,43 @@ def test_odd_nifti(change, name, brain, make_brain_screener, tmp_path, bounded):
         odd = screener(tmp_path / name)
     assert plain.outcome == odd.outcome == "suspicious"
     assert odd.score == pytest.approx(plain.score, rel=2e-3)
-    to_canonical = [nib.as_closest_canonical(nib.Nifti1Image(r.map_volume, r.affine)) for r in (plain, odd)]
+    to_canonical = [
+        nib.as_closest_canonical(nib.Nifti1Image(r.map_volume, r.affine)) for r in (plain, odd)
+    ]
     assert np.allclose(*(np.asarray(image.dataobj) for image in to_canonical), atol=2e-3)
 
 
 def test_packing_and_names_do_not_matter(brain, make_brain_screener, tmp_path):
-    """A packed file that is named as if it were not, the reverse, and one packed in two parts with text behind."""
+    """A packed file that is named as if it were not, the reverse, and one packed in two parts with
+    text behind."""
     nib.save(nib.load(brain), tmp_path / "s.nii")
     data = (tmp_path / "s.nii").read_bytes()
     half = len(data) // 2
     (tmp_path / "plain.nii.gz").write_bytes(data)
     (tmp_path / "packed.nii").write_bytes(gzip.compress(data))
-    (tmp_path / "parts.nii.gz").write_bytes(gzip.compress(data[:half]) + gzip.compress(data[half:] + b"behind"))
+    (tmp_path / "parts.nii.gz").write_bytes(
+        gzip.compress(data[:half]) + gzip.compress(data[half:] + b"behind")
+    )
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
         archive.writestr("a/b.nii.gz", gzip.compress(data))
-    scores = {make_brain_screener()(path).score for path in tmp_path.iterdir() if path.suffix != ".pt"}
+    scores = {
+        make_brain_screener()(path).score for path in tmp_path.iterdir() if path.suffix != ".pt"
+    }
     assert len(scores) == 1 and None not in scores
 
 
 @pytest.mark.parametrize("factor", [1e-38, 1e-30, 1e30, 3e38])
-def test_intensities_at_the_ends_of_the_scale(factor, brain, make_brain_screener, tmp_path, bounded):
-    """The unit of intensity plays no part; where it cannot be told from nothing, the scan is refused."""
+def test_intensities_at_the_ends_of_the_scale(
+    factor, brain, make_brain_screener, tmp_path, bounded
+):
+    """The unit of intensity plays no part; where it cannot be told from nothing, the scan is
+    refused."""
     image = nib.load(brain)
     values = np.asarray(image.dataobj, np.float64)
-    nib.save(nib.Nifti1Image((values / values.max() * factor).astype("float32"), image.affine), tmp_path / "s.nii")
+    nib.save(
+        nib.Nifti1Image((values / values.max() * factor).astype("float32"), image.affine),
+        tmp_path / "s.nii",
+    )
     with bounded():
         result = make_brain_screener()(tmp_path / "s.nii")
     if result.outcome != "not_assessable":
@@ -430,16 +528,24 @@ def test_intensities_at_the_ends_of_the_scale(factor, brain, make_brain_screener
 
 
 def test_two_series_in_one_folder_are_two_scans(series, make_brain_screener, tmp_path):
-    """A localiser and a volume: the one is refused, the other screened, and neither hides the other."""
+    """A localiser and a volume: the one is refused, the other screened, and neither hides the
+    other."""
     save(series(series_uid="1.2.1"), tmp_path / "study", name="v{}".format)
     save(
-        dicom_datasets(head_volume(1), orientation=SAGITTAL, series_uid="1.2.2"), tmp_path / "study", name="l{}".format
+        dicom_datasets(head_volume(1), orientation=SAGITTAL, series_uid="1.2.2"),
+        tmp_path / "study",
+        name="l{}".format,
     )
     rows = screen_archive(make_brain_screener(), list_items(tmp_path / "study"), tmp_path / "out")
-    assert [(row["outcome"], row["code"]) for row in rows] == [("suspicious", None), ("not_assessable", "single_slice")]
+    assert [(row["outcome"], row["code"]) for row in rows] == [
+        ("suspicious", None),
+        ("not_assessable", "single_slice"),
+    ]
     assert make_brain_screener()(tmp_path / "study").code == "several_series"
     (row,) = screen_archive(
-        make_brain_screener(), list_items(tmp_path / "study", series_uid="1.2.9"), tmp_path / "other"
+        make_brain_screener(),
+        list_items(tmp_path / "study", series_uid="1.2.9"),
+        tmp_path / "other",
     )
     assert row["code"] == "series_not_found" and "1.2.1" not in row["reason"]
 
@@ -457,10 +563,15 @@ def intact(tmp_path_factory) -> dict[str, list[bytes]]:
     save(dicom_datasets(volume, transfer_syntax=RLELossless), root / "rle")
     multiframe(dicom_datasets(volume), root / "multiframe/0")
     nifti(root / "nifti/0")
-    return {folder.name: [file.read_bytes() for file in sorted(folder.iterdir())] for folder in root.iterdir()}
+    return {
+        folder.name: [file.read_bytes() for file in sorted(folder.iterdir())]
+        for folder in root.iterdir()
+    }
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_damage_ends_in_a_result(data, intact, make_brain_screener, tmp_path):
     kind = data.draw(st.sampled_from(sorted(intact)))
@@ -480,4 +591,6 @@ def test_any_damage_ends_in_a_result(data, intact, make_brain_screener, tmp_path
         warnings.simplefilter("ignore")
         result = make_brain_screener()(path)
     assert result.outcome in ("normal", "suspicious", "not_assessable")
-    assert (result.code in REFUSALS) == (result.outcome == "not_assessable") == (result.score is None)
+    assert (
+        (result.code in REFUSALS) == (result.outcome == "not_assessable") == (result.score is None)
+    )

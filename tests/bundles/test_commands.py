@@ -21,7 +21,11 @@ NARROW = ["--slice#size", "64", "--network_def#channels", "[8,8,8,8]", "--networ
 def run(folder, *command, program=("-m", "monai.bundle")):
     env = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *program, *map(str, command)], cwd=folder, capture_output=True, text=True, env=env
+        [sys.executable, *program, *map(str, command)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=env,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -35,7 +39,9 @@ def configs(folder, *names):
 def test_the_training_command_from_another_folder(cohort, tmp_path):
     data = ["--dataset_dir", cohort.parent, "--datalist", cohort, "--output_dir", tmp_path / "out"]
     short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4"]
-    run(tmp_path, "run", "training", "--config_file", CONFIGS / "train.json", *data, *short, *NARROW)
+    run(
+        tmp_path, "run", "training", "--config_file", CONFIGS / "train.json", *data, *short, *NARROW
+    )
     assert (tmp_path / "out/calibration.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
@@ -61,27 +67,65 @@ def test_every_command(from_root, cohort, tmp_path):
         *NARROW,
     )
     first = Calibration.load(out / "calibration.json").calibration_id
-    run(folder, "run", "calibrating", "--config_file", configs(folder, "train"), *data, "--output_dir", out, *NARROW)
+    run(
+        folder,
+        "run",
+        "calibrating",
+        "--config_file",
+        configs(folder, "train"),
+        *data,
+        "--output_dir",
+        out,
+        *NARROW,
+    )
     assert Calibration.load(out / "calibration.json").calibration_id == first
-    overlaid = ["--config_file", configs(folder, "train", "evaluate"), "--ckpt", ckpt, "--output_dir", out / "eval"]
+    overlaid = [
+        "--config_file",
+        configs(folder, "train", "evaluate"),
+        "--ckpt",
+        ckpt,
+        "--output_dir",
+        out / "eval",
+    ]
     run(folder, "run", "evaluating", *overlaid, *data, *NARROW)
     assert list((out / "eval").glob("*.csv"))
     screened = ["--ckpt", ckpt, "--output_dir", out / "screened", "--rate", "0.5"]
     run(folder, "run", *inference, *data, *screened, *NARROW)
     assert len(pd.read_csv(out / "screened/worklist.csv")) == 2
-    run(folder, "verify_net_in_out", "--net_id", "network_def", *meta, *inference, "--device", "cpu")
+    run(
+        folder, "verify_net_in_out", "--net_id", "network_def", *meta, *inference, "--device", "cpu"
+    )
     exported = ["--net_id", "network_def", "--filepath", out / "model.ts", "--ckpt_file", ckpt]
-    run(folder, "ckpt_export", *exported, *meta, *inference, "--input_shape", "[1,1,64,64]", *NARROW)
+    run(
+        folder, "ckpt_export", *exported, *meta, *inference, "--input_shape", "[1,1,64,64]", *NARROW
+    )
     assert torch.jit.load(out / "model.ts")(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_bundle(cohort, tmp_path):
     short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
+    torchrun = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    )
     data = ["--datalist", cohort, "--output_dir", tmp_path / "out"]
     files = configs(tmp_path, "train", "multi_gpu_train")
-    run(tmp_path, "run", "training", "--config_file", files, *data, *short, *NARROW, program=torchrun)
+    run(
+        tmp_path,
+        "run",
+        "training",
+        "--config_file",
+        files,
+        *data,
+        *short,
+        *NARROW,
+        program=torchrun,
+    )
     assert pd.read_csv(tmp_path / "out/log.csv").epoch.tolist() == [0, 1]
     calibration = Calibration.load(tmp_path / "out/calibration.json")
     assert calibration.n_subjects == len(json.loads(cohort.read_text())["calibration"])

@@ -1,4 +1,5 @@
-"""What the CI of MONAI's model zoo asks of a bundle (its `verify_bundle.py` and CONTRIBUTING.md), without network."""
+"""What the CI of MONAI's model zoo asks of a bundle (its `verify_bundle.py` and CONTRIBUTING.md),
+without network."""
 
 import json
 
@@ -14,7 +15,15 @@ SHIPPED = [name for name in BUNDLES if (bundles_folder() / name / "models" / "mo
 LARGEST = 25e6
 """Most bytes of a file that the zoo takes without a link to it."""
 
-HEADINGS = ["Description", "Model overview", "Intended use", "Data", "Results", "Limits", "Commands"]
+HEADINGS = [
+    "Description",
+    "Model overview",
+    "Intended use",
+    "Data",
+    "Results",
+    "Limits",
+    "Commands",
+]
 HEADINGS += ["Disclaimer", "References", "License"]
 """Of a model card: the zoo's template asks for description, data, performance, limitations and references."""
 
@@ -27,9 +36,22 @@ TENSOR = {
     "dtype": {"enum": ["float16", "float32", "float64", "int32", "int64", "uint8"]},
     "value_range": {"type": "array", "items": {"type": "number"}},
     "is_patch_data": {"type": "boolean"},
-    "channel_def": {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+    "channel_def": {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "minProperties": 1,
+    },
 }
-TEXTS = ("version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors", "copyright")
+TEXTS = (
+    "version",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "task",
+    "description",
+    "authors",
+    "copyright",
+)
 SCHEMA = {
     "type": "object",
     "required": [*TEXTS, "schema", "changelog", "required_packages_version", "network_data_format"],
@@ -44,7 +66,11 @@ SCHEMA = {
             "required": ["inputs", "outputs"],
             "additionalProperties": {
                 "type": "object",
-                "additionalProperties": {"type": "object", "required": list(TENSOR), "properties": TENSOR},
+                "additionalProperties": {
+                    "type": "object",
+                    "required": list(TENSOR),
+                    "properties": TENSOR,
+                },
                 "minProperties": 1,
             },
         },
@@ -61,15 +87,24 @@ def metadata(name):
 
 @every_bundle
 def test_metadata_keep_the_specification(name, tmp_path):
-    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))  # MONAI downloads none where there is one
-    verify_metadata(meta_file=str(bundle_root(name) / "configs/metadata.json"), filepath=tmp_path / "schema.json")
+    (tmp_path / "schema.json").write_text(
+        json.dumps(SCHEMA)
+    )  # MONAI downloads none where there is one
+    verify_metadata(
+        meta_file=str(bundle_root(name) / "configs/metadata.json"),
+        filepath=tmp_path / "schema.json",
+    )
 
 
 def test_metadata_that_break_the_specification_are_found(tmp_path):
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    (tmp_path / "metadata.json").write_text(json.dumps(metadata("ra") | {"network_data_format": {"inputs": {}}}))
+    (tmp_path / "metadata.json").write_text(
+        json.dumps(metadata("ra") | {"network_data_format": {"inputs": {}}})
+    )
     with pytest.raises(ValueError, match="outputs"):
-        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=tmp_path / "schema.json")
+        verify_metadata(
+            meta_file=str(tmp_path / "metadata.json"), filepath=tmp_path / "schema.json"
+        )
 
 
 @every_bundle
@@ -85,7 +120,12 @@ def test_required_files_are_there_and_none_is_large(name):
     if name in SHIPPED:
         required += ["docs/data_license.txt", "models/origin.json"]
     assert [file for file in required if not (root / file).is_file()] == []
-    shipped = [path for part in ("configs", "docs", "models") for path in (root / part).rglob("*") if path.is_file()]
+    shipped = [
+        path
+        for part in ("configs", "docs", "models")
+        for path in (root / part).rglob("*")
+        if path.is_file()
+    ]
     assert [path.name for path in shipped if path.stat().st_size > LARGEST] == []
 
 
@@ -117,7 +157,9 @@ def workflow(name, kind, **options):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_inference_with_the_shipped_weights_has_the_properties_that_monai_asks_for(name, cohort, tmp_path):
+def test_inference_with_the_shipped_weights_has_the_properties_that_monai_asks_for(
+    name, cohort, tmp_path
+):
     """Those of training are tested with it."""
     made = workflow(name, "infer", datalist=str(cohort), output_dir=str(tmp_path))
     assert made.check_properties() == []
@@ -136,4 +178,7 @@ def test_the_shipped_weights_become_torchscript(name, tmp_path):
     )
     shape = metadata(name)["network_data_format"]["outputs"]["pred"]
     output = torch.jit.load(tmp_path / "model.ts")(torch.zeros(1, 1, 128, 128))
-    assert output.shape == (1, shape["num_channels"], *shape["spatial_shape"]) and output.isfinite().all()
+    assert (
+        output.shape == (1, shape["num_channels"], *shape["spatial_shape"])
+        and output.isfinite().all()
+    )

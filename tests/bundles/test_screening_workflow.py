@@ -1,4 +1,5 @@
-"""Inference of RA's bundle: what is refused, what is judged, and that it always comes out the same."""
+"""Inference of RA's bundle: what is refused, what is judged, and that it always comes out the
+same."""
 
 import json
 
@@ -17,7 +18,9 @@ from pathology_screen.errors import ArtifactError
 def trained(cohort, tmp_path_factory):
     """Folder of untrained weights with their calibration."""
     output = tmp_path_factory.mktemp("run")
-    made = make_workflow("ra", "train", run_id="calibrating", datalist=str(cohort), output_dir=str(output))
+    made = make_workflow(
+        "ra", "train", run_id="calibrating", datalist=str(cohort), output_dir=str(output)
+    )
     torch.save(made.parser.get_parsed_content("network").state_dict(), output / "model.pt")
     made.run()
     return output
@@ -34,8 +37,12 @@ def record(output, name):
     return json.loads((output / f"sub-{name}/sub-{name}_screening.json").read_text())
 
 
-def test_a_short_run_with_few_people_to_calibrate_on_maps_and_judges_nothing(trained, cohort, tmp_path):
-    with pytest.raises(SystemExit, match="(?s)2 of 2 scans were not assessable.*ask for a higher rate"):
+def test_a_short_run_with_few_people_to_calibrate_on_maps_and_judges_nothing(
+    trained, cohort, tmp_path
+):
+    with pytest.raises(
+        SystemExit, match="(?s)2 of 2 scans were not assessable.*ask for a higher rate"
+    ):
         screen(trained, tmp_path, rate=0.05, datalist=str(cohort))
     table = pd.read_csv(tmp_path / "worklist.csv")
     assert table.code.tolist() == ["not_calibrated"] * 2 and table.panel.notna().all()
@@ -47,17 +54,26 @@ def test_same_scan_same_score(trained, cohort, tmp_path):
     assert first.equals(second) and first.score.is_monotonic_decreasing
 
 
-def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(trained, cohort, tmp_path):
+def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(
+    trained, cohort, tmp_path
+):
     good = cohort.parent / json.loads(cohort.read_text())["test"][0]["image"]
     Image.fromarray(np.full((233, 197), 9, np.uint8)).save(tmp_path / "flat.png")
-    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), tmp_path / "broken.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)),
+        tmp_path / "broken.nii.gz",
+    )
     files = {"good": str(good), "flat": "flat.png", "broken": "broken.nii.gz"}
     items = [{"image": image, "subject": name, "name": name} for name, image in files.items()]
     (tmp_path / "datalist.json").write_text(json.dumps({"test": items}))
     with pytest.raises(SystemExit, match="2 of 3 scans were not assessable"):
         screen(trained, tmp_path / "out", datalist=str(tmp_path / "datalist.json"))
     table = pd.read_csv(tmp_path / "out/worklist.csv").set_index("name")
-    assert table.score.notna().sort_index().to_dict() == {"broken": False, "flat": False, "good": True}
+    assert table.score.notna().sort_index().to_dict() == {
+        "broken": False,
+        "flat": False,
+        "good": True,
+    }
     assert table.code["broken"] == "not_finite" and isinstance(table.code["flat"], str)
     assert record(tmp_path / "out", "broken")["slice"] is None
 
@@ -70,13 +86,26 @@ def test_a_calibration_of_another_slice_is_refused(trained, cohort, tmp_path):
 
 def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     """Narrow, and calibrated by their own workflow on the section that the profile names."""
-    options = {"datalist": str(cohort), "output_dir": str(tmp_path), "scoring#perceptual": "st_alex"}
+    options = {
+        "datalist": str(cohort),
+        "output_dir": str(tmp_path),
+        "scoring#perceptual": "st_alex",
+    }
     made = make_workflow("ra", "train", "paper", run_id="calibrating", **options)
     torch.save(made.parser.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
     made.run()
-    assert len(json.loads((tmp_path / "calibration.json").read_text())["scores"]) == 1  # of validation
-    options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "model.pt"), "rate": 0.6}
+    assert (
+        len(json.loads((tmp_path / "calibration.json").read_text())["scores"]) == 1
+    )  # of validation
+    options |= {
+        "output_dir": str(tmp_path / "out"),
+        "ckpt": str(tmp_path / "model.pt"),
+        "rate": 0.6,
+    }
     make_workflow("ra", "inference", "paper", run_id="run", **options).run()
     table = pd.read_csv(tmp_path / "out/worklist.csv")
     assert set(table.outcome) <= {"normal", "suspicious"} and len(table) == 2
-    assert record(tmp_path / "out", table.name[0])["provenance"]["identity"]["scoring"]["equalize"] is True
+    assert (
+        record(tmp_path / "out", table.name[0])["provenance"]["identity"]["scoring"]["equalize"]
+        is True
+    )

@@ -58,7 +58,15 @@ OWN = {
 PROFILE_KEYS = {
     "ship": {"output_dir", "max_epochs", "warm_up", "val_interval"},
     "paper": {
-        *("output_dir", "max_epochs", "patience", "warm_up", "learning_rate", "loss_weights", "deviation"),
+        *(
+            "output_dir",
+            "max_epochs",
+            "patience",
+            "warm_up",
+            "learning_rate",
+            "loss_weights",
+            "deviation",
+        ),
         *("calibration_section", "scoring", "averaging", "augmentation"),
         *("network_def#channels", "network_def#latent", "network_def#teacher", "network_def#norm"),
         "network_def#mse_weight",
@@ -74,16 +82,28 @@ def without(value, own, path=""):
     """A configuration without what may differ."""
     if isinstance(value, dict):
         paths = {key: f"{path}#{key}" if path else key for key in value}
-        return {key: without(inner, own, paths[key]) for key, inner in value.items() if paths[key] not in own}
+        return {
+            key: without(inner, own, paths[key])
+            for key, inner in value.items()
+            if paths[key] not in own
+        }
     if isinstance(value, list):
-        return [without(inner, own, f"{path}#{i}") for i, inner in enumerate(value) if f"{path}#{i}" not in own]
+        return [
+            without(inner, own, f"{path}#{i}")
+            for i, inner in enumerate(value)
+            if f"{path}#{i}" not in own
+        ]
     return value
 
 
 def expressions(value):
     """The expressions in a configuration."""
     if isinstance(value, dict | list):
-        return [text for inner in (value.values() if isinstance(value, dict) else value) for text in expressions(inner)]
+        return [
+            text
+            for inner in (value.values() if isinstance(value, dict) else value)
+            for text in expressions(inner)
+        ]
     return [value] if isinstance(value, str) and value.startswith("$") else []
 
 
@@ -117,7 +137,12 @@ def test_training_and_inference_agree(name):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_slice_is_that_of_the_paper_in_every_bundle(name):
     """Equal in all six by the tests above, and in metadata.json."""
-    assert config(name, "train")["slice"] == {"domain": "whole_head", "plane_mm": 23.0, "percentile": 98.0, "size": 128}
+    assert config(name, "train")["slice"] == {
+        "domain": "whole_head",
+        "plane_mm": 23.0,
+        "percentile": 98.0,
+        "size": 128,
+    }
     metadata = config(name, "metadata")
     assert metadata["domain"] == "whole_head" and "z = +23 mm" in metadata["image_classes"]
     assert "98th percentile" in metadata["image_classes"]
@@ -149,7 +174,9 @@ def test_no_module_is_imported_that_no_expression_names(name, file):
     loaded = config(name, file)
     for line in loaded.pop("imports"):
         module = line.removeprefix("$import ")
-        used = expressions([loaded, config(name, "evaluate"), config("dae", file), config("mkd", file)])
+        used = expressions(
+            [loaded, config(name, "evaluate"), config("dae", file), config("mkd", file)]
+        )
         assert module == "pathology_screen" or any(f"{module}." in text for text in used), module
 
 
@@ -166,17 +193,28 @@ def test_si_vae_differs_from_ra_in_its_loss_alone():
         differing = {key for key in ra.keys() | si_vae.keys() if ra.get(key) != si_vae.get(key)}
         assert differing <= {"method", "loss_weights", "scoring"}
     weights = config("si_vae", "paper")["loss_weights"]
-    assert weights == {"beta_rec": 1.0, "beta_kl": 1.0, "beta_neg": 256.0, "reversed_embedding": 0.0}
+    assert weights == {
+        "beta_rec": 1.0,
+        "beta_kl": 1.0,
+        "beta_neg": 256.0,
+        "reversed_embedding": 0.0,
+    }
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize("profile", ["compact", "paper"])
 def test_registry_counts_the_parameters_of_each_profile(name, profile):
     files = ["train.json", "paper.json"] if profile == "paper" else ["train.json"]
-    parser = ConfigParser(ConfigParser.load_config_files([bundle_root(name) / "configs" / file for file in files]))
+    parser = ConfigParser(
+        ConfigParser.load_config_files([bundle_root(name) / "configs" / file for file in files])
+    )
     if name == "mkd":
-        parser["network_def"]["teacher"] = "st_vgg16"  # torchvision's VGG-16 may be absent; it has no trained part
+        parser["network_def"]["teacher"] = (
+            "st_vgg16"  # torchvision's VGG-16 may be absent; it has no trained part
+        )
     network = parser.get_parsed_content("network_def")
     method = METHODS[name]
     assert f"{type(network).__module__}.{type(network).__name__}" == method.network
-    assert sum(parameter.numel() for parameter in network.parameters()) == method.parameters[profile]
+    assert (
+        sum(parameter.numel() for parameter in network.parameters()) == method.parameters[profile]
+    )

@@ -1,4 +1,5 @@
-"""The workflows of the six bundles, run in this process on a little cohort of slices with narrow networks."""
+"""The workflows of the six bundles, run in this process on a little cohort of slices with narrow
+networks."""
 
 import json
 from pathlib import Path
@@ -35,14 +36,20 @@ def trained(request, cohort, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def screen(trained, cohort, tmp_path_factory):
-    """Function that screens the test section with the trained weights and gives the folder and the worklist; two people
-    calibrate, who allow a rate of 1 in 3."""
+    """Function that screens the test section with the trained weights and gives the folder and the
+    worklist; two people calibrate, who allow a rate of 1 in 3."""
 
     def run(ckpt=None, **overrides):
         name, weights = trained
         output = tmp_path_factory.mktemp("out")
-        options = {"ckpt": str(ckpt or weights / "model.pt"), "output_dir": str(output), "rate": 0.5}
-        made = make_workflow(name, "inference", run_id="run", **options | {"datalist": str(cohort)} | overrides)
+        options = {
+            "ckpt": str(ckpt or weights / "model.pt"),
+            "output_dir": str(output),
+            "rate": 0.5,
+        }
+        made = make_workflow(
+            name, "inference", run_id="run", **options | {"datalist": str(cohort)} | overrides
+        )
         assert made.check_properties() == []
         made.run()
         return output, pd.read_csv(output / "worklist.csv").set_index("name")
@@ -70,7 +77,11 @@ def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, screened, co
     name, _ = trained
     output, table = screened
     items = json.loads(cohort.read_text())["test"]
-    assert set(table.outcome) <= {"normal", "suspicious"} and len(table) == len(items) and (table.score > 0).all()
+    assert (
+        set(table.outcome) <= {"normal", "suspicious"}
+        and len(table) == len(items)
+        and (table.score > 0).all()
+    )
     assert (output / "index.html").is_file()
     for item in items:
         (scan,) = (label for label in table.index if item["subject"].removeprefix("sub-") in label)
@@ -80,13 +91,22 @@ def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, screened, co
         assert np.asarray(anomaly.dataobj).any() and Path(f"{stem}_panel.png").stat().st_size > 1000
         assert Path(f"{stem}_desc-pseudohealthy_T1w.nii.gz").exists() == METHODS[name].reconstructs
         record = json.loads(Path(f"{stem}_screening.json").read_text())
-        assert record["score"] == pytest.approx(table.score[scan]) and record["false_positive_rate"] == 0.5
+        assert (
+            record["score"] == pytest.approx(table.score[scan])
+            and record["false_positive_rate"] == 0.5
+        )
         assert [finding["code"] for finding in record["findings"]] == ["not_registered"]
 
 
-def test_scoring_is_chosen_by_one_key_and_needs_a_calibration_of_its_own(trained, screen, screened, cohort, tmp_path):
+def test_scoring_is_chosen_by_one_key_and_needs_a_calibration_of_its_own(
+    trained, screen, screened, cohort, tmp_path
+):
     name, run = trained
-    scoring = {"kind": "gradient", "sigma": 4.0} if name == "mkd" else {"perceptual": "none", "equalize": True}
+    scoring = (
+        {"kind": "gradient", "sigma": 4.0}
+        if name == "mkd"
+        else {"perceptual": "none", "equalize": True}
+    )
     with pytest.raises((ArtifactError, RuntimeError)) as error:
         screen(scoring=scoring)
     assert "kind" in str(error.getrepr(chain=True)) or "equalize" in str(error.getrepr(chain=True))
@@ -115,19 +135,28 @@ def test_exported_network_gives_the_same_output(kind, trained, tmp_path):
     name, run = trained
     configs = bundle_root(name) / "configs"
     options = {key: value for key, value in NARROW[name].items() if "#" in key}
-    files = {"meta_file": str(configs / "metadata.json"), "config_file": str(configs / "inference.json")}
+    files = {
+        "meta_file": str(configs / "metadata.json"),
+        "config_file": str(configs / "inference.json"),
+    }
     files |= {"net_id": "network_def", "ckpt_file": str(run / "model.pt")}
     parser = ConfigParser(ConfigParser.load_config_files([configs / "inference.json"]))
-    for key, value in (options | {"ckpt": str(run / "model.pt"), "device": torch.device("cpu")}).items():
+    for key, value in (
+        options | {"ckpt": str(run / "model.pt"), "device": torch.device("cpu")}
+    ).items():
         parser.set(value, key)
     network = parser.get_parsed_content("network").eval()
     x = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     if kind == "script":
-        ckpt_export(filepath=str(tmp_path / "model.ts"), input_shape=[1, 1, 64, 64], **files, **options)
+        ckpt_export(
+            filepath=str(tmp_path / "model.ts"), input_shape=[1, 1, 64, 64], **files, **options
+        )
         exported = torch.jit.load(tmp_path / "model.ts")(x)
     else:
         onnxruntime = pytest.importorskip("onnxruntime")
-        onnx_export(filepath=str(tmp_path / "model.onnx"), input_shape=[1, 1, 64, 64], **files, **options)
+        onnx_export(
+            filepath=str(tmp_path / "model.onnx"), input_shape=[1, 1, 64, 64], **files, **options
+        )
         session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
         exported = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     with torch.no_grad():
@@ -149,7 +178,10 @@ def test_network_keeps_the_format_that_metadata_states(name):
 def test_paper_profile_takes_a_training_step(name, cohort, tmp_path):
     """At its full width, but with perceptual backbone and teacher of an installed wheel."""
     options = {"datalist": str(cohort), "output_dir": str(tmp_path), "batch_size": 1}
-    options |= {"ra": {"scoring#perceptual": "st_alex"}, "mkd": {"network_def#teacher": "st_vgg16"}}.get(name, {})
+    options |= {
+        "ra": {"scoring#perceptual": "st_alex"},
+        "mkd": {"network_def#teacher": "st_vgg16"},
+    }.get(name, {})
     made = make_workflow(name, "train", "paper", run_id="training", narrow=False, **options)
     trainer = made.parser.get_parsed_content("train#trainer")
     trainer.state.iteration, trainer.state.epoch, trainer.state.epoch_length = 1, 1, 4
@@ -157,5 +189,7 @@ def test_paper_profile_takes_a_training_step(name, cohort, tmp_path):
     output = trainer._iteration(trainer, next(iter(trainer.data_loader)))
     rates = {"ra": 5e-5, "si_vae": 5e-5, "vae": 5e-4, "ae_s": 5e-4, "dae": 1e-4, "mkd": 1e-3}
     optimizers = made.parser.get_parsed_content("train#optimizers")
-    assert {group["lr"] for optimizer in optimizers.values() for group in optimizer.param_groups} == {rates[name]}
+    assert {
+        group["lr"] for optimizer in optimizers.values() for group in optimizer.param_groups
+    } == {rates[name]}
     assert np.isfinite(float(output["loss"]))

@@ -4,7 +4,12 @@ from monai.bundle import ConfigWorkflow
 
 from pathology_screen.bundles import bundle_root
 
-_INTROSPECTIVE = {"network_def#channels": [8, 8, 8, 8], "network_def#latent": 4, "warm_up": 1, "val_interval": 1}
+_INTROSPECTIVE = {
+    "network_def#channels": [8, 8, 8, 8],
+    "network_def#latent": 4,
+    "warm_up": 1,
+    "val_interval": 1,
+}
 NARROW = {
     name: {"slice#size": 64, **options}
     for name, options in {
@@ -19,10 +24,15 @@ NARROW = {
 
 
 def make_workflow(name, *files, run_id, narrow=True, **overrides):
-    """An initialized workflow of a bundle's configurations, with overrides as on the command line."""
+    """An initialized workflow of a bundle's configurations, with overrides as on the command
+    line."""
     options = (NARROW[name] if narrow else {}) | overrides
     if files[0] == "inference":
-        options = {name: value for name, value in options.items() if name not in ("warm_up", "val_interval")}
+        options = {
+            name: value
+            for name, value in options.items()
+            if name not in ("warm_up", "val_interval")
+        }
     configs = bundle_root(name) / "configs"
     made = ConfigWorkflow(
         config_file=[str(configs / f"{file}.json") for file in files],

@@ -54,7 +54,9 @@ def test_same_volume_gives_the_same_result(phantom, shaded, corrected):
 
 def test_order_of_the_axes_hardly_matters(phantom, shaded, corrected):
     image, affine = phantom
-    turned = correct_bias_field(shaded.transpose(2, 0, 1), affine[:, [2, 0, 1, 3]], image.transpose(2, 0, 1) > 0)
+    turned = correct_bias_field(
+        shaded.transpose(2, 0, 1), affine[:, [2, 0, 1, 3]], image.transpose(2, 0, 1) > 0
+    )
     assert spread(turned.transpose(1, 2, 0)[image > 0] / corrected[image > 0]) < 0.02
 
 

@@ -28,7 +28,10 @@ def write(tmp_path):
             for item in items if files and isinstance(items, list) else []:
                 name = item if isinstance(item, str) else item["image"]
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([1, 1, 5, 1])), folder / name)
+                nib.save(
+                    nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([1, 1, 5, 1])),
+                    folder / name,
+                )
         path = tmp_path / "list.json"
         path.write_text(json.dumps(content))
         return path
@@ -67,7 +70,10 @@ def test_other_values_are_kept_even_where_a_file_of_that_name_exists(write, tmp_
 
 def test_plain_file_names_are_items(write):
     path = write({"test": ["sub-1.nii.gz", "sub-2.nii.gz"]})
-    assert [Path(entry["image"]).name for entry in load_datalist(path, "test")] == ["sub-1.nii.gz", "sub-2.nii.gz"]
+    assert [Path(entry["image"]).name for entry in load_datalist(path, "test")] == [
+        "sub-1.nii.gz",
+        "sub-2.nii.gz",
+    ]
 
 
 def test_empty_section_is_empty(write):
@@ -78,7 +84,14 @@ def test_empty_section_is_empty(write):
     ("content", "message"),
     [
         ({"training": [item(1)], "test": [item(2, subject="s1")]}, "subject s1 .*training.*test"),
-        ({"training": [item(1)], "test": [{"image": "sub-1.nii.gz"}], "x": [item(3, subject="sub-1.nii.gz")]}, "sub-1"),
+        (
+            {
+                "training": [item(1)],
+                "test": [{"image": "sub-1.nii.gz"}],
+                "x": [item(3, subject="sub-1.nii.gz")],
+            },
+            "sub-1",
+        ),
         ({"training": [item(1), item(1)]}, "sub-1.nii.gz 2 times"),
         ({"training": [{"subject": "s1"}]}, "no image"),
         ({"validation": [item(1)]}, "no section"),
@@ -129,18 +142,35 @@ def test_users_datalist_and_folder(write, tmp_path):
 
 def test_oasis_list_splits_by_subject():
     content = json.loads(OASIS.read_text())
-    ids = {name: [entry["subject"] for entry in content[name]] for name in content if isinstance(content[name], list)}
-    assert [len(ids[name]) for name in ("training", "validation", "calibration", "test")] == [48, 4, 20, 22]
+    ids = {
+        name: [entry["subject"] for entry in content[name]]
+        for name in content
+        if isinstance(content[name], list)
+    }
+    assert [len(ids[name]) for name in ("training", "validation", "calibration", "test")] == [
+        48,
+        4,
+        20,
+        22,
+    ]
     everyone = [subject for subjects in ids.values() for subject in subjects]
     assert len(set(everyone)) == len(everyone) == 94
-    assert all(entry["image"] == f"sub-{entry['subject']}_T1w.nii.gz" for name in ids for entry in content[name])
-    assert {entry["pathology"] for entry in content["test"] if entry["subject"] < "N"} == {"mild dementia"}
+    assert all(
+        entry["image"] == f"sub-{entry['subject']}_T1w.nii.gz"
+        for name in ids
+        for entry in content[name]
+    )
+    assert {entry["pathology"] for entry in content["test"] if entry["subject"] < "N"} == {
+        "mild dementia"
+    }
 
 
 def test_ixi_slices_are_split_by_person_and_every_site_has_its_share():
     content = json.loads(IXI_SLICES.read_text())
     sections = {name: entries for name, entries in content.items() if isinstance(entries, list)}
-    sites = {name: Counter(entry["site"] for entry in entries) for name, entries in sections.items()}
+    sites = {
+        name: Counter(entry["site"] for entry in entries) for name, entries in sections.items()
+    }
     assert sites == {
         "training": {"Guys": 244, "HH": 133, "IOP": 44},
         "validation": {"Guys": 12, "HH": 6, "IOP": 2},
@@ -153,7 +183,10 @@ def test_ixi_slices_are_split_by_person_and_every_site_has_its_share():
     assert {"IXI012", "IXI015"} < {entry["subject"] for entry in content["test"]}
     assert all(entry["image"] == f"sub-{entry['subject']}_T1w.png" for entry in everyone)
     assert all(entry["axial_slice"] and entry["axes"] == "PRS" for entry in everyone)
-    assert all(entry.get("pathology") == ("healthy" if entry in content["test"] else None) for entry in everyone)
+    assert all(
+        entry.get("pathology") == ("healthy" if entry in content["test"] else None)
+        for entry in everyone
+    )
 
 
 @pytest.mark.needs_shared
@@ -162,7 +195,9 @@ def test_ixi_slices_are_drawn_by_their_script_and_found(shared_data):
     drawn = made["draw"](pd.read_csv(shared_data / "ixi_slices" / "participants.tsv", sep="\t"))
     for section in set(drawn.values()):
         entries = resolve_dataset(shared_data / "ixi_slices", IXI_SLICES, section=section)
-        assert {entry["subject"] for entry in entries} == {person for person in drawn if drawn[person] == section}
+        assert {entry["subject"] for entry in entries} == {
+            person for person in drawn if drawn[person] == section
+        }
 
 
 @pytest.mark.needs_shared

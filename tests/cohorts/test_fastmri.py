@@ -25,7 +25,12 @@ from fastmri_builder import (
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.cohorts import load_datalist
-from pathology_screen.cohorts.fastmri import NOMINAL_MM, prepare_fastmri, read_annotations, stated_size
+from pathology_screen.cohorts.fastmri import (
+    NOMINAL_MM,
+    prepare_fastmri,
+    read_annotations,
+    stated_size,
+)
 from pathology_screen.cohorts.preparation import listed, summary
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io import read_scan
@@ -34,7 +39,8 @@ from pathology_screen.transforms.annotations import AnnotatedSliced
 
 ENTRIES = listed("fastmri.csv")
 NORMAL, CHECKED, HELD_OUT = (
-    next(row["file"] for row in ENTRIES if row["section"] == section) for section in ("training", "validation", "test")
+    next(row["file"] for row in ENTRIES if row["section"] == section)
+    for section in ("training", "validation", "test")
 )
 LOCAL = "file_brain_AXT1_202_2020486"  # slice 2
 GLOBAL = "file_brain_AXT1_202_2020044"  # slice 3
@@ -70,7 +76,9 @@ def test_a_slice_is_the_picture_that_was_annotated(prepare):
     (box,) = item["boxes"]
     assert box == {"label": "edema", "slice": 0, "box": [1, 2, 4, 3]}
     x, y, w, h = box["box"]
-    assert np.array_equal(np.asarray(image.dataobj)[x : x + w, y : y + h, 0].T, pictures(1)[2, 2:5, 1:5])
+    assert np.array_equal(
+        np.asarray(image.dataobj)[x : x + w, y : y + h, 0].T, pictures(1)[2, 2:5, 1:5]
+    )
 
 
 def test_the_affine_says_what_is_known(prepare):
@@ -80,7 +88,9 @@ def test_the_affine_says_what_is_known(prepare):
     assert np.allclose(image.header.get_zooms(), (0.5, 0.75, 5))
     middle = image.affine @ [(WIDTH - 1) / 2, (ROWS - 1) / 2, 0, 1]
     assert np.allclose(middle, [0, 0, 0, 1])
-    assert image.header["sform_code"] == image.header["qform_code"] == 2  # aligned, not the scanner's coordinates
+    assert (
+        image.header["sform_code"] == image.header["qform_code"] == 2
+    )  # aligned, not the scanner's coordinates
 
 
 def test_the_preprocessing_of_the_paper_takes_it_as_one_axial_slice_with_its_box(prepare):
@@ -89,7 +99,9 @@ def test_the_preprocessing_of_the_paper_takes_it_as_one_axial_slice_with_its_box
     with pytest.raises(InputError, match="single_slice"):
         read_scan(item["image"])
     definition = read_settings("ra", ["paper.json"])["preprocessing"]
-    preprocessing = build_preprocessing(json.loads(json.dumps(definition).replace("128", str(ROWS))))
+    preprocessing = build_preprocessing(
+        json.loads(json.dumps(definition).replace("128", str(ROWS)))
+    )
     found = AnnotatedSliced(preprocessing)(item)
     upright = pictures(1)[2]
     across = slice((ROWS - WIDTH) // 2, (ROWS + WIDTH) // 2)
@@ -114,7 +126,13 @@ def test_items_tell_group_pathology_and_slice(prepare):
     assert "calibration" not in content
     name = f"{NORMAL}_slice-03.nii.gz"
     assert content["training"] == [
-        {"image": name, "subject": NORMAL, "axial_slice": True, "source_slice": 3, "group": "normal"}
+        {
+            "image": name,
+            "subject": NORMAL,
+            "axial_slice": True,
+            "source_slice": 3,
+            "group": "normal",
+        }
     ]
     items = of_test(datalist)
     assert {name: (item["group"], item["pathology"]) for name, item in items.items()} == {
@@ -124,7 +142,9 @@ def test_items_tell_group_pathology_and_slice(prepare):
         LOCAL: ("local", "edema"),
     }
     assert items[LOCAL]["source_slice"] == 2
-    assert items[LOCAL]["other_boxes"] == [{"label": "possible artifact", "slice": 0, "box": [0, 0, 2, 2]}]
+    assert items[LOCAL]["other_boxes"] == [
+        {"label": "possible artifact", "slice": 0, "box": [0, 0, 2, 2]}
+    ]
     assert [box["label"] for box in items[BOTH]["boxes"]] == ["edema"]
     assert items[HELD_OUT]["boxes"] == [] and len(items[HELD_OUT]["other_boxes"]) == 1
 
@@ -144,7 +164,9 @@ def test_a_damaged_header_is_refused(prepare):
         prepare(header=STATED[:200])
 
 
-@pytest.mark.parametrize("header", [None, "<ismrmrdHeader/>", HEADER.format(x=ROWS - 1, y=WIDTH, fov_x=10, fov_y=10)])
+@pytest.mark.parametrize(
+    "header", [None, "<ismrmrdHeader/>", HEADER.format(x=ROWS - 1, y=WIDTH, fov_x=10, fov_y=10)]
+)
 def test_an_unknown_pixel_size_is_nominal_and_said(prepare, header):
     datalist = prepare(header=header)
     image = nib.load(datalist.parent / of_test(datalist)[LOCAL]["image"])
@@ -164,13 +186,19 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fastmri")
     for number, row in enumerate(ENTRIES):
         write_hdf5(folder / f"source/{row['file']}.h5", pictures(number), patient=str(number))
-    rows = [(row["file"], row["slice"], 1, 1, 3, 3, "Mass") for row in ENTRIES for _ in range(int(row["boxes"]))]
+    rows = [
+        (row["file"], row["slice"], 1, 1, 3, 3, "Mass")
+        for row in ENTRIES
+        for _ in range(int(row["boxes"]))
+    ]
     table = write_annotations(folder / "brain.csv", rows)
     return prepare_fastmri(folder / "source", table, folder / "out")
 
 
 def test_the_whole_split_is_that_of_the_paper(whole):
-    items = {section: load_datalist(whole, section) for section in ("training", "validation", "test")}
+    items = {
+        section: load_datalist(whole, section) for section in ("training", "validation", "test")
+    }
     assert [len(items[section]) for section in items] == [131, 15, 165]
     test = items["test"]
     assert Counter(item["group"] for item in test) == {
@@ -193,7 +221,9 @@ def test_the_annotation_table_gives_the_boxes_of_the_paper(shared_data, tmp_path
     (tmp_path / "source").mkdir()
     for row in ENTRIES:
         (tmp_path / f"source/{row['file']}.h5").symlink_to(original)
-    datalist = prepare_fastmri(tmp_path / "source", shared_data / "fastmri_plus/brain.csv", tmp_path / "out")
+    datalist = prepare_fastmri(
+        tmp_path / "source", shared_data / "fastmri_plus/brain.csv", tmp_path / "out"
+    )
     items, notes = load_datalist(datalist, "test"), json.loads(datalist.read_text())["notes"]
     boxes = [box["label"] for item in items for box in item["boxes"]]
     assert Counter(boxes) == {
@@ -214,9 +244,13 @@ def test_the_annotation_table_gives_the_boxes_of_the_paper(shared_data, tmp_path
     assert len(boxes) == 171 and sum(bool(item["boxes"]) for item in items) == 92
     counted = {row["file"]: int(row["boxes"]) for row in ENTRIES}
     assert all(len(item["boxes"]) == counted[item["subject"]] for item in items)
-    assert {name for name in notes if "pixel size" not in name} == {"annotated box without area, left out"}
+    assert {name for name in notes if "pixel size" not in name} == {
+        "annotated box without area, left out"
+    }
     assert notes["annotated box without area, left out"] == ["file_brain_AXT1_202_2020089 slice 10"]
-    pathologies = Counter(item["pathology"] for item in items if item["group"] == "global_pathology")
+    pathologies = Counter(
+        item["pathology"] for item in items if item["group"] == "global_pathology"
+    )
     assert pathologies == {
         "small vessel chronic white matter ischemic change": 25,
         "colpocephaly": 1,
@@ -229,8 +263,13 @@ def test_the_tables_are_made_by_their_script(shared_data):
     script = Path(__file__).parents[2] / "data_lists/make_paper_split.py"
     made = runpy.run_path(str(script))
     reference = shared_data.parent / "reference"
-    splits, slices = (pd.read_csv(reference / name) for name in ("ra_splits.csv", "fastmri_slices.csv"))
-    assert made["fastmri_table"](splits, slices).to_csv() == (script.parent / "fastmri.csv").read_text()
+    splits, slices = (
+        pd.read_csv(reference / name) for name in ("ra_splits.csv", "fastmri_slices.csv")
+    )
+    assert (
+        made["fastmri_table"](splits, slices).to_csv()
+        == (script.parent / "fastmri.csv").read_text()
+    )
     assert made["ixi_table"](splits).to_csv(index=False) == (script.parent / "ixi.csv").read_text()
 
 
@@ -246,7 +285,9 @@ def test_the_tables_hold_the_split_of_the_paper():
     }
     assert len({row["file"] for row in ENTRIES}) == 311
     assert all(row["file"].startswith("file_brain_AXT1_") for row in ENTRIES)
-    assert all(row["slice"] in row["possible_slices"].split() for row in ENTRIES if row["possible_slices"])
+    assert all(
+        row["slice"] in row["possible_slices"].split() for row in ENTRIES if row["possible_slices"]
+    )
     assert len({row["subject"] for row in listed("ixi.csv")}) == 581
 
 
@@ -255,7 +296,9 @@ def test_one_index_for_all(prepare):
     datalist = prepare([NORMAL, LOCAL, HELD_OUT], rows, slices=4)
     item = of_test(datalist)[LOCAL]
     assert item["source_slice"] == 4 and item["pathology"] == "mass"
-    assert np.array_equal(np.asarray(nib.load(datalist.parent / item["image"]).dataobj)[..., 0].T, pictures(1)[4])
+    assert np.array_equal(
+        np.asarray(nib.load(datalist.parent / item["image"]).dataobj)[..., 0].T, pictures(1)[4]
+    )
     assert json.loads(datalist.read_text())["training"][0]["source_slice"] == 4
 
 
@@ -299,7 +342,9 @@ def test_another_table_of_annotations_shows(prepare):
 
 
 def test_a_box_without_area_is_left_out_and_named(prepare):
-    datalist = prepare(rows=[FINDING, (LOCAL, 2, 3, 3, 0, 0, "Edema"), (LOCAL, 5, 3, 3, 1, 0, "Edema")])
+    datalist = prepare(
+        rows=[FINDING, (LOCAL, 2, 3, 3, 0, 0, "Edema"), (LOCAL, 5, 3, 3, 1, 0, "Edema")]
+    )
     assert len(of_test(datalist)[LOCAL]["boxes"]) == 1
     assert f"without area, left out: 2 ({LOCAL} slice 2, {LOCAL} slice 5)" in summary(datalist)
 
@@ -321,7 +366,10 @@ def test_a_box_outside_its_slice_is_refused(prepare, tmp_path, box):
     [
         ((LOCAL, 2, 1.5, 2, 4, 3, "Edema"), "whole numbers"),
         ((LOCAL, 2, "", 2, 4, 3, "Edema"), "whole numbers"),
-        (("file_brain_AXT1POST_200_6002000", 2, 1, 2, 4, 3, "Edema"), "annotates no file file_brain_AXT1_"),
+        (
+            ("file_brain_AXT1POST_200_6002000", 2, 1, 2, 4, 3, "Edema"),
+            "annotates no file file_brain_AXT1_",
+        ),
     ],
 )
 def test_a_table_that_is_not_the_annotations_is_refused(prepare, row, message):
@@ -332,12 +380,17 @@ def test_a_table_that_is_not_the_annotations_is_refused(prepare, row, message):
 def test_scans_after_contrast_agent_and_files_outside_the_split_are_passed_over(prepare):
     names = (LOCAL.replace("AXT1", "AXT1POST"), "file_brain_AXT1_202_2020186", LOCAL)
     content = json.loads(prepare(names, [FINDING]).read_text())
-    assert [item["subject"] for section in ("training", "validation", "test") for item in content[section]] == [LOCAL]
+    assert [
+        item["subject"]
+        for section in ("training", "validation", "test")
+        for item in content[section]
+    ] == [LOCAL]
 
 
 def test_missing_files_are_named_and_without_the_option_nothing_is_made(prepare, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"309 of the 311 files .*: file_brain_AXT1_201_6002704, .*\.\.\. With --allow"
+        ConfigError,
+        match=r"309 of the 311 files .*: file_brain_AXT1_201_6002704, .*\.\.\. With --allow",
     ):
         prepare(allow_missing=False)
     assert not (tmp_path / "out").exists()
@@ -421,12 +474,21 @@ def test_dicom_made_by_the_script_of_fastmri_plus_is_the_same_picture(prepare, t
     write_dicoms(dicoms / LOCAL, LOCAL, pictures(1))
     with pytest.raises(InputError, match="missing_geometry"):
         read_scan(dicoms / LOCAL)
-    from_dicom = prepare_fastmri(dicoms, tmp_path / "brain.csv", tmp_path / "out-dicom", allow_missing=True)
+    from_dicom = prepare_fastmri(
+        dicoms, tmp_path / "brain.csv", tmp_path / "out-dicom", allow_missing=True
+    )
     assert json.loads(from_dicom.read_text())["test"] == json.loads(hdf5.read_text())["test"]
-    one, other = (nib.load(path.parent / of_test(path)[LOCAL]["image"]) for path in (hdf5, from_dicom))
+    one, other = (
+        nib.load(path.parent / of_test(path)[LOCAL]["image"]) for path in (hdf5, from_dicom)
+    )
     assert np.allclose(one.affine, other.affine)
     pixels = np.asarray(other.dataobj)
-    assert np.abs(pixels - np.asarray(one.dataobj) * pixels.max() / np.asarray(one.dataobj).max()).max() < 3  # of 1024
+    assert (
+        np.abs(
+            pixels - np.asarray(one.dataobj) * pixels.max() / np.asarray(one.dataobj).max()
+        ).max()
+        < 3
+    )  # of 1024
     with pytest.raises(ConfigError, match="other options"):
         prepare_fastmri(dicoms, tmp_path / "brain.csv", tmp_path / "out", allow_missing=True)
 
@@ -449,7 +511,15 @@ def test_a_missing_package_is_named(prepare, monkeypatch):
 
 
 def test_boxes_of_a_slice_are_in_alphabetical_order(tmp_path):
-    rows = [(LOCAL, 2, 1, 1, 1, 1, "Mass"), (LOCAL, 2, 2, 2, 1, 1, "Edema"), (LOCAL, 1, 3, 3, 1, 1, "Mass")]
+    rows = [
+        (LOCAL, 2, 1, 1, 1, 1, "Mass"),
+        (LOCAL, 2, 2, 2, 1, 1, "Edema"),
+        (LOCAL, 1, 3, 3, 1, 1, "Mass"),
+    ]
     found = read_annotations(write_annotations(tmp_path / "brain.csv", rows))
-    assert found[LOCAL] == [(1, "Mass", (3, 3, 1, 1)), (2, "Edema", (2, 2, 1, 1)), (2, "Mass", (1, 1, 1, 1))]
+    assert found[LOCAL] == [
+        (1, "Mass", (3, 3, 1, 1)),
+        (2, "Edema", (2, 2, 1, 1)),
+        (2, "Mass", (1, 1, 1, 1)),
+    ]
     assert found.keys() == {LOCAL}

@@ -1,4 +1,5 @@
-"""Folders and BIDS datasets: which scans are taken, who is who, who is healthy, and that nobody is in two sections."""
+"""Folders and BIDS datasets: which scans are taken, who is who, who is healthy, and that nobody is
+in two sections."""
 
 import json
 import re
@@ -36,7 +37,10 @@ def sections(datalist: Path) -> dict[str, list[dict]]:
 
 
 def subjects(datalist: Path) -> dict[str, set[str]]:
-    return {section: {item["subject"] for item in items} for section, items in sections(datalist).items()}
+    return {
+        section: {item["subject"] for item in items}
+        for section, items in sections(datalist).items()
+    }
 
 
 def everyone(datalist: Path) -> set[str]:
@@ -66,23 +70,34 @@ def bids(tmp_path) -> Path:
 
 
 def write_participants(root: Path, patients=("08", "09", "10"), **more) -> None:
-    rows = [f"sub-{n:02d}\t{30 + n}\t{'tumour' if f'{n:02d}' in patients else 'control'}" for n in range(1, 11)]
+    rows = [
+        f"sub-{n:02d}\t{30 + n}\t{'tumour' if f'{n:02d}' in patients else 'control'}"
+        for n in range(1, 11)
+    ]
     for subject, value in more.items():
         rows[int(subject[1:]) - 1] = f"sub-{subject[1:]}\t40\t{value}"
-    (root / "participants.tsv").write_text("\n".join(["participant_id\tage\tdiagnosis", *rows]) + "\n")
+    (root / "participants.tsv").write_text(
+        "\n".join(["participant_id\tage\tdiagnosis", *rows]) + "\n"
+    )
 
 
 def test_bids_dataset(bids, tmp_path):
     datalist = prepare_folder(bids, tmp_path / "out", fractions=EVEN)
     found = subjects(datalist)
-    assert {section: len(names) for section, names in found.items()} == dict(zip(SECTIONS, (4, 2, 2, 2)))
+    assert {section: len(names) for section, names in found.items()} == dict(
+        zip(SECTIONS, (4, 2, 2, 2))
+    )
     assert everyone(datalist) == {f"{n:02d}" for n in range(1, 11)}
     images = [item["image"] for items in sections(datalist).values() for item in items]
     assert len(images) == 11 and all(image.endswith("_T1w.nii.gz") for image in images)
-    (home,) = [items for items in sections(datalist).values() if any(item["subject"] == "03" for item in items)]
+    (home,) = [
+        items
+        for items in sections(datalist).values()
+        if any(item["subject"] == "03" for item in items)
+    ]
     assert Counter(item["subject"] for item in home)["03"] == 2  # both sessions
     assert notes(datalist) == {
-        "T1w with contrast agent, left out": ["sub-01/anat/sub-01_ce-gadolinium_T1w.nii.gz"],
+        "T1w with contrast agent, left out": ["sub-01/anat/sub-01_ce-gadolinium_T1w.nii.gz"]
     }
     assert {item["pathology"] for item in sections(datalist)["test"]} == {"healthy"}
 
@@ -101,15 +116,21 @@ def test_images_stay_where_they_are_and_the_whole_can_be_moved(bids, tmp_path):
 
 def test_datalist_beside_the_scans(bids):
     datalist = prepare_folder(bids, bids, fractions=TRAINING_ONLY)
-    assert json.loads(datalist.read_text())["training"][0]["image"] == "sub-01/anat/sub-01_T1w.nii.gz"
+    assert (
+        json.loads(datalist.read_text())["training"][0]["image"] == "sub-01/anat/sub-01_T1w.nii.gz"
+    )
 
 
 def test_only_healthy_subjects_outside_test(bids, tmp_path):
     write_participants(bids)
-    datalist = prepare_folder(bids, tmp_path / "out", fractions=EVEN, group_column="diagnosis", healthy=["control"])
+    datalist = prepare_folder(
+        bids, tmp_path / "out", fractions=EVEN, group_column="diagnosis", healthy=["control"]
+    )
     found = subjects(datalist)
     assert found["test"] > {"08", "09", "10"} and len(everyone(datalist)) == 10
-    assert {section: len(names) for section, names in found.items()} == dict(zip(SECTIONS, (3, 2, 1, 4)))
+    assert {section: len(names) for section, names in found.items()} == dict(
+        zip(SECTIONS, (3, 2, 1, 4))
+    )
     groups = {item["subject"]: item["pathology"] for item in sections(datalist)["test"]}
     assert all(groups.pop(name) == "tumour" for name in ("08", "09", "10"))
     assert set(groups.values()) == {"healthy"}
@@ -117,7 +138,9 @@ def test_only_healthy_subjects_outside_test(bids, tmp_path):
 
 def test_group_column_is_not_overlooked(bids, tmp_path):
     write_participants(bids)
-    with pytest.raises(ConfigError, match=r"column diagnosis \(control, tumour\): pass it as group_column"):
+    with pytest.raises(
+        ConfigError, match=r"column diagnosis \(control, tumour\): pass it as group_column"
+    ):
         prepare_folder(bids, tmp_path / "out", fractions=EVEN)
     write_participants(bids, patients=())
     prepare_folder(bids, tmp_path / "out", fractions=EVEN)  # one value tells nothing
@@ -156,7 +179,9 @@ def test_broken_participants_are_refused(bids, tmp_path):
     (bids / "participants.tsv").write_text("id\tdiagnosis\nsub-01\tcontrol\n")
     with pytest.raises(ConfigError, match="no column participant_id"):
         prepare_folder(bids, tmp_path / "out", **options)
-    (bids / "participants.tsv").write_text("participant_id\tdiagnosis\nsub-01\tcontrol\nsub-01\ttumour\n")
+    (bids / "participants.tsv").write_text(
+        "participant_id\tdiagnosis\nsub-01\tcontrol\nsub-01\ttumour\n"
+    )
     with pytest.raises(ConfigError, match="several rows for sub-01"):
         prepare_folder(bids, tmp_path / "out", **options)
     write_participants(bids, s04="healthy")
@@ -165,8 +190,12 @@ def test_broken_participants_are_refused(bids, tmp_path):
 
 
 def write_split(path: Path, **moved: str) -> Path:
-    rows = {f"{n:02d}": SECTIONS[n % 4] for n in range(1, 11)} | {name[1:]: section for name, section in moved.items()}
-    path.write_text("subject,section\n" + "".join(f"{name},{section}\n" for name, section in rows.items()))
+    rows = {f"{n:02d}": SECTIONS[n % 4] for n in range(1, 11)} | {
+        name[1:]: section for name, section in moved.items()
+    }
+    path.write_text(
+        "subject,section\n" + "".join(f"{name},{section}\n" for name, section in rows.items())
+    )
     return path
 
 
@@ -178,7 +207,9 @@ def test_users_split_is_followed(bids, tmp_path):
         "calibration": {"02", "06", "10"},
         "test": {"03", "07"},
     }
-    assert all("pathology" not in item for item in sections(datalist)["test"])  # nobody said that they are healthy
+    assert all(
+        "pathology" not in item for item in sections(datalist)["test"]
+    )  # nobody said that they are healthy
 
 
 def test_users_split_must_not_share_subjects_or_train_on_patients(bids, tmp_path):
@@ -188,20 +219,37 @@ def test_users_split_must_not_share_subjects_or_train_on_patients(bids, tmp_path
         prepare_folder(bids, tmp_path / "out", split=table)
     write_participants(bids, patients=("07", "10"))
     options = {"group_column": "diagnosis", "healthy": ["control"]}
-    with pytest.raises(ConfigError, match="puts 10 in calibration, but participants.tsv says tumour"):
+    with pytest.raises(
+        ConfigError, match="puts 10 in calibration, but participants.tsv says tumour"
+    ):
         prepare_folder(bids, tmp_path / "out", split=write_split(tmp_path / "split.csv"), **options)
-    datalist = prepare_folder(bids, tmp_path / "out", split=write_split(tmp_path / "split.csv", s10="test"), **options)
+    datalist = prepare_folder(
+        bids, tmp_path / "out", split=write_split(tmp_path / "split.csv", s10="test"), **options
+    )
     groups = {item["subject"]: item["pathology"] for item in sections(datalist)["test"]}
     assert groups == {"03": "healthy", "07": "tumour", "10": "tumour"}
 
 
 @pytest.fixture
 def plain(tmp_path) -> Path:
-    """Scans by subject folder, two of one subject, with masks and derived files; two beside the folders."""
+    """Scans by subject folder, two of one subject, with masks and derived files; two beside the
+    folders."""
     root = tmp_path / "plain"
-    for name in ("anna/a_T1.nii.gz", "anna/later/b.nii", "bert/scan.nii.gz", "carl.nii.gz", "dora_T1.nii"):
+    for name in (
+        "anna/a_T1.nii.gz",
+        "anna/later/b.nii",
+        "bert/scan.nii.gz",
+        "carl.nii.gz",
+        "dora_T1.nii",
+    ):
         scan(root / name)
-    for name in ("anna/a_mask.nii.gz", "masks/bert.nii.gz", "derivatives/x/y.nii.gz", "bert/Labels/1.nii", "e-seg.nii"):
+    for name in (
+        "anna/a_mask.nii.gz",
+        "masks/bert.nii.gz",
+        "derivatives/x/y.nii.gz",
+        "bert/Labels/1.nii",
+        "e-seg.nii",
+    ):
         scan(root / name)
     (root / "readme.txt").write_text("?")
     return root
@@ -210,10 +258,15 @@ def plain(tmp_path) -> Path:
 def test_plain_folder(plain, tmp_path):
     datalist = prepare_folder(plain, tmp_path / "out", fractions=TRAINING_ONLY)
     items = load_datalist(datalist, "training")
-    assert Counter(item["subject"] for item in items) == {"anna": 2, "bert": 1, "carl": 1, "dora_T1": 1}
+    assert Counter(item["subject"] for item in items) == {
+        "anna": 2,
+        "bert": 1,
+        "carl": 1,
+        "dora_T1": 1,
+    }
     assert notes(datalist) == {
         "masks and derived files, not taken for scans": [
-            *("anna/a_mask.nii.gz", "bert/Labels/", "derivatives/", "e-seg.nii", "masks/"),
+            *("anna/a_mask.nii.gz", "bert/Labels/", "derivatives/", "e-seg.nii", "masks/")
         ]
     }
 
@@ -224,13 +277,18 @@ def test_patterns_choose_scans_and_name_subjects(tmp_path):
         for kind in ("T1", "FLAIR"):
             for visit in ("v1", "v2"):
                 scan(root / "all" / f"{subject}_{visit}_{kind}.nii.gz")
-    with pytest.raises(ConfigError, match="8 scans seem to be of one subject: say with subject_pattern"):
+    with pytest.raises(
+        ConfigError, match="8 scans seem to be of one subject: say with subject_pattern"
+    ):
         prepare_folder(root, tmp_path / "out", fractions=TRAINING_ONLY)
     options = {"fractions": TRAINING_ONLY, "scan_pattern": r"_T1\.", "subject_pattern": r"/(p\d)_"}
     items = load_datalist(prepare_folder(root, tmp_path / "out", **options), "training")
     assert Counter(item["subject"] for item in items) == {"p1": 2, "p2": 2}
     assert all(item["image"].endswith("_T1.nii.gz") for item in items)
-    for pattern, message in ((r"/(q\d)_", "finds no subject in all/p1_v1"), ("(", "not a regular expression")):
+    for pattern, message in (
+        (r"/(q\d)_", "finds no subject in all/p1_v1"),
+        ("(", "not a regular expression"),
+    ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             prepare_folder(root, tmp_path / "out", **options | {"subject_pattern": pattern})
     with pytest.raises(ConfigError, match="no scan whose path matches 'T2'"):
@@ -239,9 +297,15 @@ def test_patterns_choose_scans_and_name_subjects(tmp_path):
 
 @pytest.fixture
 def dicom(tmp_path) -> Path:
-    """Two visits of one person in two folders, one of them an archive, and three others, of whom one has no id."""
+    """Two visits of one person in two folders, one of them an archive, and three others, of whom
+    one has no id."""
     root = tmp_path / "dicom"
-    for folder, patient in {"2019/a": "SECRET-1", "2020/b": "SECRET-2", "2020/c": "SECRET-3", "2021/d": ""}.items():
+    for folder, patient in {
+        "2019/a": "SECRET-1",
+        "2020/b": "SECRET-2",
+        "2020/c": "SECRET-3",
+        "2021/d": "",
+    }.items():
         save(dicom_datasets(head_volume(), PatientID=patient), root / folder)
     again = save(dicom_datasets(head_volume(), PatientID="SECRET-1"), tmp_path / "again")
     with zipfile.ZipFile(root / "2020" / "visit.zip", "w") as archive:
@@ -263,10 +327,14 @@ def test_dicom_subjects_are_told_by_patient_id_which_is_not_written(dicom, tmp_p
 def test_scans_that_cannot_be_read_are_all_named(plain, tmp_path):
     for name in ("carl.nii.gz", "bert/scan.nii.gz"):
         (plain / name).write_bytes((plain / name).read_bytes()[:200])
-    with pytest.raises(ConfigError, match=r"2 of 5 scans cannot be read: bert/scan.nii.gz: \[unreadable\].*; carl"):
+    with pytest.raises(
+        ConfigError, match=r"2 of 5 scans cannot be read: bert/scan.nii.gz: \[unreadable\].*; carl"
+    ):
         prepare_folder(plain, tmp_path / "out", fractions=TRAINING_ONLY)
     assert not (tmp_path / "out" / "datalist.json").exists()
-    datalist = prepare_folder(plain, tmp_path / "out", fractions=TRAINING_ONLY, exclude=["carl", "bert"])
+    datalist = prepare_folder(
+        plain, tmp_path / "out", fractions=TRAINING_ONLY, exclude=["carl", "bert"]
+    )
     assert everyone(datalist) == {"anna", "dora_T1"}
 
 
@@ -295,7 +363,13 @@ def test_same_command_gives_the_same_list_and_another_split_needs_another_folder
 
 @pytest.mark.needs_shared
 def test_real_folders(shared_data, tmp_path):
-    oasis = prepare_folder(shared_data / "oasis", tmp_path / "oasis", exclude=[f"M{n:03d}" for n in range(14)])
-    assert {section: len(names) for section, names in subjects(oasis).items()} == dict(zip(SECTIONS, (48, 4, 20, 8)))
-    glioma = prepare_folder(shared_data / "glioma", tmp_path / "glioma", fractions=(0, 0, 0, 1), check=False)
+    oasis = prepare_folder(
+        shared_data / "oasis", tmp_path / "oasis", exclude=[f"M{n:03d}" for n in range(14)]
+    )
+    assert {section: len(names) for section, names in subjects(oasis).items()} == dict(
+        zip(SECTIONS, (48, 4, 20, 8))
+    )
+    glioma = prepare_folder(
+        shared_data / "glioma", tmp_path / "glioma", fractions=(0, 0, 0, 1), check=False
+    )
     assert everyone(glioma) == {"TCGA-DU-7294_T1w", "TCGA-FG-6692_T1w"}  # and not their masks

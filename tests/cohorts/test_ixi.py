@@ -1,4 +1,5 @@
-"""IXI: which files are taken, where the slice lies, what happens when a volume fails or a run is interrupted."""
+"""IXI: which files are taken, where the slice lies, what happens when a volume fails or a run is
+interrupted."""
 
 import json
 from pathlib import Path
@@ -25,8 +26,8 @@ WEIGHTS = np.array([0.5, 1.0, 2.0])  # intensity a mm
 
 
 def volume() -> nib.Nifti1Image:
-    """Intensities that rise linearly with the position in scanner space, in a frame of air, stored with axes P, S and R
-    as IXI's are."""
+    """Intensities that rise linearly with the position in scanner space, in a frame of air, stored
+    with axes P, S and R as IXI's are."""
     affine = np.array([[0, 0, 4.0, -112], [-4.0, 0, 0, 120], [0, 4.0, 0, -120], [0, 0, 0, 1]])
     points = nib.affines.apply_affine(affine, np.moveaxis(np.indices((60, 60, 56)), 0, -1))
     rising = np.pad((1000 + points @ WEIGHTS)[1:-1, 1:-1, 1:-1], 1)
@@ -48,7 +49,8 @@ def source(tmp_path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replace brain extraction and registration; the list tells the calls, and `fits` what the next ones give."""
+    """Replace brain extraction and registration; the list tells the calls, and `fits` what the next
+    ones give."""
     calls, fits = [], []
 
     def register(brain):
@@ -79,7 +81,9 @@ def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
 @pytest.mark.parametrize("domain", ["whole_head", "brain_extracted"])
 def test_a_slice_is_what_the_transforms_give_of_the_volume(source, tmp_path, quick, domain):
     (item, *_) = load_datalist(prepare_ixi(source, tmp_path / "out", domain=domain), "training")
-    pipeline = Compose([LoadScand("image"), ExtractBraind("image"), StandardPlaned("image", domain=domain)])
+    pipeline = Compose(
+        [LoadScand("image"), ExtractBraind("image"), StandardPlaned("image", domain=domain)]
+    )
     written, taken = pipeline(item)["image"], pipeline({"image": source / NAMES[0]})["image"]
     assert item["axial_slice"] and np.array_equal(written, taken)
     assert np.array_equal(written.affine, taken.affine)
@@ -109,7 +113,9 @@ def test_other_options_need_another_folder(source, tmp_path, quick):
 
 def test_failed_registrations_are_named_and_leave_no_slice(source, tmp_path, quick):
     quick.fits += [GOOD, BAD, GOOD]
-    with pytest.raises(ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[registration_failed\] .*0\.10"):
+    with pytest.raises(
+        ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[registration_failed\] .*0\.10"
+    ):
         prepare_ixi(source, tmp_path / "out")
     assert [path.name for path in sorted((tmp_path / "out").glob("*.nii.gz"))] == [
         slice_path(tmp_path, subject).name for subject in ("IXI002", "IXI035")
@@ -135,7 +141,8 @@ def test_brain_that_is_not_found_is_named(source, tmp_path, quick, monkeypatch):
 
     monkeypatch.setattr(transform, "find_brain", nothing)
     with pytest.raises(
-        ConfigError, match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml"
+        ConfigError,
+        match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml",
     ):
         prepare_ixi(source, tmp_path / "out")
 
@@ -144,7 +151,12 @@ def test_fits_are_listed_worst_first(source, tmp_path, quick):
     quick.fits += [Fit(0.95, 0.6), Fit(0.94, 0.5), Fit(0.96, 0.7)]
     folder = prepare_ixi(source, tmp_path / "out").parent
     lines = (folder / "registration.csv").read_text().split()
-    assert lines == ["subject,correlation,dice", "IXI012,0.5,0.94", "IXI002,0.6,0.95", "IXI035,0.7,0.96"]
+    assert lines == [
+        "subject,correlation,dice",
+        "IXI012,0.5,0.94",
+        "IXI002,0.6,0.95",
+        "IXI035,0.7,0.96",
+    ]
     record = json.loads((folder / "sub-IXI012_space-MNI152NLin2009aSym_T1w.json").read_text())
     assert record["source"] == NAMES[1] and np.allclose(record["mni_to_scanner_mm"], TO_SCAN)
 
@@ -153,16 +165,25 @@ def test_without_registration_the_volumes_are_referenced(source, tmp_path, quick
     datalist = prepare_ixi(source, tmp_path / "out", registration=False)
     items = load_datalist(datalist, "training")
     assert not quick.calls
-    assert [Path(item["image"]).resolve() for item in items] == [(source / name).resolve() for name in NAMES]
+    assert [Path(item["image"]).resolve() for item in items] == [
+        (source / name).resolve() for name in NAMES
+    ]
     assert json.loads(datalist.read_text())["training"][0]["image"] == f"../IXI-T1/{NAMES[0]}"
     assert "axial_slice" not in items[0]
 
 
 def test_split_on_request(source, tmp_path, quick):
     third = 1 / 3
-    datalist = prepare_ixi(source, tmp_path / "out", registration=False, fractions=(third, third, 0, third))
+    datalist = prepare_ixi(
+        source, tmp_path / "out", registration=False, fractions=(third, third, 0, third)
+    )
     test = load_datalist(datalist, "test")
-    assert len(load_datalist(datalist, "training")) == len(load_datalist(datalist, "validation")) == len(test) == 1
+    assert (
+        len(load_datalist(datalist, "training"))
+        == len(load_datalist(datalist, "validation"))
+        == len(test)
+        == 1
+    )
     assert test[0]["pathology"] == "healthy"
 
 
@@ -206,7 +227,9 @@ def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
     maps = [np.array(record["mni_to_scanner_mm"]) for record in records]
     corners = np.array([[x, y, z] for x in (-60, 60) for y in (-95, 60) for z in (-30, 65)])
     apart = np.linalg.norm(
-        nib.affines.apply_affine(maps[1], corners) - nib.affines.apply_affine(move @ maps[0], corners), axis=1
+        nib.affines.apply_affine(maps[1], corners)
+        - nib.affines.apply_affine(move @ maps[0], corners),
+        axis=1,
     )
     assert apart.max() < 2  # mm; the two brain masks differ a little
 
@@ -214,7 +237,9 @@ def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
 @pytest.mark.slow
 @pytest.mark.needs_shared
 def test_real_heads_lie_on_the_template(shared_data, tmp_path):
-    folder = prepare_ixi(shared_data / "whole_head", tmp_path / "out", domain="brain_extracted").parent
+    folder = prepare_ixi(
+        shared_data / "whole_head", tmp_path / "out", domain="brain_extracted"
+    ).parent
     template = load_brain_template()
     target = take_plane(np.asarray(template.dataobj), template.affine, np.eye(4))
     for subject in ("IXI012", "IXI015"):
@@ -222,5 +247,7 @@ def test_real_heads_lie_on_the_template(shared_data, tmp_path):
         both = (brain > 0) & (target > 0)
         assert 2 * both.sum() / ((brain > 0).sum() + (target > 0).sum()) > 0.95
         assert np.corrcoef(brain[both], target[both])[0, 1] > 0.5
-    again = prepare_ixi(shared_data / "whole_head", tmp_path / "again", domain="brain_extracted").parent
+    again = prepare_ixi(
+        shared_data / "whole_head", tmp_path / "again", domain="brain_extracted"
+    ).parent
     assert np.array_equal(in_slice(again, "IXI012"), in_slice(folder, "IXI012"))

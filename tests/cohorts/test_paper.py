@@ -11,7 +11,13 @@ from fastmri_builder import pictures, write_annotations, write_hdf5
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.fastmri import prepare_fastmri
 from pathology_screen.cohorts.paper import prepare_paper
-from pathology_screen.cohorts.preparation import begin, listed, read_notes, save_scan, write_datalist
+from pathology_screen.cohorts.preparation import (
+    begin,
+    listed,
+    read_notes,
+    save_scan,
+    write_datalist,
+)
 from pathology_screen.errors import ConfigError
 
 FILES, SUBJECTS = listed("fastmri.csv"), [row["subject"] for row in listed("ixi.csv")]
@@ -26,7 +32,11 @@ def fastmri(tmp_path_factory):
     (folder / "source").mkdir()
     for row in FILES:
         (folder / f"source/{row['file']}.h5").symlink_to(original)
-    rows = [(row["file"], row["slice"], 1, 1, 3, 3, "Mass") for row in FILES for _ in range(int(row["boxes"]))]
+    rows = [
+        (row["file"], row["slice"], 1, 1, 3, 3, "Mass")
+        for row in FILES
+        for _ in range(int(row["boxes"]))
+    ]
     table = write_annotations(folder / "brain.csv", rows)
     return prepare_fastmri(folder / "source", table, folder / "out").parent
 
@@ -37,7 +47,11 @@ def ixi(tmp_path):
 
     def make(subjects, name="ixi"):
         folder = tmp_path / name
-        one = save_scan(folder / "one.nii.gz", lambda: (pictures()[0], np.diag([1.0, 1.0, 5.0, 1.0])), space="mni")
+        one = save_scan(
+            folder / "one.nii.gz",
+            lambda: (pictures()[0], np.diag([1.0, 1.0, 5.0, 1.0])),
+            space="mni",
+        )
         items = []
         for number, subject in enumerate(subjects):
             image = folder / f"sub-{subject}-{number}_T1w.nii.gz"
@@ -52,15 +66,27 @@ def ixi(tmp_path):
 
 def test_the_cohort_of_the_paper(fastmri, ixi, tmp_path):
     datalist = prepare_paper(fastmri, ixi([*SUBJECTS, "IXI999"]), tmp_path / "paper")
-    items = {section: load_datalist(datalist, section) for section in ("training", "validation", "test")}
-    assert {section: len(items[section]) for section in items} == {"training": 712, "validation": 15, "test": 165}
+    items = {
+        section: load_datalist(datalist, section) for section in ("training", "validation", "test")
+    }
+    assert {section: len(items[section]) for section in items} == {
+        "training": 712,
+        "validation": 15,
+        "test": 165,
+    }
     assert sum(item["subject"].startswith("IXI") for item in items["training"]) == 581
-    assert not any(item["subject"].startswith("IXI") for section in ("validation", "test") for item in items[section])
+    assert not any(
+        item["subject"].startswith("IXI")
+        for section in ("validation", "test")
+        for item in items[section]
+    )
     assert sum(len(item["boxes"]) for item in items["test"]) == 171
     content = json.loads(datalist.read_text())
     assert "calibration" not in content
     original = json.loads((fastmri / "datalist.json").read_text())["test"]
-    assert [{**item, "image": None} for item in content["test"]] == [{**item, "image": None} for item in original]
+    assert [{**item, "image": None} for item in content["test"]] == [
+        {**item, "image": None} for item in original
+    ]
     assert content["notes"] == {
         "no T1w scan": ["IXI000"],
         "IXI subject that is not in the paper's list, left out": ["IXI999"],
@@ -74,7 +100,9 @@ def test_the_paths_lead_to_the_prepared_slices_from_anywhere(fastmri, ixi, tmp_p
     datalist = prepare_paper("fastmri", "ixi/datalist.json", "paper", allow_missing=True)
     content = json.loads(datalist.read_text())
     images = [item["image"] for item in content["training"]]
-    assert images[0].startswith("../fastmri/file_brain_AXT1_") and images[-1].startswith("../ixi/sub-IXI")
+    assert images[0].startswith("../fastmri/file_brain_AXT1_") and images[-1].startswith(
+        "../ixi/sub-IXI"
+    )
     monkeypatch.chdir("/")
     assert len(load_datalist(tmp_path / "paper/datalist.json", "training")) == 134
     assert read_notes(tmp_path / "paper/datalist.json")["IXI subject not found"] == SUBJECTS[3:]
@@ -83,10 +111,14 @@ def test_the_paths_lead_to_the_prepared_slices_from_anywhere(fastmri, ixi, tmp_p
 
 def test_missing_subjects_are_named(fastmri, ixi, tmp_path):
     folder = ixi(SUBJECTS[1:])
-    with pytest.raises(ConfigError, match=f"lacks 1 of the 581 .*: {SUBJECTS[0]}\\. With --allow-missing"):
+    with pytest.raises(
+        ConfigError, match=f"lacks 1 of the 581 .*: {SUBJECTS[0]}\\. With --allow-missing"
+    ):
         prepare_paper(fastmri, folder, tmp_path / "paper")
     with pytest.raises(ConfigError, match="lacks 581 of the 581"):
-        prepare_paper(fastmri, ixi(["IXI999", "IXI998"], "other"), tmp_path / "paper", allow_missing=True)
+        prepare_paper(
+            fastmri, ixi(["IXI999", "IXI998"], "other"), tmp_path / "paper", allow_missing=True
+        )
     assert not (tmp_path / "paper").exists()
 
 
@@ -113,5 +145,7 @@ def test_what_is_not_the_cohort_of_fastmri_is_refused(fastmri, ixi, tmp_path):
     content["training"].append(content["test"].pop())
     moved = shutil.copytree(fastmri, tmp_path / "moved")
     (moved / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=f"{content['training'][-1]['subject']} does not belong there"):
+    with pytest.raises(
+        ConfigError, match=f"{content['training'][-1]['subject']} does not belong there"
+    ):
         prepare_paper(moved, folder, tmp_path / "paper")

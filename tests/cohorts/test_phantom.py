@@ -1,4 +1,5 @@
-"""The phantom cohort on disk: files, datalist, boxes, and what happens when the making is interrupted or doubled."""
+"""The phantom cohort on disk: files, datalist, boxes, and what happens when the making is
+interrupted or doubled."""
 
 import json
 import subprocess
@@ -31,11 +32,19 @@ def hidden(folder: Path) -> list[Path]:
 
 def test_datalist_is_complete(phantom):
     content = json.loads(phantom.read_text())
-    sizes = {section: len(content[section]) for section in ("training", "validation", "calibration", "test")}
+    sizes = {
+        section: len(content[section])
+        for section in ("training", "validation", "calibration", "test")
+    }
     assert sizes == {"training": 2, "validation": 1, "calibration": 1, "test": 6}
     items = [item for section in sizes for item in content[section]]
     assert len({item["subject"] for item in items}) == 10
-    assert all((phantom.parent / item[key]).is_file() for item in items for key in ("image", "label") if key in item)
+    assert all(
+        (phantom.parent / item[key]).is_file()
+        for item in items
+        for key in ("image", "label")
+        if key in item
+    )
     assert [item["pathology"] for item in content["test"]] == ["healthy", *KINDS]
     assert all("label" not in item for item in content["training"])
     assert not hidden(phantom.parent)
@@ -44,7 +53,11 @@ def test_datalist_is_complete(phantom):
 def test_healthy_people_to_learn_from_are_slices_of_the_standard_plane(phantom):
     content = json.loads(phantom.read_text())
     for item in content["training"] + content["validation"] + content["calibration"]:
-        assert item == {"image": f"sub-{item['subject']}_T1w.png", "subject": item["subject"], "axial_slice": True}
+        assert item == {
+            "image": f"sub-{item['subject']}_T1w.png",
+            "subject": item["subject"],
+            "axial_slice": True,
+        }
         scan = read_scan(phantom.parent / item["image"])
         assert scan.voxels.shape == (*PLANE_SHAPE, 1)
         assert nib.aff2axcodes(scan.affine) == ("P", "L", "S")
@@ -67,9 +80,13 @@ def test_an_extracted_cohort_shows_the_same_people_without_skull(tmp_path):
     head, brain = (make_phantom_cohort(tmp_path, **choice).parent for choice in options)
     for name in ("sub-P000_T1w.png", "sub-P003_T1w.nii.gz"):
         whole, alone = (read_scan(folder / name).voxels for folder in (head, brain))
-        assert np.ptp(alone[alone > 0] - whole[alone > 0]) == 0  # the noise of the air is the head's background
+        assert (
+            np.ptp(alone[alone > 0] - whole[alone > 0]) == 0
+        )  # the noise of the air is the head's background
         assert 0.1 < np.mean(alone > 0) < 0.6 and np.mean(whole > 0) > 0.6
-    assert np.array_equal(*(read_scan(folder / "sub-P003_mask.nii.gz").voxels for folder in (head, brain)))
+    assert np.array_equal(
+        *(read_scan(folder / "sub-P003_mask.nii.gz").voxels for folder in (head, brain))
+    )
 
 
 def test_masks_have_the_geometry_of_their_image_and_boxes_bound_them(phantom):
@@ -117,10 +134,15 @@ def test_second_call_does_nothing(phantom, monkeypatch):
 
 
 def test_other_options_have_another_folder():
-    options = {name: value for name, value in make_phantom_cohort.__kwdefaults__.items() if name != "workers"}
+    options = {
+        name: value
+        for name, value in make_phantom_cohort.__kwdefaults__.items()
+        if name != "workers"
+    }
     other = [{}, {"extracted": True}, {"seed": 1}, {"training": 1, "lesions": 0}]
     assert [module._folder_name(options | more) for more in other] == [
-        f"phantom-{module.VERSION}{end}" for end in ("", "-extracted1", "-seed1", "-training1-lesions0")
+        f"phantom-{module.VERSION}{end}"
+        for end in ("", "-extracted1", "-seed1", "-training1-lesions0")
     ]
 
 
@@ -142,7 +164,9 @@ def test_interrupted_making_leaves_no_datalist_and_goes_on_where_it_stopped(tmp_
     assert finished
 
     numbers.clear()
-    monkeypatch.setattr(module, "simulate_plane", lambda t, seed: numbers.append(seed[1]) or real(t, seed))
+    monkeypatch.setattr(
+        module, "simulate_plane", lambda t, seed: numbers.append(seed[1]) or real(t, seed)
+    )
     make_phantom_cohort(tmp_path, **TINY)
     assert 1 in numbers and 0 not in numbers
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
@@ -161,11 +185,17 @@ def test_two_makers_at_once_agree(tmp_path):
 @pytest.mark.slow
 def test_two_processes_at_once_agree(tmp_path):
     code = f"from pathology_screen.cohorts import *; print(make_phantom_cohort({str(tmp_path)!r}, **{TINY!r}))"
-    makers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     outputs = [maker.communicate()[0].strip() for maker in makers]
     assert [maker.returncode for maker in makers] == [0, 0] and outputs[0] == outputs[1]
     alone = make_phantom_cohort(tmp_path / "alone", **TINY).parent
-    assert all(path.read_bytes() == (Path(outputs[0]).parent / path.name).read_bytes() for path in alone.iterdir())
+    assert all(
+        path.read_bytes() == (Path(outputs[0]).parent / path.name).read_bytes()
+        for path in alone.iterdir()
+    )
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

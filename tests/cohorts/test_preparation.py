@@ -40,7 +40,10 @@ def cohort(tmp_path):
     """Datalist of one training volume and three test volumes, one of them with boxes."""
     for name in "abcd":
         save_scan(tmp_path / f"{name}.nii.gz", lambda: (scan(), AFFINE))
-    boxes = [{"label": "mass", "slice": 5, "box": [1, 2, 3, 4]}, {"label": "edema", "slice": 2, "box": [0, 0, 1, 1]}]
+    boxes = [
+        {"label": "mass", "slice": 5, "box": [1, 2, 3, 4]},
+        {"label": "edema", "slice": 2, "box": [0, 0, 1, 1]},
+    ]
     sections = {
         "training": [{"image": "a.nii.gz", "subject": "a"}],
         "test": [
@@ -49,7 +52,9 @@ def cohort(tmp_path):
             {"image": "d.nii.gz", "subject": "c", "group": "healthy", "pathology": "edema"},
         ],
     }
-    return write_datalist(tmp_path, sections, "four", notes={"missing": list("uvwxyz"), "odd": ["a"], "nothing": []})
+    return write_datalist(
+        tmp_path, sections, "four", notes={"missing": list("uvwxyz"), "odd": ["a"], "nothing": []}
+    )
 
 
 def test_a_folder_goes_on_with_the_same_options_alone(tmp_path):
@@ -63,7 +68,9 @@ def test_a_folder_goes_on_with_the_same_options_alone(tmp_path):
 def test_a_slice_becomes_a_volume_of_one_slice(tmp_path):
     path = save_scan(tmp_path / "out/a.nii.gz", lambda: (scan((6, 7)), AFFINE), space="mni")
     image = nib.load(path)
-    assert image.shape == (6, 7, 1) and np.array_equal(np.asarray(image.dataobj)[..., 0], scan((6, 7)))
+    assert image.shape == (6, 7, 1) and np.array_equal(
+        np.asarray(image.dataobj)[..., 0], scan((6, 7))
+    )
     assert image.header["sform_code"] == image.header["qform_code"] == 4
     assert np.array_equal(image.affine, AFFINE) and image.header.get_xyzt_units()[0] == "mm"
 
@@ -94,7 +101,10 @@ def test_what_the_readers_refuse_is_not_written(tmp_path, voxels, affine, code):
 
 def test_a_datalist_is_read_back(cohort):
     assert [item["subject"] for item in load_datalist(cohort, "test")] == ["b", "c", "c"]
-    assert {name: len(items) for name, items in read_sections(cohort).items()} == {"training": 1, "test": 3}
+    assert {name: len(items) for name, items in read_sections(cohort).items()} == {
+        "training": 1,
+        "test": 3,
+    }
     assert read_notes(cohort) == {"missing": list("uvwxyz"), "odd": ["a"]}
     content = json.loads(cohort.read_text())
     assert content["description"] == "four" and content["modality"] == {"0": "T1w"}
@@ -103,7 +113,10 @@ def test_a_datalist_is_read_back(cohort):
 @pytest.mark.parametrize(
     "items",
     [
-        {"training": [{"image": "a.nii.gz", "subject": "b"}], "test": [{"image": "b.nii.gz", "subject": "b"}]},
+        {
+            "training": [{"image": "a.nii.gz", "subject": "b"}],
+            "test": [{"image": "b.nii.gz", "subject": "b"}],
+        },
         {"training": [{"image": "none.nii.gz", "subject": "a"}]},
         {"training": [{"image": "a.nii.gz"}, {"image": "a.nii.gz"}]},
     ],
@@ -145,7 +158,9 @@ def test_the_contact_sheet_has_a_row_for_each_group(cohort):
     rows = picture.reshape(3, 260, 1600, 3)
     grey = np.ptp(rows, axis=-1) < 0.01
     assert all((row_grey & (row[..., 0] > 0.3)).any() for row, row_grey in zip(rows, grey))
-    coloured = (np.ptp(rows, axis=-1) > 0.3) & (rows[..., 2] > rows[..., 0] + 0.2)  # blue: the frame of a box
+    coloured = (np.ptp(rows, axis=-1) > 0.3) & (
+        rows[..., 2] > rows[..., 0] + 0.2
+    )  # blue: the frame of a box
     assert [bool(row.any()) for row in coloured] == [False, False, True]
 
 
@@ -158,7 +173,9 @@ def test_an_empty_cohort_has_no_contact_sheet(tmp_path):
 def test_the_slice_of_the_largest_box_is_shown(cohort):
     image, pixel, boxes = display_slice(load_datalist(cohort, "test")[1])
     assert image.shape == (7, 6) and pixel.tolist() == [2, 1]
-    assert np.array_equal(image, scan()[::-1, ::-1, 5].T)  # stored RAS, shown with anterior up and right on the left
+    assert np.array_equal(
+        image, scan()[::-1, ::-1, 5].T
+    )  # stored RAS, shown with anterior up and right on the left
     assert boxes == [("mass", [6 - 1 - 3 - 0.5, 7 - 2 - 4 - 0.5, 3, 4])]
 
 
@@ -168,7 +185,8 @@ def test_without_a_box_the_middle_of_a_volume_is_shown(cohort):
 
 
 def test_a_single_slice_is_shown_as_it_is(tmp_path):
-    """Rows to posterior; columns to the patient's right in the file, and to the left in the picture."""
+    """Rows to posterior; columns to the patient's right in the file, and to the left in the
+    picture."""
     picture = scan((6, 7)).astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "slice.png")
     item = {"image": tmp_path / "slice.png", "axial_slice": True, "axes": "PRS", "pixel_mm": 2.0}
@@ -184,7 +202,9 @@ def test_a_single_slice_is_shown_as_it_is(tmp_path):
     st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 7)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
-def test_a_box_frames_the_same_voxels_in_every_orientation(tmp_path_factory, axes, flips, corner, size):
+def test_a_box_frames_the_same_voxels_in_every_orientation(
+    tmp_path_factory, axes, flips, corner, size
+):
     """The slice lies along the last axis, as in every datalist."""
     codes = [pair[flip] for pair, flip in zip([*axes, ("S", "I")], flips)]
     x, y, k = corner
@@ -205,9 +225,13 @@ def test_a_box_frames_the_same_voxels_in_every_orientation(tmp_path_factory, axe
 def test_the_sheet_of_the_phantom_frames_its_lesions(phantom):
     for item in load_datalist(phantom, "test"):
         image, _, boxes = display_slice(item)
-        mask, _, _ = display_slice({**item, "image": item["label"]}) if boxes else (None, None, None)
+        mask, _, _ = (
+            display_slice({**item, "image": item["label"]}) if boxes else (None, None, None)
+        )
         for _, (column, row, width, height) in boxes:
-            inside = mask[round(row + 0.5) :, round(column + 0.5) :][: round(height), : round(width)]
+            inside = mask[round(row + 0.5) :, round(column + 0.5) :][
+                : round(height), : round(width)
+            ]
             assert inside.any(0).all() and inside.any(1).all() and image.shape == mask.shape
 
 

@@ -1,4 +1,5 @@
-"""The synthetic scans: they are brains, the same seed gives the same one, and a lesion changes what it should."""
+"""The synthetic scans: they are brains, the same seed gives the same one, and a lesion changes what
+it should."""
 
 import time
 from dataclasses import replace
@@ -32,7 +33,9 @@ def healthy(template):
 def ill(template):
     """Function: kind of lesion -> the same person with it."""
     made = {}
-    return lambda kind: made[kind] if kind in made else made.setdefault(kind, simulate(template, SEED, kind))
+    return lambda kind: (
+        made[kind] if kind in made else made.setdefault(kind, simulate(template, SEED, kind))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +59,14 @@ def test_geometry_is_that_of_axial_slices_over_the_whole_head(healthy):
     assert pixel_x == pixel_y and 0.9 <= pixel_x <= 1.1 and 2.5 <= spacing <= 3
     extent = np.multiply(healthy.image.shape, np.diag(healthy.affine)[:3])
     assert extent == pytest.approx([208, 244, 188], abs=1.5)
-    assert healthy.image.dtype == np.int16 and healthy.mask.dtype == np.uint8 and healthy.brain.dtype == bool
-    middle = healthy.affine[:3, :3] @ ((np.array(healthy.image.shape) - 1) / 2) + healthy.affine[:3, 3]
+    assert (
+        healthy.image.dtype == np.int16
+        and healthy.mask.dtype == np.uint8
+        and healthy.brain.dtype == bool
+    )
+    middle = (
+        healthy.affine[:3, :3] @ ((np.array(healthy.image.shape) - 1) / 2) + healthy.affine[:3, 3]
+    )
     assert np.all(np.abs(middle) <= 6)  # the head is near the middle of the scanner
 
 
@@ -70,9 +79,12 @@ def test_the_brain_has_an_adults_size_and_is_not_cut(healthy):
 
 
 def test_tissue_contrast_is_that_of_t1w(healthy, ill):
-    """Compare with the ventricles of the same subject, which are known from the kind that marks them."""
+    """Compare with the ventricles of the same subject, which are known from the kind that marks
+    them."""
     marked = ill("enlarged ventricles")
-    fluid = (marked.image / white_matter(marked))[ndi.binary_erosion(marked.mask, np.ones((5, 5, 1)))]
+    fluid = (marked.image / white_matter(marked))[
+        ndi.binary_erosion(marked.mask, np.ones((5, 5, 1)))
+    ]
     inside = (healthy.image / white_matter(healthy))[healthy.brain]
     assert np.median(fluid) < 0.4
     assert 0.6 < np.median(inside) < 0.99  # grey and white matter
@@ -101,7 +113,9 @@ def test_slices_of_one_volume_belong_together(healthy):
 
 def test_same_seed_gives_the_same_voxels_and_another_seed_does_not(template, healthy, plane):
     again = simulate(template, SEED)
-    assert np.array_equal(again.image, healthy.image) and np.array_equal(again.affine, healthy.affine)
+    assert np.array_equal(again.image, healthy.image) and np.array_equal(
+        again.affine, healthy.affine
+    )
     assert np.array_equal(simulate_plane(template, SEED)[0], np.rint(255 * plane[0]))
     assert not np.array_equal(simulate_plane(template, (8, 1))[0], np.rint(255 * plane[0]))
 
@@ -111,7 +125,9 @@ def test_the_plane_is_normalised_to_the_brain(plane):
     assert image.shape == brain.shape == (233, 197)
     assert np.percentile(image[brain], 98) == pytest.approx(1, abs=0.01) and image.max() == 1
     rows, columns = (np.flatnonzero(brain.any(axis=axis)) for axis in (1, 0))
-    assert 160 < np.ptp(rows) < 190 and 125 < np.ptp(columns) < 155  # mm, as large as the template's
+    assert (
+        160 < np.ptp(rows) < 190 and 125 < np.ptp(columns) < 155
+    )  # mm, as large as the template's
     assert 60 < np.median(np.nonzero(image < 0.06)[0]) < 200  # air all around
 
 
@@ -146,7 +162,9 @@ def test_mass_pushes_the_brain_around_it(healthy, ill):
     change = np.abs(scan.image.astype(float) - healthy.image) / white_matter(healthy)
     away = distance_mm(scan.mask, scan.affine)
     assert change[(away > 3) & (away < 10) & healthy.brain].mean() > 0.05
-    assert (scan.brain != healthy.brain).sum() < 0.01 * healthy.brain.sum()  # the skull does not give way
+    assert (
+        scan.brain != healthy.brain
+    ).sum() < 0.01 * healthy.brain.sum()  # the skull does not give way
 
 
 def test_enlarged_ventricles_are_marked_whole_and_dark(healthy, ill):
@@ -168,7 +186,9 @@ def test_the_affine_map_to_the_template_is_found_without_registration(template):
 
 
 @pytest.mark.parametrize("kind", ["healthy", "mass"])
-def test_the_whole_chain_takes_a_volume_to_what_the_slices_show(template, healthy, ill, plane, kind):
+def test_the_whole_chain_takes_a_volume_to_what_the_slices_show(
+    template, healthy, ill, plane, kind
+):
     """Brain extraction and registration in earnest."""
     scan = healthy if kind == "healthy" else ill(kind)
     brain, extracted = find_brain(scan.image.astype(np.float32), scan.affine)

@@ -45,9 +45,13 @@ def test_split_is_complete_stable_and_of_the_right_size(subjects, seed, fraction
 
 
 def test_split_stays_what_it_is():
-    """The order rests on SHA-256 alone, so the split of given subjects never changes with a version of anything."""
+    """The order rests on SHA-256 alone, so the split of given subjects never changes with a version
+    of anything."""
     split = draw_split([f"{i:02d}" for i in range(20)], (0.5, 0.1, 0.3, 0.1), seed=3)
-    assert [subject for subject, section in sorted(split.items()) if section == "test"] == ["12", "19"]
+    assert [subject for subject, section in sorted(split.items()) if section == "test"] == [
+        "12",
+        "19",
+    ]
     assert draw_split([f"{i:02d}" for i in range(20)], (0.5, 0.1, 0.3, 0.1), seed=4) != split
 
 
@@ -57,7 +61,9 @@ def test_seed_changes_who_but_not_how_many():
     assert {tuple(sorted(Counter(split.values()).items())) for split in splits} == {
         (("calibration", 25), ("test", 10), ("training", 60), ("validation", 5))
     }
-    in_test = Counter(subject for split in splits for subject, section in split.items() if section == "test")
+    in_test = Counter(
+        subject for split in splits for subject, section in split.items() if section == "test"
+    )
     assert len(in_test) > 70 and max(in_test.values()) < 10  # 200 draws of 100
 
 
@@ -68,12 +74,16 @@ def test_default_fractions_give_enough_for_calibration():
 
 
 def test_empty_section_is_refused_with_what_to_do():
-    with pytest.raises(ConfigError, match="0.05 of 8 subjects leaves none for validation: add subjects, or raise"):
+    with pytest.raises(
+        ConfigError, match="0.05 of 8 subjects leaves none for validation: add subjects, or raise"
+    ):
         draw_split("abcdefgh")
     assert set(draw_split("abc", (1, 0, 0, 0)).values()) == {"training"}
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.2, 0.2, 0.2), (1.2, 0, 0, -0.2), (float("nan"), 0, 0, 1)])
+@pytest.mark.parametrize(
+    "fractions", [(0.5, 0.5), (0.5, 0.2, 0.2, 0.2), (1.2, 0, 0, -0.2), (float("nan"), 0, 0, 1)]
+)
 def test_fractions_that_make_no_sense_are_refused(fractions):
     with pytest.raises(ConfigError, match="add up to 1"):
         draw_split("abc", fractions)
@@ -98,7 +108,10 @@ def table(tmp_path):
 
 
 def test_users_table_is_followed(table):
-    assert read_split(table("a,training", "b , test", "a,training"), "ab") == {"a": "training", "b": "test"}
+    assert read_split(table("a,training", "b , test", "a,training"), "ab") == {
+        "a": "training",
+        "b": "test",
+    }
 
 
 @pytest.mark.parametrize(

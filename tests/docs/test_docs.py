@@ -1,4 +1,5 @@
-"""The documentation holds what it promises: links, commands and tables agree with the repository."""
+"""The documentation holds what it promises: links, commands and tables agree with the
+repository."""
 
 import argparse
 import ast
@@ -25,7 +26,9 @@ from pathology_screen.registry import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 MODEL_CARDS = sorted((ROOT / "bundles").glob("*/docs/README.md"))
-ALONE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_lists/README.md")]
+ALONE = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_lists/README.md")
+]
 TEXTS = [*ALONE, *PAGES, *MODEL_CARDS]
 GONE = (
     *("standard pose", "restoration", "registered_template", "reversed_similarity", "isotropic"),
@@ -40,10 +43,13 @@ every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.re
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The shell commands in the code blocks of a page, as words; lines joined by a backslash are one."""
+    """The shell commands in the code blocks of a page, as words; lines joined by a backslash are
+    one."""
     text = path.read_text("utf-8").replace("\\\n", " ")
     fenced = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
-    indented = "\n".join(re.findall(r"^ {4}(?=python |pathology-screen |torchrun )(.*)$", text, re.MULTILINE))
+    indented = "\n".join(
+        re.findall(r"^ {4}(?=python |pathology-screen |torchrun )(.*)$", text, re.MULTILINE)
+    )
     lines = [line for line in (fenced + "\n" + indented).splitlines() if line.strip()]
     return [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
 
@@ -61,7 +67,9 @@ def options(words: list[str]) -> dict[str, str]:
 
 def heading_anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 @every_text
@@ -87,7 +95,11 @@ def test_the_readme_stays_short():
 def given_files(words: list[str]) -> list[str]:
     """The configuration and metadata files that a bundle command names."""
     chosen = [value for key, value in options(words).items() if key in ("config_file", "meta_file")]
-    return [file for value in chosen for file in (ast.literal_eval(value) if value.startswith("[") else [value])]
+    return [
+        file
+        for value in chosen
+        for file in (ast.literal_eval(value) if value.startswith("[") else [value])
+    ]
 
 
 def exists(file: str) -> bool:
@@ -104,12 +116,18 @@ def test_bundle_commands_name_existing_files():
 
 def test_bundle_runs_name_what_the_configurations_hold():
     for page, words in commands_of_all("-m", "monai.bundle", "run"):
-        config = ConfigParser.load_config_files([ROOT / file for file in given_files(words) if (ROOT / file).is_file()])
+        config = ConfigParser.load_config_files(
+            [ROOT / file for file in given_files(words) if (ROOT / file).is_file()]
+        )
         parser = ConfigParser(config)
         given = words[words.index("run") + 1 :]
-        assert (given[0] if not given[0].startswith("--") else "run") in config, f"{page}: {given[0]}"
+        assert (given[0] if not given[0].startswith("--") else "run") in config, (
+            f"{page}: {given[0]}"
+        )
         for key in options(given).keys() - {"config_file", "meta_file"}:
-            assert key in parser or is_argument(parser, key), f"{page} sets {key}, which does not exist"
+            assert key in parser or is_argument(parser, key), (
+                f"{page} sets {key}, which does not exist"
+            )
 
 
 def is_argument(parser: ConfigParser, key: str) -> bool:
@@ -117,7 +135,9 @@ def is_argument(parser: ConfigParser, key: str) -> bool:
     parent, _, name = key.rpartition("#")
     if parent not in parser:
         return False
-    target = called(parser["anomaly_map"]) if parent == "scoring" else parser[parent].get("_target_")
+    target = (
+        called(parser["anomaly_map"]) if parent == "scoring" else parser[parent].get("_target_")
+    )
     if not target:
         return False
     module, _, attribute = target.rpartition(".")
@@ -137,15 +157,17 @@ def configurations(bundle: str) -> list[ConfigParser]:
 
 
 def test_options_of_pages_exist_in_the_configurations():
-    """Options written in the text rather than in a command: on a page in those of any bundle, on a model card in those
-    of its own."""
+    """Options written in the text rather than in a command: on a page in those of any bundle, on a
+    model card in those of its own."""
     parsers = {bundle: configurations(bundle) for bundle in BUNDLES}
     found = 0
     for path in TEXTS:
         card = path.parents[1].name if path in MODEL_CARDS else None
         known = parsers[card] if card else [parser for both in parsers.values() for parser in both]
         for key in re.findall(r"`--([a-z_]+#[a-z_#]+)", path.read_text("utf-8")):
-            assert any(key in parser or is_argument(parser, key) for parser in known), f"{path.name}: {key}"
+            assert any(key in parser or is_argument(parser, key) for parser in known), (
+                f"{path.name}: {key}"
+            )
             found += 1
     assert found > 10
 
@@ -190,7 +212,9 @@ def test_subcommands_and_their_options_exist():
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
     actions = cli._parser()._actions
-    return next(action.choices for action in actions if isinstance(action, argparse._SubParsersAction))
+    return next(
+        action.choices for action in actions if isinstance(action, argparse._SubParsersAction)
+    )
 
 
 def test_scripts_exist():
@@ -200,7 +224,9 @@ def test_scripts_exist():
 
 
 def test_two_commands_stand_at_the_top_of_the_readme():
-    first, second = re.findall(r"^    (.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)[:2]
+    first, second = re.findall(
+        r"^    (.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )[:2]
     assert "monai.bundle run training" in first and "inference.json" in first
     assert second.endswith("python -m pytest")
 
@@ -214,12 +240,17 @@ def test_tables_are_what_the_code_says():
     }
     for page, name, table in tables["TABLES"]:
         text = (ROOT / "docs" / page).read_text("utf-8")
-        assert tables["fill"](text, name, table()) == text, f"{name} in {page}; run: python docs/make_tables.py"
+        assert tables["fill"](text, name, table()) == text, (
+            f"{name} in {page}; run: python docs/make_tables.py"
+        )
 
 
 def test_a_table_without_its_place_on_the_page_is_an_error():
     fill = runpy.run_path(str(ROOT / "docs/make_tables.py"))["fill"]
-    assert fill("<!-- a:start -->\nold\n<!-- a:end -->", "a", "new") == "<!-- a:start -->\n\nnew\n<!-- a:end -->"
+    assert (
+        fill("<!-- a:start -->\nold\n<!-- a:end -->", "a", "new")
+        == "<!-- a:start -->\n\nnew\n<!-- a:end -->"
+    )
     with pytest.raises(ValueError, match="0 places for the table b"):
         fill("<!-- a:start -->\n<!-- a:end -->", "b", "new")
 
@@ -249,14 +280,25 @@ def test_endings_of_the_files_are_those_that_are_written():
 
 def test_every_option_of_screening_has_its_row():
     text = (ROOT / "docs/screening.md").read_text("utf-8")
-    rows = set(re.findall(r"^\| .*?`(--[a-z-]+)`", text.partition("## The command")[2], re.MULTILINE))
+    rows = set(
+        re.findall(r"^\| .*?`(--[a-z-]+)`", text.partition("## The command")[2], re.MULTILINE)
+    )
     screen = subparsers()["screen"]
-    assert rows >= {option for action in screen._actions for option in action.option_strings[-1:]} - {"--help"}
+    assert rows >= {
+        option for action in screen._actions for option in action.option_strings[-1:]
+    } - {"--help"}
 
 
 def test_python_examples_import_what_exists():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
-    imports = [node for block in blocks for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL
+    )
+    imports = [
+        node
+        for block in blocks
+        for node in ast.parse(block).body
+        if isinstance(node, ast.ImportFrom)
+    ]
     assert imports
     for node in imports:
         module = importlib.import_module(node.module)

@@ -1,5 +1,5 @@
-"""Eq. 2 and 4 written out plainly, one pass for each term as in the paper's released code, to hold the fast step
-against."""
+"""Eq. 2 and 4 written out plainly, one pass for each term as in the paper's released code, to hold
+the fast step against."""
 
 import torch
 from torch import nn
@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 
 def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, weights):
-    """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two losses."""
+    """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two
+    losses."""
     encoder, decoder = network.encode_with_embeddings, network.decode
     scale = 1 / image[0].numel()
 
@@ -25,14 +26,18 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     def expelbo(target, detached, eps):
         posterior = encoder(detached)
         error = sse(target, decoder(sampled(posterior, eps)))
-        return torch.exp(-2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(posterior))).mean()
+        return torch.exp(
+            -2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(posterior))
+        ).mean()
 
     freeze(network.encoder, False)
     freeze(network.decoder, True)
     posterior = encoder(image)
     z = sampled(posterior, noise[0])
     r, f = decoder(z), decoder(noise[1])
-    real = scale * (weights.beta_rec * sse(image, r).mean() + weights.beta_kl * kl(posterior).mean())
+    real = scale * (
+        weights.beta_rec * sse(image, r).mean() + weights.beta_kl * kl(posterior).mean()
+    )
     fake = (expelbo(r, r.detach(), noise[2]) + expelbo(f, f.detach(), noise[3])) / 4
     reversed_loss = 0
     for a, b in zip(posterior[2], encoder(r.detach())[2]):
@@ -52,7 +57,10 @@ def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, we
     decoder_loss = scale * (
         weights.beta_rec * sse(image, r).mean()
         + weights.beta_kl * (kl(posterior_r).mean() + kl(posterior_f).mean()) / 2
-        + weights.gamma_rec * weights.beta_rec * (sse(r.detach(), again_r).mean() + sse(f.detach(), again_f).mean()) / 2
+        + weights.gamma_rec
+        * weights.beta_rec
+        * (sse(r.detach(), again_r).mean() + sse(f.detach(), again_f).mean())
+        / 2
     )
     decoder_optimizer.zero_grad()
     decoder_loss.backward()
@@ -79,7 +87,9 @@ def literal_ratios(network, image, noise, weights):
     def expelbo(target, eps):
         mean, log_variance, _ = encoder(target.detach())
         error = sse(target, decoder(mean + (log_variance / 2).exp() * eps))
-        return torch.exp(-2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(target.detach()))).mean()
+        return torch.exp(
+            -2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(target.detach()))
+        ).mean()
 
     def reversed_loss():
         total = 0

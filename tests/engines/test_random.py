@@ -11,7 +11,8 @@ from pathology_screen.errors import ConfigError
 
 def test_generators_repeat_and_differ():
     draws = [
-        torch.rand(3, generator=seeded_generator(*position)).tolist() for position in [(1, 2), (1, 2), (1, 3), (2, 2)]
+        torch.rand(3, generator=seeded_generator(*position)).tolist()
+        for position in [(1, 2), (1, 2), (1, 3), (2, 2)]
     ]
     assert draws[0] == draws[1] and draws[0] != draws[2] and draws[0] != draws[3]
 
@@ -23,7 +24,9 @@ def test_batches_cover_each_epoch_once_and_resume_anywhere(length, batch_size, s
     epoch = [index for batch in stream[: len(batches)] for index in batch]
     assert len(set(epoch)) == len(epoch) == len(batches) * batch_size
     batches.iteration = start
-    assert list(itertools.islice(batches, 5)) == stream[start : start + 5] or len(stream) < start + 5
+    assert (
+        list(itertools.islice(batches, 5)) == stream[start : start + 5] or len(stream) < start + 5
+    )
 
 
 def test_ranks_share_one_batch():

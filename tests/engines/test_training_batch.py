@@ -36,7 +36,9 @@ def vector_noise(seed=3):
 
 def test_normal_noise_is_a_function_of_its_generator():
     draw = normal_noise(3, seeded_generator(1), (2, 2))
-    assert draw.shape == (3, 2, 2) and torch.equal(draw, normal_noise(3, seeded_generator(1), (2, 2)))
+    assert draw.shape == (3, 2, 2) and torch.equal(
+        draw, normal_noise(3, seeded_generator(1), (2, 2))
+    )
     assert normal_noise(2000, seeded_generator(1), (1,)).std() == pytest.approx(1, abs=0.05)
 
 
@@ -100,7 +102,9 @@ def test_the_trainer_tells_the_iteration(images):
     trainer = Engine(lambda engine, data: seen.append(batch(data, CPU)[2][0]))
     batch.attach(trainer)
     trainer.run([{"image": images}] * 2, max_epochs=2)
-    expected = [normal_noise(4, seeded_generator(3, 1, iteration), (5,)) for iteration in (1, 2, 3, 4)]
+    expected = [
+        normal_noise(4, seeded_generator(3, 1, iteration), (5,)) for iteration in (1, 2, 3, 4)
+    ]
     assert all(torch.equal(noise, other) for noise, other in zip(seen, expected, strict=True))
 
 

@@ -34,17 +34,23 @@ METHODS = ["ra", "ae_s", "vae", "dae", "mkd"]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(method, tmp_path):
-    """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log equal those of
-    a whole run."""
-    killed = subprocess.run([sys.executable, SCRIPT, method, str(tmp_path / "killed"), "3", "4", "5"])
+    """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log
+    equal those of a whole run."""
+    killed = subprocess.run(
+        [sys.executable, SCRIPT, method, str(tmp_path / "killed"), "3", "4", "5"]
+    )
     assert killed.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "killed/resume.pt", weights_only=True)["iteration"] in (4, 5)
-    resumed, whole = (make_trainer(tmp_path / run, 3, 4, method=method) for run in ("killed", "whole"))
+    resumed, whole = (
+        make_trainer(tmp_path / run, 3, 4, method=method) for run in ("killed", "whole")
+    )
     resumed.run()
     whole.run()
     assert resumed.state.iteration == whole.state.iteration == 9
     assert equal(resumed.network.state_dict(), whole.network.state_dict())
-    assert equal(*(torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("killed", "whole")))
+    assert equal(
+        *(torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("killed", "whole"))
+    )
     assert (tmp_path / "killed/log.csv").read_text() == (tmp_path / "whole/log.csv").read_text()
 
 
@@ -72,7 +78,9 @@ def test_best_weights_and_log(tmp_path):
 def test_patience_stops_training(tmp_path):
     trainer = make_trainer(tmp_path, 50, 4, patience=3, learning_rate=0.0)
     trainer.run()
-    assert trainer.state.epoch == 3  # the weights at the start are the best, and three epochs brought nothing
+    assert (
+        trainer.state.epoch == 3
+    )  # the weights at the start are the best, and three epochs brought nothing
 
 
 @pytest.mark.parametrize("warm_up", [0, 2])
@@ -88,7 +96,8 @@ def test_the_weights_at_the_start_compete_as_epoch_0(warm_up, tmp_path):
 
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
-    """Though its epochs better the weights at the start; the best one is of what follows, however bad."""
+    """Though its epochs better the weights at the start; the best one is of what follows, however
+    bad."""
     make_trainer(tmp_path, 5, 4, learning_rate=3e-3, warm_up=4).run()
     log = pd.read_csv(tmp_path / "log.csv").set_index("epoch")
     assert log.val_mse[1:4].min() < log.val_mse[0]
@@ -98,7 +107,14 @@ def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
 def test_an_epoch_that_is_not_validated_has_no_metric(tmp_path):
     """The first and the last ones are, whatever the interval."""
     make_trainer(tmp_path, 5, 4, val_interval=2).run()
-    assert pd.read_csv(tmp_path / "log.csv").val_mse.notna().tolist() == [True, False, True, False, True, True]
+    assert pd.read_csv(tmp_path / "log.csv").val_mse.notna().tolist() == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_run_shorter_than_the_interval_of_validation_keeps_what_it_learned(tmp_path):
@@ -173,7 +189,9 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
     with pytest.raises(TrainingDiverged):
         trainer.run()
     state = torch.load(tmp_path / "resume.pt", weights_only=True)
-    assert state["iteration"] == 4 and all(value.isfinite().all() for value in state["network"].values())
+    assert state["iteration"] == 4 and all(
+        value.isfinite().all() for value in state["network"].values()
+    )
 
 
 def test_resuming_with_other_data_is_refused(tmp_path):
@@ -185,7 +203,12 @@ def test_resuming_with_other_data_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", ["ra", "vae", *(pytest.param(method, marks=pytest.mark.slow) for method in ("ae_s", "dae", "mkd"))]
+    "method",
+    [
+        "ra",
+        "vae",
+        *(pytest.param(method, marks=pytest.mark.slow) for method in ("ae_s", "dae", "mkd")),
+    ],
 )
 def test_two_ranks_reproduce_one_process_with_the_double_batch(method, tmp_path):
     """In float64, since Adam divides rounding errors by gradients near zero."""

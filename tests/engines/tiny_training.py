@@ -38,7 +38,9 @@ from pathology_screen.transforms import RandomAffineBatch
 
 def images(count, seed=0, size=16):
     """Smooth random images (1, size, size) in [0, 1]."""
-    coarse = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    coarse = torch.rand(
+        count, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
+    )
     coarse = coarse.to(torch.get_default_dtype())
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
 
@@ -70,7 +72,10 @@ def supervised(method, learning_rate):
     elif method == "vae":
         network = VAE(size=16, channels=(8, 8), latent=4)
         draws = {"noise": partial(normal_noise, shape=(4,))}
-        calls = {"loss_function": negative_elbo, "inferer": lambda image, network, noise: network.sample(image, noise)}
+        calls = {
+            "loss_function": negative_elbo,
+            "inferer": lambda image, network, noise: network.sample(image, noise),
+        }
     elif method == "dae":
         network = DenoisingUNet(channels=(4, 8))
         draws = {"noise": partial(coarse_noise, size=16, resolution=4), "corrupt": add_coarse_noise}
@@ -85,7 +90,9 @@ def supervised(method, learning_rate):
 
     def trainer(train_handlers, **options):
         handlers = [AverageGradients(), *train_handlers]
-        return SupervisedTrainer(optimizer=optimizer, decollate=False, train_handlers=handlers, **calls, **options)
+        return SupervisedTrainer(
+            optimizer=optimizer, decollate=False, train_handlers=handlers, **calls, **options
+        )
 
     return network, {"network": optimizer}, draws, trainer
 
@@ -106,25 +113,36 @@ def make_trainer(
     decay=0.5,
     val_interval=1,
 ):
-    """Return a trainer of 12 images, with validation, checkpoints (after every iteration by default) and
-    augmentation; with `plateau`, the learning rate falls to a tenth after so many epochs without a gain."""
+    """Return a trainer of 12 images, with validation, checkpoints (after every iteration by
+    default) and augmentation; with `plateau`, the learning rate falls to a tenth after so many
+    epochs without a gain."""
     torch.manual_seed(0)
     size = 64 if method == "mkd" else 16
-    make = introspective(learning_rate, warm_up) if method == "ra" else supervised(method, learning_rate)
+    make = (
+        introspective(learning_rate, warm_up)
+        if method == "ra"
+        else supervised(method, learning_rate)
+    )
     network, optimizers, draws, trainer = make
     averaged = AveragedWeights(network, decay)
     dataset = Dataset([{"image": image} for image in images(samples, size=size)])
     batches = SeededBatches(len(dataset), batch, seed=7)
     schedule, val_handlers = None, None
     if plateau is not None:
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizers["network"], factor=0.1, patience=plateau)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizers["network"], factor=0.1, patience=plateau
+        )
         follow = LrScheduleHandler(
-            schedule, print_lr=False, step_transform=lambda engine: engine.state.metrics[engine.state.key_metric_name]
+            schedule,
+            print_lr=False,
+            step_transform=lambda engine: engine.state.metrics[engine.state.key_metric_name],
         )
         val_handlers = [follow]
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=DataLoader(Dataset([{"image": image} for image in images(4, seed=1, size=size)]), batch_size=4),
+        val_data_loader=DataLoader(
+            Dataset([{"image": image} for image in images(4, seed=1, size=size)]), batch_size=4
+        ),
         network=averaged,
         prepare_batch=prepare_healthy_map if method == "mkd" else prepare_reconstruction,
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
@@ -152,7 +170,12 @@ def make_trainer(
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
-        train_handlers=[prepare_batch, averaged, ValidationHandler(interval=val_interval, validator=evaluator), state],
+        train_handlers=[
+            prepare_batch,
+            averaged,
+            ValidationHandler(interval=val_interval, validator=evaluator),
+            state,
+        ],
     )
 
 
@@ -168,5 +191,7 @@ if __name__ == "__main__":
         trainer.add_event_handler(kill, lambda engine: os.kill(os.getpid(), signal.SIGKILL))
     trainer.run()
     if "RANK" in os.environ:
-        torch.save(trainer.network.state_dict(), Path(output) / f"rank{torch.distributed.get_rank()}.pt")
+        torch.save(
+            trainer.network.state_dict(), Path(output) / f"rank{torch.distributed.get_rank()}.pt"
+        )
         torch.distributed.destroy_process_group()

@@ -32,7 +32,8 @@ def key(image):
 
 @pytest.fixture(scope="session")
 def datalist(tmp_path_factory) -> Path:
-    """Datalist of two training, two calibration and eight test slices: three healthy, then each finding once."""
+    """Datalist of two training, two calibration and eight test slices: three healthy, then each
+    finding once."""
     return make_slice_cohort(tmp_path_factory.mktemp("cohort"))
 
 
@@ -41,7 +42,10 @@ def items(datalist):
     """The test section as it stands in the datalist, with the paths of its files."""
     section = json.loads(datalist.read_text())["test"]
     paths = {"image", "label"}
-    return [{k: str(datalist.parent / v) if k in paths else v for k, v in item.items()} for item in section]
+    return [
+        {k: str(datalist.parent / v) if k in paths else v for k, v in item.items()}
+        for item in section
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +61,9 @@ def make_setting(datalist, prepared):
     def make(*models, **options):
         configured = (read_profile(), list(models)) if models else None
         methods = options.pop("methods", ("template",))
-        return Setting(methods, datalist=str(datalist), **options, configured=configured, prepared=prepared)
+        return Setting(
+            methods, datalist=str(datalist), **options, configured=configured, prepared=prepared
+        )
 
     return make
 
@@ -67,7 +73,9 @@ def make_model():
     """Function that gives a method of one network, scored by the plain residual."""
 
     def make(network, label="made", method="ra", **scorings):
-        return ComparedMethod(label, METHODS[method], network.eval(), scorings or {"residual": residual()})
+        return ComparedMethod(
+            label, METHODS[method], network.eval(), scorings or {"residual": residual()}
+        )
 
     return make
 
@@ -89,11 +97,17 @@ def residual():
 
 
 def row(report, method, metric, scoring="residual"):
-    (found,) = [row for row in report.rows if (row.method, row.scoring, row.metric) == (method, scoring, metric)]
+    (found,) = [
+        row
+        for row in report.rows
+        if (row.method, row.scoring, row.metric) == (method, scoring, metric)
+    ]
     return found
 
 
 @pytest.fixture
 def value():
     """Function that gives one number of a report."""
-    return lambda report, method, metric, scoring="residual": row(report, method, metric, scoring).value
+    return lambda report, method, metric, scoring="residual": (
+        row(report, method, metric, scoring).value
+    )

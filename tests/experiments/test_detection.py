@@ -20,13 +20,16 @@ def perfect(make_setting, make_model, lookup):
     """A model that makes healthy slices darker by nothing, and others by one half."""
     slices = make_setting().section("test")
     ill = torch.tensor([name != "healthy" for name in slices.pathology]).float()
-    return make_model(lookup(slices.images, slices.images - 0.5 * ill[:, None, None, None]), "perfect")
+    return make_model(
+        lookup(slices.images, slices.images - 0.5 * ill[:, None, None, None]), "perfect"
+    )
 
 
 def test_perfect_useless_and_wrong(make_setting, perfect, identity, make_model, lookup, value):
     slices = make_setting().section("test")
     wrong = make_model(
-        lookup(slices.images, slices.images - (perfect.predict(slices) == slices.images).float()), "wrong"
+        lookup(slices.images, slices.images - (perfect.predict(slices) == slices.images).float()),
+        "wrong",
     )
     report = detection(make_setting(perfect, identity, wrong))
     assert value(report, "perfect", "pathological AUROC") == 1
@@ -44,7 +47,9 @@ def test_auroc_is_that_of_scikit_learn_and_the_interval_keeps_the_groups(make_se
     labels = np.array([name != "healthy" for name in slices.pathology])
     assert row.value == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
     groups = dict(zip(slices.subjects, slices.groups))
-    expected = bootstrap_interval(pooled_auroc(labels, scores, slices.subjects), groups, resamples=1000)
+    expected = bootstrap_interval(
+        pooled_auroc(labels, scores, slices.subjects), groups, resamples=1000
+    )
     assert (row.low, row.high) == pytest.approx(expected[1:]) and (row.n, row.subjects) == (8, 8)
 
 
@@ -58,7 +63,13 @@ def grouped(setting, names):
 def test_each_group_stands_against_the_normal_and_local_findings_are_no_part_of_the_average(
     make_setting, make_model, value
 ):
-    names = ["normal"] * 3 + ["global_pathology", "global_pathology", "global_artefact", "local", "local"]
+    names = ["normal"] * 3 + [
+        "global_pathology",
+        "global_pathology",
+        "global_artefact",
+        "local",
+        "local",
+    ]
     setting = grouped(make_setting(make_model(nn.AvgPool2d(5, 1, 2), "blur")), names)
     slices = setting.section("test")
     report = detection(setting)

@@ -36,7 +36,9 @@ def no_umap(monkeypatch):
     """A plane of the first two components in place of the UMAP, which takes long to start."""
     module = sys.modules[compare_latents.__module__]
     monkeypatch.setattr(module, "_import_umap", lambda: None)
-    monkeypatch.setattr(module, "umap_plane", lambda groups, seed: [group[:, :2] for group in groups])
+    monkeypatch.setattr(
+        module, "umap_plane", lambda groups, seed: [group[:, :2] for group in groups]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,9 @@ def wide(datalist, prepared):
 
     def make(*models):
         configured = (read_profile(), list(models)) if models else None
-        return Setting(("template",), datalist=str(datalist), configured=configured, prepared=prepared)
+        return Setting(
+            ("template",), datalist=str(datalist), configured=configured, prepared=prepared
+        )
 
     return make
 
@@ -74,17 +78,23 @@ class TestNeighbourDistances:
 
     def test_all_slices_of_a_person_are_left_out_of_their_own_neighbours(self):
         references = np.array([[0.0], [0.1], [5.0]])
-        found = neighbour_distances(references, ["a", "a", "b"], references, ["a", "a", "b"], neighbours=1)
+        found = neighbour_distances(
+            references, ["a", "a", "b"], references, ["a", "a", "b"], neighbours=1
+        )
         assert found.tolist() == pytest.approx([5.0, 4.9, 4.9])
 
     def test_distances_are_euclidean(self):
-        assert neighbour_distances(np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1).tolist() == [5.0]
+        assert neighbour_distances(
+            np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1
+        ).tolist() == [5.0]
 
     def test_too_few_people(self):
         references = np.zeros((4, 2))
         for people in ("abcd", "aaab"):
             with pytest.raises(ConfigError, match="healthy slices of more people"):
-                neighbour_distances(references, list(people), references, list(people), neighbours=4)
+                neighbour_distances(
+                    references, list(people), references, list(people), neighbours=4
+                )
 
 
 def test_groups_are_encoded_and_reconstructions_are_clamped_first(wide, make_model):
@@ -93,7 +103,9 @@ def test_groups_are_encoded_and_reconstructions_are_clamped_first(wide, make_mod
     groups = compare_latents(make_model(Coder()), slices.healthy(), ill)
     assert list(groups) == ["healthy", "pathological", "pseudo-healthy"]
     assert [len(group.latents) for group in groups.values()] == [7, 5, 5]
-    torch.testing.assert_close(torch.from_numpy(groups["pathological"].latents[:, 0]), ill.images.mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(
+        torch.from_numpy(groups["pathological"].latents[:, 0]), ill.images.mean(dim=(1, 2, 3))
+    )
     assert (groups["pseudo-healthy"].latents[:, 0] == 1).all()
     healthy = groups["healthy"].latents
     expected = np.sort(1 - healthy[:, 0])[:5].mean()
@@ -113,7 +125,9 @@ def test_the_numbers_of_the_report(wide, make_model, value, no_umap):
         if name != "pseudo-healthy":  # clamped to white, which does not move along
             assert value(report, "moved", f"{name} distance", "") == pytest.approx(mean, rel=1e-4)
     for name in ("pathological", "pseudo-healthy"):
-        assert value(report, "vae", f"{name} / healthy", "") == pytest.approx(means[name] / means["healthy"])
+        assert value(report, "vae", f"{name} / healthy", "") == pytest.approx(
+            means[name] / means["healthy"]
+        )
     rows = {row.metric: row for row in report.rows if row.method == "vae"}
     assert (rows["healthy distance"].n, rows["healthy distance"].subjects) == (7, 7)
     assert (rows["pathological distance"].n, rows["pathological distance"].subjects) == (5, 5)
@@ -130,13 +144,19 @@ def test_marks_are_the_nearest_the_median_and_the_farthest(wide, make_model, no_
     (panel,) = latent(setting).figures["umap"].subfigs
     axes = {axis.get_title(): axis for axis in panel.axes}
     assert set(axes) == {"vae", "1", "2", "3", "1'", "2'", "3'", "a", "b"}
-    for mark, place in (("1", distances.argmin()), ("2", np.argsort(distances)[2]), ("3", distances.argmax())):
+    for mark, place in (
+        ("1", distances.argmin()),
+        ("2", np.argsort(distances)[2]),
+        ("3", distances.argmax()),
+    ):
         assert np.array_equal(axes[mark].images[0].get_array(), ill.images[place, 0].numpy())
     assert (axes["1'"].images[0].get_array() == 1).all()
 
 
 def test_methods_without_latent_vector_are_refused(wide, identity, no_umap):
-    with pytest.raises(ConfigError, match="identity has no latent vector; ra, si_vae and vae have one"):
+    with pytest.raises(
+        ConfigError, match="identity has no latent vector; ra, si_vae and vae have one"
+    ):
         latent(wide(identity))
 
 

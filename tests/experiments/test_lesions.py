@@ -41,8 +41,12 @@ def test_numbers_are_those_of_the_libraries(make_setting, slices, make_model, va
     assert value(report, "blur", "lesion AUPRC") == pytest.approx(expected, abs=1e-9)
     healthy = [i for i, name in enumerate(slices.pathology) if name == "healthy"]
     pair = slices.images[healthy], predictions[healthy]
-    assert value(report, "blur", "healthy MSE", "") == pytest.approx(float(mean_squared_error(*pair).mean()))
-    assert value(report, "blur", "healthy SSIM", "") == pytest.approx(float(structural_similarity(*pair).mean()))
+    assert value(report, "blur", "healthy MSE", "") == pytest.approx(
+        float(mean_squared_error(*pair).mean())
+    )
+    assert value(report, "blur", "healthy SSIM", "") == pytest.approx(
+        float(structural_similarity(*pair).mean())
+    )
 
 
 def test_what_reconstructs_nothing_has_no_errors(make_setting, make_model):

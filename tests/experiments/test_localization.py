@@ -15,7 +15,9 @@ from pathology_screen.experiments.models import SCORINGS
 from pathology_screen.experiments.training_curves import CURVES, training_curves
 from pathology_screen.metrics import LocalizationMetric
 
-ablation, detection, localization = (EXPERIMENTS[name] for name in ("ablation", "detection", "localization"))
+ablation, detection, localization = (
+    EXPERIMENTS[name] for name in ("ablation", "detection", "localization")
+)
 
 
 @pytest.fixture
@@ -28,7 +30,9 @@ def perfect(make_setting, slices, make_model, lookup):
     """A model whose map is 1 in the boxes and 0 elsewhere."""
     normals = make_setting().section("calibration").images
     boxes = torch.stack([(boxes > 0).any(dim=0, keepdim=True).float() for boxes in slices.boxes])
-    return make_model(lookup([*slices.images, *normals], [*(slices.images + boxes), *normals]), "perfect")
+    return make_model(
+        lookup([*slices.images, *normals], [*(slices.images + boxes), *normals]), "perfect"
+    )
 
 
 @pytest.fixture
@@ -38,7 +42,9 @@ def blur(make_model):
 
 def without(setting, **parts):
     """The setting with other test slices."""
-    object.__setattr__(setting, "prepared", setting.prepared | {"test": replace(setting.section("test"), **parts)})
+    object.__setattr__(
+        setting, "prepared", setting.prepared | {"test": replace(setting.section("test"), **parts)}
+    )
     return setting
 
 
@@ -48,7 +54,9 @@ def test_perfect_and_useless(make_setting, perfect, identity, value, protocol):
     assert value(report, "perfect", "detected") == value(report, "perfect", "f1") == 1
     assert value(report, "identity", "detected") == value(report, "identity", "f1") == 0
     assert value(report, "identity", "fraction ratio") == 0
-    assert 1000 < value(report, "perfect", "fraction ratio") < 1e6  # as if a single pixel outside were tagged
+    assert (
+        1000 < value(report, "perfect", "fraction ratio") < 1e6
+    )  # as if a single pixel outside were tagged
     classes = report.tables["classes"].set_index(["method", "class"])
     assert classes.loc["perfect", "detected"].tolist() == classes.loc["perfect", "n"].tolist()
     assert classes.loc["identity", "detected"].sum() == 0 and (classes["empty"] == 0).all()
@@ -75,11 +83,18 @@ def test_numbers_are_those_of_the_metric(make_setting, slices, blur, value):
 
 
 def test_the_threshold_is_of_the_section_that_the_protocol_names(make_setting, blur):
-    for protocol, section, n in (("paper", "test", 3), ("official_code", "test", 3), ("pixel_count", "calibration", 2)):
+    for protocol, section, n in (
+        ("paper", "test", 3),
+        ("official_code", "test", 3),
+        ("pixel_count", "calibration", 2),
+    ):
         setting = make_setting(blur, protocol=protocol)
         name, normals = threshold_slices(setting)
         assert name == section and len(normals) == n and set(normals.groups) == {"normal"}
-        assert f"threshold from {n} normal slices of the {section} section" in localization(setting).notes[1]
+        assert (
+            f"threshold from {n} normal slices of the {section} section"
+            in localization(setting).notes[1]
+        )
 
 
 def test_other_boxes_are_neither_healthy_nor_counted(make_setting, slices, identity):
@@ -87,7 +102,10 @@ def test_other_boxes_are_neither_healthy_nor_counted(make_setting, slices, ident
     other = torch.zeros(1, 128, 128)
     other[:, :, 64:] = 1
     target, before = (
-        box_target(replace(slices, other_boxes=slices.other_boxes[:3] + (boxes,) + slices.other_boxes[4:]), 3)
+        box_target(
+            replace(slices, other_boxes=slices.other_boxes[:3] + (boxes,) + slices.other_boxes[4:]),
+            3,
+        )
         for boxes in (other, torch.zeros(0, 128, 128))
     )
     assert torch.equal(target["boxes"], before["boxes"]) and target["labels"] == before["labels"]
@@ -135,12 +153,17 @@ class TestTrainingCurves:
         return write
 
     def test_a_line_is_the_validated_epochs_of_a_run(self, run):
-        a = run("a", epoch=[1, 2, 3], val_mse=[0.3, None, 0.1], val_perceptual_distance=[0.5, None, 0.4])
+        a = run(
+            "a", epoch=[1, 2, 3], val_mse=[0.3, None, 0.1], val_perceptual_distance=[0.5, None, 0.4]
+        )
         b = run("b", epoch=[1, 2], val_mse=[0.2, 0.1])
         figure = training_curves([("ra", a), ("ae_s", b)])
         mse, perceptual = figure.axes
         assert [axis.get_title() for axis in figure.axes] == list(CURVES.values())
-        assert [line.get_xydata().tolist() for line in mse.lines] == [[[1, 0.3], [3, 0.1]], [[1, 0.2], [2, 0.1]]]
+        assert [line.get_xydata().tolist() for line in mse.lines] == [
+            [[1, 0.3], [3, 0.1]],
+            [[1, 0.2], [2, 0.1]],
+        ]
         assert len(perceptual.lines) == 1
 
     def test_runs_of_one_label_share_their_colour(self, run):

@@ -12,7 +12,13 @@ from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments import models as module
-from pathology_screen.experiments.models import CONTROLS, SCORINGS, Chosen, load_methods, read_profile
+from pathology_screen.experiments.models import (
+    CONTROLS,
+    SCORINGS,
+    Chosen,
+    load_methods,
+    read_profile,
+)
 from pathology_screen.files import sha256
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.networks.distillation import MultiresolutionDistillation
@@ -69,7 +75,12 @@ def test_unknown_methods_and_runs_of_controls_are_refused():
 
 
 def test_profiles_are_those_of_the_bundles(profile):
-    assert dict(profile.slice_options) == {"domain": "whole_head", "plane_mm": 23.0, "percentile": 98.0, "size": 128}
+    assert dict(profile.slice_options) == {
+        "domain": "whole_head",
+        "plane_mm": 23.0,
+        "percentile": 98.0,
+        "size": 128,
+    }
     assert profile.backbone == read_settings("ra")["scoring"]["perceptual"]
     assert profile.calibration_section == "calibration"
     paper = read_profile("paper")
@@ -103,11 +114,15 @@ def test_the_template_is_the_mean_of_the_training_slices(make_setting, profile, 
         torch.testing.assert_close(predicted, training.images.mean(dim=0))
 
 
-def test_the_principal_components_are_those_of_the_training_slices(make_setting, profile, slices, monkeypatch):
+def test_the_principal_components_are_those_of_the_training_slices(
+    make_setting, profile, slices, monkeypatch
+):
     monkeypatch.setitem(CONTROLS, "principal_components", partial(PrincipalComponents, count=4))
     training = make_setting().section("training")
     (model,) = load_methods([Chosen.parse("principal_components")], profile, training)
-    known, unknown = (float((model.predict(x) - x.images).square().mean()) for x in (training, slices))
+    known, unknown = (
+        float((model.predict(x) - x.images).square().mean()) for x in (training, slices)
+    )
     assert known < 0.05 * unknown  # two slices and their mirror images are spanned by them
 
 
@@ -129,8 +144,15 @@ def test_intensity_is_the_equalised_image(profile, slices):
 def test_scorings_are_the_terms_of_equation_5(profile, slices):
     (model,) = load_methods([Chosen.parse("template")], profile, slices)
     assert set(model.scorings) == set(SCORINGS) == {"residual", "equalised", "perceptual", "eq5"}
-    told = {name: (s.identity["perceptual"], s.identity["equalize"]) for name, s in model.scorings.items()}
-    expected = {"residual": ("none", False), "equalised": ("none", True), "perceptual": ("mean", False)}
+    told = {
+        name: (s.identity["perceptual"], s.identity["equalize"])
+        for name, s in model.scorings.items()
+    }
+    expected = {
+        "residual": ("none", False),
+        "equalised": ("none", True),
+        "perceptual": ("mean", False),
+    }
     assert told == expected | {"eq5": ("mean", True)}
     some = slices[[1]]
     residual = model.maps(some, model.predict(some), "residual")
@@ -172,11 +194,15 @@ def test_the_latent_vectors_are_posterior_means(make_model, slices):
 def test_mkd_is_scored_its_own_way(profile, run):
     folder = run(MultiresolutionDistillation("st_vgg16", norm="group"))
     (model,) = load_methods([Chosen.parse(f"mkd={folder}")], profile, None)
-    assert list(model.scorings) == ["discrepancy"] and isinstance(model.scorings["discrepancy"], DistillationMap)
+    assert list(model.scorings) == ["discrepancy"] and isinstance(
+        model.scorings["discrepancy"], DistillationMap
+    )
 
 
 def test_missing_or_other_weights_are_refused(profile, run, tmp_path):
-    with pytest.raises(ArtifactError, match=r"no weights of ra: is that the output_dir of a run that ended\?"):
+    with pytest.raises(
+        ArtifactError, match=r"no weights of ra: is that the output_dir of a run that ended\?"
+    ):
         load_methods([Chosen.parse(f"ra={tmp_path / 'none'}")], profile, None)
     with pytest.raises(ArtifactError, match="does not fit VAE"):
         load_methods([Chosen.parse(f"vae={run(SpatialAutoencoder())}")], profile, None)
@@ -190,7 +216,9 @@ def test_a_run_of_another_preprocessing_is_refused(profile, run):
     load_methods([Chosen.parse(f"ae_s={folder}")], profile, None)
     other = identity | {"slice": {**profile.slice_options, "plane_mm": 40.0}}
     Calibration(0.1, 0.05, rates, (0.1,), (0,), other).save(folder / "calibration.json")
-    with pytest.raises(ArtifactError, match="slice differ between the run and the profile 'compact'"):
+    with pytest.raises(
+        ArtifactError, match="slice differ between the run and the profile 'compact'"
+    ):
         load_methods([Chosen.parse(f"ae_s={folder}")], profile, None)
 
 

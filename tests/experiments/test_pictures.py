@@ -32,7 +32,13 @@ def test_a_picture_for_each_slice_and_line(slices, results, across):
     figure = method_grid(slices, results, [3, 6], across=across)
     axes = np.reshape(figure.axes, (2, 5) if across else (5, 2))
     axes = axes.T if across else axes
-    expected = [slices.images, 1 - slices.images, slices.images / 4, slices.images / 2, slices.images * 0.75]
+    expected = [
+        slices.images,
+        1 - slices.images,
+        slices.images / 4,
+        slices.images / 2,
+        slices.images * 0.75,
+    ]
     for row, pictures in zip(axes, expected):
         for axis, place in zip(row, (3, 6)):
             np.testing.assert_allclose(axis.images[0].get_array(), pictures[place, 0])

@@ -30,7 +30,11 @@ def values():
     """Two methods, the second in two runs, on eight people."""
     rng = np.random.default_rng(0)
     base = rng.normal(size=8)
-    return {"one": base, "two": base + rng.normal(0.3, 0.1, 8), "again": base + rng.normal(0.1, 0.1, 8)}
+    return {
+        "one": base,
+        "two": base + rng.normal(0.3, 0.1, 8),
+        "again": base + rng.normal(0.1, 0.1, 8),
+    }
 
 
 @pytest.fixture
@@ -65,7 +69,13 @@ class TestMeasurements:
         row = measurements.rows()[0]
         expected = bootstrap_interval(pooled_mean(values["one"], PEOPLE), resamples=RESAMPLES)
         assert (row.value, row.low, row.high) == expected
-        assert (row.method, row.scoring, row.metric, row.n, row.subjects) == ("one", "", "error", 8, 8)
+        assert (row.method, row.scoring, row.metric, row.n, row.subjects) == (
+            "one",
+            "",
+            "error",
+            8,
+            8,
+        )
         assert row.deviation is None
 
     def test_runs_of_one_label_are_averaged(self, values, measurements):
@@ -84,7 +94,9 @@ class TestMeasurements:
         measured = Measurements()
         for run in range(runs):
             own = np.array(numbers) * (run + 1)
-            largest = PooledStatistic(np.array(people), lambda w, own=own: np.where(w > 0, own, -np.inf).max(axis=1))
+            largest = PooledStatistic(
+                np.array(people), lambda w, own=own: np.where(w > 0, own, -np.inf).max(axis=1)
+            )
             measured.add("m", "s", "largest", largest, 3)
         (row,) = measured.rows()
         each = [max(np.array(numbers) * (run + 1)) for run in range(runs)]
@@ -93,7 +105,8 @@ class TestMeasurements:
         assert (row.deviation is None) == (runs == 1)
 
     def test_groups_keep_their_size_in_every_resample(self):
-        """With each group's own number of people the share of the ill never varies; without, it does."""
+        """With each group's own number of people the share of the ill never varies; without, it
+        does."""
         share = pooled_mean([0, 0, 0, 1, 1, 1, 1, 1], PEOPLE)
         rows = []
         for groups in (None, dict(zip(PEOPLE, "hhhiiiii"))):
@@ -135,7 +148,10 @@ class TestMeasurements:
         other.add("one", "eq5", "AUROC", pooled_mean(values["two"], PEOPLE), 8)
         both = measurements.merged(other)
         assert [row.metric for row in both.rows()] == ["error", "error", "AUROC"]
-        assert both.rows() == [*measurements.rows(), *other.rows()]  # each with the groups that it had
+        assert both.rows() == [
+            *measurements.rows(),
+            *other.rows(),
+        ]  # each with the groups that it had
 
 
 class TestTable:
@@ -183,10 +199,14 @@ class TestDifferences:
     def report(self):
         measured, rng = Measurements(), np.random.default_rng(0)
         for key in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("own", "z"), ("a", "")]:
-            measured.add(*key, "AUPRC" if key[1] else "MSE", pooled_mean(rng.normal(size=8), PEOPLE), 8)
+            measured.add(
+                *key, "AUPRC" if key[1] else "MSE", pooled_mean(rng.normal(size=8), PEOPLE), 8
+            )
         return Report("t", "T", measured, [], {})
 
-    def test_the_first_method_minus_each_other_under_the_same_scoring_or_the_others_own(self, report):
+    def test_the_first_method_minus_each_other_under_the_same_scoring_or_the_others_own(
+        self, report
+    ):
         table = report.differences()
         assert table[["method", "minus"]].to_numpy().tolist() == [
             ["a (x)", "b (x)"],
@@ -194,13 +214,18 @@ class TestDifferences:
             ["a (y)", "b (y)"],
             ["a (y)", "own (z)"],
         ]
-        pair = next(pair for pair in report.pairs if (pair.first_scoring, pair.other) == ("x", "own"))
+        pair = next(
+            pair for pair in report.pairs if (pair.first_scoring, pair.other) == ("x", "own")
+        )
         assert table["AUPRC"][1] == f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
 
     def test_they_stand_in_the_markdown_and_on_the_page(self, report, tmp_path):
         cell = report.differences()["AUPRC"][0]
         assert f"| a (x) | b (x) | {cell} |" in report.markdown()
-        assert cell.replace("+", "&#43;") in (text := report.write(tmp_path).read_text("utf-8")) or cell in text
+        assert (
+            cell.replace("+", "&#43;") in (text := report.write(tmp_path).read_text("utf-8"))
+            or cell in text
+        )
 
     def test_a_single_method_has_none(self):
         measured = Measurements()
@@ -227,12 +252,17 @@ class Page(HTMLParser):
 
 
 class TestWrite:
-    FILES = {f"trial{ending}" for ending in (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")}
+    FILES = {
+        f"trial{ending}" for ending in (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")
+    }
 
     def test_writes_all_files_and_returns_the_page(self, make_report, tmp_path):
         page = make_report().write(tmp_path / "new" / "folder")
         assert page == tmp_path / "new" / "folder" / "trial.html"
-        assert {path.name for path in page.parent.iterdir()} == self.FILES | {"trial_details.csv", "trial_a_figure.png"}
+        assert {path.name for path in page.parent.iterdir()} == self.FILES | {
+            "trial_details.csv",
+            "trial_a_figure.png",
+        }
         assert page.with_name("trial_a_figure.png").read_bytes().startswith(b"\x89PNG")
 
     def test_json_is_strict_and_holds_everything(self, make_report, tmp_path):
@@ -242,12 +272,16 @@ class TestWrite:
         assert document["experiment"] == "trial" and document["provenance"]["seed"] == 0
         assert document["results"] == [row._asdict() for row in report.rows]
         (comparison,) = document["comparisons"]
-        assert comparison["first"] == "one" and comparison["difference"] == report.pairs[0].difference
+        assert (
+            comparison["first"] == "one" and comparison["difference"] == report.pairs[0].difference
+        )
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_what_json_does_not_know_is_null(self, make_report, tmp_path, value):
         measured = Measurements(dict(zip(PEOPLE, "hiiiiiii")))
-        measured.add("a", "", "m", combined(lambda a: a * 0 + value, pooled_mean(range(8), PEOPLE)), 8)
+        measured.add(
+            "a", "", "m", combined(lambda a: a * 0 + value, pooled_mean(range(8), PEOPLE)), 8
+        )
         report = make_report(measurements=measured)
         document = json.loads(report.write(tmp_path).with_suffix(".json").read_text("utf-8"))
         assert document["results"][0]["value"] is None and document["comparisons"] == []
@@ -266,14 +300,27 @@ class TestWrite:
         measured.add("<b>ra</b>", "", "m", pooled_mean(range(8), PEOPLE), 8)
         page = Page(make_report(measurements=measured).write(tmp_path).read_text("utf-8"))
         assert not {"script", "b", "i", "link", "iframe"} & set(page.tags)
-        assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
-        for text in ("Of <b>things</b> & more", "<b>ra</b>", "Fewer than <5 & all.", "<i>mass</i>", "<script>alert(1)"):
+        assert page.sources and all(
+            source.startswith("data:image/png;base64,") for source in page.sources
+        )
+        for text in (
+            "Of <b>things</b> & more",
+            "<b>ra</b>",
+            "Fewer than <5 & all.",
+            "<i>mass</i>",
+            "<script>alert(1)",
+        ):
             assert text in page.text
 
     def test_latex_is_escaped(self, tmp_path):
         measured = Measurements()
         measured.add("ae_s & 5%", "", "m_1", pooled_mean([1] * 8, PEOPLE), 8)
-        text = Report("trial", "T", measured, [], {}).write(tmp_path).with_suffix(".tex").read_text("utf-8")
+        text = (
+            Report("trial", "T", measured, [], {})
+            .write(tmp_path)
+            .with_suffix(".tex")
+            .read_text("utf-8")
+        )
         assert r"ae\_s \& 5\%" in text and r"m\_1" in text and text.startswith(r"\begin{tabular}")
 
     def test_long_labels_are_not_cut(self, make_report, tmp_path):
@@ -281,7 +328,9 @@ class TestWrite:
         measured = Measurements()
         measured.add(label, "", "m", pooled_mean(range(8), PEOPLE), 8)
         page = make_report(measurements=measured).write(tmp_path)
-        assert label in page.read_text("utf-8") and label in page.with_suffix(".tex").read_text("utf-8")
+        assert label in page.read_text("utf-8") and label in page.with_suffix(".tex").read_text(
+            "utf-8"
+        )
 
     def test_nothing_is_written_where_a_part_cannot_be_made(self, make_report, tmp_path):
         class Broken(Figure):

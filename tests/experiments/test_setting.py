@@ -25,7 +25,10 @@ def test_nonsense_is_refused_before_any_work(options, message):
 
 
 def test_what_is_named_twice_is_no_second_seed():
-    for options in ({"methods": ["ra=a", "ra=a"]}, {"methods": ["ra"], "scoring": ["residual", "residual"]}):
+    for options in (
+        {"methods": ["ra=a", "ra=a"]},
+        {"methods": ["ra"], "scoring": ["residual", "residual"]},
+    ):
         with pytest.raises(ConfigError, match="named twice"):
             Setting(**options)
 
@@ -65,10 +68,17 @@ def test_provenance_is_json_without_paths(datalist, make_setting, make_model):
     assert str(datalist.parent) not in text and str(datalist.parent.parent) not in text
     assert told["datalist"] == f"datalist.json, sha256 {sha256(datalist)}"
     assert told["seed"] == 4
-    assert told["slice"] == {"domain": "whole_head", "plane_mm": 23.0, "percentile": 98.0, "size": 128}
+    assert told["slice"] == {
+        "domain": "whole_head",
+        "plane_mm": 23.0,
+        "percentile": 98.0,
+        "size": 128,
+    }
     (method,) = told["methods"]
     assert method["label"] == "a" and method["method"] == "ra" and method["weights_sha256"] is None
-    assert method["scorings"] == {"residual": {"perceptual": "none", "equalize": False, "sigma": 2.0}}
+    assert method["scorings"] == {
+        "residual": {"perceptual": "none", "equalize": False, "sigma": 2.0}
+    }
 
 
 def test_what_changes_the_numbers_changes_the_provenance(make_setting, identity):

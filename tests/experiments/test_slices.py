@@ -40,25 +40,39 @@ def extent(mask):
 def test_boxes_bound_the_mask_whatever_the_orientation_of_the_file(items, slices):
     codes = {nib.aff2axcodes(nib.load(item["image"]).affine) for item in items}
     assert len(codes) == 4
-    for mask, boxes, labels, finding in zip(slices.masks[3:], slices.boxes[3:], slices.box_labels[3:], FINDINGS):
+    for mask, boxes, labels, finding in zip(
+        slices.masks[3:], slices.boxes[3:], slices.box_labels[3:], FINDINGS
+    ):
         assert labels == (finding,) and boxes.shape == (1, 128, 128)
         assert np.abs(np.subtract(extent(boxes[0] > 0.5), extent(mask[0] > 0.5))).max() <= 1
 
 
 def test_masks_are_the_covered_share_of_each_pixel_and_lie_on_the_finding(items, slices):
-    assert slices.masks.min() >= 0 and 0.99 < slices.masks.max() < 1.001 and not slices.masks[:3].any()
+    assert (
+        slices.masks.min() >= 0 and 0.99 < slices.masks.max() < 1.001 and not slices.masks[:3].any()
+    )
     for item, image, mask in list(zip(items, slices.images, slices.masks))[3:]:
         voxels = nib.load(item["label"]).get_fdata().sum()
         assert float(mask.sum()) == pytest.approx(voxels * (128 / 116) ** 2, rel=0.03)
         inside = image[mask > 0.99]
-        assert inside.std() < 0.1  # nothing but the finding, which is of one intensity and a little noise
+        assert (
+            inside.std() < 0.1
+        )  # nothing but the finding, which is of one intensity and a little noise
 
 
 def test_scans_without_annotations_have_none(items, preprocessing):
-    bare = [{name: item[name] for name in ("image", "subject", "axial_slice")} for item in items[3:5]]
+    bare = [
+        {name: item[name] for name in ("image", "subject", "axial_slice")} for item in items[3:5]
+    ]
     slices = load_slices(bare, preprocessing)
-    assert not slices.masks.any() and slices.pathology == ("healthy",) * 2 and slices.groups == ("normal",) * 2
-    assert slices.box_labels == ((), ()) and all(len(boxes) == 0 for boxes in slices.boxes + slices.other_boxes)
+    assert (
+        not slices.masks.any()
+        and slices.pathology == ("healthy",) * 2
+        and slices.groups == ("normal",) * 2
+    )
+    assert slices.box_labels == ((), ()) and all(
+        len(boxes) == 0 for boxes in slices.boxes + slices.other_boxes
+    )
 
 
 def test_other_boxes_stand_apart_and_groups_are_those_of_the_datalist(items, preprocessing):
@@ -71,7 +85,9 @@ def test_other_boxes_stand_apart_and_groups_are_those_of_the_datalist(items, pre
 
 def test_some_of_them(slices):
     chosen = slices[[6, 2]]
-    assert torch.equal(chosen.images, slices.images[[6, 2]]) and torch.equal(chosen.masks, slices.masks[[6, 2]])
+    assert torch.equal(chosen.images, slices.images[[6, 2]]) and torch.equal(
+        chosen.masks, slices.masks[[6, 2]]
+    )
     assert chosen.subjects == (slices.subjects[6], slices.subjects[2]) and len(chosen.boxes) == 2
     assert torch.equal(chosen.boxes[0], slices.boxes[6]) and chosen.box_labels[1] == ()
     assert slices.healthy().pathology == ("healthy",) * 3

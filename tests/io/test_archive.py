@@ -16,14 +16,22 @@ def write_zip(path, members, compression=zipfile.ZIP_STORED):
 
 
 def test_files_at_any_depth_without_hidden_ones(tmp_path):
-    members = [("b/ü/2", b"two"), ("a", b"one"), ("b/.x", b""), ("__MACOSX/a", b""), ("./c", b"three")]
+    members = [
+        ("b/ü/2", b"two"),
+        ("a", b"one"),
+        ("b/.x", b""),
+        ("__MACOSX/a", b""),
+        ("./c", b"three"),
+    ]
     with open_archive(write_zip(tmp_path / "a.zip", members)) as files:
         contents = {file.name: file.open("rb").read() for file in files}
     assert contents == {"a": b"one", "2": b"two", "c": b"three"}
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "a/../../x", "/etc/x", "C:\\x", "C:x", "\\\\host\\x", "..\\x", "a\\..\\x"], ids=repr
+    "name",
+    ["../x", "a/../../x", "/etc/x", "C:\\x", "C:x", "\\\\host\\x", "..\\x", "a\\..\\x"],
+    ids=repr,
 )
 def test_paths_that_leave_the_archive_are_refused(tmp_path, name):
     path = write_zip(tmp_path / "a.zip", [("good", b""), (name, b"")])

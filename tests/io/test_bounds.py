@@ -1,4 +1,5 @@
-"""Small files that would take the machine are refused before anything of their claimed size is made."""
+"""Small files that would take the machine are refused before anything of their claimed size is
+made."""
 
 import gzip
 import struct
@@ -42,7 +43,9 @@ def test_other_packings_than_deflation(tmp_path, method):
     assert "deflate" in str(refused_cheaply(tmp_path / "s.zip", "unsafe_archive"))
 
 
-@pytest.mark.parametrize("name", ["a/" * 32_000 + "x", "a/" * 70 + "x", "x" * 5000, "a/" * 100], ids=len)
+@pytest.mark.parametrize(
+    "name", ["a/" * 32_000 + "x", "a/" * 70 + "x", "x" * 5000, "a/" * 100], ids=len
+)
 def test_long_and_deep_paths(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
         archive.writestr(name, b"")
@@ -65,7 +68,10 @@ def declaring(shape, datatype, bits):
     header[40:56] = struct.pack("<8h", 3, *shape, *[1] * 4)
     header[70:74] = struct.pack("<2h", datatype, bits)
     header[108:112] = struct.pack("<f", 352)
-    header[252:256], header[280:328] = struct.pack("<2h", 0, 1), np.eye(4)[:3].astype("<f4").tobytes()
+    header[252:256], header[280:328] = (
+        struct.pack("<2h", 0, 1),
+        np.eye(4)[:3].astype("<f4").tobytes(),
+    )
     header[344:348] = b"n+1\0"
     return bytes(header)
 
@@ -95,7 +101,9 @@ def test_nifti_that_unpacks_to_all_that_it_declares(tmp_path):
 # --- DICOM ---
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+)
 @pytest.mark.parametrize("undefined_length", [True, False])
 def test_a_million_empty_items(tmp_path, syntax, undefined_length):
     datasets = dicom_datasets(head_volume(2), transfer_syntax=syntax)

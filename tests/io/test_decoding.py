@@ -1,5 +1,5 @@
-"""Compressed pixels: decoded as they were stored, refused where the codestream is damaged or of another size, and never
-more than one scan lost."""
+"""Compressed pixels: decoded as they were stored, refused where the codestream is damaged or of
+another size, and never more than one scan lost."""
 
 import io
 import os
@@ -40,7 +40,8 @@ def jpeg(pixels):
 
 
 def lossless_jpeg(pixels):
-    """Process 14, selection value 1, with a Huffman table of codes of four and five bits for categories 0 to 16."""
+    """Process 14, selection value 1, with a Huffman table of codes of four and five bits for
+    categories 0 to 16."""
     counts = [0, 0, 0, 15, 2, *[0] * 11]
     rows, columns = pixels.shape
     left = np.empty(pixels.shape, int)
@@ -50,13 +51,23 @@ def lossless_jpeg(pixels):
         category = int(abs(difference)).bit_length()
         bits.append(f"{category:04b}" if category < 15 else f"{category + 15:05b}")
         if category:
-            bits.append(f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}")
+            bits.append(
+                f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}"
+            )
     text = "".join(bits)
     text += "1" * (-len(text) % 8)
     data = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
     frame = b"\xff\xc3" + struct.pack(">HBHHB3B", 11, 8, rows, columns, 1, 1, 0x11, 0)
     table = b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes(counts) + bytes(range(17))
-    return b"\xff\xd8" + frame + table + b"\xff\xda" + struct.pack(">HB5B", 8, 1, 1, 0, 1, 0, 0) + data + b"\xff\xd9"
+    return (
+        b"\xff\xd8"
+        + frame
+        + table
+        + b"\xff\xda"
+        + struct.pack(">HB5B", 8, 1, 1, 0, 1, 0, 0)
+        + data
+        + b"\xff\xd9"
+    )
 
 
 def series(folder, syntax, change=lambda frame: frame, dtype="uint8", **attributes):
@@ -70,7 +81,9 @@ def series(folder, syntax, change=lambda frame: frame, dtype="uint8", **attribut
         else:
             dataset.compress(syntax, generate_instance_uid=False)
             frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        frame = change(frame.rstrip(b"\0") if syntax != uid.RLELossless else frame) if k == 1 else frame
+        frame = (
+            change(frame.rstrip(b"\0") if syntax != uid.RLELossless else frame) if k == 1 else frame
+        )
         dataset.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2)])
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
@@ -123,15 +136,23 @@ def test_what_goes_on_behind_the_end_is_refused(tmp_path, syntax):
 
 
 @pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS[:2]], ids=lambda syntax: syntax.keyword)
-@pytest.mark.parametrize("rows, columns", [(65535, 65535), (ROWS, 2 * COLUMNS), (ROWS // 2, COLUMNS), (0, COLUMNS)])
-def test_streams_of_another_size_never_reach_a_decoder(tmp_path, syntax, rows, columns, monkeypatch):
+@pytest.mark.parametrize(
+    "rows, columns", [(65535, 65535), (ROWS, 2 * COLUMNS), (ROWS // 2, COLUMNS), (0, COLUMNS)]
+)
+def test_streams_of_another_size_never_reach_a_decoder(
+    tmp_path, syntax, rows, columns, monkeypatch
+):
     reached = []
     decode = decoding.DecoderProcess.decode
-    monkeypatch.setattr(decoding.DecoderProcess, "decode", lambda *args: reached.append(args) or decode(*args))
+    monkeypatch.setattr(
+        decoding.DecoderProcess, "decode", lambda *args: reached.append(args) or decode(*args)
+    )
     start = time.perf_counter()
     error = refusal(series(tmp_path, syntax, lambda frame: sized(frame, rows, columns)))
     assert error.code == "unreadable" and (f"{rows} x {columns}" in error.detail)
-    assert len(reached) <= 2 and time.perf_counter() - start < 10  # the slice before it, and for JPEG its check
+    assert (
+        len(reached) <= 2 and time.perf_counter() - start < 10
+    )  # the slice before it, and for JPEG its check
 
 
 def test_more_bits_than_are_allocated_and_more_samples_are_refused():
@@ -173,7 +194,8 @@ def test_run_lengths_that_lie(tmp_path, change):
 @pytest.mark.parametrize("keyword", ["Rows", "Columns"])
 @pytest.mark.parametrize("number", [0x10060, 70_000, 0xFFFFFFFF])
 def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
-    """As in a file that overflowed another archive: no more is read than Rows x Columns of the file can hold."""
+    """As in a file that overflowed another archive: no more is read than Rows x Columns of the file
+    can hold."""
     folder = series(tmp_path, syntax) if syntax != uid.ExplicitVRLittleEndian else tmp_path
     if syntax == uid.ExplicitVRLittleEndian:
         save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path)
@@ -181,12 +203,15 @@ def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
     for file in folder.iterdir():
         content = file.read_bytes()
         at = content.index(tag + b"US\2\0")
-        file.write_bytes(content[:at] + tag + b"UL\4\0" + struct.pack("<I", number) + content[at + 10 :])
+        file.write_bytes(
+            content[:at] + tag + b"UL\4\0" + struct.pack("<I", number) + content[at + 10 :]
+        )
     assert refusal(folder).code in ("too_large", "unreadable")
 
 
 @pytest.mark.parametrize(
-    "code", ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"]
+    "code",
+    ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"],
 )
 def test_a_decoder_that_fails_costs_one_frame(code, monkeypatch, tmp_path):
     """The process is killed or dies, says so, and the next frame is decoded by a new one."""
@@ -199,7 +224,12 @@ def test_a_decoder_that_fails_costs_one_frame(code, monkeypatch, tmp_path):
     monkeypatch.setattr(decoding, "SECONDS", 3)
     process = decoding.DecoderProcess()
     options = {
-        **{"syntax": str(uid.JPEGBaseline8Bit), "rows": ROWS, "columns": COLUMNS, "samples_per_pixel": 1},
+        **{
+            "syntax": str(uid.JPEGBaseline8Bit),
+            "rows": ROWS,
+            "columns": COLUMNS,
+            "samples_per_pixel": 1,
+        },
         **{"bits_allocated": 8, "bits_stored": 8, "pixel_representation": 0, "number_of_frames": 1},
         **{"photometric_interpretation": "MONOCHROME2", "pixel_keyword": "PixelData"},
     }
@@ -220,7 +250,11 @@ read_scan({str(folder)!r}); first = decoding._process.process.pid
 read_scan({str(folder)!r}); assert decoding._process.process.pid == first
 print(first)
 """
-    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    pid = int(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
     time.sleep(0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -245,7 +279,10 @@ if __name__ == "__main__":
     (tmp_path / "workers.py").write_text(code)
     paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
-        [sys.executable, tmp_path / "workers.py"], check=True, timeout=120, env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, tmp_path / "workers.py"],
+        check=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
     )
 
 
@@ -260,4 +297,6 @@ def test_threads_share_it(tmp_path):
 
 def test_uncompressed_pixels_need_no_process(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding.DecoderProcess, "decode", None)
-    read_scan(save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path))
+    read_scan(
+        save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path)
+    )

@@ -75,7 +75,21 @@ def test_silent(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "--", "NON", "NIL", "NO", "none", "None given", "OHNE", "NOT ADMINISTERED", "NOT GIVEN", "N/A", "0"],
+    [
+        "",
+        "-",
+        "--",
+        "NON",
+        "NIL",
+        "NO",
+        "none",
+        "None given",
+        "OHNE",
+        "NOT ADMINISTERED",
+        "NOT GIVEN",
+        "N/A",
+        "0",
+    ],
 )
 def test_no_agent(text):
     assert denies_agent(text)
@@ -124,7 +138,10 @@ def test_some_agent(text):
     "texts, expected",
     [
         (["AX T1 POST GAD", "BRAIN W/WO CONTRAST"], ["t1", "contrast_agent"]),
-        (["AX T1 PRE GD", "BRAIN W/WO CONTRAST"], ["t1", "no_contrast_agent", "perhaps_contrast_agent"]),
+        (
+            ["AX T1 PRE GD", "BRAIN W/WO CONTRAST"],
+            ["t1", "no_contrast_agent", "perhaps_contrast_agent"],
+        ),
         (["T1 pre gd", "T1 gd"], ["t1", "contrast_agent", "no_contrast_agent"]),
         (["T1 sag", "T1 + C"], ["t1", "contrast_agent"]),
         (["T1", "NO"], ["t1"]),

@@ -12,7 +12,9 @@ def test_long_names_are_cut_and_stay_unique():
 
 
 def test_names_that_are_no_text_are_hashed_by_their_bytes():
-    names = safe_names([b"\xff".decode("utf-8", "surrogateescape") + "a" * 200, "\udcfe" + "a" * 200, "\udcff.nii"])
+    names = safe_names(
+        [b"\xff".decode("utf-8", "surrogateescape") + "a" * 200, "\udcfe" + "a" * 200, "\udcff.nii"]
+    )
     assert len(set(names)) == 3 and all(name.isascii() and len(name) <= 120 for name in names)
 
 
@@ -22,7 +24,15 @@ def test_names_without_latin_letters_are_numbered():
 
 def test_labels_are_letters_and_digits_after_the_entity():
     names = ["sub-1_T1w", "1T1w", "1t1W", "subject.2", "é", "sub-", "日"]
-    assert bids_labels(names) == ["1T1w", "1T1wx2", "1t1Wx3", "subject2", "scan", "scanx2", "scanx3"]
+    assert bids_labels(names) == [
+        "1T1w",
+        "1T1wx2",
+        "1t1Wx3",
+        "subject2",
+        "scan",
+        "scanx2",
+        "scanx3",
+    ]
 
 
 @given(names=st.lists(st.text("aA1x2-._é", max_size=4)))

@@ -1,4 +1,5 @@
-"""Enhanced MR with as little as states where every frame lies; and the small deviations that real series have."""
+"""Enhanced MR with as little as states where every frame lies; and the small deviations that real
+series have."""
 
 import highdicom
 import numpy as np
@@ -15,7 +16,9 @@ TILTED = (0.9781476007, 0.0, -0.2079116908, 0.0432273, 0.9781476007, 0.2033683)
 
 
 def enhanced(datasets):
-    return highdicom.legacy.LegacyConvertedEnhancedMRImage(datasets, generate_uid(), 1, generate_uid(), 1)
+    return highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        datasets, generate_uid(), 1, generate_uid(), 1
+    )
 
 
 def without_dimensions(image):
@@ -52,7 +55,9 @@ def test_positions_are_enough(tmp_path, strip, level):
 
 @pytest.mark.parametrize("syntax", [None, JPEGLSLossless])
 def test_series_of_objects_of_one_frame(tmp_path, syntax):
-    datasets = dicom_datasets(head_volume(6, 64, 48), orientation=TILTED, RescaleSlope=2, RescaleIntercept=-7)
+    datasets = dicom_datasets(
+        head_volume(6, 64, 48), orientation=TILTED, RescaleSlope=2, RescaleIntercept=-7
+    )
     plain = read_scan(save(datasets, tmp_path / "s"))
     frames, series = [enhanced([dataset]) for dataset in datasets], generate_uid()
     for frame in frames:
@@ -66,7 +71,9 @@ def test_series_of_objects_of_one_frame(tmp_path, syntax):
     assert scan.source["file_count"] == 6
     source = read_source_series(tmp_path / "e")
     assert source.stack.frame_numbers is None
-    assert [one.SOPInstanceUID for one in source.datasets] == [frame.SOPInstanceUID for frame in frames]
+    assert [one.SOPInstanceUID for one in source.datasets] == [
+        frame.SOPInstanceUID for frame in frames
+    ]
 
 
 def test_compressed_multiframe(tmp_path):
@@ -100,7 +107,10 @@ def test_pixel_spacing_that_differs_by_a_millionth(tmp_path):
 @pytest.mark.parametrize("step", [0.5, 0.7, 1.0, 3.3])
 def test_positions_rounded_to_two_decimals(tmp_path, step):
     datasets = dicom_datasets(
-        head_volume(40), orientation=TILTED, spacing=(step, 1.5, 1.25), origin=(-31.237, -4.123, 7.777)
+        head_volume(40),
+        orientation=TILTED,
+        spacing=(step, 1.5, 1.25),
+        origin=(-31.237, -4.123, 7.777),
     )
     for dataset in datasets:
         dataset.ImagePositionPatient = [round(float(x), 2) for x in dataset.ImagePositionPatient]
@@ -120,9 +130,14 @@ def test_jitter_of_the_orientation(tmp_path):
     "change, message",
     [
         (lambda one: setattr(one, "PixelSpacing", [1.5, 1.26]), "mixed_size.*1.25 to 1.26 mm"),
-        (lambda one: setattr(one, "ImageOrientationPatient", [1, 0, 0, 0, 0.99995, 0.01]), "mixed_orientation.*0.01; "),
         (
-            lambda one: setattr(one, "ImagePositionPatient", [*map(float, one.ImagePositionPatient[:2]), -43.8]),
+            lambda one: setattr(one, "ImageOrientationPatient", [1, 0, 0, 0, 0.99995, 0.01]),
+            "mixed_orientation.*0.01; ",
+        ),
+        (
+            lambda one: setattr(
+                one, "ImagePositionPatient", [*map(float, one.ImagePositionPatient[:2]), -43.8]
+            ),
             r"uneven_spacing.*1\.800 to 2\.200 mm",
         ),
     ],

@@ -1,4 +1,5 @@
-"""Every file below a folder is of a scan or passed over, wherever it lies and whatever lies beside it."""
+"""Every file below a folder is of a scan or passed over, wherever it lies and whatever lies beside
+it."""
 
 import os
 import re
@@ -32,7 +33,10 @@ def series(folder: Path, uid: str, slices: int = 8, name="IM{:04d}".format, **at
 def found(root: Path) -> dict[str, tuple[int, str | None]]:
     """Name -> number of files and series."""
     discovery = discover(root)
-    return {name: (len(scan.files), scan.series_uid) for name, scan in zip(discovery.names, discovery.scans)}
+    return {
+        name: (len(scan.files), scan.series_uid)
+        for name, scan in zip(discovery.names, discovery.scans)
+    }
 
 
 def passed_over(root: Path) -> list[str]:
@@ -49,7 +53,13 @@ def code(scan) -> str | None:
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("sub-1/anat/sub-1_T1w.nii.gz", "sub-1_anat/sub-1_T1w.nii", "b c/é.nii", "b c/ü.nii", ".hidden/x.nii"):
+    for name in (
+        "sub-1/anat/sub-1_T1w.nii.gz",
+        "sub-1_anat/sub-1_T1w.nii",
+        "b c/é.nii",
+        "b c/ü.nii",
+        ".hidden/x.nii",
+    ):
         nifti(tmp_path / name)
     series(tmp_path / "dicom" / "SE1", "1.2.1")
     series(tmp_path / "dicom" / "SE2" / "inner", "1.2.2")
@@ -83,7 +93,9 @@ def test_one_scan_is_a_tree_of_one(tree):
     assert found(tree / "dicom" / "SE1") == {"SE1": (8, "1.2.1")}
     assert found(tree / "dicom" / "SE1" / "IM0000") == {"IM0000": (1, "1.2.1")}
     assert found(tree / "sub-1_anat" / "sub-1_T1w.nii") == {"sub-1_T1w": (1, None)}
-    assert found(tree / "notes.txt") == {"notes.txt": (1, None)}  # it was asked for, and will be refused
+    assert found(tree / "notes.txt") == {
+        "notes.txt": (1, None)
+    }  # it was asked for, and will be refused
 
 
 def test_nothing_found(tmp_path):
@@ -97,7 +109,8 @@ def test_nothing_found(tmp_path):
 
 
 def test_nifti_and_zip_among_dicom_are_scans(tmp_path):
-    """One stray DICOM file at the root of a BIDS tree, and scans in every place below and beside DICOM files."""
+    """One stray DICOM file at the root of a BIDS tree, and scans in every place below and beside
+    DICOM files."""
     for number in range(5):
         nifti(tmp_path / f"sub-{number}/anat/sub-{number}_T1w.nii.gz")
     series(tmp_path, "1.2.1", slices=1)
@@ -132,10 +145,9 @@ def test_a_file_cut_short_behind_its_series_costs_that_series(tmp_path):
     series(tmp_path, "1.2.2", name="b{}".format)
     data = (tmp_path / "b3").read_bytes()
     (tmp_path / "b3").write_bytes(data[: data.index(b"1.2.2", 400) + 40])
-    assert [(scan.series_uid, len(scan.files), code(scan)) for scan in discover(tmp_path).scans] == [
-        ("1.2.1", 8, None),
-        ("1.2.2", 8, "unreadable"),
-    ]
+    assert [
+        (scan.series_uid, len(scan.files), code(scan)) for scan in discover(tmp_path).scans
+    ] == [("1.2.1", 8, None), ("1.2.2", 8, "unreadable")]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -171,7 +183,9 @@ def test_an_archive_is_its_series_and_whatever_else_it_holds(tmp_path):
         with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
             for file in (tmp_path / "in").glob("a*"):
                 archive.write(file, f"study/{file.name}")
-            archive.writestr("study/extra.nii" if extra else "study/extra", extra.read_bytes() if extra else b"")
+            archive.writestr(
+                "study/extra.nii" if extra else "study/extra", extra.read_bytes() if extra else b""
+            )
         scans = discover(tmp_path / "s.zip").scans
         assert [(scan.series_uid, code(scan)) for scan in scans] == [
             ("1.2.1", None),
@@ -204,15 +218,22 @@ def test_files_without_a_preamble_and_deflated_ones_are_one_refusal_a_folder(tmp
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(datasets, tmp_path / "packed")
     scans = discover(tmp_path).scans
-    assert [(len(scan.files), code(scan)) for scan in scans] == [(3, "unreadable"), (8, "unsupported_compression")]
+    assert [(len(scan.files), code(scan)) for scan in scans] == [
+        (3, "unreadable"),
+        (8, "unsupported_compression"),
+    ]
 
 
 def test_objects_without_an_image_are_passed_over(tmp_path):
     series(tmp_path / "s", "1.2.1")
     (report,) = dicom_datasets(head_volume(1))
-    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"  # Basic Text SR
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = (
+        "1.2.840.10008.5.1.4.1.1.88.11"  # Basic Text SR
+    )
     save([report], tmp_path / "s", name="report{}".format)
-    assert list(found(tmp_path).values()) == [(8, "1.2.1")] and passed_over(tmp_path) == ["s/report0"]
+    assert list(found(tmp_path).values()) == [(8, "1.2.1")] and passed_over(tmp_path) == [
+        "s/report0"
+    ]
 
 
 def test_empty_files_and_broken_links_are_refused_where_they_may_be_of_a_series(tmp_path):
@@ -314,14 +335,22 @@ def test_little_of_a_large_file_is_read(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(stems=st.lists(st.text(string.ascii_letters + " .-_é日", min_size=1, max_size=4), unique=True, min_size=1))
+@given(
+    stems=st.lists(
+        st.text(string.ascii_letters + " .-_é日", min_size=1, max_size=4), unique=True, min_size=1
+    )
+)
 def test_names_are_safe_and_unique(tmp_path_factory, stems):
     root = tmp_path_factory.mktemp("tree")
     for stem in stems:
         (root / f"x{stem}.nii").write_bytes(b"")
     items = find_scans(root)
     names = [item["name"] for item in items]
-    assert len({name.casefold() for name in names}) == len(names) == len({item["image"] for item in items})
+    assert (
+        len({name.casefold() for name in names})
+        == len(names)
+        == len({item["image"] for item in items})
+    )
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
 
 
@@ -330,5 +359,7 @@ def test_file_names_that_are_no_text(tmp_path):
     for stem in (b"\xff\xfe", b"\xff" * 200, b"\xfe" * 200):
         (tmp_path / os.fsdecode(stem + b".nii")).write_bytes(stem)
     discovery = discover(tmp_path)
-    assert len(set(discovery.names)) == 3 and all(name.isascii() and len(name) <= 120 for name in discovery.names)
+    assert len(set(discovery.names)) == 3 and all(
+        name.isascii() and len(name) <= 120 for name in discovery.names
+    )
     assert len({scan.source_id for scan in discovery.scans}) == 3

@@ -33,7 +33,12 @@ def write(path, sform, qform, codes=(1, 1), pixdim=None):
     [
         (AFFINE, FLIPPED, (1, 1), "sides"),
         (AFFINE, FLIPPED, (4, 1), "sides"),
-        (AFFINE @ np.diag([0.8, 0.8, 0.8, 1]), AFFINE, (1, 1), "0.8 x 1.2 x 1.6 mm by the sform, of 1 x 1.5 x 2 mm"),
+        (
+            AFFINE @ np.diag([0.8, 0.8, 0.8, 1]),
+            AFFINE,
+            (1, 1),
+            "0.8 x 1.2 x 1.6 mm by the sform, of 1 x 1.5 x 2 mm",
+        ),
         (AFFINE @ np.diag([1, 1, 1.1, 1]), AFFINE, (4, 1), "by pixdim"),
         (AFFINE, turned(5), (1, 1), "5.0 degrees"),
         (AFFINE, turned(12, "x"), (2, 2), "12.0 degrees"),
@@ -89,7 +94,9 @@ def test_a_qform_that_is_not_usable_is_told(tmp_path):
     assert scan.source["other_orientation"] == "the qform is not usable"
 
 
-@pytest.mark.parametrize("row, code", [([0, 0, 0, 0], "singular_affine"), ([np.nan] * 4, "missing_geometry")])
+@pytest.mark.parametrize(
+    "row, code", [([0, 0, 0, 0], "singular_affine"), ([np.nan] * 4, "missing_geometry")]
+)
 def test_a_sform_that_is_not_usable_says_that_the_qform_is(tmp_path, row, code):
     path = patched(write(tmp_path / "s.nii", AFFINE, AFFINE), (280, row))
     with pytest.raises(InputError, match=rf"{code}.*of the sform.*qform is usable"):

@@ -39,14 +39,19 @@ def whole(tmp_path_factory):
     save(dicom_datasets(volume), root / "explicit")
     save(dicom_datasets(volume, transfer_syntax=ImplicitVRLittleEndian), root / "implicit")
     multiframe(dicom_datasets(volume), root / "multiframe/0")
-    series = [[file.read_bytes() for file in sorted(folder.iterdir())] for folder in sorted(root.iterdir())]
+    series = [
+        [file.read_bytes() for file in sorted(folder.iterdir())]
+        for folder in sorted(root.iterdir())
+    ]
     nifti(root / "n.nii")
     nifti(root / "n.nii.gz")
     with zipfile.ZipFile(root / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in (root / "explicit").iterdir():
             archive.write(file, f"a/{file.name}")
     files = {"nifti": "n.nii", "nifti.gz": "n.nii.gz", "zip": "z.zip"}
-    return {"dicom": series} | {kind: [[(root / name).read_bytes()]] for kind, name in files.items()}
+    return {"dicom": series} | {
+        kind: [[(root / name).read_bytes()]] for kind, name in files.items()
+    }
 
 
 @st.composite
@@ -57,7 +62,11 @@ def damaged(draw, content):
         reach = min(len(data), draw(st.sampled_from([64, 400, 1500, 1 << 24])))
         at = draw(st.integers(0, max(reach - 1, 0)))
         length = draw(st.sampled_from([0, 1, 2, 4, 8, 100]))
-        new = draw(st.sampled_from(INTERESTING) | st.binary(max_size=8) | st.just(bytes(data[at : at + 50]) * 3))
+        new = draw(
+            st.sampled_from(INTERESTING)
+            | st.binary(max_size=8)
+            | st.just(bytes(data[at : at + 50]) * 3)
+        )
         data[at : at + length] = new
     return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.integers(0, 9)) == 0 else data)
 

@@ -19,7 +19,10 @@ def head(noise=0.0, levels=20):
     generator = np.random.default_rng(0)
     tissue = np.where(radius < 1, 200 + 800 * generator.random(radius.shape), 0)
     if noise:
-        tissue = np.hypot(tissue + generator.normal(0, noise, radius.shape), generator.normal(0, noise, radius.shape))
+        tissue = np.hypot(
+            tissue + generator.normal(0, noise, radius.shape),
+            generator.normal(0, noise, radius.shape),
+        )
     return tissue.astype(np.float32)
 
 
@@ -32,7 +35,9 @@ def brain():
 
 def z_scored(volume):
     inside = volume > 0
-    return np.where(inside, (volume - volume[inside].mean()) / volume[inside].std(), 0).astype(np.float32)
+    return np.where(inside, (volume - volume[inside].mean()) / volume[inside].std(), 0).astype(
+        np.float32
+    )
 
 
 def padded_corners(volume, value):
@@ -45,7 +50,9 @@ def padded_corners(volume, value):
 def test_an_added_constant_plays_no_part(make, constant):
     plain = above_background(make(), AFFINE)
     assert plain.min() == 0 and plain.dtype == np.float32
-    np.testing.assert_allclose(above_background(make() + np.float32(constant), AFFINE), plain, atol=2e-3)
+    np.testing.assert_allclose(
+        above_background(make() + np.float32(constant), AFFINE), plain, atol=2e-3
+    )
 
 
 def test_what_begins_at_zero_is_left_as_it_is():
@@ -57,7 +64,9 @@ def test_what_begins_at_zero_is_left_as_it_is():
 
 def test_scaled_to_minus_one_to_one():
     scaled = brain() / brain().max() * 2 - 1
-    np.testing.assert_allclose(above_background(scaled, AFFINE), brain() / brain().max() * 2, atol=1e-6)
+    np.testing.assert_allclose(
+        above_background(scaled, AFFINE), brain() / brain().max() * 2, atol=1e-6
+    )
 
 
 def test_z_scored_as_a_whole():
@@ -117,7 +126,9 @@ def test_a_border_of_tissue_hides_nothing():
     """A field of view inside the head: the darkest is the background."""
     inside = head(20)[14:30, 16:36]
     np.testing.assert_allclose(
-        above_background(inside + np.float32(1000), AFFINE), above_background(inside, AFFINE), atol=1e-3
+        above_background(inside + np.float32(1000), AFFINE),
+        above_background(inside, AFFINE),
+        atol=1e-3,
     )
 
 
@@ -133,7 +144,9 @@ def test_masks_and_single_voxels_stay():
 def test_nifti(tmp_path, suffix):
     for name, volume in (("plain", head()), ("raised", head() + 1000)):
         nib.save(nib.Nifti1Image(volume, AFFINE), tmp_path / f"{name}.{suffix}")
-    plain, raised = (read_scan(tmp_path / f"{name}.{suffix}").voxels for name in ("plain", "raised"))
+    plain, raised = (
+        read_scan(tmp_path / f"{name}.{suffix}").voxels for name in ("plain", "raised")
+    )
     np.testing.assert_allclose(raised, plain, atol=1e-3)
     nib.save(nib.Nifti1Image(z_scored(head()), AFFINE), tmp_path / f"z.{suffix}")
     with pytest.raises(InputError, match="no_background"):
@@ -155,10 +168,15 @@ STORED = head(15, levels=6).transpose(2, 1, 0)
 )
 @pytest.mark.parametrize("slope, intercept", [(1, 0), (0.5, -100)])
 def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept):
-    """Voxels of PixelPaddingValue are background, dark or bright, whatever the rescale makes of them."""
+    """Voxels of PixelPaddingValue are background, dark or bright, whatever the rescale makes of
+    them."""
     corners = padded_corners(STORED.transpose(2, 1, 0), 1).transpose(2, 1, 0) == 1
-    stored = np.where(corners, value if limit is None else (value + limit) // 2, STORED).astype(dtype)
-    attributes = {"PixelPaddingValue": value} | ({} if limit is None else {"PixelPaddingRangeLimit": limit})
+    stored = np.where(corners, value if limit is None else (value + limit) // 2, STORED).astype(
+        dtype
+    )
+    attributes = {"PixelPaddingValue": value} | (
+        {} if limit is None else {"PixelPaddingRangeLimit": limit}
+    )
     rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept}
     kind = "US" if dtype == "uint16" else "SS"
     datasets = dicom_datasets(stored, spacing=(8, 4, 4), **rescale)
@@ -168,7 +186,9 @@ def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept)
     found = read_scan(save(datasets, tmp_path)).voxels
     assert np.all(found[corners.transpose(2, 1, 0)] == 0)
     tissue = (STORED > 100).transpose(2, 1, 0)
-    np.testing.assert_allclose(found[tissue], slope * STORED.transpose(2, 1, 0).astype(int)[tissue], atol=15 * slope)
+    np.testing.assert_allclose(
+        found[tissue], slope * STORED.transpose(2, 1, 0).astype(int)[tissue], atol=15 * slope
+    )
 
 
 def test_declared_padding_that_is_the_background_changes_nothing(tmp_path):

@@ -25,13 +25,26 @@ def save(path, pixels=PIXELS, **options):
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def png(width=7, height=9, depth=8, colour=0, data=None, extra=b"", interlaced=0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in PIXELS) if data is None else data)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    rows = zlib.compress(
+        b"".join(b"\0" + row.tobytes() for row in PIXELS) if data is None else data
+    )
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
 
 
 def refusal(path) -> InputError:
@@ -60,12 +73,18 @@ def test_rows_run_to_posterior_and_columns_to_the_left_unless_the_item_says_othe
     np.testing.assert_array_equal(right.affine @ step_down, [0, -0.5, 0, 0])
     np.testing.assert_array_equal(right.affine @ step_across, [0.5, 0, 0, 0])
     for scan in (left, right):
-        np.testing.assert_array_equal(scan.affine @ [4, 3, 0, 1], [0, 0, 0, 1])  # the middle of the picture
+        np.testing.assert_array_equal(
+            scan.affine @ [4, 3, 0, 1], [0, 0, 0, 1]
+        )  # the middle of the picture
 
 
-@pytest.mark.parametrize(("axes", "expected"), [(None, PIXELS), ("PLS", PIXELS), ("PRS", PIXELS[:, ::-1])])
+@pytest.mark.parametrize(
+    ("axes", "expected"), [(None, PIXELS), ("PLS", PIXELS), ("PRS", PIXELS[:, ::-1])]
+)
 def test_a_datalist_item_comes_to_the_display_axes(tmp_path, axes, expected):
-    item = {"image": save(tmp_path / "slice.png"), "axial_slice": True} | ({"axes": axes} if axes else {})
+    item = {"image": save(tmp_path / "slice.png"), "axial_slice": True} | (
+        {"axes": axes} if axes else {}
+    )
     load = Compose([LoadScand("image"), Orientationd("image", axcodes=DISPLAY_AXES, labels=None)])
     np.testing.assert_array_equal(load(item)["image"][0, ..., 0], expected)
     assert float(load({**item, "pixel_mm": 2})["image"].pixdim[0]) == 2
@@ -127,7 +146,10 @@ BAD = {
     "too many rows": (bytes_of(png(height=6)), "unreadable"),
     "interlaced": (bytes_of(png(interlaced=1)), "unsupported_format"),
     "damaged": (damaged, "unreadable"),
-    "another format": (lambda path: Image.fromarray(PIXELS).save(path, "JPEG"), "unsupported_format"),
+    "another format": (
+        lambda path: Image.fromarray(PIXELS).save(path, "JPEG"),
+        "unsupported_format",
+    ),
     "empty": (bytes_of(b""), "unsupported_format"),
     "vast": (bytes_of(png(width=60000, height=60000)), "too_large"),
     "long": (bytes_of(png(extra=chunk(b"teXt", b"x" * module.MAX_BYTES))), "too_large"),
@@ -152,7 +174,9 @@ def test_a_size_of_pixels_that_no_scan_has_is_refused(tmp_path):
     assert caught.value.code == "voxel_size"
 
 
-@pytest.mark.parametrize("options", [{"axes": "RAS"}, {"axes": "ALS"}, {"pixel_mm": 0}, {"pixel_mm": "1"}])
+@pytest.mark.parametrize(
+    "options", [{"axes": "RAS"}, {"axes": "ALS"}, {"pixel_mm": 0}, {"pixel_mm": "1"}]
+)
 def test_wrong_options_are_told(tmp_path, options):
     with pytest.raises(ConfigError):
         read_scan(save(tmp_path / "slice.png"), **options)

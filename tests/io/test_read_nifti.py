@@ -21,7 +21,8 @@ def save(path, voxels, affine=AFFINE):
 
 
 def patch(path, offset, *numbers):
-    """Overwrite float32 numbers in the header of an uncompressed file, which nibabel would not write so."""
+    """Overwrite float32 numbers in the header of an uncompressed file, which nibabel would not
+    write so."""
     data = bytearray(path.read_bytes())
     data[offset : offset + 4 * len(numbers)] = np.array(numbers, "<f4").tobytes()
     path.write_bytes(data)
@@ -38,7 +39,12 @@ def test_voxels_are_float32_in_every_sample_format(tmp_path, dtype, suffix):
     assert scan.voxels.dtype == np.float32 and scan.affine.dtype == np.float64
     np.testing.assert_array_equal(scan.voxels, voxels)
     np.testing.assert_allclose(scan.affine, AFFINE)
-    assert scan.source == {"format": "nifti", "file_count": 1, "affine_source": "sform", "obliquity_deg": 0.0}
+    assert scan.source == {
+        "format": "nifti",
+        "file_count": 1,
+        "affine_source": "sform",
+        "obliquity_deg": 0.0,
+    }
 
 
 def test_scaling_is_applied(tmp_path):
@@ -58,7 +64,9 @@ def test_slope_of_zero_or_nan_means_unscaled(tmp_path, slope):
 def test_nifti2_and_big_endian(tmp_path):
     voxels = head_volume()
     nib.save(nib.Nifti2Image(voxels, AFFINE), tmp_path / "two.nii.gz")
-    nib.save(nib.Nifti1Image(voxels, AFFINE, nib.Nifti1Header(endianness=">")), tmp_path / "big.nii")
+    nib.save(
+        nib.Nifti1Image(voxels, AFFINE, nib.Nifti1Header(endianness=">")), tmp_path / "big.nii"
+    )
     for name in ("two.nii.gz", "big.nii"):
         scan = read_scan(tmp_path / name)
         np.testing.assert_array_equal(scan.voxels, voxels)
@@ -88,7 +96,10 @@ def test_units_of_the_header_become_millimetres(tmp_path):
 
 def test_trailing_axes_of_one_voxel_are_dropped(tmp_path):
     voxels = head_volume()
-    for path in (save(tmp_path / "a.nii", voxels[..., None]), save(tmp_path / "b.nii.gz", voxels[..., None, None])):
+    for path in (
+        save(tmp_path / "a.nii", voxels[..., None]),
+        save(tmp_path / "b.nii.gz", voxels[..., None, None]),
+    ):
         np.testing.assert_array_equal(read_scan(path).voxels, voxels)
         np.testing.assert_array_equal(read_scan(path, level="middle").voxels, voxels[:, :, 8:9])
 
@@ -101,7 +112,9 @@ def test_single_axial_slice(tmp_path):
     np.testing.assert_array_equal(thick.voxels, voxels)
     np.testing.assert_allclose(thick.affine, AFFINE)
     coronal_storage = AFFINE[:, [0, 2, 1, 3]]
-    other = read_scan(save(tmp_path / "c.nii", voxels.transpose(0, 2, 1), coronal_storage), axial_slice=True)
+    other = read_scan(
+        save(tmp_path / "c.nii", voxels.transpose(0, 2, 1), coronal_storage), axial_slice=True
+    )
     assert other.voxels.shape == (8, 1, 20)  # as stored: the second axis is the patient's
 
 

@@ -34,7 +34,9 @@ def test_series_in_the_order_of_its_slices(tmp_path, orientation, kind):
                 archive.write(file, file.name)
         path = tmp_path / "s.zip"
     scan, source = read_scan(path), read_source_series(path)
-    assert [dataset.SOPInstanceUID for dataset in source.datasets] == [one.SOPInstanceUID for one in datasets]
+    assert [dataset.SOPInstanceUID for dataset in source.datasets] == [
+        one.SOPInstanceUID for one in datasets
+    ]
     stack = source.stack
     assert stack.shape == scan.voxels.shape and stack.frame_numbers is None
     np.testing.assert_array_equal(stack.affine, scan.affine)
@@ -46,12 +48,17 @@ def test_series_in_the_order_of_its_slices(tmp_path, orientation, kind):
 
 def test_multiframe_says_which_frame_is_which_slice(tmp_path):
     datasets = dicom_datasets(head_volume())[::-1]
-    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(datasets, generate_uid(), 1, generate_uid(), 1)
+    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        datasets, generate_uid(), 1, generate_uid(), 1
+    )
     made.save_as(tmp_path / "e.dcm")
     scan, source = read_scan(tmp_path / "e.dcm"), read_source_series(tmp_path / "e.dcm")
     assert len(source.datasets) == 1
     frames = pydicom.dcmread(tmp_path / "e.dcm").PerFrameFunctionalGroupsSequence
-    of_slices = [frames[n - 1].PlanePositionSequence[0].ImagePositionPatient for n in source.stack.frame_numbers]
+    of_slices = [
+        frames[n - 1].PlanePositionSequence[0].ImagePositionPatient
+        for n in source.stack.frame_numbers
+    ]
     np.testing.assert_array_equal(source.stack.positions, np.array(of_slices, float))
     np.testing.assert_allclose(source.stack.positions, positions_in(scan), atol=1e-6)
 

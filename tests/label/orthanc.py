@@ -19,7 +19,10 @@ def what_is_missing() -> str | None:
     """Why Orthanc cannot be run here, in words; None where it can."""
     if not shutil.which("Orthanc") or not PLUGIN.is_file():
         return "Orthanc with DICOMweb is not installed: apt-get install orthanc orthanc-dicomweb"
-    if not shutil.which("nsenter") or subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
+    if (
+        not shutil.which("nsenter")
+        or subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode
+    ):
         return "network namespaces cannot be made here: it takes root, unshare and nsenter"
     return None
 
@@ -47,7 +50,17 @@ class Orthanc:
             self._curl("/instances", "--data-binary", f"@{file}")
 
     def _curl(self, path: str, *options: str) -> bytes:
-        command = [*self.inside, "curl", "--silent", "--show-error", "--fail", "--noproxy", "*", *options, ROOT + path]
+        command = [
+            *self.inside,
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--noproxy",
+            "*",
+            *options,
+            ROOT + path,
+        ]
         return subprocess.run(command, check=True, capture_output=True).stdout
 
 
@@ -68,7 +81,9 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
     (folder / "orthanc.json").write_text(json.dumps(settings))
     start = f"ip link set lo up && exec Orthanc {folder / 'orthanc.json'}"
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(["unshare", "-n", "sh", "-c", start], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", start], stdout=log, stderr=subprocess.STDOUT
+        )
         try:
             orthanc = Orthanc(process)
             _wait(orthanc, process, folder / "log")

@@ -60,7 +60,19 @@ class Server:
 
     def ask(self, method: str, path: str, *options: str) -> tuple[int, bytes]:
         """Status and body of the answer to a request; options are curl's."""
-        command = [*self.inside, "curl", "-s", "-S", "--noproxy", "*", "-X", method, "-w", "%{http_code}", *options]
+        command = [
+            *self.inside,
+            "curl",
+            "-s",
+            "-S",
+            "--noproxy",
+            "*",
+            "-X",
+            method,
+            "-w",
+            "%{http_code}",
+            *options,
+        ]
         answer = subprocess.run([*command, self.url + path], check=True, capture_output=True).stdout
         return int(answer[-3:]), answer[:-3]
 
@@ -79,7 +91,12 @@ class Server:
 
     def mark(self, image: str, reading: str) -> None:
         """Say what a study shows."""
-        self._succeed("PUT", f"/datastore/image/info?image={image}", "-F", f"info={json.dumps({'reading': reading})}")
+        self._succeed(
+            "PUT",
+            f"/datastore/image/info?image={image}",
+            "-F",
+            f"info={json.dumps({'reading': reading})}",
+        )
 
     def train(self, task: str, **params: Any) -> dict[str, Any]:
         """Train, wait for the end, and return how it went."""
@@ -102,11 +119,14 @@ def parts(body: bytes) -> dict[str, bytes]:
     """The fields of an answer of several parts, by name."""
     boundary = body.split(b"\r\n", 1)[0]
     pieces = (piece.split(b"\r\n\r\n", 1) for piece in body.split(boundary)[1:-1])
-    return {re.search(rb'name="([^"]+)"', head)[1].decode(): content[:-2] for head, content in pieces}
+    return {
+        re.search(rb'name="([^"]+)"', head)[1].decode(): content[:-2] for head, content in pieces
+    }
 
 
 def starting(app: Path) -> list[str]:
-    """Arguments of the interpreter that start an app: ours by its `main.py`, any other as MONAI Label does."""
+    """Arguments of the interpreter that start an app: ours by its `main.py`, any other as MONAI
+    Label does."""
     if "start_server" in (app / "main.py").read_text():
         return [str(app / "main.py")]
     return ["-m", "monailabel.main", "start_server", "--app", str(app), "--host", "127.0.0.1"]
@@ -121,13 +141,24 @@ def running_server(
     env: Mapping[str, str] | None = None,
     inside: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run the app on studies, a folder or a DICOMweb address, on a free port of loopback; stopped by its pid."""
+    """Run the app on studies, a folder or a DICOMweb address, on a free port of loopback; stopped
+    by its pid."""
     port = 8000 if inside else _free_port()
-    command = [*inside, label_python() or "", *starting(app), "--studies", str(studies), "--port", str(port)]
+    command = [
+        *inside,
+        label_python() or "",
+        *starting(app),
+        "--studies",
+        str(studies),
+        "--port",
+        str(port),
+    ]
     command += [word for key, value in conf.items() for word in ("--conf", key, value)]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(log.parent), **(env or {})}
     with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=surroundings, cwd=log.parent)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env=surroundings, cwd=log.parent
+        )
         try:
             server = Server(f"http://127.0.0.1:{port}", inside)
             _wait(server, process, log)
@@ -152,9 +183,11 @@ def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"the server did not start: {log.read_text()[-3000:]}")
 
 
-def make_tiny_bundle(folder: Path, healthy: Sequence[Path], rate: float = RATE, steps: int = 60, name="ra") -> Path:
-    """A bundle with a network of 64 pixels and few channels, that was trained for so many steps on slices of healthy
-    people and calibrated on them, and whose own rate is `rate`."""
+def make_tiny_bundle(
+    folder: Path, healthy: Sequence[Path], rate: float = RATE, steps: int = 60, name="ra"
+) -> Path:
+    """A bundle with a network of 64 pixels and few channels, that was trained for so many steps on
+    slices of healthy people and calibrated on them, and whose own rate is `rate`."""
     shutil.copytree(bundle_root(name), folder, ignore=shutil.ignore_patterns("runs", "models"))
     for file in ("train.json", "inference.json"):
         path = folder / "configs" / file

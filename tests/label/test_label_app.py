@@ -77,7 +77,9 @@ def test_bundles_without_weights_are_not_offered(tmp_path, tiny, monkeypatch):
     untrained = tmp_path / "vae"
     shutil.copytree(bundle_root("vae"), untrained, ignore=shutil.ignore_patterns("models", "runs"))
     monkeypatch.setattr("pathology_screen.label.model.bundles_folder", lambda: tmp_path)
-    monkeypatch.setattr("pathology_screen.label.model.bundle_root", lambda name: Path(bundle_root(tmp_path / name)))
+    monkeypatch.setattr(
+        "pathology_screen.label.model.bundle_root", lambda name: Path(bundle_root(tmp_path / name))
+    )
     assert [model.name for model in find_models(tmp_path, Options(rate=RATE))] == ["ra"]
     with pytest.raises(ArtifactError, match=r"no weights|no version"):
         find_models(tmp_path, Options(models=(str(untrained),)))
@@ -103,7 +105,11 @@ def test_a_calibration_belongs_to_one_model(tmp_path):
 
 def test_a_model_gives_what_the_screener_gives(model, screener, studies):
     found, expected = model.screen(studies / "lesion.png"), screener(studies / "lesion.png")
-    assert (found.outcome, found.score, found.p_value) == (expected.outcome, expected.score, expected.p_value)
+    assert (found.outcome, found.score, found.p_value) == (
+        expected.outcome,
+        expected.score,
+        expected.p_value,
+    )
     np.testing.assert_array_equal(found.map_volume, expected.map_volume)
     np.testing.assert_array_equal(found.regions_volume, expected.regions_volume)
     assert expected.regions_volume.any()
@@ -152,14 +158,18 @@ def test_scores_of_other_settings_count_for_nothing(model, tmp_path, studies):
     assert Scores(other, folder).of("one") is None
 
 
-def test_a_score_of_weights_that_went_out_of_use_while_it_was_made_counts_for_nothing(model, tmp_path, studies):
+def test_a_score_of_weights_that_went_out_of_use_while_it_was_made_counts_for_nothing(
+    model, tmp_path, studies
+):
     scores, result = Scores(model, tmp_path / "scores"), model.screen(studies / "broken.nii.gz")
     run = tmp_path / "run"
     run.mkdir()
     (run / "model.pt").symlink_to(model.bundle / "models" / "model.pt")
     (run / "log.csv").touch()
     calibration = Calibration.load(model.bundle / "models" / "calibration.json")
-    replace(calibration, pixel_threshold=2 * calibration.pixel_threshold).save(run / "calibration.json")
+    replace(calibration, pixel_threshold=2 * calibration.pixel_threshold).save(
+        run / "calibration.json"
+    )
     model.versions.activate(model.versions.add(run, {}).name)
     scores.keep("one", result)
     assert scores.waiting(["one"]) == ["one"]
@@ -176,5 +186,7 @@ def test_a_damaged_score_is_made_anew(model, tmp_path, studies):
 def test_what_monai_label_loads_brings_no_highdicom():
     """It needs pydicom 3, and MONAI Label pydicom 2."""
     code = "import sys, pathology_screen.label.fit, pathology_screen.label.scores; print('highdicom' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["False"]

@@ -1,7 +1,7 @@
 """What MONAI Label 0.8.5 requires of a bundle's files, without MONAI Label.
 
-Its stock app `monaibundle` reads them as `monailabel/tasks/infer/bundle.py` and `basic_infer.py` say, and so does
-`as_stock_app`.
+Its stock app `monaibundle` reads them as `monailabel/tasks/infer/bundle.py` and `basic_infer.py`
+say, and so does `as_stock_app`.
 """
 
 import json
@@ -26,7 +26,8 @@ TYPES_BY_NAME = ("deepedit", "deepgrow", "detection", "classification")
 
 
 def config_of(bundle):
-    """The configuration, as the stock app reads it: this file alone, and `bundle_root` in place of its own."""
+    """The configuration, as the stock app reads it: this file alone, and `bundle_root` in place of
+    its own."""
     config = ConfigParser()
     config.read_config(str(bundle / "configs" / "inference.json"))
     config.config.update({"bundle_root": str(bundle)})
@@ -34,7 +35,8 @@ def config_of(bundle):
 
 
 def as_stock_app(bundle, study):
-    """What a bundle makes of a study: the data from which the segmentation (`pred`) and JSON (`result`) are written."""
+    """What a bundle makes of a study: the data from which the segmentation (`pred`) and JSON
+    (`result`) are written."""
     config = config_of(bundle)
     template = config.get_parsed_content("network_def", instantiate=True)
     data = {"image": str(study), "image_path": str(study), "device": "cpu", "model": bundle.name}
@@ -53,7 +55,9 @@ def as_stock_app(bundle, study):
 
 def steps(config, *keys):
     """The transforms under the last of these keys that is there."""
-    found = [config.get_parsed_content(key, instantiate=True) for key in keys if config.get(key)][-1]
+    found = [config.get_parsed_content(key, instantiate=True) for key in keys if config.get(key)][
+        -1
+    ]
     return list(found.transforms) if isinstance(found, Compose) else found
 
 
@@ -61,26 +65,41 @@ def steps(config, *keys):
 def test_metadata_name_input_output_and_labels(name):
     metadata = json.loads((bundle_root(name) / "configs" / "metadata.json").read_text())
     formats = metadata["network_data_format"]
-    (image_key, image), (output_key, output) = (next(iter(formats[side].items())) for side in ("inputs", "outputs"))
+    (image_key, image), (output_key, output) = (
+        next(iter(formats[side].items())) for side in ("inputs", "outputs")
+    )
     assert (image_key, output_key) == ("image", "pred")
     assert image["spatial_shape"] and metadata["description"] and metadata["version"]
     assert output["channel_def"] and all(key.isdecimal() for key in output["channel_def"])
-    assert not any(kind in name for kind in TYPES_BY_NAME)  # or it would not be taken for a segmentation
+    assert not any(
+        kind in name for kind in TYPES_BY_NAME
+    )  # or it would not be taken for a segmentation
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_one_file_holds_all_that_is_asked_for(name):
     text = (bundle_root(name) / "configs" / "inference.json").read_text()
     config = json.loads(text)
-    assert {"device", "bundle_root", "network_def", "inferer", "preprocessing", "postprocessing"} <= config.keys()
-    assert not {"detector", "displayable_configs"} & config.keys()  # or other code than that of segmentations would run
+    assert {
+        "device",
+        "bundle_root",
+        "network_def",
+        "inferer",
+        "preprocessing",
+        "postprocessing",
+    } <= config.keys()
+    assert (
+        not {"detector", "displayable_configs"} & config.keys()
+    )  # or other code than that of segmentations would run
     assert '"%' not in text  # references to other files start from the working directory
     assert "scripts" not in text  # a package of that name is unloaded between bundles
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_bundle_is_read_from_where_it_was_copied_to(name, tmp_path, monkeypatch):
-    bundle = shutil.copytree(bundle_root(name), tmp_path / name, ignore=shutil.ignore_patterns("runs"))
+    bundle = shutil.copytree(
+        bundle_root(name), tmp_path / name, ignore=shutil.ignore_patterns("runs")
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     config = config_of(bundle)
@@ -88,13 +107,17 @@ def test_the_bundle_is_read_from_where_it_was_copied_to(name, tmp_path, monkeypa
     template = config.get_parsed_content("network_def", instantiate=True)
     if (bundle / "models" / "model.pt").exists():
         state = torch.load(bundle / "models" / "model.pt", weights_only=True)
-        assert state.keys() == template.state_dict().keys()  # the stock app would go on where they differ
+        assert (
+            state.keys() == template.state_dict().keys()
+        )  # the stock app would go on where they differ
 
 
 def check_same(data, result):
     """The segmentation and the record are those of a result."""
     pred = data["pred"]
-    assert isinstance(pred, MetaTensor) and pred.dtype == torch.uint8  # its affine is that of the file
+    assert (
+        isinstance(pred, MetaTensor) and pred.dtype == torch.uint8
+    )  # its affine is that of the file
     np.testing.assert_array_equal(np.asarray(pred[0]), result.regions_volume > 0)
     np.testing.assert_array_equal(np.asarray(pred.affine), result.affine)
     assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this

@@ -1,4 +1,5 @@
-"""MONAI Label on a real Orthanc: query, infer by series, worklist, and regions that come back as a DICOM SEG."""
+"""MONAI Label on a real Orthanc: query, infer by series, worklist, and regions that come back as a
+DICOM SEG."""
 
 import json
 from pathlib import Path
@@ -15,14 +16,17 @@ from servers import ACROSS, NO_SCORING, RATE, parts, running_server
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.label.app_folder import write_app
 
-LABEL_INFO = [{"name": "anomaly", "description": "unlike healthy people", "model_name": "pathology_screen"}]
+LABEL_INFO = [
+    {"name": "anomaly", "description": "unlike healthy people", "model_name": "pathology_screen"}
+]
 
 pytestmark = pytest.mark.label
 
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory):
-    """Name -> UID and folder: a phantom with a lesion, and the same with a contrast agent or without a slice."""
+    """Name -> UID and folder: a phantom with a lesion, and the same with a contrast agent or
+    without a slice."""
     few = {"training": 0, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
     cohort = make_phantom_cohort(tmp_path_factory.mktemp("cohort"), **few)
     (item,) = json.loads(cohort.read_text())["test"]
@@ -50,7 +54,8 @@ def orthanc(series, tmp_path_factory):
 
 @pytest.fixture(params=["phantom", pytest.param("real", marks=pytest.mark.needs_shared)])
 def scan(request, series, orthanc):
-    """UID and folder of a series that Orthanc has: a phantom, or real files where they are at hand."""
+    """UID and folder of a series that Orthanc has: a phantom, or real files where they are at
+    hand."""
     if request.param == "phantom":
         return series["plain"]
     folder = request.getfixturevalue("shared_data") / "dicom_hanke_t1"
@@ -69,7 +74,11 @@ def temporary(tmp_path_factory):
 def server(orthanc, tiny, temporary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("label")
     app = write_app(folder / "app").parent
-    settings = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "cache"), "TMPDIR": str(temporary), **NO_SCORING}
+    settings = {
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "cache"),
+        "TMPDIR": str(temporary),
+        **NO_SCORING,
+    }
     studies = "http://127.0.0.1:8042/dicom-web"
     conf = {"models": str(tiny), "rate": str(RATE), "device": "cpu"}
     with running_server(app, studies, folder / "log", conf, settings, orthanc.inside) as server:
@@ -81,7 +90,9 @@ def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(server, series, screener, temporary):
+def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(
+    server, series, screener, temporary
+):
     uids = {name: uid for name, (uid, _) in series.items()}
     assert server.json("/info/")["datastore"]["total"] == len(series)
     unknown = next_study(server)
@@ -109,7 +120,9 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=ACROSS)
     assert record["percentile"] == expected.percentile
-    assert [finding["code"] for finding in record["findings"]] == [finding.code for finding in expected.findings]
+    assert [finding["code"] for finding in record["findings"]] == [
+        finding.code for finding in expected.findings
+    ]
     anomaly_map = nifti(answer["image"], tmp_path / "map.nii.gz")
     assert anomaly_map.get_data_dtype() == np.float32
     np.testing.assert_allclose(anomaly_map.affine, expected.affine, atol=1e-4)
@@ -120,7 +133,9 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
 
 def test_what_headers_and_positions_tell_refuses_a_series(server, series):
     for name, code in (("contrast", "contrast_agent"), ("gap", "missing_slice")):
-        status, body = server.ask("POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json")
+        status, body = server.ask(
+            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        )
         assert status == 422 and f"[{code}]" in json.loads(body)["detail"]
 
 
@@ -132,7 +147,9 @@ def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, scr
     params = json.dumps({"label_info": LABEL_INFO})
     path = f"/datastore/label?image={uid}&tag=final"
     server.json(path, "PUT", "-F", f"params={params}", "-F", f"label=@{regions}")
-    (segmentation,) = (one for one in segmentations(orthanc, tmp_path) if references(one).SeriesInstanceUID == uid)
+    (segmentation,) = (
+        one for one in segmentations(orthanc, tmp_path) if references(one).SeriesInstanceUID == uid
+    )
     assert len(references(segmentation).ReferencedInstanceSequence) > 0
     volume = segmentation.get_volume(combine_segments=True)
     found = places(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine)
@@ -168,7 +185,9 @@ def test_a_segmentation_is_made_without_being_stored(server, scan, tmp_path):
 
 def test_training_finds_the_series_that_readers_marked(server, series):
     for name in ("plain", "contrast"):
-        server.ask("POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json")  # MONAI Label gets it then
+        server.ask(
+            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        )  # MONAI Label gets it then
         server.mark(series[name][0], "normal")
     ended = server.train("tiny_healthy")
     assert ended["status"] == "ERROR"

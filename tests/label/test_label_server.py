@@ -61,7 +61,10 @@ def detail(answer):
 
 def test_it_offers_regions_map_worklist_scoring_and_training(server):
     info = server.json("/info/")
-    assert {name: model["type"] for name, model in info["models"].items()} == {REGIONS: "segmentation", MAP: "others"}
+    assert {name: model["type"] for name, model in info["models"].items()} == {
+        REGIONS: "segmentation",
+        MAP: "others",
+    }
     assert info["models"][REGIONS]["labels"] == {"anomaly": 1}
     assert info["models"][REGIONS]["config"] == {"plane_mm": None, "numbered": False}
     assert list(info["strategies"]) == [WORKLIST]
@@ -73,7 +76,9 @@ def test_it_offers_regions_map_worklist_scoring_and_training(server):
 def test_it_listens_on_this_machine_alone(server):
     port = int(server.url.rpartition(":")[2])
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    found = {words[1] for words in listening if words[3] == "0A" and words[1].endswith(f":{port:04X}")}
+    found = {
+        words[1] for words in listening if words[3] == "0A" and words[1].endswith(f":{port:04X}")
+    }
     assert found == {f"0100007F:{port:04X}"}
     six = Path("/proc/net/tcp6")
     assert not six.exists() or f":{port:04X} " not in six.read_text()
@@ -107,19 +112,30 @@ def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_p
 def test_viewers_get_nrrd(server, expected, tmp_path):
     itk = pytest.importorskip("itk")
     (tmp_path / "regions.nrrd").write_bytes(
-        server.infer(REGIONS, "lesion", "image", result_extension=".nrrd", result_dtype="uint8", result_compress=False)
+        server.infer(
+            REGIONS,
+            "lesion",
+            "image",
+            result_extension=".nrrd",
+            result_dtype="uint8",
+            result_compress=False,
+        )
     )
     image = itk.imread(str(tmp_path / "regions.nrrd"))
     values = itk.array_from_image(image).transpose()
     assert values.dtype == np.uint8
     np.testing.assert_array_equal(values, expected.regions_volume > 0)
-    np.testing.assert_allclose(image.GetOrigin(), expected.affine[:3, 3] * (-1, -1, 1), atol=1e-5)  # LPS
+    np.testing.assert_allclose(
+        image.GetOrigin(), expected.affine[:3, 3] * (-1, -1, 1), atol=1e-5
+    )  # LPS
     directions = np.asarray(image.GetDirection()) * np.asarray(image.GetSpacing())
     np.testing.assert_allclose(directions, expected.affine[:3, :3] * [[-1], [-1], [1]], atol=1e-5)
 
 
 def test_a_refused_study_is_told_with_its_code_and_without_its_name(server):
-    status, text = detail(server.ask("POST", f"/infer/{REGIONS}?image=broken&output=json", "-F", "params={}"))
+    status, text = detail(
+        server.ask("POST", f"/infer/{REGIONS}?image=broken&output=json", "-F", "params={}")
+    )
     assert status == 422
     assert text.startswith("[not_finite] ")
     assert "broken" not in text and "/" not in text
@@ -156,7 +172,8 @@ def next_study(server):
 
 
 def scored(server, studies: int) -> None:
-    """Wait until the server has screened its studies in the background, which it starts of its own accord."""
+    """Wait until the server has screened its studies in the background, which it starts of its own
+    accord."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         status, body = server.ask("GET", "/scoring/?all=true")
@@ -166,7 +183,9 @@ def scored(server, studies: int) -> None:
     raise TimeoutError(f"{studies} studies were not scored")
 
 
-def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studies, screener, tmp_path):
+def test_the_worklist_gives_the_most_suspicious_unread_study_first(
+    server, studies, screener, tmp_path
+):
     scored(server, 3)
     results = {name: screener(studies / f"{name}.png") for name in ("healthy", "lesion")}
     order = sorted(results, key=lambda name: -results[name].score)
@@ -184,7 +203,9 @@ def test_the_worklist_gives_the_most_suspicious_unread_study_first(server, studi
     regions = server.infer(REGIONS, order[1], "image")
     label = tmp_path / "label.nii.gz"
     label.write_bytes(regions)
-    server.json(f"/datastore/label?image={order[1]}", "PUT", "-F", f"label=@{label}", "-F", "params={}")
+    server.json(
+        f"/datastore/label?image={order[1]}", "PUT", "-F", f"label=@{label}", "-F", "params={}"
+    )
     assert (next_study(server)["id"], next_study(server)["unread"]) == ("broken", 1)
     server.mark("broken", "abnormal")
     assert next_study(server) == {}
@@ -197,15 +218,31 @@ def test_scoring_has_nothing_more_to_do(server):
 
 def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     """MONAI Label's own `monaibundle`, with the bundle's folder copied into it."""
-    download = ["-m", "monailabel.main", "apps", "--download", "--name", "monaibundle", "--output", str(tmp_path)]
+    download = [
+        "-m",
+        "monailabel.main",
+        "apps",
+        "--download",
+        "--name",
+        "monaibundle",
+        "--output",
+        str(tmp_path),
+    ]
     subprocess.run([label_python(), *download], check=True, capture_output=True)
     shutil.copytree(tiny, tmp_path / "monaibundle" / "model" / "tiny")
     conf = {"models": "tiny", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
-        answer = parts(stock.infer("tiny", "lesion", "all", device="cpu", result_extension=".nii.gz"))
-        assert stock.ask("POST", "/infer/tiny?image=broken&output=json", "-F", "params={}")[0] == 500
+        answer = parts(
+            stock.infer("tiny", "lesion", "all", device="cpu", result_extension=".nii.gz")
+        )
+        assert (
+            stock.ask("POST", "/infer/tiny?image=broken&output=json", "-F", "params={}")[0] == 500
+        )
     record = json.loads(answer["params"])
-    assert (record["outcome"], record["score"]) == (expected.outcome, pytest.approx(expected.score, rel=1e-5))
+    assert (record["outcome"], record["score"]) == (
+        expected.outcome,
+        pytest.approx(expected.score, rel=1e-5),
+    )
     found = read(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)

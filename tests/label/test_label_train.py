@@ -1,4 +1,5 @@
-"""Training on a MONAI Label server: who is trained on, what is refused, and a real server that gets better weights."""
+"""Training on a MONAI Label server: who is trained on, what is refused, and a real server that gets
+better weights."""
 
 import json
 import shutil
@@ -76,9 +77,9 @@ def test_a_request_that_makes_no_sense_is_refused(request_):
 
 def test_what_is_not_asked_for_is_left_to_the_bundle():
     assert Settings.of({"model": "ra_healthy", "gpus": "all"}) == Settings()
-    assert Settings.of({"max_epochs": 3, "learning_rate": 1e-4, "pretrained": False, "device": "cpu"}) == Settings(
-        3, 1e-4, False, "cpu"
-    )
+    assert Settings.of(
+        {"max_epochs": 3, "learning_rate": 1e-4, "pretrained": False, "device": "cpu"}
+    ) == Settings(3, 1e-4, False, "cpu")
 
 
 class Datastore(SimpleNamespace):
@@ -120,14 +121,19 @@ def test_people_are_told_by_what_is_known_of_them():
 def as_monai_label_keeps_it(folder, datasets, affine, volume):
     """`UID.nii.gz` with the series `UID/` beside it; return the NIfTI's path."""
     series = save(datasets, folder / "1.2.3", "{}.dcm".format)
-    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), f"{series}.nii.gz")
+    nib.save(
+        nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), f"{series}.nii.gz"
+    )
     return folder / "1.2.3.nii.gz"
 
 
 def test_headers_of_the_dicom_series_come_back(tmp_path):
     volume = head_volume()
     path = as_monai_label_keeps_it(
-        tmp_path, dicom_datasets(volume, ContrastBolusAgent="CANARY gadolinium"), ras_affine(), volume
+        tmp_path,
+        dicom_datasets(volume, ContrastBolusAgent="CANARY gadolinium"),
+        ras_affine(),
+        volume,
     )
     scan = read_study(path)
     assert scan.source["format"] == "nifti" and scan.source["contrast_agent"] is True
@@ -138,7 +144,10 @@ def test_headers_of_the_dicom_series_come_back(tmp_path):
 
 def test_a_scan_without_a_series_beside_it_is_read_as_it_is(tmp_path):
     volume = head_volume()
-    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), ras_affine()), tmp_path / "a.nii.gz")
+    nib.save(
+        nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), ras_affine()),
+        tmp_path / "a.nii.gz",
+    )
     assert "modality" not in read_study(tmp_path / "a.nii.gz").source
 
 
@@ -165,7 +174,11 @@ def test_a_multiframe_object_is_judged_by_its_frames(tmp_path):
     path = as_monai_label_keeps_it(tmp_path, [], ras_affine(), volume)
     multiframe(datasets, tmp_path / "1.2.3" / "0.dcm")
     source = read_study(path).source
-    assert source["contrast_agent"] is True and source["modality"] == "MR" and source["echo_time"] == 4.6
+    assert (
+        source["contrast_agent"] is True
+        and source["modality"] == "MR"
+        and source["echo_time"] == 4.6
+    )
     del datasets[3]
     multiframe(datasets, tmp_path / "1.2.3" / "0.dcm")
     with pytest.raises(InputError, match="missing_slice"):
@@ -182,7 +195,10 @@ def test_slices_that_do_not_say_where_they_lie_are_refused(tmp_path):
 
 def test_stacks_of_two_directions_are_refused(tmp_path):
     volume = head_volume()
-    datasets = dicom_datasets(volume, orientation=AXIAL)[:4] + dicom_datasets(volume, orientation=CORONAL)[4:]
+    datasets = (
+        dicom_datasets(volume, orientation=AXIAL)[:4]
+        + dicom_datasets(volume, orientation=CORONAL)[4:]
+    )
     with pytest.raises(InputError, match="mixed_orientation"):
         read_study(as_monai_label_keeps_it(tmp_path, datasets, ras_affine(), volume))
 
@@ -195,7 +211,9 @@ PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
 def healthy(tmp_path_factory) -> Path:
     """A folder of studies `sub-LABEL_T1w.png` of healthy people, enough for every section."""
     labels = [label for section, count in PEOPLE_OF.items() for label in labels_in(section, count)]
-    return save_discs(tmp_path_factory.mktemp("healthy"), [f"sub-{label}_T1w" for label in labels])[0].parent
+    return save_discs(tmp_path_factory.mktemp("healthy"), [f"sub-{label}_T1w" for label in labels])[
+        0
+    ].parent
 
 
 def labels_in(section: str, count: int) -> list[str]:
@@ -206,7 +224,9 @@ def labels_in(section: str, count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def untrained(healthy, tmp_path_factory) -> Path:
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", sorted(healthy.iterdir()), steps=0)
+    return make_tiny_bundle(
+        tmp_path_factory.mktemp("bundle") / "tiny", sorted(healthy.iterdir()), steps=0
+    )
 
 
 def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path):
@@ -216,14 +236,23 @@ def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path
         json.dumps(config | {"slice": config["slice"] | {"percentile": 90.0}})
     )  # which is not what is screened
     versions = Versions(tmp_path / "versions", bundle)
-    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.png"))]
+    studies = [
+        Study(path, f"subject:{path.name.split('_')[0][4:]}")
+        for path in sorted(healthy.glob("*.png"))
+    ]
     new = fit_version(versions, studies, Settings(max_epochs=8, learning_rate=5e-3), RATE)
     assert new.facts["better"] and new == versions.active() and new.name == "v1"
     assert new.facts["people"] == PEOPLE_OF and new.facts["refused"] == {}
     assert new.facts["error"]["new"] < new.facts["error"]["old"]
     assert Calibration.load(new.calibration).identity["slice"]["percentile"] == 98.0
-    worse = fit_version(versions, studies, Settings(max_epochs=6, learning_rate=1e-7, pretrained=False), RATE)
-    assert not worse.facts["better"] and worse.facts["compared_with"] == "v1" and worse.facts["started_from"] is None
+    worse = fit_version(
+        versions, studies, Settings(max_epochs=6, learning_rate=1e-7, pretrained=False), RATE
+    )
+    assert (
+        not worse.facts["better"]
+        and worse.facts["compared_with"] == "v1"
+        and worse.facts["started_from"] is None
+    )
     assert versions.active() == new
     assert worse.facts["error"]["old"] == pytest.approx(new.facts["error"]["new"])
     with pytest.raises(ConfigError, match="more than 5 epochs, not 5"):
@@ -232,10 +261,15 @@ def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path
 
 
 def test_people_whose_scans_are_refused_do_not_count(healthy, untrained, tmp_path):
-    studies = [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in sorted(healthy.glob("*.png"))]
+    studies = [
+        Study(path, f"subject:{path.name.split('_')[0][4:]}")
+        for path in sorted(healthy.glob("*.png"))
+    ]
     (tmp_path / "broken.nii.gz").write_bytes(b"")
     broken = [
-        Study(tmp_path / "broken.nii.gz", study.person) if section_of(study.person) == "test" else study
+        Study(tmp_path / "broken.nii.gz", study.person)
+        if section_of(study.person) == "test"
+        else study
         for study in studies
     ]
     with pytest.raises(ConfigError, match="test 0 of 1"):
@@ -257,7 +291,10 @@ def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, heal
     server, versions = server
     names = sorted(path.name.removesuffix(".png") for path in healthy.glob("sub-*.png"))
     before = record(server, names[0])
-    assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(healthy / f"{names[0]}.png").score
+    assert (
+        before["score"]
+        == Screener.from_bundle(untrained, rate=RATE)(healthy / f"{names[0]}.png").score
+    )
 
     refused = server.train("tiny_healthy", max_epochs=1)
     assert refused["status"] == "ERROR"
@@ -271,7 +308,10 @@ def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, heal
     assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
 
     new = Screener.from_bundle(
-        untrained, weights=versions.active().weights, calibration=versions.active().calibration, rate=RATE
+        untrained,
+        weights=versions.active().weights,
+        calibration=versions.active().calibration,
+        rate=RATE,
     )
     after, expected = record(server, names[0]), new(healthy / f"{names[0]}.png")
     assert after["score"] == expected.score != before["score"]

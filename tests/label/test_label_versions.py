@@ -1,4 +1,5 @@
-"""Versions of weights on a server: which is in use, how another comes into use, and that none is lost."""
+"""Versions of weights on a server: which is in use, how another comes into use, and that none is
+lost."""
 
 import json
 import shutil
@@ -57,8 +58,13 @@ def test_the_shipped_weights_are_in_use_until_others_are_activated(versions, tmp
 
 def test_an_older_version_comes_back_and_none_is_lost(versions, tmp_path):
     for value in range(1, 12):
-        versions.activate(versions.add(make_run(tmp_path / f"run{value}", float(value)), facts(value)).name)
-    assert [version.name for version in versions.all()] == [SHIPPED, *(f"v{i}" for i in range(1, 12))]
+        versions.activate(
+            versions.add(make_run(tmp_path / f"run{value}", float(value)), facts(value)).name
+        )
+    assert [version.name for version in versions.all()] == [
+        SHIPPED,
+        *(f"v{i}" for i in range(1, 12)),
+    ]
     assert versions.active().name == "v11"
     assert versions.activate("v2") == versions.active()
     assert torch.load(versions.active().weights, weights_only=True)["weight"] == 2.0
@@ -143,5 +149,8 @@ def test_the_table_marks_what_is_in_use(versions, tmp_path):
     versions.activate("v1")
     shipped, trained = versions.table().splitlines()
     assert shipped == "  shipped"
-    assert trained.startswith("* v1  trained 2026-11-24") and "error on 20 others 1, of shipped 1.5" in trained
+    assert (
+        trained.startswith("* v1  trained 2026-11-24")
+        and "error on 20 others 1, of shipped 1.5" in trained
+    )
     assert json.loads((versions.folder / "active.json").read_text()) == {"version": "v1"}

@@ -53,12 +53,20 @@ def test_the_predictor_gives_the_same(scan, score, tiny):
 
 
 def test_the_command_gives_the_same(scan, score, tiny, tmp_path):
-    assert main(["screen", str(scan), "-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)]) == 0
+    assert (
+        main(["screen", str(scan), "-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)])
+        == 0
+    )
     assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
 
 
 def test_the_bundle_gives_the_same(scan, score, tiny, tmp_path):
-    options = {"bundle_root": str(tiny), "dataset_dir": str(scan), "output_dir": str(tmp_path), "device": "cpu"}
+    options = {
+        "bundle_root": str(tiny),
+        "dataset_dir": str(scan),
+        "output_dir": str(tmp_path),
+        "device": "cpu",
+    }
     make_workflow(tiny, "inference", run_id="run", narrow=False, **options).run()
     assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-6)]
 

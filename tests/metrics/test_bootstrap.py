@@ -19,7 +19,9 @@ from pathology_screen.metrics.bootstrap import draw_weights
 
 def clustered(rng, subjects=40, slices=5, mean=0.0):
     """Values that vary between subjects as much as within one, and the subject of each."""
-    values = mean + np.repeat(rng.normal(size=subjects), slices) + rng.normal(size=subjects * slices)
+    values = (
+        mean + np.repeat(rng.normal(size=subjects), slices) + rng.normal(size=subjects * slices)
+    )
     return values, [f"s{i:02}" for i in np.repeat(np.arange(subjects), slices)]
 
 
@@ -54,8 +56,9 @@ def test_the_seed_decides():
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say_and_only_over_subjects():
-    """95 % intervals of a mean of 40 subjects in 1000 studies: 91 to 96 % covered (standard error 0.8 points; by theory
-    and in 6000 studies the percentile interval covers 93.5 to 94 % here, for it knows of no t distribution)."""
+    """95 % intervals of a mean of 40 subjects in 1000 studies: 91 to 96 % covered (standard error
+    0.8 points; by theory and in 6000 studies the percentile interval covers 93.5 to 94 % here, for
+    it knows of no t distribution)."""
     rng = np.random.default_rng(0)
     over_subjects = over_values = 0
     for study in range(1000):
@@ -63,35 +66,45 @@ def test_intervals_cover_the_truth_as_often_as_they_say_and_only_over_subjects()
         interval = bootstrap_interval(pooled_mean(values, subjects), resamples=500, seed=study)
         over_subjects += interval.low <= 0 <= interval.high
         if study < 100:
-            interval = bootstrap_interval(pooled_mean(values, range(len(values))), resamples=500, seed=study)
+            interval = bootstrap_interval(
+                pooled_mean(values, range(len(values))), resamples=500, seed=study
+            )
             over_values += interval.low <= 0 <= interval.high
     assert 0.91 <= over_subjects / 1000 <= 0.96
     assert over_values / 100 < 0.8  # what ignoring subjects would claim
 
 
 def test_intervals_of_an_auroc_cover_the_truth():
-    """Scores N(0, 1) against N(1, 1), 30 and 27 subjects as in the paper, 300 studies: 90 to 98 % covered."""
+    """Scores N(0, 1) against N(1, 1), 30 and 27 subjects as in the paper, 300 studies: 90 to 98 %
+    covered."""
     truth, covered = 0.7602499, 0  # the normal distribution function at 1 / sqrt(2)
     labels = np.repeat([0, 1], [30, 27])
     names = [f"{label}-{i}" for i, label in enumerate(labels)]
     groups = dict(zip(names, labels))
     for study in range(300):
         scores = np.random.default_rng([1, study]).normal(labels, 1)
-        interval = bootstrap_interval(pooled_auroc(labels, scores, names), groups, resamples=500, seed=study)
+        interval = bootstrap_interval(
+            pooled_auroc(labels, scores, names), groups, resamples=500, seed=study
+        )
         covered += interval.low <= truth <= interval.high
     assert 0.90 <= covered / 300 <= 0.98
 
 
 def test_equal_methods_differ_significantly_as_often_as_the_level_says():
-    """Two methods with one mean on the same 40 subjects, 400 studies: p < 0.05 in 2 to 9 % (standard error 1.2)."""
+    """Two methods with one mean on the same 40 subjects, 400 studies: p < 0.05 in 2 to 9 %
+    (standard error 1.2)."""
     rng = np.random.default_rng(3)
     significant = 0
     for study in range(400):
         values, subjects = clustered(rng)
-        first, second = (pooled_mean(values + rng.normal(size=len(values)), subjects) for _ in range(2))
+        first, second = (
+            pooled_mean(values + rng.normal(size=len(values)), subjects) for _ in range(2)
+        )
         result = paired_difference(first, second, resamples=500, seed=study)
         significant += result.p_value < 0.05
-        assert (result.p_value < 0.05) == (not result.low <= 0 <= result.high) or abs(result.p_value - 0.05) < 0.01
+        assert (result.p_value < 0.05) == (not result.low <= 0 <= result.high) or abs(
+            result.p_value - 0.05
+        ) < 0.01
     assert 0.02 <= significant / 400 <= 0.09
 
 
@@ -105,7 +118,9 @@ def test_pairing_sees_what_two_intervals_do_not():
     assert 0.15 < difference.low < 0.2 < difference.high < 0.25
     assert difference.p_value == pytest.approx(2 / 2001)
     back = paired_difference(second, first)
-    assert (back.value, back.low, back.high) == pytest.approx((-difference.value, -difference.high, -difference.low))
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-difference.value, -difference.high, -difference.low)
+    )
     assert bootstrap_interval(first).low < bootstrap_interval(second).high
     same = paired_difference(first, first)
     assert same == (0, 0, 0, 1)
@@ -126,10 +141,14 @@ def test_pooled_pixels_are_resampled_exactly_and_fast():
     assert interval.low < interval.value < interval.high
     weights = draw_weights(np.unique(subjects), None, 2, seed=0)
     literal = [
-        average_precision_score(np.repeat(masks, w.astype(int), 0).ravel(), np.repeat(maps, w.astype(int), 0).ravel())
+        average_precision_score(
+            np.repeat(masks, w.astype(int), 0).ravel(), np.repeat(maps, w.astype(int), 0).ravel()
+        )
         for w in weights
     ]
-    assert pooled_average_precision(masks, maps, subjects).evaluate(weights) == pytest.approx(literal, abs=1e-9)
+    assert pooled_average_precision(masks, maps, subjects).evaluate(weights) == pytest.approx(
+        literal, abs=1e-9
+    )
 
 
 def test_image_scores_are_resampled_fast():
@@ -153,7 +172,9 @@ def test_what_makes_no_interval_is_refused():
     with pytest.raises(ConfigError, match="at least two"):
         bootstrap_interval(pooled_mean([1, 2], ["a", "a"]))
     with pytest.raises(ConfigError, match="same subjects: c, d in one"):
-        paired_difference(pooled_mean([1, 2, 3], ["a", "b", "c"]), pooled_mean([1, 2, 3], ["a", "b", "d"]))
+        paired_difference(
+            pooled_mean([1, 2, 3], ["a", "b", "c"]), pooled_mean([1, 2, 3], ["a", "b", "d"])
+        )
     for wrong in ({"resamples": 0}, {"confidence": 1.0}, {"confidence": 95}):
         with pytest.raises(ConfigError, match="make no interval"):
             bootstrap_interval(statistic, dict(zip(names, labels)), **wrong)

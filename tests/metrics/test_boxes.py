@@ -31,6 +31,9 @@ def test_a_box_that_vanished_on_the_grid_is_counted_as_such():
     grid[1, 40:44, 50:54] = 1
     metric = LocalizationMetric(0.5, ["lesion"])
     healthy = torch.ones(1, 128, 128)
-    metric(torch.ones(1, 1, 128, 128), [{"boxes": grid, "healthy": healthy, "labels": ["lesion", "lesion"]}])
+    metric(
+        torch.ones(1, 1, 128, 128),
+        [{"boxes": grid, "healthy": healthy, "labels": ["lesion", "lesion"]}],
+    )
     result = metric.aggregate()
     assert (result["n"], result["empty"], result["detected"]) == (2, 1, 1)

@@ -1,4 +1,5 @@
-"""The localisation protocol: Figure 7, each rule by itself, and a literal version of the released code."""
+"""The localisation protocol: Figure 7, each rule by itself, and a literal version of the released
+code."""
 
 import math
 import time
@@ -46,7 +47,8 @@ def random_case(rng, size=12, boxes=3):
 
 @pytest.fixture
 def figure_7():
-    """A map with 3.16 over the box and 13.95 over healthy tissue, and 99 over another box and the background."""
+    """A map with 3.16 over the box and 13.95 over healthy tissue, and 99 over another box and the
+    background."""
     anomaly_map = np.zeros((6, 6))
     anomaly_map[0, :4] = 0.79  # box
     anomaly_map[2, :3] = 4.65  # healthy
@@ -60,7 +62,11 @@ def figure_7():
 
 @pytest.mark.parametrize(
     ("protocol", "false_positives", "f1"),
-    [("official_code", 4, 1 / 3), ("paper", 13.95 / 3.16, 0.3118), ("pixel_count", 3 / 4, 2 / 2.75)],
+    [
+        ("official_code", 4, 1 / 3),
+        ("paper", 13.95 / 3.16, 0.3118),
+        ("pixel_count", 3 / 4, 2 / 2.75),
+    ],
 )
 def test_figure_7(figure_7, protocol, false_positives, f1):
     result = localize(*figure_7, protocol=protocol)
@@ -98,7 +104,9 @@ def test_equals_the_released_code_written_literally(seed, threshold):
     assert scores["detected"].tolist() == [tp for tp, _, _ in expected]
     assert scores["false_positives"].tolist() == [fp for _, fp, _ in expected]
     assert scores["f1"] == pytest.approx([f1 for _, _, f1 in expected], abs=1e-7)
-    assert metric.aggregate()["f1"] == pytest.approx(np.mean([f1 for _, _, f1 in expected]), abs=1e-7)
+    assert metric.aggregate()["f1"] == pytest.approx(
+        np.mean([f1 for _, _, f1 in expected]), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -123,7 +131,9 @@ def test_a_box_without_activation_is_a_miss_and_has_no_false_positives(protocol)
     assert (result["n"], result["detected"], result["f1"], result["fraction_ratio"]) == (1, 0, 0, 0)
     assert result["healthy_fraction"] == 1
     assert math.isnan(result["false_positives"])
-    row = LocalizationMetric(0, CLASSES)([torch.as_tensor(anomaly_map)[None]], [target(boxes, healthy)])
+    row = LocalizationMetric(0, CLASSES)(
+        [torch.as_tensor(anomaly_map)[None]], [target(boxes, healthy)]
+    )
     by_box = box_scores(row, protocol)["false_positives"][0]
     assert by_box == math.floor(12 * 0.7) if protocol == "official_code" else math.isnan(by_box)
 
@@ -168,8 +178,13 @@ def test_a_soft_mask_weighs_values_and_counts_pixels():
     boxes, healthy, anomaly_map = np.zeros((1, 3, 4)), np.zeros((3, 4)), np.zeros((3, 4))
     boxes[0, 0] = [0.25, 1, 1, 0.5]
     anomaly_map[0] = [4, 2, 0, 2]
-    healthy[1], anomaly_map[1] = [1, 1, 0.6, 0.4], [1, 1, 6, 100]  # 0.4 is not healthy, 0.6 is in full
-    assert localize(anomaly_map, target(boxes, healthy))["false_positives"] == pytest.approx(8 / (1 + 2 + 1))
+    healthy[1], anomaly_map[1] = (
+        [1, 1, 0.6, 0.4],
+        [1, 1, 6, 100],
+    )  # 0.4 is not healthy, 0.6 is in full
+    assert localize(anomaly_map, target(boxes, healthy))["false_positives"] == pytest.approx(
+        8 / (1 + 2 + 1)
+    )
     counted = localize(anomaly_map, target(boxes, healthy), protocol="pixel_count")
     assert counted["false_positives"] == pytest.approx(3 / 3)
     assert counted["box_fraction"] == 3 / 4
@@ -188,9 +203,9 @@ def test_only_the_released_code_depends_on_the_unit_of_the_map():
     rng = np.random.default_rng(0)
     anomaly_map, masks, healthy = random_case(rng)
     results = {
-        (protocol, unit): localize(unit * anomaly_map, target(masks, healthy), 0.2 * unit, protocol)["per_class"][
-            "mass"
-        ]
+        (protocol, unit): localize(
+            unit * anomaly_map, target(masks, healthy), 0.2 * unit, protocol
+        )["per_class"]["mass"]
         for protocol in PROTOCOLS
         for unit in (0.125, 1, 64)
     }
@@ -242,7 +257,9 @@ def test_the_table_of_classes_adds_up():
     assert list(result["per_class"]) == ["edema", "mass"]
     assert [row["n"] for row in result["per_class"].values()] == [3, 3]
     assert sum(row["detected"] for row in result["per_class"].values()) == result["detected"]
-    assert np.mean([row["f1"] for row in result["per_class"].values()]) == pytest.approx(result["f1"])  # over boxes
+    assert np.mean([row["f1"] for row in result["per_class"].values()]) == pytest.approx(
+        result["f1"]
+    )  # over boxes
     scores = box_scores(metric.get_buffer())
     assert scores["label"].tolist() == [2, 1, 2, 1, 1, 2]
     assert result["per_class"]["mass"]["f1"] == pytest.approx(scores["f1"][[0, 2, 5]].mean())
@@ -253,7 +270,9 @@ def test_batches_lists_and_collated_targets_give_the_same():
     items = []
     for labels in (["mass", "edema"], ["edema", "edema"], ["mass", "mass"]):
         anomaly_map, masks, healthy = random_case(rng, boxes=2)
-        items.append(target(masks, healthy, labels) | {"map": torch.from_numpy(anomaly_map)[None].float()})
+        items.append(
+            target(masks, healthy, labels) | {"map": torch.from_numpy(anomaly_map)[None].float()}
+        )
     maps = torch.stack([item["map"] for item in items])
 
     def rows(y_pred, y):
@@ -266,7 +285,9 @@ def test_batches_lists_and_collated_targets_give_the_same():
     assert torch.equal(rows([MetaTensor(one) for one in maps], items), expected)
     batch = next(iter(DataLoader(Dataset(items), batch_size=3)))
     assert torch.equal(rows(batch["map"], batch), expected)
-    assert torch.equal(rows([one["map"] for one in decollate_batch(batch)], decollate_batch(batch)), expected)
+    assert torch.equal(
+        rows([one["map"] for one in decollate_batch(batch)], decollate_batch(batch)), expected
+    )
     one_by_one = LocalizationMetric(0.3, CLASSES)
     for item in items:
         one_by_one([item["map"]], [item])
@@ -288,10 +309,14 @@ def test_images_without_boxes_add_nothing():
 
 def test_it_runs_as_a_monai_handler():
     rng = np.random.default_rng(6)
-    items = [target(*random_case(rng)[1:]) | {"map": torch.from_numpy(random_case(rng)[0])[None]} for _ in range(4)]
+    items = [
+        target(*random_case(rng)[1:]) | {"map": torch.from_numpy(random_case(rng)[0])[None]}
+        for _ in range(4)
+    ]
     engine = Engine(lambda _, batch: batch)
     handler = IgniteMetricHandler(
-        LocalizationMetric(0.3, CLASSES, "pixel_count"), output_transform=lambda out: ([i["map"] for i in out], out)
+        LocalizationMetric(0.3, CLASSES, "pixel_count"),
+        output_transform=lambda out: ([i["map"] for i in out], out),
     )
     handler.attach(engine, "localisation")
     state = engine.run([items[:3], items[3:]])
@@ -327,19 +352,41 @@ def test_a_threshold_from_healthy_maps_in_under_a_second():
     boxes[0, 100:], healthy[60:100] = 1, 1
     metric = LocalizationMetric(threshold, CLASSES)
     metric(torch.from_numpy(maps[:100]), [target(boxes, healthy)] * 100)
-    assert metric.aggregate()["healthy_fraction"] == pytest.approx(0.05 * 128 / 68, abs=0.003)  # of tissue it is more
+    assert metric.aggregate()["healthy_fraction"] == pytest.approx(
+        0.05 * 128 / 68, abs=0.003
+    )  # of tissue it is more
 
 
 BAD = {
     "a negative map": (lambda m, t: (-m, t), ConfigError, "the anomaly map holds values"),
     "NaN in the map": (lambda m, t: (m * math.nan, t), InputError, "not_finite"),
-    "a mask of counts": (lambda m, t: (m, t | {"boxes": 255 * t["boxes"]}), ConfigError, "a box holds values"),
+    "a mask of counts": (
+        lambda m, t: (m, t | {"boxes": 255 * t["boxes"]}),
+        ConfigError,
+        "a box holds values",
+    ),
     "another size": (lambda m, t: (m[:, :5], t), ConfigError, "do not go together"),
     "a batch for an image": (lambda m, t: (m[None], t), ConfigError, "do not go together"),
-    "too few labels": (lambda m, t: (m, t | {"labels": ["mass"]}), ConfigError, "1 labels do not go together"),
-    "an unknown class": (lambda m, t: (m, t | {"labels": ["mass", "?"] + ["mass"]}), ConfigError, "unknown classes"),
-    "no healthy tissue": (lambda m, t: (m, t | {"healthy": 0 * t["healthy"]}), InputError, "no_tissue"),
-    "no labels": (lambda m, t: (m, {k: v for k, v in t.items() if k != "labels"}), ConfigError, "lacks labels"),
+    "too few labels": (
+        lambda m, t: (m, t | {"labels": ["mass"]}),
+        ConfigError,
+        "1 labels do not go together",
+    ),
+    "an unknown class": (
+        lambda m, t: (m, t | {"labels": ["mass", "?"] + ["mass"]}),
+        ConfigError,
+        "unknown classes",
+    ),
+    "no healthy tissue": (
+        lambda m, t: (m, t | {"healthy": 0 * t["healthy"]}),
+        InputError,
+        "no_tissue",
+    ),
+    "no labels": (
+        lambda m, t: (m, {k: v for k, v in t.items() if k != "labels"}),
+        ConfigError,
+        "lacks labels",
+    ),
 }
 
 
@@ -359,7 +406,12 @@ def test_wrong_use_is_refused():
     for targets in (None, [], [{}], torch.zeros(2, 1, 4, 4)):
         with pytest.raises(ConfigError, match="each anomaly map needs one target"):
             LocalizationMetric(0.1, CLASSES)(maps, targets)
-    for wrong in ({"threshold": -1.0}, {"threshold": math.nan}, {"protocol": "mine"}, {"classes": ["a", "a"]}):
+    for wrong in (
+        {"threshold": -1.0},
+        {"threshold": math.nan},
+        {"protocol": "mine"},
+        {"classes": ["a", "a"]},
+    ):
         with pytest.raises(ConfigError):
             LocalizationMetric(**({"threshold": 0.1, "classes": CLASSES} | wrong))
     with pytest.raises(ConfigError, match="one of paper, official_code, pixel_count"):

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics import average_precision, combined, pooled, pooled_auroc, pooled_average_precision
+from pathology_screen.metrics import (
+    average_precision,
+    combined,
+    pooled,
+    pooled_auroc,
+    pooled_average_precision,
+)
 from pathology_screen.metrics.pooled import pooled_mean
 
 REFERENCES = {pooled_auroc: roc_auc_score, pooled_average_precision: average_precision_score}
@@ -24,7 +30,9 @@ def test_ranking_statistics_equal_scikit_learns_on_repeated_values(statistic, da
     scores = np.array(data.draw(st.lists(values, min_size=n, max_size=n)))
     subjects = np.array(data.draw(st.lists(st.sampled_from("abcde"), min_size=n, max_size=n)))
     prepared = statistic(labels, scores, subjects)
-    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=5, max_size=5)))[: len(prepared.subjects)]
+    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=5, max_size=5)))[
+        : len(prepared.subjects)
+    ]
     repeats = weights[np.searchsorted(prepared.subjects, subjects)]
     found = prepared.evaluate(weights[None].astype(float))[0]
     repeated = np.repeat(labels, repeats)
@@ -45,11 +53,17 @@ def test_pixels_in_float32_and_in_parts(statistic, monkeypatch):
     weights = rng.multinomial(3, [1 / 3] * 3, 7).astype(float)
     whole = statistic(masks, maps, subjects)
     repeats = weights[:, [0, 1, 2, 0, 1, 2]].repeat(144, axis=1)
-    expected = [REFERENCES[statistic](masks.ravel(), maps.ravel(), sample_weight=w) for w in repeats]
+    expected = [
+        REFERENCES[statistic](masks.ravel(), maps.ravel(), sample_weight=w) for w in repeats
+    ]
     assert whole.evaluate(weights) == pytest.approx(expected, abs=1e-9)
     monkeypatch.setattr(pooled, "CELLS", 1)
-    assert statistic(masks, maps, subjects).evaluate(weights) == pytest.approx(whole.evaluate(weights), rel=1e-12)
-    assert statistic(masks[::-1], maps[::-1], subjects[::-1]).value == pytest.approx(whole.value, abs=1e-12)
+    assert statistic(masks, maps, subjects).evaluate(weights) == pytest.approx(
+        whole.evaluate(weights), rel=1e-12
+    )
+    assert statistic(masks[::-1], maps[::-1], subjects[::-1]).value == pytest.approx(
+        whole.value, abs=1e-12
+    )
 
 
 def test_a_mean_counts_each_value_not_each_subject():

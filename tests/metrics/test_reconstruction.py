@@ -34,17 +34,22 @@ def test_worked_examples():
     assert mean_squared_error(image, reconstruction).tolist() == pytest.approx([0.05 / 4, 0.25])
     mask = torch.tensor([[[[1, 0], [0, 0]]], [[[1, 1], [0, 0]]]])
     assert mean_squared_error(image, reconstruction, mask).tolist() == pytest.approx([0.01, 0.25])
-    assert masked_mean(reconstruction, mask * 0.5).tolist() == pytest.approx([0.1, 0.5])  # a soft mask is a weight
+    assert masked_mean(reconstruction, mask * 0.5).tolist() == pytest.approx(
+        [0.1, 0.5]
+    )  # a soft mask is a weight
     assert masked_mean(reconstruction.square(), mask > 0).dtype == torch.float64
 
 
 def test_only_the_altered_region_counts_and_against_the_healthy_image(images):
-    """Table 1: an autoencoder that copies the anomaly has its error, one that restores the image has none."""
+    """Table 1: an autoencoder that copies the anomaly has its error, one that restores the image
+    has none."""
     mask = torch.zeros_like(images, dtype=torch.bool)
     mask[:, :, 10:20, 10:20] = True
     altered = torch.where(mask, 1.0, images)
     expected = ((1 - images[mask]) ** 2).reshape(3, -1).mean(1)
-    assert mean_squared_error(images, altered, mask).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert mean_squared_error(images, altered, mask).tolist() == pytest.approx(
+        expected.tolist(), rel=1e-6
+    )
     wrong_elsewhere = torch.where(mask, images, 0.5)
     assert mean_squared_error(images, wrong_elsewhere, mask).tolist() == [0, 0, 0]
     assert (mean_squared_error(images, wrong_elsewhere) > 0).all()
@@ -77,21 +82,27 @@ def test_sharpness_is_the_detail_beside_the_local_mean(images):
     framed[..., :3] = framed[..., -3:] = 0
     shifted = framed.roll(1, dims=-1) * 0.7
     expected = literal(shifted) / literal(framed)
-    assert relative_sharpness(framed, shifted).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert relative_sharpness(framed, shifted).tolist() == pytest.approx(
+        expected.tolist(), rel=1e-6
+    )
 
 
 def test_perceptual_error_is_the_mean_of_the_distance_map(images):
     distance = perceptual_distance("st_alex")
     noisy = (images + 0.3 * torch.randn(images.shape, generator=torch.manual_seed(0))).clamp(0, 1)
     whole = perceptual_error(images, noisy, distance)
-    assert whole.tolist() == pytest.approx(distance(images, noisy).mean((1, 2, 3)).tolist(), rel=1e-5)
+    assert whole.tolist() == pytest.approx(
+        distance(images, noisy).mean((1, 2, 3)).tolist(), rel=1e-5
+    )
     half = torch.zeros_like(images)
     half[..., :20] = 1
     parts = [perceptual_error(images, noisy, distance, mask) for mask in (half, 1 - half)]
     assert ((parts[0] + parts[1]) / 2).tolist() == pytest.approx(whole.tolist(), rel=1e-6)
     assert perceptual_error(images, images, distance).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
     outside = perceptual_error(images, noisy + 2, distance)  # clamped, as in Eq. 5
-    assert outside.tolist() == pytest.approx(perceptual_error(images, torch.ones_like(images), distance).tolist())
+    assert outside.tolist() == pytest.approx(
+        perceptual_error(images, torch.ones_like(images), distance).tolist()
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)

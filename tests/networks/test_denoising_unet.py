@@ -22,7 +22,10 @@ def test_shape_and_determinism(shape):
 
 
 def test_weights_are_standardized():
-    convolution, x = WeightStandardizedConv2d(3, 4, 3, padding=1, padding_mode="reflect"), torch.rand(2, 3, 8, 8)
+    convolution, x = (
+        WeightStandardizedConv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        torch.rand(2, 3, 8, 8),
+    )
     expected = convolution(x)
     with torch.no_grad():
         convolution.weight.mul_(3).add_(1)

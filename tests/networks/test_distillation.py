@@ -45,7 +45,9 @@ def random_vgg16():
 @pytest.fixture(scope="module")
 def random_file(random_vgg16, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / VGG16_FILE
-    torch.save({f"features.{name}": tensor for name, tensor in random_vgg16.state_dict().items()}, path)
+    torch.save(
+        {f"features.{name}": tensor for name, tensor in random_vgg16.state_dict().items()}, path
+    )
     return path
 
 
@@ -56,7 +58,12 @@ class TestTeacher:
             x = layer(x)
             expected += [x] if isinstance(layer, nn.MaxPool2d) else []
         result = vgg16("vgg16", random_file)(images.expand(-1, 3, -1, -1))
-        assert [tuple(f.shape[1:]) for f in result] == [(128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
+        assert [tuple(f.shape[1:]) for f in result] == [
+            (128, 16, 16),
+            (256, 8, 8),
+            (512, 4, 4),
+            (512, 2, 2),
+        ]
         for a, b in zip(result, expected[1:]):
             torch.testing.assert_close(a, b)
 
@@ -67,17 +74,23 @@ class TestTeacher:
         assert vgg16("vgg16").identity == vgg16("vgg16", random_file).identity
 
     def test_st_vgg16_gives_the_values_of_the_published_implementation(self):
-        """Reference values from stlpips-pytorch 0.0.2 itself, pooled features of block 2. Its poolings pad by a pixel
-        more, so its grid is that of an image moved by 3 pixels."""
+        """Reference values from stlpips-pytorch 0.0.2 itself, pooled features of block 2. Its
+        poolings pad by a pixel more, so its grid is that of an image moved by 3 pixels."""
         rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
         image = (0.5 + 0.5 * torch.sin(rows / 5) * torch.cos(columns / 7)).roll((3, 3), (0, 1))
         features = vgg16("st_vgg16")(image.expand(1, 3, -1, -1))[0][0]
         result = features[[41, 15, 124, 118]][:, [10, 12], [10, 15]]
-        expected = [[0.135260, 0.117458], [0.127921, 0.137892], [0.120889, 0.112471], [0.101166, 0.105193]]
+        expected = [
+            [0.135260, 0.117458],
+            [0.127921, 0.137892],
+            [0.120889, 0.112471],
+            [0.101166, 0.105193],
+        ]
         torch.testing.assert_close(result, torch.tensor(expected), rtol=1e-4, atol=1e-6)
 
     def test_blur_pooling_by_hand(self):
-        """In one dimension: maxima of neighbours 1 3 3 4, reflected 3 1 3 3 4 3, blurred at every second place."""
+        """In one dimension: maxima of neighbours 1 3 3 4, reflected 3 1 3 3 4 3, blurred at every
+        second place."""
         row = torch.tensor([0.0, 1.0, 3.0, 2.0, 4.0]).expand(1, 1, 5, 5)
         blurred = torch.tensor([3 + 2 * 1 + 3, 3 + 2 * 3 + 4]) / 4
         torch.testing.assert_close(MaxBlurPool(1)(row)[0, 0], blurred.expand(2, 2))
@@ -85,7 +98,10 @@ class TestTeacher:
     def test_identity_names_the_content_and_not_the_file(self, random_vgg16, random_file, tmp_path):
         assert vgg16("st_vgg16").identity == f"st_vgg16:{ST_VGG16_SHA256}"
         first = vgg16("vgg16", random_file).identity
-        torch.save(torchvision_state(random_vgg16) | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "a.pth")
+        torch.save(
+            torchvision_state(random_vgg16) | {"classifier.0.bias": torch.zeros(3)},
+            tmp_path / "a.pth",
+        )
         assert vgg16("vgg16", tmp_path / "a.pth").identity == first
         torch.save(torchvision_state(random_vgg16, factor=1.01), tmp_path / "b.pth")
         assert vgg16("vgg16", tmp_path / "b.pth").identity != first
@@ -94,7 +110,9 @@ class TestTeacher:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         with pytest.raises(ArtifactError, match=VGG16_FILE) as refusal:
             vgg16("vgg16")
-        assert "https://download.pytorch.org" in str(refusal.value) and "st_vgg16" in str(refusal.value)
+        assert "https://download.pytorch.org" in str(refusal.value) and "st_vgg16" in str(
+            refusal.value
+        )
         assert str(tmp_path) not in str(refusal.value)
 
     def test_wrong_weights_are_refused(self, random_vgg16, random_file, tmp_path):
@@ -117,14 +135,20 @@ class TestTeacher:
         layers, names = [], []
         for block in vgg16("st_vgg16").blocks:
             layers += [layer for layer in block if hasattr(layer, "weight")]
-        for block, places in enumerate([(0, 2), (6, 8), (12, 14, 16), (20, 22, 24), (28, 30, 32)], start=1):
+        for block, places in enumerate(
+            [(0, 2), (6, 8), (12, 14, 16), (20, 22, 24), (28, 30, 32)], start=1
+        ):
             names += [f"net.slice{block}.{place}" for place in places]
         state = {
-            f"{name}.{kind}": getattr(layer, kind) for name, layer in zip(names, layers) for kind in ("weight", "bias")
+            f"{name}.{kind}": getattr(layer, kind)
+            for name, layer in zip(names, layers)
+            for kind in ("weight", "bias")
         }
         torch.save(state, tmp_path / "same.pth")
         assert vgg16("st_vgg16", tmp_path / "same.pth").identity == f"st_vgg16:{ST_VGG16_SHA256}"
-        torch.save(state | {"net.slice1.0.bias": state["net.slice1.0.bias"] + 0.01}, tmp_path / "other.pth")
+        torch.save(
+            state | {"net.slice1.0.bias": state["net.slice1.0.bias"] + 0.01}, tmp_path / "other.pth"
+        )
         with pytest.raises(ArtifactError, match="sha256"):
             vgg16("st_vgg16", tmp_path / "other.pth")
 
@@ -153,10 +177,13 @@ class TestCloner:
 
 
 def test_feature_discrepancy_by_hand():
-    """Two samples: orthogonal (1 + lambda * (1 + 1) / 2) and parallel (0 + lambda * (9 + 16) / 2)."""
+    """Two samples: orthogonal (1 + lambda * (1 + 1) / 2) and parallel (0 + lambda * (9 + 16) /
+    2)."""
     cloner = torch.tensor([[[[1.0, 0.0]]], [[[6.0, 8.0]]]])
     teacher = torch.tensor([[[[0.0, 1.0]]], [[[3.0, 4.0]]]])
-    torch.testing.assert_close(feature_discrepancy([cloner], [teacher], 0.1), torch.tensor([1.1, 1.25]))
+    torch.testing.assert_close(
+        feature_discrepancy([cloner], [teacher], 0.1), torch.tensor([1.1, 1.25])
+    )
     torch.testing.assert_close(
         feature_discrepancy([cloner, teacher], [teacher, teacher], 0.1), torch.tensor([1.1, 1.25])
     )
@@ -220,7 +247,9 @@ class TestNetwork:
     def test_score_is_the_discrepancy_of_the_last_three_layers(self, network, images):
         cloner, teacher = network.compare(images)
         expected = sum(
-            1 - F.cosine_similarity(a.flatten(1), b.flatten(1)) + 0.01 * (a - b).square().mean((1, 2, 3))
+            1
+            - F.cosine_similarity(a.flatten(1), b.flatten(1))
+            + 0.01 * (a - b).square().mean((1, 2, 3))
             for a, b in list(zip(cloner, teacher))[1:]
         )
         torch.testing.assert_close(network.score(images), expected)
@@ -242,14 +271,18 @@ class TestGradientMaps:
         colour = images.repeat(1, 3, 1, 1).requires_grad_()
         features = list(zip(network.cloner(colour), network.teacher(colour)))[1:]
         score = sum(
-            1 - F.cosine_similarity(a.flatten(1), b.flatten(1)) + 0.01 * (a - b).square().mean((1, 2, 3))
+            1
+            - F.cosine_similarity(a.flatten(1), b.flatten(1))
+            + 0.01 * (a - b).square().mean((1, 2, 3))
             for a, b in features
         )
         (gradient,) = torch.autograd.grad(score.sum(), colour)
         with torch.no_grad():
             result = network.gradient(images)
         assert result.shape == images.shape and not result.requires_grad
-        torch.testing.assert_close(result, gradient.abs().sum(1, keepdim=True), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            result, gradient.abs().sum(1, keepdim=True), rtol=1e-3, atol=1e-6
+        )
         assert all(parameter.grad is None for parameter in network.parameters())
 
     def test_guided_relu_passes_back_positive_gradients_alone(self):
@@ -262,8 +295,12 @@ class TestGradientMaps:
         colour = images.expand(-1, 3, -1, -1)
         for a, b in zip(network.cloner.guided(colour), network.cloner(colour)):
             assert torch.equal(a, b)
-        assert not torch.allclose(network.gradient(images, guided=True), network.gradient(images), rtol=0.1)
-        assert torch.equal(network.gradient(images, guided=True), network.gradient(images, guided=True))
+        assert not torch.allclose(
+            network.gradient(images, guided=True), network.gradient(images), rtol=0.1
+        )
+        assert torch.equal(
+            network.gradient(images, guided=True), network.gradient(images, guided=True)
+        )
 
     def test_smooth_gradient(self, network, images):
         draw = lambda seed, **options: network.smooth_gradient(  # noqa: E731

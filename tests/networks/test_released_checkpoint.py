@@ -8,7 +8,11 @@ from torch.nn import functional as F
 
 from pathology_screen.errors import ArtifactError
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
-from pathology_screen.networks.released_checkpoint import NETWORK, convert_released_state, read_released_checkpoint
+from pathology_screen.networks.released_checkpoint import (
+    NETWORK,
+    convert_released_state,
+    read_released_checkpoint,
+)
 
 
 def released_reconstruction(state, x):
@@ -19,22 +23,36 @@ def released_reconstruction(state, x):
         return F.batch_norm(y, *(state[f"{key}.{name}"] for name in names), eps=1e-5)
 
     def block(y, key):
-        skip = F.conv2d(y, state[f"{key}.conv_expand.weight"]) if f"{key}.conv_expand.weight" in state else y
-        h = F.leaky_relu(norm(F.conv2d(y, state[f"{key}.conv1.weight"], padding=1), f"{key}.bn1"), 0.2)
-        return F.leaky_relu(norm(F.conv2d(h, state[f"{key}.conv2.weight"], padding=1), f"{key}.bn2") + skip, 0.2)
+        skip = (
+            F.conv2d(y, state[f"{key}.conv_expand.weight"])
+            if f"{key}.conv_expand.weight" in state
+            else y
+        )
+        h = F.leaky_relu(
+            norm(F.conv2d(y, state[f"{key}.conv1.weight"], padding=1), f"{key}.bn1"), 0.2
+        )
+        return F.leaky_relu(
+            norm(F.conv2d(h, state[f"{key}.conv2.weight"], padding=1), f"{key}.bn2") + skip, 0.2
+        )
 
-    y = F.leaky_relu(norm(F.conv2d(x, state["encoder.main.0.weight"], padding=2), "encoder.main.1"), 0.2)
+    y = F.leaky_relu(
+        norm(F.conv2d(x, state["encoder.main.0.weight"], padding=2), "encoder.main.1"), 0.2
+    )
     y = F.avg_pool2d(y, 2)
     for resolution in (64, 32, 16, 8):
         y = F.avg_pool2d(block(y, f"encoder.main.res_in_{resolution}"), 2)
     y = block(y, "encoder.main.res_in_4").flatten(1)
     mean = F.linear(y, state["encoder.fc.weight"], state["encoder.fc.bias"])[:, :128]
-    y = F.relu(F.linear(mean, state["decoder.fc.0.weight"], state["decoder.fc.0.bias"])).reshape(-1, 512, 4, 4)
+    y = F.relu(F.linear(mean, state["decoder.fc.0.weight"], state["decoder.fc.0.bias"])).reshape(
+        -1, 512, 4, 4
+    )
     for resolution in (4, 8, 16, 32, 64):
         y = F.interpolate(block(y, f"decoder.main.res_in_{resolution}"), scale_factor=2)
     y = block(y, "decoder.main.res_in_128")
     return torch.sigmoid(
-        F.conv2d(y, state["decoder.main.predict.weight"], state["decoder.main.predict.bias"], padding=2)
+        F.conv2d(
+            y, state["decoder.main.predict.weight"], state["decoder.main.predict.bias"], padding=2
+        )
     )
 
 
@@ -53,9 +71,15 @@ def test_converted_weights_reconstruct_as_the_released_network_does(tmp_path):
 @pytest.mark.needs_shared
 def test_key_names_are_those_of_the_released_checkpoints(shared_data):
     rows = [
-        line.split(",") for line in (shared_data.parent / "reference/ra_checkpoint_keys.csv").read_text().split()[1:]
+        line.split(",")
+        for line in (shared_data.parent / "reference/ra_checkpoint_keys.csv")
+        .read_text()
+        .split()[1:]
     ]
-    shapes = {key: () if shape == "scalar" else tuple(map(int, shape.split("x"))) for key, shape, _ in rows}
+    shapes = {
+        key: () if shape == "scalar" else tuple(map(int, shape.split("x")))
+        for key, shape, _ in rows
+    }
     assert {key: tuple(value.shape) for key, value in released_state().items()} == shapes
 
 

@@ -8,7 +8,10 @@ from pathology_screen.networks.spatial_ae import SpatialAutoencoder
 
 @pytest.mark.parametrize("norm", ["group", "affine", "batch"])
 def test_paper_profile_has_the_parameters_of_the_listed_layers(norm):
-    assert sum(parameter.numel() for parameter in SpatialAutoencoder(norm=norm).parameters()) == 1_359_457
+    assert (
+        sum(parameter.numel() for parameter in SpatialAutoencoder(norm=norm).parameters())
+        == 1_359_457
+    )
 
 
 def test_code_keeps_the_layout():
@@ -21,10 +24,12 @@ def test_code_keeps_the_layout():
 
 
 def test_activations_are_no_identities():
-    """A port of this network gave LeakyReLU a slope of 1: up to the sigmoid it was an affine map, f(a + b) = f(a) +
-    f(b) - f(0)."""
+    """A port of this network gave LeakyReLU a slope of 1: up to the sigmoid it was an affine map,
+    f(a + b) = f(a) + f(b) - f(0)."""
     network = SpatialAutoencoder(channels=(8, 16))
-    slopes = [layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)]
+    slopes = [
+        layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)
+    ]
     assert slopes == [0.3] * 4
     a, b = torch.randn(2, 1, 1, 16, 16)
     before = [torch.logit(network(x)) for x in (a + b, a, b, torch.zeros_like(a))]

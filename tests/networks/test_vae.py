@@ -44,7 +44,11 @@ def test_last_layer_gives_the_log_of_the_standard_deviation():
     z, mean, log_variance = network.sample(x, noise)
     torch.testing.assert_close(z, torch.tensor([1.0, -2.0]) + deviation * noise)
     torch.testing.assert_close(log_variance, deviation.square().log().expand(3, -1))
-    expected = kl_divergence(Normal(torch.tensor([1.0, -2.0]), deviation), Normal(0.0, 1.0)).sum().expand(3)
+    expected = (
+        kl_divergence(Normal(torch.tensor([1.0, -2.0]), deviation), Normal(0.0, 1.0))
+        .sum()
+        .expand(3)
+    )
     torch.testing.assert_close(losses.kl_divergence(mean, log_variance), expected)
 
 

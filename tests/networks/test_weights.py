@@ -13,7 +13,9 @@ def test_weights_come_back(tmp_path):
     assert load_weights(second, None) is second
 
 
-@pytest.mark.parametrize("content", [nn.Linear(2, 2).state_dict(), {"weight": torch.zeros(2, 3)}, [1, 2]])
+@pytest.mark.parametrize(
+    "content", [nn.Linear(2, 2).state_dict(), {"weight": torch.zeros(2, 3)}, [1, 2]]
+)
 def test_what_does_not_fit_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(ArtifactError, match="does not fit Linear"):

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import pytest
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="the chromium browser is not installed")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="the chromium browser is not installed"
+)
 VOID = {"meta", "img", "input", "br", "link", "base", "hr"}
 
 
@@ -45,7 +47,8 @@ class Page(HTMLParser):
             self.text += data
 
     def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
-        """Attributes of the elements of a name, with these values (`data_region` is data-region)."""
+        """Attributes of the elements of a name, with these values (`data_region` is
+        data-region)."""
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
         return [
             found
@@ -70,17 +73,30 @@ class Page(HTMLParser):
         return {name: sources for name, _, sources in directives}
 
     def check_stands_alone(self, pictures: tuple[str, ...] = ("data:image/png;base64,",)) -> None:
-        """Fail if the page loads, or names as a place on the net, anything; or runs what its policy does not name."""
+        """Fail if the page loads, or names as a place on the net, anything; or runs what its policy
+        does not name."""
         for tag, attributes in self.elements:
             assert tag not in ("link", "iframe", "object", "embed", "base"), tag
-            assert "style" not in attributes and not any(name.startswith("on") for name in attributes), attributes
-            address = attributes.get("src") or (attributes.get("href") if tag in ("image", "use") else None)
+            assert "style" not in attributes and not any(
+                name.startswith("on") for name in attributes
+            ), attributes
+            address = attributes.get("src") or (
+                attributes.get("href") if tag in ("image", "use") else None
+            )
             assert address is None or address.startswith(("#", *pictures)), address
         assert not re.search(r"""https?:|["'(=]//|url\((?!#)|@import""", self.source)
-        assert self.policy["default-src"] == self.policy["base-uri"] == self.policy["form-action"] == "'none'"
+        assert (
+            self.policy["default-src"]
+            == self.policy["base-uri"]
+            == self.policy["form-action"]
+            == "'none'"
+        )
         for tag, directive in (("style", "style-src"), ("script", "script-src")):
             hashes = [hashlib.sha256(text.encode()).digest() for text in self.inside(tag)]
-            allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes) or "'none'"
+            allowed = (
+                " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
+                or "'none'"
+            )
             assert self.policy[directive] == allowed
 
 
@@ -95,15 +111,30 @@ def open_page(path: Path, fragment: str = "", screenshot: Path | None = None) ->
     """Open a file in headless Chromium, as a user would by a double click."""
     profile = path.parent / "chromium-profile"
     options = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+        *(
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--hide-scrollbars",
+        ),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--enable-logging=stderr", "--virtual-time-budget=3000", "--window-size=1200,1600"),
         *([f"--screenshot={screenshot}"] if screenshot else []),
     ]
-    command = [CHROMIUM, *options, f"--user-data-dir={profile}", "--dump-dom", f"{path.as_uri()}{fragment}"]
+    command = [
+        CHROMIUM,
+        *options,
+        f"--user-data-dir={profile}",
+        "--dump-dom",
+        f"{path.as_uri()}{fragment}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
     shutil.rmtree(profile, ignore_errors=True)
-    return Opened(Page(done.stdout), [line for line in done.stderr.splitlines() if "CONSOLE" in line])
+    return Opened(
+        Page(done.stdout), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    )
 
 
 def with_script(html: str, script: str) -> str:

@@ -1,4 +1,5 @@
-"""A screening run as the bundles make it, transforms, engine and handlers, around a network that needs no training."""
+"""A screening run as the bundles make it, transforms, engine and handlers, around a network that
+needs no training."""
 
 import nibabel as nib
 import numpy as np
@@ -29,12 +30,15 @@ def single(slices, make_screener):
 
 @pytest.fixture
 def scan(brain, tmp_path):
-    """Function that saves the brain in any orientation and with any header texts, and gives its item."""
+    """Function that saves the brain in any orientation and with any header texts, and gives its
+    item."""
 
     def write(name="scan", axcodes="RAS", **texts):
         stored = nib.load(brain)
         target = nib.orientations.axcodes2ornt(axcodes)
-        image = stored.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(stored.affine), target))
+        image = stored.as_reoriented(
+            nib.orientations.ornt_transform(nib.io_orientation(stored.affine), target)
+        )
         for field, text in texts.items():
             image.header[field] = text
         nib.save(image, tmp_path / f"{name}.nii.gz")
@@ -47,7 +51,9 @@ def scan(brain, tmp_path):
 def screen(tmp_path, brain_predictor, make_brain_screener):
     """Function that screens items into a folder and gives the writer."""
 
-    def run(items, output=tmp_path / "out", network=brain_predictor.network, scores=None, rate=0.05):
+    def run(
+        items, output=tmp_path / "out", network=brain_predictor.network, scores=None, rate=0.05
+    ):
         options = {} if scores is None else {"scores": scores}
         calibration = make_brain_screener(0.5, **options).judge.calibration
         dataset = AcceptedScans(items, brain_predictor)

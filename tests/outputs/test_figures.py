@@ -22,7 +22,9 @@ def drawn(monkeypatch):
     figures = []
     save = matplotlib.figure.Figure.savefig
     monkeypatch.setattr(
-        matplotlib.figure.Figure, "savefig", lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw)
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw),
     )
     return figures
 
@@ -33,7 +35,8 @@ def panels(figure):
 
 
 @pytest.mark.parametrize(
-    ("height", "threshold"), [(0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (0.5, 0.1), (0.05, 0.1), (1e-30, 0)]
+    ("height", "threshold"),
+    [(0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (0.5, 0.1), (0.05, 0.1), (1e-30, 0)],
 )
 def test_four_panels_whatever_the_map(height, threshold, image, drawn, tmp_path):
     anomaly_map = np.zeros_like(image)
@@ -41,7 +44,12 @@ def test_four_panels_whatever_the_map(height, threshold, image, drawn, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_panel(image, image, anomaly_map, threshold, "scan", tmp_path / "panel.png")
-    assert list(panels(drawn[0])) == ["input", "pseudo-healthy reconstruction", "anomaly map", "above threshold"]
+    assert list(panels(drawn[0])) == [
+        "input",
+        "pseudo-healthy reconstruction",
+        "anomaly map",
+        "above threshold",
+    ]
     pixels = imread(tmp_path / "panel.png")
     assert pixels.shape[1] > 2 * pixels.shape[0] > 400 and pixels[..., :3].max() > 0.5
 

@@ -36,7 +36,8 @@ def vertices(path):
 
 
 def disc(size, row, column, radius, height=1.0):
-    """A cone that falls to half of its height at the radius; pixel (i, j) is centred at (i + 0.5, j + 0.5)."""
+    """A cone that falls to half of its height at the radius; pixel (i, j) is centred at (i + 0.5, j
+    + 0.5)."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     distance = np.hypot(rows - row, columns - column)
     return (height * np.clip(1 - distance / (2 * radius), 0, 1)).astype(np.float32)
@@ -88,7 +89,11 @@ def test_regions_that_touch_keep_apart():
     labels = np.zeros((12, 12), np.uint16)
     labels[3:9, 2:6], labels[3:9, 6:10] = 1, 2
     left, right = (vertices(outlines(values, labels, 0.5)[label])[0] for label in (1, 2))
-    assert left[:, 0].max() <= 6 <= right[:, 0].min() and left[:, 0].min() < 2.6 and right[:, 0].max() > 9.4
+    assert (
+        left[:, 0].max() <= 6 <= right[:, 0].min()
+        and left[:, 0].min() < 2.6
+        and right[:, 0].max() > 9.4
+    )
 
 
 def test_an_outline_at_the_edge_is_closed_and_a_hole_is_a_line_of_its_own():

@@ -32,7 +32,9 @@ def test_values_and_geometry_come_back(name, values, tmp_path):
     spacing=st.tuples(*[st.floats(0.3, 8)] * 3),
     origin=st.tuples(*[st.floats(-300, 300)] * 3),
 )
-def test_an_oblique_affine_comes_back_to_a_thousandth_of_a_millimetre(angles, spacing, origin, tmp_path_factory):
+def test_an_oblique_affine_comes_back_to_a_thousandth_of_a_millimetre(
+    angles, spacing, origin, tmp_path_factory
+):
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * spacing
     affine[:3, 3] = origin
@@ -44,7 +46,10 @@ def test_an_oblique_affine_comes_back_to_a_thousandth_of_a_millimetre(angles, sp
 def test_the_header_holds_no_text(values, tmp_path):
     save_volume(values, np.eye(4), tmp_path / "map.nii.gz")
     header = nib.load(tmp_path / "map.nii.gz").header
-    assert not any(header[field].tobytes().strip(b"\0") for field in ("descrip", "aux_file", "intent_name", "db_name"))
+    assert not any(
+        header[field].tobytes().strip(b"\0")
+        for field in ("descrip", "aux_file", "intent_name", "db_name")
+    )
     assert not header.extensions
 
 

@@ -1,4 +1,5 @@
-"""What a screening run writes, logs and prints repeats nothing of what a scan's header says of its patient."""
+"""What a screening run writes, logs and prints repeats nothing of what a scan's header says of its
+patient."""
 
 import gzip
 import logging
@@ -39,7 +40,9 @@ def leaks(tmp_path, caplog, capfd, recwarn):
             "exit": str(end.value).encode(),
             "warnings": " ".join(str(warning.message) for warning in recwarn.list).encode(),
         }
-        return [place for place, text in places.items() if any(secret in text for secret in SECRETS)]
+        return [
+            place for place, text in places.items() if any(secret in text for secret in SECRETS)
+        ]
 
     return look
 
@@ -51,8 +54,12 @@ def test_dicom(screen, leaks, brain, tmp_path):
     scans = {
         "good": save(series(**comments), tmp_path / "good"),
         "gap": save([dataset for k, dataset in enumerate(series()) if k != 3], tmp_path / "gap"),
-        "invalid": save(series(PatientBirthDate="CANARY", PatientAge="CANARY"), tmp_path / "invalid"),
-        "colour": save(dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL"), tmp_path / "colour"),
+        "invalid": save(
+            series(PatientBirthDate="CANARY", PatientAge="CANARY"), tmp_path / "invalid"
+        ),
+        "colour": save(
+            dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL"), tmp_path / "colour"
+        ),
     }
     damaged = next(save(series(), tmp_path / "damaged").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:700])
@@ -61,7 +68,12 @@ def test_dicom(screen, leaks, brain, tmp_path):
 
 
 def test_nifti(screen, scan, leaks, tmp_path):
-    texts = {"descrip": b"CANARY 1", "aux_file": b"CANARY 2", "intent_name": b"CANARY 3", "db_name": b"CANARY 4"}
+    texts = {
+        "descrip": b"CANARY 1",
+        "aux_file": b"CANARY 2",
+        "intent_name": b"CANARY 3",
+        "db_name": b"CANARY 4",
+    }
     item = scan("good", **texts)
     image = nib.load(item["image"])
     image.header.extensions.append(Nifti1Extension("comment", b"CANARY 5"))

@@ -35,7 +35,9 @@ def written(folder):
 def test_files_of_a_scan(result, tmp_path):
     record = write_result(result, "7", tmp_path)
     assert written(tmp_path) == {f"sub-7/sub-7_{ending}" for ending in ENDINGS}
-    assert {f"sub-7/{file}" for file in record["files"]} == written(tmp_path) - {"sub-7/sub-7_screening.json"}
+    assert {f"sub-7/{file}" for file in record["files"]} == written(tmp_path) - {
+        "sub-7/sub-7_screening.json"
+    }
     assert json.loads((tmp_path / "sub-7/sub-7_screening.json").read_text()) == record
 
 
@@ -47,10 +49,16 @@ def test_volumes_and_their_sidecars(result, tmp_path):
         ("desc-anomaly_dseg", result.regions_volume),
     ):
         image = nib.load(tmp_path / f"sub-7/sub-7_{suffix}.nii.gz")
-        assert np.array_equal(np.asarray(image.dataobj), values) and np.allclose(image.affine, result.affine)
+        assert np.array_equal(np.asarray(image.dataobj), values) and np.allclose(
+            image.affine, result.affine
+        )
         sidecar = json.loads((tmp_path / f"sub-7/sub-7_{suffix}.json").read_text())
         plane = sidecar["Plane"]
-        assert sidecar["Description"] and (plane["space"], plane["z_mm"], plane["fit"]["dice"]) == (SPACE, 23.0, 0.95)
+        assert sidecar["Description"] and (plane["space"], plane["z_mm"], plane["fit"]["dice"]) == (
+            SPACE,
+            23.0,
+            0.95,
+        )
         assert np.allclose(plane["to_scan"], TO_SCAN, atol=1e-5)
         assert sidecar.get("SkullStripped") == (True if suffix.endswith("T1w") else None)
         for text in ("descrip", "aux_file", "db_name", "intent_name"):
@@ -60,7 +68,9 @@ def test_volumes_and_their_sidecars(result, tmp_path):
 def test_a_single_slice_is_said_to_be_one(single, tmp_path):
     write_result(single, "7", tmp_path)
     sidecar = json.loads((tmp_path / "sub-7/sub-7_desc-pseudohealthy_T1w.json").read_text())
-    assert sidecar["Plane"] == "a single slice, not registered" and sidecar["SkullStripped"] is False
+    assert (
+        sidecar["Plane"] == "a single slice, not registered" and sidecar["SkullStripped"] is False
+    )
     assert results.headline(single).endswith("single slice, not registered")
 
 
@@ -75,7 +85,11 @@ def test_the_record_says_what_the_result_does(result):
 def test_a_refused_scan_has_a_record_and_a_report_alone(refused, tmp_path):
     record = write_result(refused, "7", tmp_path)
     jsonschema.validate(record, schema())
-    assert record["outcome"] == "not_assessable" and record["code"] == "not_found" and record["score"] is None
+    assert (
+        record["outcome"] == "not_assessable"
+        and record["code"] == "not_found"
+        and record["score"] is None
+    )
     assert written(tmp_path) == {"sub-7/sub-7_screening.json", "sub-7/sub-7_report.html"}
 
 
@@ -117,7 +131,9 @@ def test_finished_knows_its_run_and_misses_no_file(result, tmp_path):
 
 
 @pytest.mark.parametrize("step", ["save_volume", "save_panel", "save_report", "save_record"])
-def test_a_failed_write_leaves_the_earlier_result_or_none(step, result, refused, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_result_or_none(
+    step, result, refused, tmp_path, monkeypatch
+):
     def fail(*arguments):
         raise OSError("no space left on device")
 
@@ -138,18 +154,24 @@ def test_what_another_run_left_goes(result, refused, tmp_path):
 
 
 def test_two_at_once_do_no_harm(result, tmp_path):
-    threads = [threading.Thread(target=write_result, args=(result, "7", tmp_path)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=write_result, args=(result, "7", tmp_path)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert written(tmp_path) == {f"sub-7/sub-7_{ending}" for ending in ENDINGS} and finished(tmp_path, "7")
+    assert written(tmp_path) == {f"sub-7/sub-7_{ending}" for ending in ENDINGS} and finished(
+        tmp_path, "7"
+    )
 
 
 def test_dataset_description(tmp_path: Path):
     write_dataset_description(tmp_path)
     description = json.loads((tmp_path / "dataset_description.json").read_text())
-    assert description["BIDSVersion"] and description["GeneratedBy"][0]["Name"] == "pathology_screen"
+    assert (
+        description["BIDSVersion"] and description["GeneratedBy"][0]["Name"] == "pathology_screen"
+    )
 
 
 def test_refusal_codes_are_words():

@@ -21,7 +21,9 @@ def test_it_tells_a_wrong_registration(make_brain_screener, tmp_path):
     shown, brain = template_on_slice(result.slice) > 0.5, result.slice.image > 0.1
     assert 2 * (shown & brain).sum() / (shown.sum() + brain.sum()) < 0.93
     columns = [np.nonzero(mask)[1].mean() for mask in (shown, brain)]
-    assert columns[1] - columns[0] == pytest.approx(12 / 1.05 / 3.64, abs=0.8)  # columns run to the left
+    assert columns[1] - columns[0] == pytest.approx(
+        12 / 1.05 / 3.64, abs=0.8
+    )  # columns run to the left
 
 
 def test_a_slice_that_was_not_registered_has_none(single):

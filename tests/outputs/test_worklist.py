@@ -47,6 +47,8 @@ def test_csv_and_summary(tmp_path):
     table = pd.read_csv(tmp_path / "worklist.csv")
     assert tuple(table) == COLUMNS and table.name.tolist() == ["d", "c", "e", "a", "b"]
     assert table.regions.fillna(-1).tolist() == [2, 0, 0, -1, -1]
-    assert summary(rows) == "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
+    assert (
+        summary(rows) == "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
+    )
     save_worklist([], tmp_path / "empty.csv")
     assert (tmp_path / "empty.csv").read_text().strip() == ",".join(COLUMNS)

@@ -1,4 +1,5 @@
-"""What the bundles' inference leaves behind, which is what `Screener` and `write_result` leave behind."""
+"""What the bundles' inference leaves behind, which is what `Screener` and `write_result` leave
+behind."""
 
 import json
 from pathlib import Path
@@ -43,7 +44,10 @@ def results(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {name: (folder / name).read_bytes() for name in below(folder)}
     for name in found:
         if name.endswith("_screening.json"):
-            found[name] = json.loads((folder / name).read_text()) | {"seconds": None, "source_id": None}
+            found[name] = json.loads((folder / name).read_text()) | {
+                "seconds": None,
+                "source_id": None,
+            }
         elif name.endswith("_report.html"):
             found[name] = True
     return found
@@ -65,7 +69,9 @@ def test_the_bundles_and_the_screener_write_the_same(
         result = screener(item["image"], plane_mm=item.get("z_mm"))
         write_result(result, item["name"], tmp_path / "expected")
     found, expected = results(tmp_path / "out"), results(tmp_path / "expected")
-    assert found.keys() - {"worklist.csv", "index.html", "dataset_description.json"} == expected.keys()
+    assert (
+        found.keys() - {"worklist.csv", "index.html", "dataset_description.json"} == expected.keys()
+    )
     assert [name for name in expected if found[name] != expected[name]] == []
     outcomes = [record(tmp_path / "out", item["name"])["outcome"] for item in items]
     assert outcomes == ["suspicious", "suspicious", "not_assessable", "not_assessable"]
@@ -75,11 +81,19 @@ def test_the_bundles_and_the_screener_write_the_same(
 
 def test_files_of_a_scan(scan, screen, tmp_path):
     screen([scan("1")]).finish()
-    volumes = {f"sub-1/sub-1_{volume}{suffix}" for volume in VOLUMES for suffix in (".nii.gz", ".json")}
+    volumes = {
+        f"sub-1/sub-1_{volume}{suffix}" for volume in VOLUMES for suffix in (".nii.gz", ".json")
+    }
     pages = {f"sub-1/sub-1_{ending}" for ending in ("screening.json", "panel.png", "report.html")}
-    assert below(tmp_path / "out") == volumes | pages | {"worklist.csv", "index.html", "dataset_description.json"}
+    assert below(tmp_path / "out") == volumes | pages | {
+        "worklist.csv",
+        "index.html",
+        "dataset_description.json",
+    }
     row, written = table(tmp_path / "out").loc[1], record(tmp_path / "out", "1")
-    assert row.outcome == written["outcome"] == "suspicious" and row.score == pytest.approx(written["score"])
+    assert row.outcome == written["outcome"] == "suspicious" and row.score == pytest.approx(
+        written["score"]
+    )
     assert (tmp_path / "out" / row.report).is_file() and (tmp_path / "out" / row.panel).is_file()
 
 
@@ -97,7 +111,9 @@ def test_another_plane_than_the_calibrations_is_mapped_and_not_judged(scan, scre
 
 def test_too_few_people_for_the_rate_give_maps_and_no_outcome(scan, screen, tmp_path):
     few = (0.01, 0.02, 0.2, 0.3)
-    with pytest.raises(SystemExit, match="4 healthy people; accepted: 19 or more for a false positive rate of 0.05"):
+    with pytest.raises(
+        SystemExit, match="4 healthy people; accepted: 19 or more for a false positive rate of 0.05"
+    ):
         screen([scan()], scores=few).finish()
     written = record(tmp_path / "out", "scan")
     assert (written["outcome"], written["code"]) == ("not_assessable", "not_calibrated")
@@ -114,14 +130,21 @@ def test_refused_scans_are_accounted_for_with_their_reasons(scan, broken, screen
     writer = screen([broken, scan("good"), broken | {"name": "broken2"}])
     with pytest.raises(SystemExit) as end:
         writer.finish()
-    assert "2 of 3 scans were not assessable" in str(end.value) and "broken2: [not_finite]" in str(end.value)
+    assert "2 of 3 scans were not assessable" in str(end.value) and "broken2: [not_finite]" in str(
+        end.value
+    )
     rows = table(tmp_path / "out")
     assert rows.outcome.tolist() == ["suspicious", "not_assessable", "not_assessable"]
     assert rows.code["broken"] == "not_finite" and rows.score.isna()["broken"]
-    assert below(tmp_path / "out/sub-broken") == {"sub-broken_screening.json", "sub-broken_report.html"}
+    assert below(tmp_path / "out/sub-broken") == {
+        "sub-broken_screening.json",
+        "sub-broken_report.html",
+    }
 
 
-def test_a_scan_replaces_its_own_result_and_not_that_of_another_by_the_same_name(scan, broken, screen, tmp_path):
+def test_a_scan_replaces_its_own_result_and_not_that_of_another_by_the_same_name(
+    scan, broken, screen, tmp_path
+):
     screen([scan("good"), scan("late")])
     before = results(tmp_path / "out/sub-late")
     with pytest.raises(SystemExit):
@@ -134,7 +157,10 @@ def test_a_scan_replaces_its_own_result_and_not_that_of_another_by_the_same_name
 def test_a_run_without_refusals_ends_well(scan, screen, tmp_path, capsys):
     assert screen([scan()]).finish() is None
     said = capsys.readouterr().out
-    assert said == f"1 scans: 1 suspicious, 0 normal, 0 not assessable\nlook at: {tmp_path / 'out/index.html'}\n"
+    assert (
+        said
+        == f"1 scans: 1 suspicious, 0 normal, 0 not assessable\nlook at: {tmp_path / 'out/index.html'}\n"
+    )
 
 
 def test_a_run_of_refusals_alone_leaves_a_worklist(broken, screen, tmp_path):

@@ -1,7 +1,8 @@
-"""Nothing that a command writes, prints or logs tells who the patient is: neither what the header says, nor the paths.
+"""Nothing that a command writes, prints or logs tells who the patient is: neither what the header
+says, nor the paths.
 
-What may tell: the key, where it was asked for; names from paths, where they were asked for; and DICOM objects, where
-they were asked for, of the patient and the study that they belong to.
+What may tell: the key, where it was asked for; names from paths, where they were asked for; and
+DICOM objects, where they were asked for, of the patient and the study that they belong to.
 """
 
 import base64
@@ -36,9 +37,20 @@ PATIENT_HASH = hashlib.sha256(b"CANARY-ID").hexdigest()
 SECRETS = ("canary", "john", BIRTH_DATE, UID, PATIENT_HASH)
 
 TEXTS = (
-    *("InstitutionName", "InstitutionAddress", "StationName", "DeviceSerialNumber", "PerformingPhysicianName"),
+    *(
+        "InstitutionName",
+        "InstitutionAddress",
+        "StationName",
+        "DeviceSerialNumber",
+        "PerformingPhysicianName",
+    ),
     *("OperatorsName", "PatientComments", "PatientAddress", "OtherPatientNames", "ImageComments"),
-    *("StudyDescription", "ProtocolName", "RequestedProcedureDescription", "PerformedProcedureStepDescription"),
+    *(
+        "StudyDescription",
+        "ProtocolName",
+        "RequestedProcedureDescription",
+        "PerformedProcedureStepDescription",
+    ),
     *("MedicalRecordLocator", "Occupation", "AdditionalPatientHistory", "CountryOfResidence"),
 )
 
@@ -51,10 +63,14 @@ def series(brain):
     def make(number=1, **attributes):
         datasets = series_of(image, series_uid=f"{UID}.{number}", **attributes)
         for k, dataset in enumerate(datasets):
-            each(**dict.fromkeys(TEXTS, "CANARY"), StudyInstanceUID=f"{UID}.8", FrameOfReferenceUID=f"{UID}.9")(
-                [dataset]
+            each(
+                **dict.fromkeys(TEXTS, "CANARY"),
+                StudyInstanceUID=f"{UID}.8",
+                FrameOfReferenceUID=f"{UID}.9",
+            )([dataset])
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = (
+                f"{UID}.{number}.{k}"
             )
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{UID}.{number}.{k}"
             dataset.private_block(0x0011, "CANARY", create=True).add_new(1, "LO", "CANARY")
         return datasets
 
@@ -71,7 +87,14 @@ def tree(brain, series, tmp_path) -> Path:
     save(series(4)[:3] + series(4)[5:], root / "gap")
     save(series(5, PhotometricInterpretation="YBR_FULL"), root / "colour")
     odd = series(6, transfer_syntax=ImplicitVRLittleEndian)
-    for keyword in ("PatientBirthDate", "PatientAge", "PatientSize", "EchoTime", "StudyDate", "AccessionNumber"):
+    for keyword in (
+        "PatientBirthDate",
+        "PatientAge",
+        "PatientSize",
+        "EchoTime",
+        "StudyDate",
+        "AccessionNumber",
+    ):
         raw(keyword, b"CANARY-JOHN-CANARY-JOHN ")(odd)
     save(odd, root / "odd")
     cut = save(series(7), root / "cut") / "IM0003"
@@ -97,7 +120,9 @@ def tree(brain, series, tmp_path) -> Path:
     nib.save(image, root / "CANARY_T1w.nii.gz")
     noise = np.random.default_rng(0).integers(1, 900, (40, 40, 8)).astype("int16")
     nib.save(nib.Nifti1Image(noise, np.diag([4.0, 4.0, 4.0, 1.0])), root / "CANARY_noise.nii.gz")
-    nib.save(nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4)), root / "CANARY_nan.nii")
+    nib.save(
+        nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4)), root / "CANARY_nan.nii"
+    )
     (root / "CANARY_text.nii.gz").write_bytes(b"CANARY^JOHN")
     dangling("CANARY.nii.gz")(root / "lost")
     (root / "CANARY.txt").write_text("CANARY^JOHN")
@@ -105,7 +130,8 @@ def tree(brain, series, tmp_path) -> Path:
 
 
 def said(path: Path) -> str:
-    """All that a file says, unpacked: its name, text, headers, text chunks and embedded pictures."""
+    """All that a file says, unpacked: its name, text, headers, text chunks and embedded
+    pictures."""
     data = path.read_bytes()
     if path.suffix == ".gz":
         image = nib.load(path)
@@ -124,7 +150,8 @@ def said(path: Path) -> str:
 
 @pytest.fixture
 def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, capfd, recwarn):
-    """Function that runs a command with the tiny screener and gives all that it says: place -> text."""
+    """Function that runs a command with the tiny screener and gives all that it says: place ->
+    text."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
     monkeypatch.setattr(Predictor, "load", lambda *arguments: brain_predictor)
@@ -139,7 +166,13 @@ def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, ca
         captured = capfd.readouterr()
         messages = {"stdout": captured.out, "stderr": captured.err, "log": caplog.text}
         messages["warnings"] = " ".join(f"{one.message} {one.source}" for one in recwarn.list)
-        files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out] if out.is_file() else []
+        files = (
+            [path for path in out.rglob("*") if path.is_file()]
+            if out.is_dir()
+            else [out]
+            if out.is_file()
+            else []
+        )
         return messages | {path.relative_to(tmp_path).as_posix(): said(path) for path in files}
 
     return run
@@ -147,7 +180,10 @@ def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, ca
 
 def leaks(places: dict[str, str], secrets=SECRETS) -> dict[str, list[str]]:
     """Where secrets are told: place -> those."""
-    found = {place: [secret for secret in secrets if secret in text.lower()] for place, text in places.items()}
+    found = {
+        place: [secret for secret in secrets if secret in text.lower()]
+        for place, text in places.items()
+    }
     return {place: secrets for place, secrets in found.items() if secrets}
 
 
@@ -174,7 +210,9 @@ def test_the_key_alone_holds_paths(tree, told, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 def test_names_from_paths_tell_paths_and_no_more(tree, told, tmp_path):
-    places = told("screen", tree / "CANARY two", "-o", tmp_path / "out", "--names", "paths", status=0)
+    places = told(
+        "screen", tree / "CANARY two", "-o", tmp_path / "out", "--names", "paths", status=0
+    )
     assert "out/worklist.csv" in leaks(places, ("canarytwo",))
     told_of = leaks(places, (UID, PATIENT_HASH, "canary-id", "canary-acc", "canary^", "t1 canary"))
     assert told_of == {}
@@ -191,7 +229,11 @@ def test_dicom_objects_alone_name_patient_and_study(series, told, tmp_path):
     for place in objects:
         dataset = pydicom.dcmread(tmp_path / place)
         assert str(dataset.PatientName) == "CANARY^PATIENT" and dataset.PatientID == "CANARY-ID"
-        named = {element.keyword for element in dataset.iterall() if "canary" in str(element.value).lower()}
+        named = {
+            element.keyword
+            for element in dataset.iterall()
+            if "canary" in str(element.value).lower()
+        }
         # what holds items holds what is in them
         named = {keyword for keyword in named if not keyword.endswith("Sequence")}
         assert named <= {*PATIENT_AND_STUDY}, place
@@ -213,18 +255,30 @@ def test_calibrate(tree, told, tmp_path):
     out = tmp_path / "calibration.json"
     places = told("calibrate", "--normals", tree, "-o", out, "--rate", "0.5", status=0, out=out)
     assert leaks(places) == {} and "left out" in places["stdout"] and "calibration.json" in places
-    places = told("calibrate", "--normals", tree, "-o", tmp_path / "none.json", "--rate", "0.01", status=1)
+    places = told(
+        "calibrate", "--normals", tree, "-o", tmp_path / "none.json", "--rate", "0.01", status=1
+    )
     assert leaks(places) == {} and "healthy people allow" in places["stderr"]
 
 
-@pytest.mark.parametrize("keyword", ["SpecificCharacterSet", "StudyInstanceUID", "SOPInstanceUID", "SliceThickness"])
+@pytest.mark.parametrize(
+    "keyword", ["SpecificCharacterSet", "StudyInstanceUID", "SOPInstanceUID", "SliceThickness"]
+)
 @pytest.mark.parametrize("command", ["screen", "inspect"])
 def test_what_parsers_warn_of_is_not_shown(command, keyword, series, told, tmp_path):
-    """They repeat technical attributes that are not valid: on their own logger, to which no command listens."""
+    """They repeat technical attributes that are not valid: on their own logger, to which no command
+    listens."""
     datasets = series(transfer_syntax=ImplicitVRLittleEndian)
-    raw(keyword, b"CANARY-JOHN")(datasets[:1] if keyword == "SOPInstanceUID" else datasets)  # or all are one image
+    raw(keyword, b"CANARY-JOHN")(
+        datasets[:1] if keyword == "SOPInstanceUID" else datasets
+    )  # or all are one image
     save(datasets, tmp_path / "in")
-    places = told(command, tmp_path / "in", *(["-o", tmp_path / "out"] if command == "screen" else []), status=0)
+    places = told(
+        command,
+        tmp_path / "in",
+        *(["-o", tmp_path / "out"] if command == "screen" else []),
+        status=0,
+    )
     places.pop("log")
     assert leaks(places) == {}
 
@@ -232,19 +286,29 @@ def test_what_parsers_warn_of_is_not_shown(command, keyword, series, told, tmp_p
 @pytest.mark.parametrize("command", ["screen", "inspect"])
 def test_commands_that_fail(command, tree, told, tmp_path):
     output = ["-o", tmp_path / "out"] if command == "screen" else []
-    for path in (tree / "CANARY_absent", tree / "CANARY_absent.nii.gz", tree / "lost/CANARY.nii.gz"):
+    for path in (
+        tree / "CANARY_absent",
+        tree / "CANARY_absent.nii.gz",
+        tree / "lost/CANARY.nii.gz",
+    ):
         places = told(command, path, *output, status=1)
         assert leaks(places) == {} and "[not_found]" in places["stderr"]
     (tree / "CANARY_empty").mkdir()
     assert leaks(told(command, tree / "CANARY_empty", *output, status=1)) == {}
-    for path in (tree / "CANARY.txt", tree / "CANARY_text.nii.gz", tree / "damaged.zip", tree / "cut"):
+    for path in (
+        tree / "CANARY.txt",
+        tree / "CANARY_text.nii.gz",
+        tree / "damaged.zip",
+        tree / "cut",
+    ):
         assert leaks(told(command, path, *output)) == {}
     assert leaks(told(command, tree / "gap", *output, "--series-uid", f"{UID}.2")) == {}
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 def test_results_and_errors_in_python(tree, make_brain_screener):
-    """Neither a result nor a refusal, with all that hangs on it; the UID of the series is one of the facts."""
+    """Neither a result nor a refusal, with all that hangs on it; the UID of the series is one of
+    the facts."""
     screener, results, errors = make_brain_screener(), [], []
     for path in sorted(tree.iterdir()):
         results.append(screener(path, series_uid=f"{UID}.2" if path.name == "CANARY two" else None))
@@ -256,6 +320,13 @@ def test_results_and_errors_in_python(tree, make_brain_screener):
     texts = {f"result {number}": repr(result) for number, result in enumerate(results)}
     assert leaks(texts, ("canary", "john", BIRTH_DATE, PATIENT_HASH)) == {}
     for number, error in enumerate(errors):
-        shown = "".join(traceback.format_exception(error)) + repr(error) + " ".join(getattr(error, "__notes__", []))
+        shown = (
+            "".join(traceback.format_exception(error))
+            + repr(error)
+            + " ".join(getattr(error, "__notes__", []))
+        )
         allowed = () if error.code == "several_series" else (UID,)
-        assert leaks({f"error {number}": shown}, ("canary^", "canary_", "john", BIRTH_DATE, *allowed)) == {}
+        assert (
+            leaks({f"error {number}": shown}, ("canary^", "canary_", "john", BIRTH_DATE, *allowed))
+            == {}
+        )

@@ -37,7 +37,11 @@ def test_inverted_brain_lies_below_one(healthy):
 
 
 @settings(max_examples=10, deadline=None)
-@given(scale=st.floats(1e-3, 1e3), order=st.permutations(range(3)), flips=st.tuples(*[st.booleans()] * 3))
+@given(
+    scale=st.floats(1e-3, 1e3),
+    order=st.permutations(range(3)),
+    flips=st.tuples(*[st.booleans()] * 3),
+)
 def test_neither_scale_nor_storage_order_matters(healthy, scale, order, flips):
     volume, affine = healthy
     turned, matrix = volume.transpose(order), affine[:, [*order, 3]].copy()
@@ -45,20 +49,28 @@ def test_neither_scale_nor_storage_order_matters(healthy, scale, order, flips):
         matrix[:3, 3] += matrix[:3, axis] * (turned.shape[axis] - 1)
         matrix[:3, axis] *= -1
     turned = np.flip(turned, np.flatnonzero(flips)) * np.float32(scale)
-    assert white_to_cortex(turned, matrix) == pytest.approx(white_to_cortex(volume, affine), rel=2e-3)
+    assert white_to_cortex(turned, matrix) == pytest.approx(
+        white_to_cortex(volume, affine), rel=2e-3
+    )
 
 
 @pytest.mark.parametrize("sign", [-0.3, 0.3])
 def test_shading_by_the_coils_hardly_matters(healthy, sign):
     volume, affine = healthy
     x, y = (np.linspace(-1, 1, count) for count in volume.shape[:2])
-    shaded = volume * np.exp(sign * (x[:, None] ** 2 + y**2 + 0.5 * y))[..., None].astype(np.float32)
-    assert white_to_cortex(shaded, affine) == pytest.approx(white_to_cortex(volume, affine), abs=0.06)
+    shaded = volume * np.exp(sign * (x[:, None] ** 2 + y**2 + 0.5 * y))[..., None].astype(
+        np.float32
+    )
+    assert white_to_cortex(shaded, affine) == pytest.approx(
+        white_to_cortex(volume, affine), abs=0.06
+    )
 
 
 def test_noise_and_larger_pixels_leave_it_above_one(healthy):
     volume, affine = healthy
-    noise = np.random.default_rng(0).normal(0, 0.1 * np.percentile(volume[volume > 0], 90), volume.shape)
+    noise = np.random.default_rng(0).normal(
+        0, 0.1 * np.percentile(volume[volume > 0], 90), volume.shape
+    )
     assert white_to_cortex(np.abs(volume + noise) * (volume > 0), affine) > 1.03
     coarser = affine.copy()
     coarser[:3, :2] *= 2

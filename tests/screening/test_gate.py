@@ -32,9 +32,20 @@ MPRAGE = {
 }
 T1W = {
     "Siemens MPRAGE": MPRAGE,
-    "GE BRAVO": MPRAGE | {"scanning_sequence": "RM", "echo_time": 3.2, "repetition_time": 8.2, "inversion_time": 450},
-    "Philips TFE": {"scanning_sequence": "GR", "echo_time": 4.6, "repetition_time": 9.8, "body_part": "BRAIN"},
-    "2D spin echo": {"scanning_sequence": "SE", "echo_time": 15.0, "repetition_time": 600.0, "inversion_time": 0},
+    "GE BRAVO": MPRAGE
+    | {"scanning_sequence": "RM", "echo_time": 3.2, "repetition_time": 8.2, "inversion_time": 450},
+    "Philips TFE": {
+        "scanning_sequence": "GR",
+        "echo_time": 4.6,
+        "repetition_time": 9.8,
+        "body_part": "BRAIN",
+    },
+    "2D spin echo": {
+        "scanning_sequence": "SE",
+        "echo_time": 15.0,
+        "repetition_time": 600.0,
+        "inversion_time": 0,
+    },
     "2D turbo spin echo": {"scanning_sequence": "SE", "echo_time": 9.4, "repetition_time": 950.0},
     "T1-FLAIR": {
         **{"scanning_sequence": ["SE", "IR"], "echo_time": 24.0, "repetition_time": 2500.0},
@@ -42,9 +53,16 @@ T1W = {
     },
     "2D FLASH": {"scanning_sequence": "GR", "echo_time": 4.8, "repetition_time": 250.0},
     "enhanced": {
-        **{"sop_class": "Enhanced MR Image Storage", "acquisition_contrast": "T1", "echo_pulse_sequence": "GRADIENT"},
+        **{
+            "sop_class": "Enhanced MR Image Storage",
+            "acquisition_contrast": "T1",
+            "echo_pulse_sequence": "GRADIENT",
+        },
         **{"effective_echo_time": 3.0, "repetition_time": 7.0, "inversion_times": [900.0]},
-        **{"frame_type": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "complex_component": "MAGNITUDE"},
+        **{
+            "frame_type": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
+            "complex_component": "MAGNITUDE",
+        },
     },
     "before the agent": MPRAGE | {"described_as": ["t1", "no_contrast_agent"]},
     "hippocampus": MPRAGE | {"body_part": "HIPPOCAMPUS"},
@@ -52,7 +70,10 @@ T1W = {
     "head and neck": MPRAGE | {"body_part": "HEADNECK"},
     "armature": MPRAGE | {"body_part": "ARMATURE"},
     "denoised MP2RAGE": MPRAGE
-    | {"image_type": ["PRIMARY", "M", "ND", "UNI"], "described_as": ["t1", "mp2rage", "uniform", "denoised"]},
+    | {
+        "image_type": ["PRIMARY", "M", "ND", "UNI"],
+        "described_as": ["t1", "mp2rage", "uniform", "denoised"],
+    },
     "unknown": {"format": "nifti"},
 }
 REFUSED = {
@@ -61,7 +82,10 @@ REFUSED = {
     "screen save": ({"image_type": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "secondary_capture"),
     "text in the pixels": ({"burned_in_annotation": "YES"}, "burned_in_annotation"),
     "localizer": ({"image_type": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
-    "GE projection": ({"image_type": ["DERIVED", "SECONDARY", "PROJECTION IMAGE", "COLLAPSE"]}, "projection"),
+    "GE projection": (
+        {"image_type": ["DERIVED", "SECONDARY", "PROJECTION IMAGE", "COLLAPSE"]},
+        "projection",
+    ),
     "enhanced MinIP": ({"frame_type": ["DERIVED", "PRIMARY", "MIN_IP", "NONE"]}, "projection"),
     "ADC": ({"image_type": ["DERIVED", "PRIMARY", "ADC", "ND"]}, "computed_map"),
     "T1 map": ({"image_type": ["DERIVED", "PRIMARY", "T1 MAP", "ND"]}, "computed_map"),
@@ -79,20 +103,49 @@ REFUSED = {
     "agent in words": ({"described_as": ["t1", "contrast_agent"]}, "contrast_agent"),
     "enhanced T2": ({"acquisition_contrast": "T2"}, "stated_not_t1w"),
     "enhanced FLAIR": ({"acquisition_contrast": "FLUID_ATTENUATED"}, "stated_not_t1w"),
-    "T2 spin echo": ({"scanning_sequence": "SE", "echo_time": 90.0, "repetition_time": 4000.0}, "stated_not_t1w"),
-    "PD spin echo": ({"scanning_sequence": "SE", "echo_time": 14.0, "repetition_time": 2800.0}, "stated_not_t1w"),
-    "FLAIR": (
-        {"scanning_sequence": ["SE", "IR"], "echo_time": 120.0, "repetition_time": 9000.0, "inversion_time": 2500.0},
+    "T2 spin echo": (
+        {"scanning_sequence": "SE", "echo_time": 90.0, "repetition_time": 4000.0},
         "stated_not_t1w",
     ),
-    "STIR": ({"scanning_sequence": ["SE", "IR"], "echo_time": 30.0, "inversion_time": 160.0}, "stated_not_t1w"),
-    "T2*": ({"scanning_sequence": "GR", "echo_time": 25.0, "repetition_time": 600.0}, "stated_not_t1w"),
-    "MP2RAGE, second inversion": ({"scanning_sequence": ["GR", "IR"], "inversion_time": 2700.0}, "stated_not_t1w"),
+    "PD spin echo": (
+        {"scanning_sequence": "SE", "echo_time": 14.0, "repetition_time": 2800.0},
+        "stated_not_t1w",
+    ),
+    "FLAIR": (
+        {
+            "scanning_sequence": ["SE", "IR"],
+            "echo_time": 120.0,
+            "repetition_time": 9000.0,
+            "inversion_time": 2500.0,
+        },
+        "stated_not_t1w",
+    ),
+    "STIR": (
+        {"scanning_sequence": ["SE", "IR"], "echo_time": 30.0, "inversion_time": 160.0},
+        "stated_not_t1w",
+    ),
+    "T2*": (
+        {"scanning_sequence": "GR", "echo_time": 25.0, "repetition_time": 600.0},
+        "stated_not_t1w",
+    ),
+    "MP2RAGE, second inversion": (
+        {"scanning_sequence": ["GR", "IR"], "inversion_time": 2700.0},
+        "stated_not_t1w",
+    ),
     "diffusion": ({"scanning_sequence": ["EP", "SE"]}, "stated_not_t1w"),
-    "angiography": ({"scanning_sequence": "GR", "angiography": "Y", "echo_time": 3.5}, "stated_not_t1w"),
+    "angiography": (
+        {"scanning_sequence": "GR", "angiography": "Y", "echo_time": 3.5},
+        "stated_not_t1w",
+    ),
     "long echo of an unknown sequence": ({"echo_time": 100.0}, "stated_not_t1w"),
-    "Siemens MPR": ({"image_type": ["DERIVED", "SECONDARY", "MPR", "CSA MPR", "M", "ND"]}, "reformatted"),
-    "GE reformat": ({"image_type": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}, "reformatted"),
+    "Siemens MPR": (
+        {"image_type": ["DERIVED", "SECONDARY", "MPR", "CSA MPR", "M", "ND"]},
+        "reformatted",
+    ),
+    "GE reformat": (
+        {"image_type": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]},
+        "reformatted",
+    ),
 }
 WARNED = {
     "derived": ({"image_type": ["DERIVED", "SECONDARY"]}, "derived_image"),
@@ -107,7 +160,10 @@ WARNED = {
         {"described_as": ["t1", "no_contrast_agent", "perhaps_contrast_agent"]},
         "perhaps_contrast_agent",
     ),
-    "two orientations": ({"other_orientation": "the qform is turned by 5.0 degrees"}, "other_orientation"),
+    "two orientations": (
+        {"other_orientation": "the qform is turned by 5.0 degrees"},
+        "other_orientation",
+    ),
 }
 ISOTROPIC = np.diag([1.0, 1.0, 1.0, 1.0])
 
@@ -139,8 +195,18 @@ def test_doubtful_acquisitions_are_warned_about(case):
 
 
 def test_every_finding_of_one_header_is_told():
-    source = {"modality": "CT", "image_type": ["DERIVED", "SECONDARY", "MPR"], "body_part": "CHEST", "echo_time": 99.0}
-    assert codes(acquisition_findings(source)) == {"not_mr", "reformatted", "other_body_part", "stated_not_t1w"}
+    source = {
+        "modality": "CT",
+        "image_type": ["DERIVED", "SECONDARY", "MPR"],
+        "body_part": "CHEST",
+        "echo_time": 99.0,
+    }
+    assert codes(acquisition_findings(source)) == {
+        "not_mr",
+        "reformatted",
+        "other_body_part",
+        "stated_not_t1w",
+    }
 
 
 @pytest.mark.parametrize(
@@ -160,7 +226,9 @@ def test_a_series_of_secondary_captures_is_refused(tmp_path):
     datasets = dicom_datasets(head_volume(), SOPClassUID=SecondaryCaptureImageStorage)
     for dataset in datasets:
         dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    assert codes(acquisition_findings(read_scan(save(datasets, tmp_path)).source)) == {"secondary_capture"}
+    assert codes(acquisition_findings(read_scan(save(datasets, tmp_path)).source)) == {
+        "secondary_capture"
+    }
 
 
 @pytest.mark.parametrize(
@@ -182,9 +250,9 @@ def test_geometry(shape, sizes, expected):
 
 
 def test_thickness_counts_where_slices_overlap():
-    assert codes(geometry_findings({"slice_thickness": 12.0}, (256, 256, 60), np.diag([1, 1, 3.0, 1]))) == {
-        "thick_slices"
-    }
+    assert codes(
+        geometry_findings({"slice_thickness": 12.0}, (256, 256, 60), np.diag([1, 1, 3.0, 1]))
+    ) == {"thick_slices"}
 
 
 @pytest.mark.parametrize("kind", ["healthy", *KINDS])
@@ -225,7 +293,9 @@ def test_spoilt_intensities_are_refused():
     top = volume.max()
     clipped = np.minimum(volume, np.percentile(volume[brain], 85))
     assert "saturated" in codes(brain_findings(clipped, affine))
-    assert codes(brain_findings(np.minimum(volume, np.percentile(volume[brain], 99)), affine)) == set()
+    assert (
+        codes(brain_findings(np.minimum(volume, np.percentile(volume[brain], 99)), affine)) == set()
+    )
     assert codes(brain_findings(np.ceil(volume / top * 8), affine)) == {"few_grey_values"}
     noise = np.random.default_rng(0).rayleigh(0.5 * top, volume.shape) * brain
     assert codes(brain_findings(noise, affine)) == {"noisy"}
@@ -240,15 +310,35 @@ def test_agreement_far_below_that_of_healthy_slices_is_refused():
     close = np.clip(image + generator.normal(0, 0.1, image.shape), 0, 1).astype(np.float32)
     healthy = (0.85, 0.87, 0.9)
     assert distribution_findings(image, close, healthy) == []
-    (finding,) = distribution_findings(image, generator.random((64, 64)).astype(np.float32), healthy)
-    assert finding.refused and finding.limit == "at least 0.290" and codes([finding]) == {"unlike_training"}
-    assert distribution_findings(image, np.zeros_like(image), healthy)[0].measured == "correlation 0.000"
-    assert distribution_findings(image, 1 - image, ()) == distribution_findings(image, 1 - image, (0.2, 0.1)) == []
+    (finding,) = distribution_findings(
+        image, generator.random((64, 64)).astype(np.float32), healthy
+    )
+    assert (
+        finding.refused
+        and finding.limit == "at least 0.290"
+        and codes([finding]) == {"unlike_training"}
+    )
+    assert (
+        distribution_findings(image, np.zeros_like(image), healthy)[0].measured
+        == "correlation 0.000"
+    )
+    assert (
+        distribution_findings(image, 1 - image, ())
+        == distribution_findings(image, 1 - image, (0.2, 0.1))
+        == []
+    )
 
 
 @pytest.mark.needs_shared
 @pytest.mark.parametrize(
-    "pattern", ["oasis/sub-N07[2-5]*", "oasis/sub-M01*", "glioma/*T1w*", "whole_head/IXI012*", "dicom_hanke_t1"]
+    "pattern",
+    [
+        "oasis/sub-N07[2-5]*",
+        "oasis/sub-M01*",
+        "glioma/*T1w*",
+        "whole_head/IXI012*",
+        "dicom_hanke_t1",
+    ],
 )
 def test_real_t1w_brains_pass(shared_data, pattern):
     paths = sorted(shared_data.glob(pattern))
@@ -256,14 +346,18 @@ def test_real_t1w_brains_pass(shared_data, pattern):
     for path in paths:
         scan = read_scan(path)
         assert not codes(acquisition_findings(scan.source), refused=True)
-        assert not codes(geometry_findings(scan.source, scan.volume_shape, scan.volume_affine), refused=True)
+        assert not codes(
+            geometry_findings(scan.source, scan.volume_shape, scan.volume_affine), refused=True
+        )
         brain = is_brain_extracted(scan.voxels, scan.affine)
         voxels = scan.voxels if brain else scan.voxels * extract_brain(scan.voxels, scan.affine)
         assert brain_findings(voxels, scan.affine) == [], path.name
 
 
 @pytest.mark.needs_shared
-@pytest.mark.parametrize("contrast, expected", [("FLAIR", {"seen_not_t1w"}), ("T2w", {"seen_not_t1w"})])
+@pytest.mark.parametrize(
+    "contrast, expected", [("FLAIR", {"seen_not_t1w"}), ("T2w", {"seen_not_t1w"})]
+)
 def test_real_scans_of_other_contrast_are_refused(shared_data, contrast, expected):
     (path,) = shared_data.glob(f"not_t1w/*_{contrast}.nii.gz")
     scan = read_scan(path)

@@ -27,7 +27,9 @@ def anomaly_map():
 def test_sizes_and_places(anomaly_map):
     (first, second), labels = find_regions(anomaly_map, AFFINE, 0.3, MNI)
     assert (first.label, first.area_mm2) == (1, pytest.approx(12 * 3))
-    assert first.peak == pytest.approx(0.9) and first.peak_mm == pytest.approx((10 - 2 * 4, -20 - 1.5 * 3, 5))
+    assert first.peak == pytest.approx(0.9) and first.peak_mm == pytest.approx(
+        (10 - 2 * 4, -20 - 1.5 * 3, 5)
+    )
     assert first.peak_mni_mm == pytest.approx((20 - 2 * 4, 30 - 2 * 3, 23))
     assert first.centroid_mm == pytest.approx((10 - 2 * 4.5, -20 - 1.5 * 3, 5))
     assert first.mean == pytest.approx((11 * 0.5 + 0.9) / 12)
@@ -36,7 +38,9 @@ def test_sizes_and_places(anomaly_map):
     assert labels[18, 18] == 0  # 3 mm2 are too small
 
 
-@pytest.mark.parametrize(("x", "side"), [(-30, "left"), (-4, "midline"), (0, "midline"), (4, "midline"), (30, "right")])
+@pytest.mark.parametrize(
+    ("x", "side"), [(-30, "left"), (-4, "midline"), (0, "midline"), (4, "midline"), (30, "right")]
+)
 def test_the_side_is_that_of_the_peak_in_mni_space(anomaly_map, x, side):
     """In RAS+ the patient's left is negative, whichever way the scan's own axes run."""
     there = MNI + np.array([[0, 0, 0, x - 12]] + 3 * [[0] * 4])
@@ -71,5 +75,7 @@ def test_regions_cover_what_exceeds_the_threshold(seed, threshold):
     assert peaks == sorted(peaks, reverse=True)
     for region in regions:
         inside = labels == region.label
-        assert region.peak == values[inside].max() and region.mean == pytest.approx(values[inside].mean())
+        assert region.peak == values[inside].max() and region.mean == pytest.approx(
+            values[inside].mean()
+        )
         assert region.area_mm2 == pytest.approx(16 * inside.sum())

@@ -44,7 +44,10 @@ def test_refused_scans_are_left_out_and_all_are_accounted_for(items, brain_predi
             "absent": "not_found",
         }
         assert list(accepted.contexts) == ["first", "broken", "absent", "last"]
-    assert accepted.contexts["first"].source["format"] == "nifti" and accepted.contexts["first"].findings == []
+    assert (
+        accepted.contexts["first"].source["format"] == "nifti"
+        and accepted.contexts["first"].findings == []
+    )
     assert [finding.code for finding in accepted.contexts["last"].findings] == ["not_registered"]
     assert all(list(one.seconds) == ["preparation"] for one in accepted.contexts.values())
 
@@ -58,7 +61,9 @@ def test_the_account_grows_scan_by_scan(items, brain_predictor):
 
 def test_slices_are_those_of_the_predictor(items, brain_predictor):
     (accepted,) = AcceptedScans(items[:1], brain_predictor)
-    assert np.array_equal(accepted["image"], brain_predictor.prepare({"image": items[0]["image"]})["image"])
+    assert np.array_equal(
+        accepted["image"], brain_predictor.prepare({"image": items[0]["image"]})["image"]
+    )
     (other,) = AcceptedScans([items[0] | {"z_mm": 30.0}], brain_predictor)
     assert (accepted["image"].meta["z_mm"], other["image"].meta["z_mm"]) == (23.0, 30.0)
 
@@ -125,7 +130,9 @@ def test_scans_below_a_folder_have_names_of_their_own(tmp_path):
 
 
 def test_names_are_letters_and_digits_of_the_files_where_all_lie_in_one_folder(datalist):
-    found = scans(None, datalist("images/sub-1_T1w.nii.gz", "images/sub-2.run-1.nii", "images/1.2.840.NII"))
+    found = scans(
+        None, datalist("images/sub-1_T1w.nii.gz", "images/sub-2.run-1.nii", "images/1.2.840.NII")
+    )
     assert [item["name"] for item in found] == ["1T1w", "2run1", "12840"]
 
 
@@ -137,7 +144,10 @@ def test_files_of_one_name_in_different_folders_keep_apart(datalist):
 
 
 def test_of_an_item_its_name_and_what_reading_needs_stay(datalist):
-    (item,) = scans(None, datalist({"image": "a.nii.gz", "name": "case-7", "axial_slice": True, "subject": "S1"}))
+    (item,) = scans(
+        None,
+        datalist({"image": "a.nii.gz", "name": "case-7", "axial_slice": True, "subject": "S1"}),
+    )
     assert set(item) == {"image", "name", "axial_slice"} and item["name"] == "case7"
     (item,) = scans(None, datalist({"image": "a.nii.gz", "name": 7}))
     assert item["name"] == "7"
@@ -169,7 +179,9 @@ def test_paths_that_would_give_one_name_are_numbered(datalist):
     assert [item["name"] for item in found] == ["a1", "a12"]
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".hidden", "a b", "a\\b", "é1", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", ".hidden", "a b", "a\\b", "é1", "a\n"]
+)
 def test_of_a_name_only_letters_and_digits_stay(name, datalist):
     (item,) = scans(None, datalist({"image": "a.nii.gz", "name": name}))
     assert item["name"].isascii() and item["name"].isalnum()
@@ -207,7 +219,9 @@ def test_calibration_beside_its_weights(calibrated):
 
 def test_a_calibration_of_something_else_is_refused(calibrated):
     with pytest.raises(ArtifactError, match=r"slice\.plane_mm"):
-        calibration_beside(replace(calibrated, slice_options={**calibrated.slice_options, "plane_mm": 30.0}))
+        calibration_beside(
+            replace(calibrated, slice_options={**calibrated.slice_options, "plane_mm": 30.0})
+        )
     with pytest.raises(ArtifactError, match="equalize"):
         calibration_beside(replace(calibrated, scoring=AnomalyMap("none")))
     calibrated.weights.write_bytes(b"other weights")

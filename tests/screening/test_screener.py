@@ -21,7 +21,9 @@ from pathology_screen.screening import Screener
 from pathology_screen.space import PLANE_Z, plane_affine, take_plane
 
 
-def test_the_score_is_the_mean_of_the_map_and_decides(slices, predictor, make_screener, make_calibration):
+def test_the_score_is_the_mean_of_the_map_and_decides(
+    slices, predictor, make_screener, make_calibration
+):
     result = make_screener()(slices[0])
     image = predictor.prepare({"image": str(slices[0])})["image"][0].numpy()
     assert np.array_equal(result.slice.image, image)
@@ -56,7 +58,9 @@ def test_a_single_slice_is_compared_as_it_is_with_a_warning(slices, make_screene
 def test_a_volume_is_registered_and_its_plane_screened(brain, brain_predictor, make_brain_screener):
     """The one test that registers: the template's brain comes back to where it was."""
     screener = make_brain_screener()
-    steps = [step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)]
+    steps = [
+        step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)
+    ]
     registering = replace(screener.predictor, preprocessing=Compose(steps))
     result = Screener(registering, screener.judge.calibration)(brain)
     one = result.slice
@@ -71,11 +75,15 @@ def test_a_volume_is_registered_and_its_plane_screened(brain, brain_predictor, m
 @pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SPL"])
 def test_volumes_lie_on_the_voxels_of_the_scan(brain, make_brain_screener, tmp_path, axcodes):
     stored = nib.load(brain)
-    turn = nib.orientations.ornt_transform(nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axcodes))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axcodes)
+    )
     nib.save(stored.as_reoriented(turn), tmp_path / "scan.nii")
     scan = read_scan(tmp_path / "scan.nii")
     result = make_brain_screener(pixel_threshold=0.08)(tmp_path / "scan.nii")
-    assert result.map_volume.shape == result.regions_volume.shape == result.reconstruction_volume.shape
+    assert (
+        result.map_volume.shape == result.regions_volume.shape == result.reconstruction_volume.shape
+    )
     assert result.map_volume.shape == scan.voxels.shape and np.allclose(result.affine, scan.affine)
     i, j, k = np.nonzero(result.map_volume)
     z = (np.linalg.inv(TO_SCAN) @ scan.affine @ [i, j, k, np.ones_like(i)])[2]
@@ -83,9 +91,15 @@ def test_volumes_lie_on_the_voxels_of_the_scan(brain, make_brain_screener, tmp_p
         len(i) > 1000 and np.abs(z - PLANE_Z).max() < 1.3
     )  # half a voxel of 2.4 mm, in the smaller millimetres of MNI
     values = result.map_volume[i, j, k]
-    assert np.corrcoef(values, scan.voxels[i, j, k])[0, 1] > 0.85  # a share of the image, blurred by the grid
-    assert set(np.unique(result.regions_volume)) - {0} <= {region.label for region in result.regions}
-    assert result.regions_volume.any() and (result.regions_volume[result.map_volume == 0] == 0).all()
+    assert (
+        np.corrcoef(values, scan.voxels[i, j, k])[0, 1] > 0.85
+    )  # a share of the image, blurred by the grid
+    assert set(np.unique(result.regions_volume)) - {0} <= {
+        region.label for region in result.regions
+    }
+    assert (
+        result.regions_volume.any() and (result.regions_volume[result.map_volume == 0] == 0).all()
+    )
 
 
 def test_pixels_of_the_slice_lie_where_the_scan_has_the_same_value(brain, make_brain_screener):
@@ -94,9 +108,13 @@ def test_pixels_of_the_slice_lie_where_the_scan_has_the_same_value(brain, make_b
     seen = ndi.affine_transform(scan.voxels, to_voxel, output_shape=(64, 64, 1), order=1)[..., 0]
     assert np.corrcoef(seen.ravel(), one.image.ravel())[0, 1] > 0.97
     assert np.allclose(one.affine, TO_SCAN @ one.mni_affine)
-    assert np.allclose(one.mni_affine[:3, 0], [0, -233 / 64, 0]) and np.allclose(one.mni_affine[2], [0, 0, 1, PLANE_Z])
+    assert np.allclose(one.mni_affine[:3, 0], [0, -233 / 64, 0]) and np.allclose(
+        one.mni_affine[2], [0, 0, 1, PLANE_Z]
+    )
     template = take_plane(scan.voxels, scan.affine, TO_SCAN)
-    row, column = np.rint(np.linalg.solve(plane_affine(), one.mni_affine @ [32, 32, 0, 1])[:2]).astype(int)
+    row, column = np.rint(
+        np.linalg.solve(plane_affine(), one.mni_affine @ [32, 32, 0, 1])[:2]
+    ).astype(int)
     assert one.image[32, 32] == pytest.approx(
         template[row - 1 : row + 2, column - 1 : column + 2].mean() / 1000, abs=0.3
     )
@@ -131,18 +149,33 @@ def test_another_plane_is_mapped_and_not_judged(brain, make_brain_screener):
 
 def test_scans_of_the_other_domain_are_refused(brain, slices, make_screener):
     result = make_screener()(brain)
-    assert (result.outcome, result.code, result.map_volume) == ("not_assessable", "other_domain", None)
+    assert (result.outcome, result.code, result.map_volume) == (
+        "not_assessable",
+        "other_domain",
+        None,
+    )
 
 
-def test_a_scan_that_does_not_fit_the_template_is_refused(brain, brain_predictor, make_brain_screener, tmp_path):
+def test_a_scan_that_does_not_fit_the_template_is_refused(
+    brain, brain_predictor, make_brain_screener, tmp_path
+):
     """Half a turn about the vertical axis names left and right, front and back wrongly."""
     image = nib.load(brain)
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine), tmp_path / "upside_down.nii")
+    nib.save(
+        nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine),
+        tmp_path / "upside_down.nii",
+    )
     screener = make_brain_screener()
-    steps = [step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)]
+    steps = [
+        step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)
+    ]
     registering = replace(screener.predictor, preprocessing=Compose(steps))
     result = Screener(registering, screener.judge.calibration)(tmp_path / "upside_down.nii")
-    assert (result.outcome, result.code, result.slice) == ("not_assessable", "registration_failed", None)
+    assert (result.outcome, result.code, result.slice) == (
+        "not_assessable",
+        "registration_failed",
+        None,
+    )
 
 
 def test_dicom_and_nifti_of_one_scan_agree(brain, make_brain_screener, tmp_path):
@@ -165,9 +198,15 @@ def test_what_cannot_be_read_is_not_assessable(tmp_path, make_screener):
     (tmp_path / "text.nii.gz").write_text("no image")
     nan = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
     nib.save(nan, tmp_path / "nan.nii.gz")
-    for path, code in ((tmp_path / "lost.nii", "not_found"), (tmp_path / "nan.nii.gz", "not_finite")):
+    for path, code in (
+        (tmp_path / "lost.nii", "not_found"),
+        (tmp_path / "nan.nii.gz", "not_finite"),
+    ):
         result = make_screener()(path)
-        assert (result.outcome, result.code) == ("not_assessable", code) and f"[{code}]" in result.reason
+        assert (result.outcome, result.code) == (
+            "not_assessable",
+            code,
+        ) and f"[{code}]" in result.reason
         assert result.score is None and result.map_volume is None and result.slice is None
     assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
 
@@ -177,19 +216,25 @@ def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_sc
         raise ZeroDivisionError
 
     screener = make_screener()
-    faulty = replace(predictor, preprocessing=Compose([*predictor.preprocessing.transforms, broken]))
+    faulty = replace(
+        predictor, preprocessing=Compose([*predictor.preprocessing.transforms, broken])
+    )
     with pytest.raises((ZeroDivisionError, RuntimeError)):
         Screener(faulty, screener.judge.calibration)(slices[0])
 
 
 def test_stages_are_timed_apart(slices, make_screener):
     seconds = make_screener()(slices[0]).seconds
-    assert list(seconds) == ["reading", "preparation", "screening"] and all(value > 0 for value in seconds.values())
+    assert list(seconds) == ["reading", "preparation", "screening"] and all(
+        value > 0 for value in seconds.values()
+    )
     assert list(make_screener()("nowhere").seconds) == ["reading"]
 
 
 def test_too_few_people_for_the_rate(make_screener, make_calibration):
-    with pytest.raises(ConfigError, match="18 healthy people allow a false positive rate of 0.0526 at best"):
+    with pytest.raises(
+        ConfigError, match="18 healthy people allow a false positive rate of 0.0526 at best"
+    ):
         make_screener(make_calibration([0.001 * n for n in range(18)]))
     make_screener(make_calibration([0.001 * n for n in range(19)]))
     make_screener(make_calibration([0.001 * n for n in range(9)]), rate=0.1)
@@ -231,7 +276,9 @@ def bundle(tmp_path, predictor):
     identity = Predictor.load(folder).identity
     rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
     scores = tuple(0.01 * number for number in range(20))
-    Calibration(0.1, 0.05, rates, scores, tuple(range(20)), identity).save(folder / "models/calibration.json")
+    Calibration(0.1, 0.05, rates, scores, tuple(range(20)), identity).save(
+        folder / "models/calibration.json"
+    )
     return folder
 
 
@@ -242,14 +289,18 @@ def test_the_same_slice_gets_the_same_score(bundle, slices):
 
 
 def test_no_configuration_is_evaluated(bundle, slices, tmp_path):
-    """A bundle whose files hold expressions is read as data; an expression where data are needed is refused."""
+    """A bundle whose files hold expressions is read as data; an expression where data are needed is
+    refused."""
     path = bundle / "configs/inference.json"
     train = bundle / "configs/train.json"
     config = json.loads(path.read_text())
     bomb = f"$open({str(tmp_path / 'harm')!r}, 'w')"
     path.write_text(json.dumps(config | {"imports": [bomb], "initialize": [bomb]}))
     Screener.from_bundle(bundle)
-    for name, value in (("slice", bomb), ("network_def", {"_target_": "os.system", "command": "true"})):
+    for name, value in (
+        ("slice", bomb),
+        ("network_def", {"_target_": "os.system", "command": "true"}),
+    ):
         for file in (path, train):
             content = json.loads(file.read_text())
             if name in content:

@@ -27,8 +27,15 @@ def test_a_skull_is_noticed_on_any_grid(head, grid, brain_only):
     assert is_brain_extracted(head(shape, affine, brain_only=brain_only), affine) == brain_only
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.permutations(range(3)), st.tuples(*[st.sampled_from([-1, 1])] * 3), st.booleans(), st.integers(0, 9))
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    st.booleans(),
+    st.integers(0, 9),
+)
 def test_a_skull_is_noticed_in_any_orientation_with_noise(head, order, signs, brain_only, seed):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, order] * signs * 2.5
@@ -61,7 +68,8 @@ def test_a_slab_of_a_whole_head_is_refused_not_scored(head):
 
 
 class Threshold:
-    """Stands in for deepbet, which takes seconds: all that is bright in a canonical scan is brain."""
+    """Stands in for deepbet, which takes seconds: all that is bright in a canonical scan is
+    brain."""
 
     def run(self, scan):
         assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
@@ -75,12 +83,16 @@ def threshold(monkeypatch):
     monkeypatch.setattr("pathology_screen.space.brain_extraction._deepbet", Threshold)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.permutations(range(3)), st.tuples(*[st.sampled_from([-1, 1])] * 3))
 def test_the_mask_comes_back_in_the_stored_orientation(threshold, head, order, signs):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, order] * signs * 4.0
-    volume = head(tuple((44, 50, 46)[axis] for axis in order), affine, brain_only=True, offset=(8, -8, 4))
+    volume = head(
+        tuple((44, 50, 46)[axis] for axis in order), affine, brain_only=True, offset=(8, -8, 4)
+    )
     assert np.array_equal(extract_brain(volume, affine), volume > 100)
 
 
@@ -120,14 +132,18 @@ def test_the_brain_of_an_extracted_scan_is_its_tissue_without_holes(head):
 
 @pytest.mark.needs_shared
 def test_real_scans_are_told_apart(shared_data):
-    for path in sorted(shared_data.glob("oasis/*"))[::10] + sorted(shared_data.glob("glioma/*T1w*")):
+    for path in sorted(shared_data.glob("oasis/*"))[::10] + sorted(
+        shared_data.glob("glioma/*T1w*")
+    ):
         scan = read_scan(path)
         assert is_brain_extracted(scan.voxels, scan.affine), path.name
     for path in [*sorted(shared_data.glob("whole_head/*")), shared_data / "dicom_hanke_t1"]:
         scan = read_scan(path)
         assert not is_brain_extracted(scan.voxels, scan.affine), path.name
         axis = int(np.argmax(np.abs(scan.affine[2, :3])))
-        for part in range(4, 7):  # slabs of an eighth of the head, from its middle up to the forehead
+        for part in range(
+            4, 7
+        ):  # slabs of an eighth of the head, from its middle up to the forehead
             n = scan.voxels.shape[axis] // 8
             up = scan.voxels if scan.affine[2, axis] > 0 else np.flip(scan.voxels, axis)
             slab = np.take(up, range(part * n, part * n + n), axis)

@@ -1,4 +1,5 @@
-"""Registration: a known affine is recovered, the same at every run, and what does not fit is refused."""
+"""Registration: a known affine is recovered, the same at every run, and what does not fit is
+refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,9 +11,19 @@ from scipy.spatial.transform import Rotation
 from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.space import Fit, check_fit, load_brain_template, locate, register, take_plane, template
+from pathology_screen.space import (
+    Fit,
+    check_fit,
+    load_brain_template,
+    locate,
+    register,
+    take_plane,
+    template,
+)
 
-MOVES = np.array([[14.0, -8.0, 17.0], [9.0, -14.0, 21.0], [1.04, 0.95, 1.02]])  # degrees, mm, factors
+MOVES = np.array(
+    [[14.0, -8.0, 17.0], [9.0, -14.0, 21.0], [1.04, 0.95, 1.02]]
+)  # degrees, mm, factors
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,9 @@ def test_known_affine_is_recovered(brain, move, found):
     affine, fit = found
     voxels = np.argwhere(np.asarray(brain.dataobj) > 0)[::200]
     points = nib.affines.apply_affine(brain.affine, voxels)
-    apart = np.linalg.norm(nib.affines.apply_affine(affine, points) - nib.affines.apply_affine(move, points), axis=1)
+    apart = np.linalg.norm(
+        nib.affines.apply_affine(affine, points) - nib.affines.apply_affine(move, points), axis=1
+    )
     assert apart.max() < 0.5  # mm, anywhere in the brain
     turned = [np.linalg.svd(matrix[:3, :3]) for matrix in (affine, move)]
     between = Rotation.from_matrix((turned[0].U @ turned[0].Vh) @ (turned[1].U @ turned[1].Vh).T)
@@ -66,7 +79,9 @@ def test_phantom_fits_the_mni_template(brain):
     voxels = np.asarray(brain.dataobj)
     again, _ = locate(voxels + 50, brain.affine, voxels > 0)
     shown = take_plane(voxels, brain.affine, again)
-    target = take_plane(np.asarray(load_brain_template().dataobj), load_brain_template().affine, np.eye(4))
+    target = take_plane(
+        np.asarray(load_brain_template().dataobj), load_brain_template().affine, np.eye(4)
+    )
     both = (shown > 0) & (target > 0)
     assert 2 * both.sum() / ((shown > 0).sum() + (target > 0).sum()) > 0.94
 
@@ -75,7 +90,9 @@ WRONG = {
     "upside down": lambda voxels: voxels[:, :, ::-1],
     "axes exchanged": lambda voxels: voxels.transpose(1, 0, 2),
     "lower half": lambda voxels: voxels[:, :, :12],
-    "a ball": lambda voxels: np.hypot.reduce(np.indices((60, 60, 12)).T - [6, 30, 30], axis=-1).T < 25,
+    "a ball": lambda voxels: (
+        np.hypot.reduce(np.indices((60, 60, 12)).T - [6, 30, 30], axis=-1).T < 25
+    ),
 }
 
 

@@ -15,7 +15,8 @@ def head():
 
 @pytest.fixture
 def metatensor():
-    """Function that wraps an array (I, J, K) and its affine as a loaded scan: MetaTensor (1, I, J, K)."""
+    """Function that wraps an array (I, J, K) and its affine as a loaded scan: MetaTensor (1, I, J,
+    K)."""
     return lambda volume, affine: MetaTensor(volume[None].copy(), affine=np.asarray(affine, float))
 
 

@@ -14,7 +14,9 @@ from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
 SIZE = 64
-SHOWN = np.array([[0, -2.0, 0, 79], [-2.5, 0, 0, 86], [0, 0, 5.0, 0], [0, 0, 0, 1]])  # rows back, columns to the left
+SHOWN = np.array(
+    [[0, -2.0, 0, 79], [-2.5, 0, 0, 86], [0, 0, 5.0, 0], [0, 0, 0, 1]]
+)  # rows back, columns to the left
 SHAPE = (70, 80, 1)
 
 
@@ -41,7 +43,8 @@ def box(x, y, width, height, level=0, label="mass"):
 
 @pytest.fixture
 def slice_item(nifti):
-    """Function that gives an item of one slice with a bright rectangle, its mask and its box, stored as asked."""
+    """Function that gives an item of one slice with a bright rectangle, its mask and its box,
+    stored as asked."""
 
     def make(codes="RAS"):
         picture = np.random.default_rng(0).uniform(10, 20, SHAPE).astype(np.float32)
@@ -53,7 +56,10 @@ def slice_item(nifti):
         picture, mask = (nib.Nifti1Image(x, SHOWN).as_reoriented(turn) for x in (picture, mask))
         assert nib.aff2axcodes(picture.affine) == tuple(codes) and shown.shape == SHAPE
         x, y, _ = (np.unique(places) for places in np.nonzero(mask.get_fdata()))
-        image, label = (nifti(x.get_fdata(), x.affine, name) for x, name in ((picture, "a.nii"), (mask, "m.nii")))
+        image, label = (
+            nifti(x.get_fdata(), x.affine, name)
+            for x, name in ((picture, "a.nii"), (mask, "m.nii"))
+        )
         boxes = [box(int(x[0]), int(y[0]), len(x), len(y))]
         return {"image": image, "label": label, "boxes": boxes, "axial_slice": True}
 
@@ -65,16 +71,25 @@ def test_mask_and_box_lie_where_the_slice_shows_the_finding(annotated, slice_ite
     found = annotated(slice_item(codes))
     bright = (found["image"][0] / 100).as_tensor()
     for mask in (found["label"], found["boxes_masks"]):
-        assert mask.shape == (1, SIZE, SIZE) and mask.min() >= 0 and mask.max() == pytest.approx(1, abs=1e-5)
+        assert (
+            mask.shape == (1, SIZE, SIZE)
+            and mask.min() >= 0
+            and mask.max() == pytest.approx(1, abs=1e-5)
+        )
         assert ((bright > 0.6) == (mask[0] > 0.5)).float().mean() > 0.995
     rows, columns = (places.float() for places in torch.where(found["boxes_masks"][0] > 0.5))
     assert rows.max() < SIZE / 2 and columns.max() < SIZE / 2 and found["boxes_labels"] == ["mass"]
 
 
 def test_other_boxes_stand_apart_and_what_has_no_annotation_gets_no_key(annotated, slice_item):
-    item = slice_item() | {"other_boxes": [box(1, 2, 5, 6, label="artefact"), box(40, 40, 7, 8, label="edema")]}
+    item = slice_item() | {
+        "other_boxes": [box(1, 2, 5, 6, label="artefact"), box(40, 40, 7, 8, label="edema")]
+    }
     found = annotated(item)
-    assert found["other_boxes_masks"].shape == (2, SIZE, SIZE) and found["other_boxes_labels"] == ["artefact", "edema"]
+    assert found["other_boxes_masks"].shape == (2, SIZE, SIZE) and found["other_boxes_labels"] == [
+        "artefact",
+        "edema",
+    ]
     shares = found["other_boxes_masks"].sum(dim=(1, 2))
     assert shares.tolist() == pytest.approx([30 * (SIZE / 80) ** 2, 56 * (SIZE / 80) ** 2], rel=0.1)
     bare = annotated({name: item[name] for name in ("image", "axial_slice")} | {"boxes": []})
@@ -122,7 +137,9 @@ class TestVolume:
     @pytest.fixture(params=["whole_head", "brain_extracted"])
     def annotate(self, head, request):
         """Function that annotates a head with boxes."""
-        image = MetaTensor(head(self.SHAPE, self.AFFINE, brain_only=False)[None], affine=self.AFFINE)
+        image = MetaTensor(
+            head(self.SHAPE, self.AFFINE, brain_only=False)[None], affine=self.AFFINE
+        )
         image.meta |= {"to_scan": self.TO_SCAN, "fit": {}}
         image.meta |= {"volume_shape": list(self.SHAPE), "volume_affine": self.AFFINE.tolist()}
         brain = head(self.SHAPE, self.AFFINE, brain_only=True) > 0
@@ -132,13 +149,17 @@ class TestVolume:
 
     def voxel(self, row, column):
         """Of the scan, at a pixel of the plane."""
-        x, y, z, _ = np.linalg.inv(self.AFFINE) @ self.TO_SCAN @ plane_affine(23.0) @ [row, column, 0, 1]
+        x, y, z, _ = (
+            np.linalg.inv(self.AFFINE) @ self.TO_SCAN @ plane_affine(23.0) @ [row, column, 0, 1]
+        )
         return round(x), round(y), round(z)
 
     def test_a_box_lies_where_the_registration_takes_it(self, annotate):
         x, y, z = self.voxel(80, 60)
         found = annotate([box(x - 3, y - 3, 7, 7, z)])
-        centre = [float(places.float().mean()) for places in torch.where(found["boxes_masks"][0] > 0.4)]
+        centre = [
+            float(places.float().mean()) for places in torch.where(found["boxes_masks"][0] > 0.4)
+        ]
         scale = SIZE / 233
         padding = (SIZE - round(197 * scale)) // 2
         assert centre == pytest.approx([80 * scale, 60 * scale + padding], abs=1.5)

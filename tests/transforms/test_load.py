@@ -38,9 +38,16 @@ def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
 
 def test_a_scan_that_was_read_is_loaded_as_its_file(nifti):
     path = nifti(volume(), AFFINE)
-    of_file, of_scan = (LoadScand("image")({"image": image})["image"] for image in (path, read_scan(path)))
-    assert torch.equal(of_file.as_tensor(), of_scan.as_tensor()) and torch.equal(of_file.affine, of_scan.affine)
-    assert all(of_scan.meta[name] == of_file.meta[name] for name in ("volume_shape", "volume_affine", "source"))
+    of_file, of_scan = (
+        LoadScand("image")({"image": image})["image"] for image in (path, read_scan(path))
+    )
+    assert torch.equal(of_file.as_tensor(), of_scan.as_tensor()) and torch.equal(
+        of_file.affine, of_scan.affine
+    )
+    assert all(
+        of_scan.meta[name] == of_file.meta[name]
+        for name in ("volume_shape", "volume_affine", "source")
+    )
 
 
 def test_a_png_file_is_an_axial_slice_with_the_axes_and_pixels_of_its_item(tmp_path):
@@ -63,7 +70,9 @@ def test_a_single_slice_needs_the_word_of_the_item(nifti):
     assert "axial_slice" not in LoadScand("image")({"image": nifti(volume(), AFFINE)})
 
 
-@pytest.mark.parametrize(("name", "code"), [("absent.nii.gz", "not_found"), ("notes.txt", "unsupported_format")])
+@pytest.mark.parametrize(
+    ("name", "code"), [("absent.nii.gz", "not_found"), ("notes.txt", "unsupported_format")]
+)
 def test_a_refusal_reaches_the_caller_and_no_other_reader_is_tried(tmp_path, name, code):
     (tmp_path / "notes.txt").write_text("no scan")
     item = {"image": str(tmp_path / name)}

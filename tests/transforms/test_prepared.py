@@ -13,7 +13,10 @@ PREPARE = Compose([LoadScand("image"), StandardPlaned("image")])
 @pytest.fixture
 def items(nifti):
     pictures = np.random.default_rng(0).uniform(1, 2, (3, 40, 30, 1)).astype(np.float32)
-    paths = [nifti(picture, np.diag([2.0, 2, 5, 1]), f"sub-{i}_T1w.nii.gz") for i, picture in enumerate(pictures)]
+    paths = [
+        nifti(picture, np.diag([2.0, 2, 5, 1]), f"sub-{i}_T1w.nii.gz")
+        for i, picture in enumerate(pictures)
+    ]
     return [{"image": path, "subject": str(i), "axial_slice": True} for i, path in enumerate(paths)]
 
 
@@ -21,7 +24,11 @@ def test_each_item_is_transformed_once_and_kept_in_order(items):
     calls = []
     dataset = prepare_slices(items, lambda item: (calls.append(item["subject"]), PREPARE(item))[1])
     assert len(dataset) == 3 and calls == ["0", "1", "2"]
-    assert [item["subject"] for item in dataset] == calls and dataset[0]["image"].shape == (1, 30, 40)
+    assert [item["subject"] for item in dataset] == calls and dataset[0]["image"].shape == (
+        1,
+        30,
+        40,
+    )
     assert dataset[1]["image"] is dataset[1]["image"] and len(calls) == 3
 
 

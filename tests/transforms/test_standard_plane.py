@@ -1,4 +1,5 @@
-"""Brain mask and standard plane as MONAI transforms: shapes, meta data, both domains, and `Invertd` after resizing."""
+"""Brain mask and standard plane as MONAI transforms: shapes, meta data, both domains, and `Invertd`
+after resizing."""
 
 import numpy as np
 import pytest
@@ -6,7 +7,13 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, Invertd, Resized, SpatialPadd
 from nibabel.affines import apply_affine
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from PIL import Image
 
 from pathology_screen.errors import ConfigError, InputError
@@ -14,7 +21,9 @@ from pathology_screen.space import Fit, plane_affine, put_back, take_plane
 from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
 
 SHAPE = (110, 90, 100)
-AFFINE = np.array([[0, 2.0, 0, -90], [-2.0, 0, 0, 110], [0, 0, 2.0, -70], [0, 0, 0, 1]])  # stored as P, R, S
+AFFINE = np.array(
+    [[0, 2.0, 0, -90], [-2.0, 0, 0, 110], [0, 0, 2.0, -70], [0, 0, 0, 1]]
+)  # stored as P, R, S
 TO_SCAN = np.array([[0.95, 0.05, 0, 3], [-0.05, 0.9, -0.2, 2], [0, 0.2, 0.9, -8], [0, 0, 0, 1]])
 
 
@@ -48,9 +57,14 @@ def test_the_plane_of_the_whole_head_and_of_the_brain(registered, item):
     alone = StandardPlaned("image", domain="brain_extracted")(item)["image"]
     expected = take_plane(volume, AFFINE, TO_SCAN)
     inside = take_plane(brain, AFFINE, TO_SCAN) >= 0.5
-    assert head["image"].shape == head["brain"].shape == (1, 233, 197) and head["image"].dtype == torch.float32
+    assert (
+        head["image"].shape == head["brain"].shape == (1, 233, 197)
+        and head["image"].dtype == torch.float32
+    )
     assert np.array_equal(head["image"][0], expected)
-    assert np.array_equal(alone[0], np.where(inside, expected, 0)) and np.array_equal(head["brain"][0], inside)
+    assert np.array_equal(alone[0], np.where(inside, expected, 0)) and np.array_equal(
+        head["brain"][0], inside
+    )
     assert np.array_equal(np.asarray(registered[0].dataobj), volume * brain)
     assert np.array_equal(head["image"].affine, np.eye(3))
     meta = head["image"].meta
@@ -67,7 +81,11 @@ def test_a_level_of_the_item_and_a_known_map_are_used(registered, item):
 
 
 def test_results_go_back_to_the_voxels_after_padding_and_resizing(registered, item):
-    steps = [StandardPlaned("image"), SpatialPadd("image", (233, 233)), Resized("image", (466, 466), mode="bilinear")]
+    steps = [
+        StandardPlaned("image"),
+        SpatialPadd("image", (233, 233)),
+        Resized("image", (466, 466), mode="bilinear"),
+    ]
     pipeline = Compose(steps)
     data = pipeline(item)
     assert data["image"].shape == (1, 466, 466)
@@ -89,11 +107,17 @@ def test_masks_come_back_as_they_were_with_nearest_interpolation(registered, ite
     mask = torch.zeros(1, 233, 233)
     mask[0, 100:140, 80:120] = 1
     data["pred"] = MetaTensor(mask)
-    back = np.asarray(Invertd("pred", pipeline, orig_keys="image", nearest_interp=True)(data)["pred"][0])
+    back = np.asarray(
+        Invertd("pred", pipeline, orig_keys="image", nearest_interp=True)(data)["pred"][0]
+    )
     assert set(np.unique(back)) == {0, 1}
-    where = apply_affine(np.linalg.inv(plane_affine()) @ np.linalg.inv(TO_SCAN) @ AFFINE, np.argwhere(back))
+    where = apply_affine(
+        np.linalg.inv(plane_affine()) @ np.linalg.inv(TO_SCAN) @ AFFINE, np.argwhere(back)
+    )
     low, high = where.min(axis=0), where.max(axis=0)
-    assert np.allclose(low[:2], [100, 80 - 18], atol=1.6) and np.allclose(high[:2], [139, 119 - 18], atol=1.6)
+    assert np.allclose(low[:2], [100, 80 - 18], atol=1.6) and np.allclose(
+        high[:2], [139, 119 - 18], atol=1.6
+    )
 
 
 def test_several_channels_and_masks_on_the_same_voxels_come_along(registered, item):
@@ -103,7 +127,9 @@ def test_several_channels_and_masks_on_the_same_voxels_come_along(registered, it
     assert out["label"].shape == (2, 233, 197)
     assert torch.allclose(out["label"].as_tensor().sum(0)[80:150, 60:130], torch.ones(70, 70))
     assert step.inverse(out)["label"].shape == (2, *SHAPE)
-    item["label"] = MetaTensor(item["brain"].as_tensor().clone(), affine=AFFINE + np.diag([1, 0, 0, 0]))
+    item["label"] = MetaTensor(
+        item["brain"].as_tensor().clone(), affine=AFFINE + np.diag([1, 0, 0, 0])
+    )
     with pytest.raises(ConfigError, match="label"):
         step(item)
 
@@ -139,7 +165,9 @@ def test_several_slices_are_no_axial_slice(item):
 
 
 def test_a_fit_that_fails_is_refused(registered, item, monkeypatch):
-    monkeypatch.setattr("pathology_screen.space.registration.register", lambda brain: (TO_SCAN, Fit(0.5, 0.0)))
+    monkeypatch.setattr(
+        "pathology_screen.space.registration.register", lambda brain: (TO_SCAN, Fit(0.5, 0.0))
+    )
     with pytest.raises(InputError) as refusal:
         StandardPlaned("image")(item)
     assert refusal.value.code == "registration_failed"
@@ -167,7 +195,9 @@ def test_the_plane_is_that_of_the_authors_slices(shared_data, scan, least):
     """Their columns run to the patient's right, these to the left."""
     pipeline = Compose([LoadScand("image"), ExtractBraind("image"), StandardPlaned("image")])
     plane = pipeline({"image": shared_data / "whole_head" / f"{scan}_T1.nii.gz"})["image"][0]
-    authors = np.asarray(Image.open(shared_data / "ixi_slices" / f"sub-{scan[:6]}_T1w.png"))[:, ::-1]
+    authors = np.asarray(Image.open(shared_data / "ixi_slices" / f"sub-{scan[:6]}_T1w.png"))[
+        :, ::-1
+    ]
     assert plane.shape == authors.shape
     assert np.corrcoef(np.asarray(plane).ravel(), authors.ravel())[0, 1] >= least
     assert np.corrcoef(np.asarray(plane).ravel(), authors[:, ::-1].ravel())[0, 1] < 0.96

@@ -15,9 +15,13 @@ from pathology_screen.transforms import ScaleByTissuePercentiled
 def slice_with_noise(background, unit=1.0, seed=0):
     """A disc of tissue (0.3 to 1) on air that holds noise of 1.5 % of its brightest intensity."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[: 64 + 2 * background, : 64 + 2 * background] - (63 + 2 * background) / 2
+    rows, columns = (
+        np.mgrid[: 64 + 2 * background, : 64 + 2 * background] - (63 + 2 * background) / 2
+    )
     disc = np.hypot(rows, columns) < 28
-    image = np.where(disc, rng.uniform(0.3, 1, disc.shape), np.abs(rng.normal(0, 0.015, disc.shape)))
+    image = np.where(
+        disc, rng.uniform(0.3, 1, disc.shape), np.abs(rng.normal(0, 0.015, disc.shape))
+    )
     return (unit * image).astype(np.float32), disc
 
 
@@ -48,7 +52,9 @@ def test_the_scale_is_the_percentile_of_tissue_alone(background, unit):
 
 def test_the_percentile_and_the_meta_data_are_kept():
     image, disc = slice_with_noise(10)
-    loaded = MetaTensor(image[None], affine=torch.diag(torch.tensor([2.0, 3.0, 1.0])), meta={"level": 5})
+    loaded = MetaTensor(
+        image[None], affine=torch.diag(torch.tensor([2.0, 3.0, 1.0])), meta={"level": 5}
+    )
     scaled = ScaleByTissuePercentiled("image", percentile=50)({"image": loaded})["image"]
     assert np.mean(np.asarray(scaled[0])[disc] == 1) == pytest.approx(0.5, abs=0.01)
     assert scaled.meta["level"] == 5

@@ -28,7 +28,10 @@ def preprocessing(*first, size=128):
 @pytest.fixture
 def ramps():
     """The coordinates in mm of the voxels of a scan whose registration is known, three scans."""
-    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    places = (
+        np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T
+        + AFFINE[:3, 3]
+    )
     images = [MetaTensor(places[None, ..., i].astype(np.float32), affine=AFFINE) for i in range(3)]
     for image in images:
         image.meta |= {"to_scan": TO_SCAN, "fit": {}}
@@ -62,11 +65,24 @@ def test_values_return_to_the_voxels_that_the_plane_cuts(ramps):
     values = torch.zeros(1, 128, 128)
     values[0, 40:60, 50:70] = 1
     back = slice_to_scan(steps, image, values, nearest=True)
-    assert back.shape == (1, *SHAPE) and np.allclose(back.affine, AFFINE) and set(back.unique().tolist()) == {0, 1}
+    assert (
+        back.shape == (1, *SHAPE)
+        and np.allclose(back.affine, AFFINE)
+        and set(back.unique().tolist()) == {0, 1}
+    )
     to_scan, _ = slice_affines(image)
-    pixels = np.linalg.inv(to_scan) @ AFFINE @ np.vstack([np.argwhere(back[0].numpy()).T, np.ones(int(back.sum()))])
+    pixels = (
+        np.linalg.inv(to_scan)
+        @ AFFINE
+        @ np.vstack([np.argwhere(back[0].numpy()).T, np.ones(int(back.sum()))])
+    )
     assert (abs(pixels[2]) < 3).all()  # in mm from the plane: half a voxel, oblique
-    assert pixels[0].min() >= 39 and pixels[0].max() <= 60 and pixels[1].min() >= 49 and pixels[1].max() <= 70
+    assert (
+        pixels[0].min() >= 39
+        and pixels[0].max() <= 60
+        and pixels[1].min() >= 49
+        and pixels[1].max() <= 70
+    )
     voxels = 400 * (233 / 128) ** 2 / 9
     assert 0.7 * voxels < int(back.sum()) < 2.2 * voxels
 
@@ -90,4 +106,6 @@ def test_a_single_slice_goes_back_to_itself(nifti, codes):
     assert to_mni is None
     i, j, _ = np.unravel_index(picture.argmax(), picture.shape)
     row, column = divmod(int(image[0].argmax()), 64)
-    assert (to_scan @ [row, column, 0, 1])[:3] == pytest.approx((affine @ [i, j, 0, 1])[:3], abs=1e-3)
+    assert (to_scan @ [row, column, 0, 1])[:3] == pytest.approx(
+        (affine @ [i, j, 0, 1])[:3], abs=1e-3
+    )

@@ -1,5 +1,5 @@
-"""A result as DICOM, in the study and frame of reference of the scan: Parametric Map, Segmentation, Structured Report
-and Secondary Capture."""
+"""A result as DICOM, in the study and frame of reference of the scan: Parametric Map, Segmentation,
+Structured Report and Secondary Capture."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ def write_dicom(
 ) -> list[Path]:
     """Write a result as DICOM objects in the study of its scan.
 
-    A result without a map (a refused scan) has only a report, one without regions no segmentation. What an earlier
-    call left under the other names is removed. UIDs are new with every call; the tracking UIDs of the report and the
-    segments are those of the result.
+    A result without a map (a refused scan) has only a report, one without regions no segmentation.
+    What an earlier call left under the other names is removed. UIDs are new with every call; the
+    tracking UIDs of the report and the segments are those of the result.
 
     Args:
         result: of the scan.
         source: the DICOM scan, as it was given to `io.read_scan`.
         folder: of the objects, `NAMES`; made if missing.
-        series_uid: SeriesInstanceUID of the scan, where the source holds several series and the result does not tell.
+        series_uid: SeriesInstanceUID of the scan, where the source holds several series and the
+            result does not tell.
 
     Returns:
         The files that were written.
@@ -61,7 +62,9 @@ def write_dicom(
     if result.source.get("format", "dicom") != "dicom":
         raise ConfigError("DICOM results need a DICOM source: the scan was a NIfTI file")
     series_uid = series_uid or result.source.get("series_uid") or None
-    with disable_value_validation():  # patient and study are written as they are, and no warning repeats them
+    with (
+        disable_value_validation()
+    ):  # patient and study are written as they are, and no warning repeats them
         series = read_source_series(source, series_uid, stacked=result.map_volume is not None)
         objects = _objects(result, series)
         for made in objects.values():
@@ -78,7 +81,11 @@ def write_dicom(
 def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset]:
     images, maker = reference_images(series), Maker(result, series.datasets[0].SeriesInstanceUID)
     if result.map_volume is None or result.regions_volume is None or series.stack is None:
-        return {"report.dcm": make_structured_report(images, references_to(series), None, None, result, maker)}
+        return {
+            "report.dcm": make_structured_report(
+                images, references_to(series), None, None, result, maker
+            )
+        }
     _check_same(result, series)
     cut = cut_slices(result, series.stack.shape)
     positions, references = positions_of(series.stack, cut), references_to(series, cut)
@@ -99,5 +106,7 @@ def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset
 
 def _check_same(result: ScreeningResult, series: SourceSeries) -> None:
     assert result.map_volume is not None and result.affine is not None and series.stack is not None
-    if result.map_volume.shape != series.stack.shape or not np.allclose(result.affine, series.stack.affine, atol=1e-3):
+    if result.map_volume.shape != series.stack.shape or not np.allclose(
+        result.affine, series.stack.affine, atol=1e-3
+    ):
         raise ConfigError("the source is not the scan of this result: its size or position differs")

@@ -37,7 +37,8 @@ class Maker:
         self.weights = str(result.provenance.get("identity", {}).get("weights_sha256", "none"))
 
     def instance(self, number: int, description: str) -> dict[str, Any]:
-        """Arguments that make an object of highdicom the only one of a new series, labelled as research."""
+        """Arguments that make an object of highdicom the only one of a new series, labelled as
+        research."""
         return {
             "series_instance_uid": UID(),
             "series_number": number,
@@ -57,7 +58,9 @@ class Maker:
     @property
     def algorithm(self) -> AlgorithmIdentificationSequence:
         """For images."""
-        return AlgorithmIdentificationSequence(self.title, FAMILY, __version__, PACKAGE, dict(self.parameters))
+        return AlgorithmIdentificationSequence(
+            self.title, FAMILY, __version__, PACKAGE, dict(self.parameters)
+        )
 
     @property
     def algorithm_content(self) -> AlgorithmIdentification:
@@ -71,14 +74,26 @@ class Maker:
         return _derived_uid(PACKAGE, __version__, self.weights)
 
     def tracking_uid(self, label: int = 0) -> UID:
-        """UID of a region, or with 0 of the result as a whole; the same each time the same result is written."""
+        """UID of a region, or with 0 of the result as a whole; the same each time the same result
+        is written."""
         return _derived_uid(self._fingerprint, str(label))
 
     @cached_property
     def _fingerprint(self) -> str:
         result = self.result
-        voxels = b"" if result.map_volume is None else hashlib.sha256(result.map_volume.tobytes()).digest()
-        said = [self.series_uid, self.weights, self.calibration, result.outcome, result.code, result.pixel_threshold]
+        voxels = (
+            b""
+            if result.map_volume is None
+            else hashlib.sha256(result.map_volume.tobytes()).digest()
+        )
+        said = [
+            self.series_uid,
+            self.weights,
+            self.calibration,
+            result.outcome,
+            result.code,
+            result.pixel_threshold,
+        ]
         return hashlib.sha256(repr(said).encode() + voxels).hexdigest()
 
 

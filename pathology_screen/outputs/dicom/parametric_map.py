@@ -39,7 +39,9 @@ def make_parametric_map(
         value_range=(0.0, upper),
         quantity_definition=code("map"),
     )
-    window = VOILUTTransformation(upper / 2, upper, voi_lut_function=VOILUTFunctionValues.LINEAR_EXACT)
+    window = VOILUTTransformation(
+        upper / 2, upper, voi_lut_function=VOILUTFunctionValues.LINEAR_EXACT
+    )
     made = ParametricMap(
         images,
         frames.astype(np.float32, copy=False),

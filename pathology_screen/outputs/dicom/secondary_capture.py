@@ -35,7 +35,8 @@ REGION = "#9dff6e"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of a plane through the patient, rows to posterior and columns to the patient's left.
+    """A picture of a plane through the patient, rows to posterior and columns to the patient's
+    left.
 
     Attributes:
         pixels: (rows, columns, 3) uint8.
@@ -46,7 +47,9 @@ class Picture:
     affine: np.ndarray
 
 
-def make_secondary_capture(image: Dataset, picture: Picture, shown: Sequence[Reference], maker: Maker) -> SCImage:
+def make_secondary_capture(
+    image: Dataset, picture: Picture, shown: Sequence[Reference], maker: Maker
+) -> SCImage:
     """Make the Secondary Capture in the source's frame of reference.
 
     Args:
@@ -69,19 +72,26 @@ def make_secondary_capture(image: Dataset, picture: Picture, shown: Sequence[Ref
     )
     made.FrameOfReferenceUID = image.FrameOfReferenceUID
     made.PositionReferenceIndicator = image.get("PositionReferenceIndicator")
-    directions = np.concatenate([picture.affine[:3, 1] / column_step, picture.affine[:3, 0] / row_step])
+    directions = np.concatenate(
+        [picture.affine[:3, 1] / column_step, picture.affine[:3, 0] / row_step]
+    )
     made.ImageOrientationPatient = [DS(cosine, auto_format=True) for cosine in directions]
     made.ImagePositionPatient = [DS(mm, auto_format=True) for mm in picture.affine[:3, 3]]
     made.BodyPartExamined = BODY_PART
     made.BurnedInAnnotation = "NO"  # the burned-in text tells nothing of the patient
-    made.DerivationDescription = "Slice with anomaly map and regions drawn over it; research use only"
+    made.DerivationDescription = (
+        "Slice with anomaly map and regions drawn over it; research use only"
+    )
     made.SourceImageSequence = [_source(reference) for reference in shown]
     return made
 
 
 def _source(reference: Reference) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference.sop_class_uid, reference.sop_instance_uid
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = (
+        reference.sop_class_uid,
+        reference.sop_instance_uid,
+    )
     if reference.frame_numbers is not None:
         item.ReferencedFrameNumber = reference.frame_numbers
     purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
@@ -90,8 +100,8 @@ def _source(reference: Reference) -> Dataset:
 
 
 def draw_overlay(result: ScreeningResult) -> Picture:
-    """Draw the screened slice with the map, the outlines of the regions and their numbers, and the outline of the
-    template's brain.
+    """Draw the screened slice with the map, the outlines of the regions and their numbers, and the
+    outline of the template's brain.
 
     Args:
         result: with a slice.
@@ -121,20 +131,23 @@ def draw_overlay(result: ScreeningResult) -> Picture:
 
 
 def upright(affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """A grid of square pixels in the plane of a slice, whose own pixels may be skewed: registration is affine.
+    """A grid of square pixels in the plane of a slice, whose own pixels may be skewed: registration
+    is affine.
 
     Args:
         affine: (4, 4), (row, column, 0, 1) of the slice -> mm.
         shape: (H, W) of the slice.
 
     Returns:
-        The affine of the grid, whose columns run along those of the slice and whose longer side has `LONGER_SIDE`
-        pixels; and its shape. It holds all of the slice.
+        The affine of the grid, whose columns run along those of the slice and whose longer side has
+        `LONGER_SIDE` pixels; and its shape. It holds all of the slice.
     """
     across = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
     down = affine[:3, 0] - affine[:3, 0] @ across * across
     axes = np.stack([down / np.linalg.norm(down), across], axis=1)  # (3, 2)
-    corners = np.array([(r, c, 0, 1) for r in (-0.5, shape[0] - 0.5) for c in (-0.5, shape[1] - 0.5)]).T
+    corners = np.array(
+        [(r, c, 0, 1) for r in (-0.5, shape[0] - 0.5) for c in (-0.5, shape[1] - 0.5)]
+    ).T
     inside = axes.T @ (affine @ corners)[:3]  # (2, 4) mm
     first, sides = inside.min(axis=1), np.ptp(inside, axis=1)
     step = sides.max() / LONGER_SIDE
@@ -147,7 +160,12 @@ def upright(affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, tuple
 
 
 def _draw(
-    image: np.ndarray, map_: np.ndarray, labels: np.ndarray, template: np.ndarray | None, threshold: float, caption: str
+    image: np.ndarray,
+    map_: np.ndarray,
+    labels: np.ndarray,
+    template: np.ndarray | None,
+    threshold: float,
+    caption: str,
 ) -> np.ndarray:
     height, width = image.shape
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="black")
@@ -165,7 +183,16 @@ def _draw(
         axes.contour(labels > 0, levels=[0.5], colors=REGION, linewidths=1.0)
     for number in np.unique(labels[labels > 0])[:NUMBERED]:
         row, column = np.argwhere(labels == number).mean(axis=0)
-        axes.text(column, row, str(number), color="white", fontsize=11, ha="center", va="center", weight="bold")
+        axes.text(
+            column,
+            row,
+            str(number),
+            color="white",
+            fontsize=11,
+            ha="center",
+            va="center",
+            weight="bold",
+        )
     bar = figure.colorbar(heat, cax=axes.inset_axes((0.95, 0.3, 0.015, 0.4)))
     bar.ax.yaxis.set_ticks_position("left")
     bar.ax.tick_params(colors="white", labelsize=8)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from highdicom import ContentQualificationValues, PlanePositionSequence
-from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 

@@ -1,7 +1,8 @@
-"""The source's images as highdicom wants them: with references and geometry, and with nothing of the patient.
+"""The source's images as highdicom wants them: with references and geometry, and with nothing of
+the patient.
 
-highdicom checks and logs what it is given of a patient, so it is given nothing: `identify` then writes patient and
-study into the finished object as they stand in the source.
+highdicom checks and logs what it is given of a patient, so it is given nothing: `identify` then
+writes patient and study into the finished object as they stand in the source.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from highdicom import CoordinateSystemNames, PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+from highdicom import (
+    CoordinateSystemNames,
+    PixelMeasuresSequence,
+    PlaneOrientationSequence,
+    PlanePositionSequence,
+)
 from pydicom import Dataset
 
 from pathology_screen.geometry import spacing
@@ -20,7 +26,14 @@ from pathology_screen.space import PLANE_SHAPE, put_back
 
 PATIENT = CoordinateSystemNames.PATIENT
 BLANK = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "StudyID"),
+    *(
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "ReferringPhysicianName",
+        "StudyID",
+    ),
     *("AccessionNumber", "StudyDate", "StudyTime"),
 )
 """What highdicom asks for; an object has them, empty or not."""
@@ -35,7 +48,8 @@ class Reference(NamedTuple):
 
 
 def reference_images(series: SourceSeries) -> list[Dataset]:
-    """Describe the images of a series to highdicom, in the order of the volume's slices or as one multi-frame image."""
+    """Describe the images of a series to highdicom, in the order of the volume's slices or as one
+    multi-frame image."""
     images = []
     for dataset in series.datasets:
         image = Dataset()
@@ -53,7 +67,9 @@ def reference_images(series: SourceSeries) -> list[Dataset]:
 
 def _place(images: list[Dataset], stack: SourceStack) -> None:
     step = float(spacing(stack.affine)[2])
-    measures = PixelMeasuresSequence(stack.pixel_spacing.tolist(), stack.slice_thickness or step, step)
+    measures = PixelMeasuresSequence(
+        stack.pixel_spacing.tolist(), stack.slice_thickness or step, step
+    )
     orientation = PlaneOrientationSequence(PATIENT, stack.orientation.tolist())
     positions = [PlanePositionSequence(PATIENT, position.tolist()) for position in stack.positions]
     for image in images:
@@ -67,11 +83,15 @@ def _place(images: list[Dataset], stack: SourceStack) -> None:
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = measures, orientation
     for number, position in zip(stack.frame_numbers, positions):
         frames[number - 1].PlanePositionSequence = position
-    images[0].SharedFunctionalGroupsSequence, images[0].PerFrameFunctionalGroupsSequence = [shared], frames
+    images[0].SharedFunctionalGroupsSequence, images[0].PerFrameFunctionalGroupsSequence = (
+        [shared],
+        frames,
+    )
 
 
 def cut_slices(result: ScreeningResult, shape: tuple[int, int, int]) -> list[int]:
-    """Find which slices, along the third axis of a scan (I, J, K), the screened plane cuts: those that hold its map."""
+    """Find which slices, along the third axis of a scan (I, J, K), the screened plane cuts: those
+    that hold its map."""
     one, affine = result.slice, result.affine
     if one is None or affine is None or one.mni_affine is None or one.plane_mm is None:
         return list(range(shape[2]))
@@ -94,7 +114,9 @@ def references_to(series: SourceSeries, slices: Sequence[int] | None = None) -> 
     """Refer to the source images of slices of the volume, or to all."""
     stack = series.stack
     if stack is None or slices is None:
-        return [Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in series.datasets]
+        return [
+            Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in series.datasets
+        ]
     if stack.frame_numbers is not None:
         image = series.datasets[0]
         frames = sorted(stack.frame_numbers[k] for k in slices)
@@ -104,7 +126,8 @@ def references_to(series: SourceSeries, slices: Sequence[int] | None = None) -> 
 
 
 def identify(made: Dataset, series: SourceSeries) -> None:
-    """Write patient and study into an object as they stand in the source, and empty what the source does not state."""
+    """Write patient and study into an object as they stand in the source, and empty what the source
+    does not state."""
     for keyword in PATIENT_AND_STUDY:
         if keyword in series.datasets[0]:
             made[keyword] = series.datasets[0][keyword]

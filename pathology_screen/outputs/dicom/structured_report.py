@@ -1,4 +1,5 @@
-"""Score, thresholds and regions as a Structured Report (TID 1500) that refers to source, map and segmentation."""
+"""Score, thresholds and regions as a Structured Report (TID 1500) that refers to source, map and
+segmentation."""
 
 from __future__ import annotations
 
@@ -63,12 +64,21 @@ def make_structured_report(
         maker: of the result.
     """
     device = DeviceObserverIdentifyingAttributes(
-        maker.device_uid, PACKAGE, manufacturer_name=PACKAGE, model_name=maker.title, serial_number=maker.weights
+        maker.device_uid,
+        PACKAGE,
+        manufacturer_name=PACKAGE,
+        model_name=maker.title,
+        serial_number=maker.weights,
     )
-    observer = ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    observer = ObserverContext(
+        observer_type=codes.DCM.Device, observer_identifying_attributes=device
+    )
     groups: list[Any] = [_whole(result, screened, anomaly_map, maker)]
     if segmentation is not None and anomaly_map is not None:
-        groups += [_region(region, segmentation, anomaly_map, maker) for region in result.regions[:MOST_REGIONS]]
+        groups += [
+            _region(region, segmentation, anomaly_map, maker)
+            for region in result.regions[:MOST_REGIONS]
+        ]
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
         procedure_reported=PROCEDURE,
@@ -87,14 +97,19 @@ def make_structured_report(
 
 
 def _whole(
-    result: ScreeningResult, screened: Sequence[Reference], anomaly_map: ParametricMap | None, maker: Maker
+    result: ScreeningResult,
+    screened: Sequence[Reference],
+    anomaly_map: ParametricMap | None,
+    maker: Maker,
 ) -> MeasurementsAndQualitativeEvaluations:
     evaluations = [QualitativeEvaluation(code("outcome"), code(result.outcome))]
     if result.code is not None:
         evaluations.append(QualitativeEvaluation(code("reason"), refusal_code(result.code)))
     sources = [SourceImageForMeasurementGroup(*reference) for reference in screened]
     if anomaly_map is not None:
-        sources.append(SourceImageForMeasurementGroup(anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID))
+        sources.append(
+            SourceImageForMeasurementGroup(anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID)
+        )
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(maker.tracking_uid(), "Screening"),
         algorithm_id=maker.algorithm_content,
@@ -106,11 +121,20 @@ def _whole(
     if result.reason:
         texts.append((code("reason"), result.reason))
     if len(result.regions) > MOST_REGIONS:
-        texts.append((codes.DCM.Comment, f"{MOST_REGIONS} regions with the highest peaks of {len(result.regions)}"))
+        texts.append(
+            (
+                codes.DCM.Comment,
+                f"{MOST_REGIONS} regions with the highest peaks of {len(result.regions)}",
+            )
+        )
     for warning in result.warnings:
-        texts.append((code("warning"), f"{warning.code}: {warning.measured}; accepted: {warning.limit}"))
+        texts.append(
+            (code("warning"), f"{warning.code}: {warning.measured}; accepted: {warning.limit}")
+        )
     for name, text in texts:
-        group[0].ContentSequence.append(TextContentItem(name, text, RelationshipTypeValues.CONTAINS))
+        group[0].ContentSequence.append(
+            TextContentItem(name, text, RelationshipTypeValues.CONTAINS)
+        )
     return group
 
 
@@ -148,15 +172,23 @@ def _region(
     measurements = [Measurement(codes.SCT.Area, region.area_mm2, codes.UCUM.SquareMillimeter)]
     for derivation, value in ((codes.SCT.Maximum, region.peak), (codes.SCT.Mean, region.mean)):
         measurements.append(
-            Measurement(*(code("map"), value, codes.UCUM.NoUnits), derivation=derivation, referenced_images=[source])
+            Measurement(
+                *(code("map"), value, codes.UCUM.NoUnits),
+                derivation=derivation,
+                referenced_images=[source],
+            )
         )
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(maker.tracking_uid(region.label), f"Region {region.label}"),
+        tracking_identifier=TrackingIdentifier(
+            maker.tracking_uid(region.label), f"Region {region.label}"
+        ),
         referenced_segment=ReferencedSegment(
             segmentation.SOPClassUID,
             segmentation.SOPInstanceUID,
             region.label,
-            source_series=SourceSeriesForSegmentation(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID),
+            source_series=SourceSeriesForSegmentation(
+                segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
+            ),
         ),
         finding_category=CATEGORY,
         finding_type=code("region"),

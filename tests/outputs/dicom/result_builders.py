@@ -27,11 +27,17 @@ PROVENANCE = {
 
 
 def make_result(
-    path: Path | Sequence[Path], tilt: float = 5.0, blobs: int = 3, block: int = 4, off: float = 0.0, **changes
+    path: Path | Sequence[Path],
+    tilt: float = 5.0,
+    blobs: int = 3,
+    block: int = 4,
+    off: float = 0.0,
+    **changes,
 ) -> ScreeningResult:
-    """A result for the scan at `path`, whose map has at every pixel of the plane another value below the threshold, and
-    above it in blobs of `block` pixels. The plane passes through the middle of the scan, `off` mm above it, tilted by
-    `tilt` degrees; a single slice is not registered."""
+    """A result for the scan at `path`, whose map has at every pixel of the plane another value
+    below the threshold, and above it in blobs of `block` pixels. The plane passes through the
+    middle of the scan, `off` mm above it, tilted by `tilt` degrees; a single slice is not
+    registered."""
     scan = read_scan(path, axial_slice=True)
     generator = np.random.default_rng(1)
     if min(scan.voxels.shape) == 1:
@@ -58,7 +64,13 @@ def make_result(
         regions_volume, _ = put_back(labels, to_scan, *back, order=0)
     registered = {"plane_mm": PLANE_Z, "mni_affine": mni_affine, "fit": Fit(0.95, 0.75, 5.0, 1.0)}
     one = ScreenedSlice(
-        0.0123456789, values, values, values, labels, affine, **(registered if mni_affine is not None else {})
+        0.0123456789,
+        values,
+        values,
+        values,
+        labels,
+        affine,
+        **(registered if mni_affine is not None else {}),
     )
     result = {
         "outcome": "suspicious",
@@ -80,15 +92,22 @@ def make_result(
     return ScreeningResult(**(result | changes))
 
 
-def make_refused(code: str = "missing_slice", reason: str = "[missing_slice] 1 missing", **changes) -> ScreeningResult:
+def make_refused(
+    code: str = "missing_slice", reason: str = "[missing_slice] 1 missing", **changes
+) -> ScreeningResult:
     return ScreeningResult(
-        **({"outcome": "not_assessable", "code": code, "reason": reason, "provenance": PROVENANCE} | changes)
+        **(
+            {"outcome": "not_assessable", "code": code, "reason": reason, "provenance": PROVENANCE}
+            | changes
+        )
     )
 
 
 def enhanced(datasets: Sequence[Dataset], path: Path, per_frame_orientation: bool = False) -> Path:
     """The series as one multi-frame object."""
-    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(datasets, generate_uid(), 1, generate_uid(), 1)
+    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        datasets, generate_uid(), 1, generate_uid(), 1
+    )
     if per_frame_orientation:
         orientation = made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
         del made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence

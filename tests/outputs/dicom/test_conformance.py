@@ -1,4 +1,5 @@
-"""dciodvfy, a validator of David Clunie's dicom3tools, finds no error that the source does not have itself."""
+"""dciodvfy, a validator of David Clunie's dicom3tools, finds no error that the source does not have
+itself."""
 
 import re
 import shutil
@@ -13,7 +14,9 @@ from scan_builders import CORONAL, SAGITTAL, dicom_datasets, head_volume, save
 from pathology_screen.outputs.dicom import NAMES, write_dicom
 
 DCIODVFY = shutil.which("dciodvfy")
-pytestmark = pytest.mark.skipif(DCIODVFY is None, reason="dciodvfy is not installed (Debian: apt install dicom3tools)")
+pytestmark = pytest.mark.skipif(
+    DCIODVFY is None, reason="dciodvfy is not installed (Debian: apt install dicom3tools)"
+)
 
 EXPECTED_ERRORS: dict[str, str] = {}
 """Errors that are accepted though the source does not have them -> reason. None so far; a new one needs its reason."""
@@ -31,16 +34,24 @@ EXPECTED_WARNINGS = {
 def messages(path: Path, kind: str) -> set[str]:
     """Messages of one kind ("Error" or "Warning"), without the numbers of items of sequences."""
     run = subprocess.run([str(DCIODVFY), "-new", str(path)], capture_output=True, text=True)
-    return {re.sub(r"\[\d+\]", "", line) for line in run.stderr.splitlines() if line.startswith(kind)}
+    return {
+        re.sub(r"\[\d+\]", "", line) for line in run.stderr.splitlines() if line.startswith(kind)
+    }
 
 
 def check(out: Path, source: Path):
     for path in out.iterdir():
         errors = messages(path, "Error") - messages(source, "Error")
-        assert not [error for error in errors if not any(re.search(known, error) for known in EXPECTED_ERRORS)]
+        assert not [
+            error
+            for error in errors
+            if not any(re.search(known, error) for known in EXPECTED_ERRORS)
+        ]
         warnings = messages(path, "Warning") - messages(source, "Warning")
         assert not [
-            warning for warning in warnings if not any(re.search(known, warning) for known in EXPECTED_WARNINGS)
+            warning
+            for warning in warnings
+            if not any(re.search(known, warning) for known in EXPECTED_WARNINGS)
         ]
 
 

@@ -21,7 +21,14 @@ from pathology_screen.outputs.dicom.secondary_capture import draw_overlay, make_
 from pathology_screen.outputs.dicom.source_images import reference_images
 from pathology_screen.space import PLANE_SHAPE
 
-TILTED = (0.9781476007, 0.0, -0.2079116908, 0.0432273, 0.9781476007, 0.2033683)  # 12 degrees about two axes
+TILTED = (
+    0.9781476007,
+    0.0,
+    -0.2079116908,
+    0.0432273,
+    0.9781476007,
+    0.2033683,
+)  # 12 degrees about two axes
 REVERSED = {
     "axial": (-1, 0, 0, 0, 1, 0),
     "coronal": (-1, 0, 0, 0, 0, -1),
@@ -32,7 +39,9 @@ REVERSED = {
 ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "tilted": TILTED} | {
     f"reversed {name}": orientation for name, orientation in REVERSED.items()
 }
-every_orientation = pytest.mark.parametrize("orientation", ORIENTATIONS.values(), ids=ORIENTATIONS.keys())
+every_orientation = pytest.mark.parametrize(
+    "orientation", ORIENTATIONS.values(), ids=ORIENTATIONS.keys()
+)
 
 
 def embed(part, part_affine, shape, affine) -> np.ndarray:
@@ -51,9 +60,13 @@ def embed(part, part_affine, shape, affine) -> np.ndarray:
 def on_voxels_of(volume: highdicom.Volume, result) -> np.ndarray:
     """What was read back, as an array on the voxels of the result."""
     image = nib.Nifti1Image(np.asarray(volume.array, np.float32), volume.get_affine("RAS"))
-    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.io_orientation(result.affine))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.io_orientation(result.affine)
+    )
     turned = image.as_reoriented(turn)
-    return embed(turned.get_fdata(dtype=np.float32), turned.affine, result.map_volume.shape, result.affine)
+    return embed(
+        turned.get_fdata(dtype=np.float32), turned.affine, result.map_volume.shape, result.affine
+    )
 
 
 def check_round_trip(result, folder):
@@ -67,13 +80,17 @@ def check_round_trip(result, folder):
 
 def check_references(source_images, folder):
     """Every frame of the map and the segments names the source image at its own position."""
-    positions = {image.SOPInstanceUID: np.array(image.ImagePositionPatient, float) for image in source_images}
+    positions = {
+        image.SOPInstanceUID: np.array(image.ImagePositionPatient, float) for image in source_images
+    }
     for name in ("parametric_map", "segmentation"):
         for groups in pydicom.dcmread(folder / f"{name}.dcm").PerFrameFunctionalGroupsSequence:
             (derivation,) = groups.DerivationImageSequence
             (source,) = derivation.SourceImageSequence
             position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
-            np.testing.assert_allclose(position, positions[source.ReferencedSOPInstanceUID], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(
+                position, positions[source.ReferencedSOPInstanceUID], rtol=0, atol=1e-9
+            )
 
 
 @every_orientation
@@ -87,7 +104,9 @@ def test_series(series, out, orientation):
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, SAGITTAL, TILTED, REVERSED["axial"]])
-@pytest.mark.parametrize("per_frame", [False, True], ids=["shared orientation", "orientation in every frame"])
+@pytest.mark.parametrize(
+    "per_frame", [False, True], ids=["shared orientation", "orientation in every frame"]
+)
 def test_enhanced_multiframe_with_frames_in_any_order(tmp_path, out, orientation, per_frame):
     datasets = dicom_datasets(head_volume(), orientation=orientation)
     shuffled = [datasets[k] for k in (5, 0, 7, 2, 1, 6, 4, 3)]
@@ -133,7 +152,11 @@ def test_positions_that_are_not_quite_regular_are_those_of_the_source(tmp_path, 
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, y, float(z) + 0.004 * (-1) ** k]
         row = dataset.ImageOrientationPatient
-        dataset.ImageOrientationPatient = [row[0], 0.00004 * (k % 2), *row[2:]]  # within what the reader takes
+        dataset.ImageOrientationPatient = [
+            row[0],
+            0.00004 * (k % 2),
+            *row[2:],
+        ]  # within what the reader takes
     source = save(datasets, tmp_path / "series")
     write_dicom(make_result(source), source, out)
     check_references(datasets, out)
@@ -146,7 +169,11 @@ def test_parametric_map_has_the_frames_that_the_plane_cuts(series, out):
     write_dicom(result, source, out)
     dataset = pydicom.dcmread(out / "parametric_map.dcm")
     cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
-    assert 1 < len(cut) < 8 and (dataset.NumberOfFrames, dataset.Rows, dataset.Columns) == (len(cut), 20, 16)
+    assert 1 < len(cut) < 8 and (dataset.NumberOfFrames, dataset.Rows, dataset.Columns) == (
+        len(cut),
+        20,
+        16,
+    )
     assert dataset.pixel_array.dtype == np.float32 and dataset.pixel_array.any(axis=(1, 2)).all()
     measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SpacingBetweenSlices == 2.0  # from the positions: the source states 99
@@ -163,7 +190,9 @@ def test_any_orientation(tmp_path_factory, angles, base, spacing):
     turn = np.linalg.multi_dot([rotation(axis, angle) for axis, angle in enumerate(angles)])
     orientation = np.concatenate([turn @ base[:3], turn @ base[3:]]).round(10)
     source = save(
-        dicom_datasets(head_volume(), orientation=orientation, spacing=tuple(round(mm, 4) for mm in spacing)),
+        dicom_datasets(
+            head_volume(), orientation=orientation, spacing=tuple(round(mm, 4) for mm in spacing)
+        ),
         folder / "series",
     )
     result = make_result(source, block=10)
@@ -181,20 +210,28 @@ def rotation(axis: int, degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("skew", [0.0, 0.1])
 def test_picture_lies_where_the_slice_lies(series, out, skew):
-    """The bright square of the slice shows at its place in the patient, also where the registration skews the plane."""
+    """The bright square of the slice shows at its place in the patient, also where the registration
+    skews the plane."""
     source = series()
     result = make_result(source, tilt=10, blobs=0)
     image = np.full(PLANE_SHAPE, 0.1, np.float32)
     image[150:160, 60:70] = 1
     shear = np.eye(4)
     shear[0, 1], shear[2, 0] = skew, -skew
-    one = replace(result.slice, image=image, anomaly_map=0 * image, affine=shear @ result.slice.affine)
+    one = replace(
+        result.slice, image=image, anomaly_map=0 * image, affine=shear @ result.slice.affine
+    )
     picture = draw_overlay(replace(result, slice=one))
     assert abs(np.dot(picture.affine[:3, 0], picture.affine[:3, 1])) < 1e-9
-    made = make_secondary_capture(reference_images(read_source_series(source))[0], picture, [], Maker(result, "1.2.3"))
+    made = make_secondary_capture(
+        reference_images(read_source_series(source))[0], picture, [], Maker(result, "1.2.3")
+    )
     parts, _ = ndi.label(made.pixel_array.min(axis=2) > 150)  # the square, and digits
     row, column = ndi.center_of_mass(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
-    cosines, (by_rows, by_columns) = np.array(made.ImageOrientationPatient, float), map(float, made.PixelSpacing)
+    cosines, (by_rows, by_columns) = (
+        np.array(made.ImageOrientationPatient, float),
+        map(float, made.PixelSpacing),
+    )
     found = np.array(made.ImagePositionPatient, float)
     found += cosines[:3] * by_columns * column + cosines[3:] * by_rows * row
     expected = (one.affine @ [154.5, 64.5, 0, 1])[:3] * [-1, -1, 1]

@@ -1,4 +1,5 @@
-"""A real series, oblique, with a retired form of the patient's name and numbers longer than DICOM allows."""
+"""A real series, oblique, with a retired form of the patient's name and numbers longer than DICOM
+allows."""
 
 import highdicom
 import numpy as np
@@ -21,10 +22,15 @@ def test_real_series(shared_data, out):
     images = [pydicom.dcmread(file, stop_before_pixels=True) for file in source.iterdir()]
     check_references(images, out)
     for made in (pydicom.dcmread(path) for path in out.iterdir()):
-        assert made.PatientName == images[0].PatientName and made.StudyInstanceUID == images[0].StudyInstanceUID
+        assert (
+            made.PatientName == images[0].PatientName
+            and made.StudyInstanceUID == images[0].StudyInstanceUID
+        )
     content = highdicom.sr.srread(out / "report.dcm").content
     assert numbers(whole(content))["Anomaly score"] == result.score
     peaks = [pydicom.dcmread(out / "parametric_map.dcm").pixel_array.max(), result.regions[0].peak]
-    np.testing.assert_allclose(peaks[0], peaks[1], rtol=0.02)  # voxels lie between the pixels of the plane
+    np.testing.assert_allclose(
+        peaks[0], peaks[1], rtol=0.02
+    )  # voxels lie between the pixels of the plane
     if DCIODVFY:
         check(out, next(source.iterdir()))

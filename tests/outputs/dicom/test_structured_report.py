@@ -82,7 +82,9 @@ def test_algorithm_and_device_are_identified(series, report, out):
     source = series("a")
     content = report(make_result(source), source)
     item = whole(content)[0]
-    found = {part.name.meaning: part.value for part in item.ContentSequence if hasattr(part, "TextValue")}
+    found = {
+        part.name.meaning: part.value for part in item.ContentSequence if hasattr(part, "TextValue")
+    }
     assert found["Algorithm Name"] == "Reversed Autoencoder"
     family = highdicom.sr.utils.find_content_items(item, name=codes.DCM.AlgorithmFamily)[0]
     assert family.value == codes.DCM.ArtificialIntelligence
@@ -102,9 +104,14 @@ def test_regions(series, report, out):
     result = make_result(source)
     groups = report(result, source).get_volumetric_roi_measurement_groups()
     assert len(groups) == len(result.regions) >= 3
-    dataset, anomaly_map = (pydicom.dcmread(out / f"{name}.dcm") for name in ("segmentation", "parametric_map"))
+    dataset, anomaly_map = (
+        pydicom.dcmread(out / f"{name}.dcm") for name in ("segmentation", "parametric_map")
+    )
     for region, group, segment in zip(result.regions, groups, dataset.SegmentSequence):
-        values = {(one.name.meaning, getattr(one.derivation, "meaning", None)): one for one in group.get_measurements()}
+        values = {
+            (one.name.meaning, getattr(one.derivation, "meaning", None)): one
+            for one in group.get_measurements()
+        }
         expected = {
             ("Area", None): region.area_mm2,
             ("Anomaly map value", "Maximum"): region.peak,
@@ -117,7 +124,10 @@ def test_regions(series, report, out):
         reference = group.referenced_segment
         assert reference.referenced_sop_instance_uid == dataset.SOPInstanceUID
         assert reference.referenced_segment_numbers == [region.label] == [segment.SegmentNumber]
-        assert (group.tracking_uid, group.tracking_identifier) == (segment.TrackingUID, segment.TrackingID)
+        assert (group.tracking_uid, group.tracking_identifier) == (
+            segment.TrackingUID,
+            segment.TrackingID,
+        )
         assert (group.finding_type, group.finding_category) == (
             *(code("region"), segment.SegmentedPropertyCategoryCodeSequence[0]),
         )
@@ -134,7 +144,10 @@ def test_segments_say_what_they_are_and_no_more(series, out):
         (category,) = segment.SegmentedPropertyCategoryCodeSequence
         assert (category.CodeValue, category.CodingSchemeDesignator) == ("49755003", "SCT")
         assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == MEANINGS["region"]
-        assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("AUTOMATIC", "Reversed Autoencoder")
+        assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == (
+            "AUTOMATIC",
+            "Reversed Autoencoder",
+        )
 
 
 def test_map_states_its_quantity(series, out):
@@ -146,11 +159,15 @@ def test_map_states_its_quantity(series, out):
     (mapping,) = shared.RealWorldValueMappingSequence
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1.0, 0.0)
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
-    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeMeaning == MEANINGS["map"]
+    assert (
+        mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeMeaning == MEANINGS["map"]
+    )
     assert mapping.DoubleFloatRealWorldValueFirstValueMapped == 0
     assert mapping.DoubleFloatRealWorldValueLastValueMapped >= result.map_volume.max()
     (window,) = shared.FrameVOILUTSequence
-    assert window.VOILUTFunction == "LINEAR_EXACT"  # LINEAR is not defined for a window narrower than 1
+    assert (
+        window.VOILUTFunction == "LINEAR_EXACT"
+    )  # LINEAR is not defined for a window narrower than 1
     assert dataset.ContentQualification == "RESEARCH"
 
 
@@ -166,7 +183,10 @@ def test_sources_are_the_images_that_the_plane_cuts_and_the_map(tmp_path, report
     assert 1 < len(cut) < 8 and uids == [*expected, anomaly_map.SOPInstanceUID]
     (study,) = pydicom.dcmread(out / "report.dcm").CurrentRequestedProcedureEvidenceSequence
     assert study.StudyInstanceUID == datasets[0].StudyInstanceUID
-    assert {one.SeriesInstanceUID: len(one.ReferencedSOPSequence) for one in study.ReferencedSeriesSequence} == {
+    assert {
+        one.SeriesInstanceUID: len(one.ReferencedSOPSequence)
+        for one in study.ReferencedSeriesSequence
+    } == {
         datasets[0].SeriesInstanceUID: 8,
         anomaly_map.SeriesInstanceUID: 1,
         pydicom.dcmread(out / "segmentation.dcm").SeriesInstanceUID: 1,
@@ -210,9 +230,12 @@ def test_sides_of_regions_are_coded(series, report):
     result = make_result(source)
     places = {"left": -30.0, "right": 30.0, "midline": 0.0}
     regions = tuple(
-        replace(region, peak_mni_mm=(x, 0.0, 23.0)) for region, x in zip(result.regions, places.values(), strict=True)
+        replace(region, peak_mni_mm=(x, 0.0, 23.0))
+        for region, x in zip(result.regions, places.values(), strict=True)
     )
-    groups = report(replace(result, regions=regions), source).get_volumetric_roi_measurement_groups()
+    groups = report(
+        replace(result, regions=regions), source
+    ).get_volumetric_roi_measurement_groups()
     sites = [group.finding_sites[0] for group in groups]
     assert [getattr(site.laterality, "meaning", None) for site in sites] == ["Left", "Right", None]
     assert {site.value.meaning for site in sites} == {"Brain"}
@@ -225,7 +248,11 @@ def test_no_region(series, report, out):
     content = report(result, source)
     assert numbers(whole(content))["Number of regions above the map threshold"] == 0
     assert not content.get_volumetric_roi_measurement_groups()
-    assert sorted(path.name for path in out.iterdir()) == ["overlay.dcm", "parametric_map.dcm", "report.dcm"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "overlay.dcm",
+        "parametric_map.dcm",
+        "report.dcm",
+    ]
 
 
 def test_many_regions(series, report, out, monkeypatch):
@@ -260,8 +287,12 @@ def test_refused_scan_has_a_report_that_says_so(series, report, out, refusal):
 def test_map_without_score(series, report, out):
     """A plane that the calibration does not cover has a map, but no score."""
     source = series("a")
-    nothing = dict.fromkeys(("score", "percentile", "p_value", "image_threshold", "false_positive_rate"))
-    result = make_result(source, outcome="not_assessable", code="not_calibrated", reason="z = 40 mm", **nothing)
+    nothing = dict.fromkeys(
+        ("score", "percentile", "p_value", "image_threshold", "false_positive_rate")
+    )
+    result = make_result(
+        source, outcome="not_assessable", code="not_calibrated", reason="z = 40 mm", **nothing
+    )
     group = whole(report(result, source))
     assert "Anomaly score" not in numbers(group)
     assert {name: answer.value for name, answer in evaluations(group).items()} == {

@@ -37,7 +37,12 @@ def read(folder: Path) -> dict[str, pydicom.Dataset]:
 @pytest.mark.parametrize("multiframe", [False, True])
 def test_patient_and_study_are_those_of_the_source_and_nothing_else_is(tmp_path, out, multiframe):
     datasets = dicom_datasets(
-        head_volume(), StudyDescription="MRI HEAD", StudyDate="20260102", StudyTime="101112.5", StudyID="7", **HIDDEN
+        head_volume(),
+        StudyDescription="MRI HEAD",
+        StudyDate="20260102",
+        StudyTime="101112.5",
+        StudyID="7",
+        **HIDDEN,
     )
     folder = tmp_path / "source"
     source = enhanced(datasets, folder / "e.dcm") if multiframe else save(datasets, folder)
@@ -46,7 +51,10 @@ def test_patient_and_study_are_those_of_the_source_and_nothing_else_is(tmp_path,
     for name, made in read(out).items():
         for keyword in PATIENT_AND_STUDY:
             assert made.get(keyword) == datasets[0].get(keyword), (name, keyword)
-        assert made.get("FrameOfReferenceUID") in (datasets[0].FrameOfReferenceUID, None if "report" in name else "-")
+        assert made.get("FrameOfReferenceUID") in (
+            datasets[0].FrameOfReferenceUID,
+            None if "report" in name else "-",
+        )
         assert made.SeriesDescription.startswith("RESEARCH ONLY: ")
         assert made.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert b"CANARY-HIDDEN" not in (out / name).read_bytes()
@@ -56,7 +64,11 @@ def test_objects_are_in_series_of_their_own(series, out):
     source = series()
     write_dicom(make_result(source), source, out)
     objects = read(out).values()
-    assert len({made.SeriesInstanceUID for made in objects}) == len({made.SeriesNumber for made in objects}) == 4
+    assert (
+        len({made.SeriesInstanceUID for made in objects})
+        == len({made.SeriesNumber for made in objects})
+        == 4
+    )
     assert {made.Modality for made in objects} == {"OT", "SEG", "SR"}
 
 
@@ -70,7 +82,10 @@ def test_the_same_result_written_twice_is_recognised(series, tmp_path):
     a, b, c = (read(tmp_path / name) for name in "abc")
     for name in NAMES:
         assert len({one[name].SOPInstanceUID for one in (a, b, c)}) == 3
-    tracks = [[segment.TrackingUID for segment in one["segmentation.dcm"].SegmentSequence] for one in (a, b, c)]
+    tracks = [
+        [segment.TrackingUID for segment in one["segmentation.dcm"].SegmentSequence]
+        for one in (a, b, c)
+    ]
     assert tracks[0] == tracks[1] and not set(tracks[0]) & set(tracks[2])
     assert len(set(tracks[0])) == len(result.regions)
 
@@ -107,11 +122,22 @@ def test_names_in_any_character_set(tmp_path, out, charset, name):
         assert made.get("SpecificCharacterSet") == charset
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value")  # of pydicom, when the scan is built
-def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(tmp_path, out, caplog, capfd, recwarn):
+@pytest.mark.filterwarnings(
+    "ignore:Invalid value", "ignore:The value"
+)  # of pydicom, when the scan is built
+def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(
+    tmp_path, out, caplog, capfd, recwarn
+):
     caplog.set_level(logging.DEBUG)
-    invalid = {"PatientBirthDate": "CANARY", "PatientSex": "CANARY-X", "StudyDate": "CANARY", "StudyTime": "CANARY"}
-    datasets = dicom_datasets(head_volume(), **invalid, PatientID="CANARY" * 12, StudyDescription="CANARY" * 12)
+    invalid = {
+        "PatientBirthDate": "CANARY",
+        "PatientSex": "CANARY-X",
+        "StudyDate": "CANARY",
+        "StudyTime": "CANARY",
+    }
+    datasets = dicom_datasets(
+        head_volume(), **invalid, PatientID="CANARY" * 12, StudyDescription="CANARY" * 12
+    )
     source = save(datasets, tmp_path / "series")
     result = make_result(source)
     for record in (caplog, recwarn):
@@ -128,7 +154,14 @@ def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(tmp_path, ou
 def test_what_the_source_lacks_is_empty(tmp_path, out):
     datasets = dicom_datasets(head_volume())
     for dataset in datasets:
-        for keyword in ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime"):
+        for keyword in (
+            "PatientName",
+            "PatientBirthDate",
+            "PatientSex",
+            "AccessionNumber",
+            "StudyID",
+            "StudyTime",
+        ):
             del dataset[keyword]
         del dataset.PositionReferenceIndicator, dataset.SliceThickness, dataset.SeriesNumber
         dataset.NumberOfFrames = 1  # allowed in an object of one frame
@@ -176,7 +209,9 @@ def test_series_that_cannot_be_read_as_a_volume_has_a_report(tmp_path, out):
     assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 6
 
 
-@pytest.mark.parametrize("result", [make_refused(), make_refused(source={"format": "nifti"})], ids=["unread", "read"])
+@pytest.mark.parametrize(
+    "result", [make_refused(), make_refused(source={"format": "nifti"})], ids=["unread", "read"]
+)
 def test_nifti_is_no_source(tmp_path, out, result):
     nib.save(nib.Nifti1Image(np.ones((4, 5, 6), "int16"), np.eye(4)), tmp_path / "scan.nii.gz")
     with pytest.raises(ConfigError, match="NIfTI"):
