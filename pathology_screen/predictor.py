@@ -34,6 +34,8 @@ STEPS = {
             transforms.ExtractBraind,
             transforms.StandardPlaned,
             transforms.ScaleByTissuePercentiled,
+            transforms.BlackenBackgroundd,
+            transforms.StandardContrastd,
         )
     },
     "Resized": Resized,
