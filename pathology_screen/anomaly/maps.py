@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from monai.utils import convert_to_tensor
@@ -13,6 +13,11 @@ from torch import nn
 from pathology_screen.anomaly.equalization import equalize as adaptive_equalization
 from pathology_screen.anomaly.perceptual import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.space import brain_in_plane
+
+Score = Literal["mean", "peak"]
+PEAK_SIGMA = 3.0
+"""Standard deviation of the blur before a peak is taken, in pixels of a 128 px image (5.5 mm)."""
 
 REFERENCE_SIZE = 128
 """Image side in pixels at which `sigma` is given; elsewhere it grows and shrinks with the image."""
@@ -36,6 +41,7 @@ class AnomalyMap(nn.Module):
         equalize: whether to equalise.
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.
+        score: "mean" or "peak", see `image_score`.
     """
 
     def __init__(
@@ -44,22 +50,30 @@ class AnomalyMap(nn.Module):
         equalize: bool = True,
         sigma: float = 2.0,
         weights: str | os.PathLike | nn.Module | None = None,
+        score: Score = "mean",
     ) -> None:
         super().__init__()
+        if score not in get_args(Score):
+            raise ConfigError(f"the score is one of {', '.join(get_args(Score))}, not {score!r}")
         self.perceptual: nn.Module | None = None
         if isinstance(perceptual, nn.Module):
             self.perceptual = perceptual
         elif perceptual != "none":
             self.perceptual = perceptual_distance(perceptual, weights)
         self.equalize = equalize
-        self.sigma = sigma
+        self.sigma, self.kind_of_score = sigma, score
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the values of the map depend on, ready for JSON; part of the identity of a
         calibration."""
         perceptual = "none" if self.perceptual is None else self.perceptual.identity
-        return {"perceptual": perceptual, "equalize": self.equalize, "sigma": self.sigma}
+        return {
+            "perceptual": perceptual,
+            "equalize": self.equalize,
+            "sigma": self.sigma,
+            "score": self.kind_of_score,
+        }
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
@@ -92,8 +106,8 @@ class AnomalyMap(nn.Module):
         return anomaly_map
 
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Image score (B,) of maps (B, 1, H, W): their mean (`image_score`), whatever the image."""
-        return image_score(anomaly_map)
+        """Score maps (B, 1, H, W) by `image_score`, whatever the image: (B,)."""
+        return image_score(anomaly_map, self.kind_of_score)
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -104,10 +118,18 @@ def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     return torch.from_numpy(blurred).to(maps.device)
 
 
-def image_score(anomaly_map: torch.Tensor) -> torch.Tensor:
-    """Image score (B,): mean of a map (B, 1, H, W) over all pixels, background included, as in the
-    released code."""
-    return anomaly_map.mean(dim=(1, 2, 3))
+def image_score(anomaly_map: torch.Tensor, kind: Score = "mean") -> torch.Tensor:
+    """Score maps: (B, 1, H, W) -> (B,).
+
+    Args:
+        kind: "mean" over all pixels, background included, as in the released code; or "peak", the
+            highest value inside the template's brain after a blur of `PEAK_SIGMA`, which a lesion
+            moves that is small beside the slice.
+    """
+    if kind == "mean":
+        return anomaly_map.mean(dim=(1, 2, 3))
+    brain = torch.from_numpy(brain_in_plane(tuple(anomaly_map.shape[2:]))).to(anomaly_map.device)
+    return gaussian_blur(anomaly_map, PEAK_SIGMA)[:, 0, brain].amax(1)
 
 
 def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,11 +10,13 @@ the slices which the authors of RA released; their columns run to the patient's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy import ndimage as ndi
 
 from pathology_screen.geometry import map_points
+from pathology_screen.space.template import load_brain_template
 
 PLANE_SHAPE = (233, 197)
 PLANE_Z = 23.0
@@ -54,6 +56,26 @@ def take_plane(
     volume = np.asarray(voxels, np.float32)
     shape = (*PLANE_SHAPE, 1)
     return ndi.affine_transform(volume, index[:3, :3], index[:3, 3], shape, order=order)[..., 0]
+
+
+@cache
+def brain_in_plane(shape: tuple[int, int] = PLANE_SHAPE, z_mm: float = PLANE_Z) -> np.ndarray:
+    """Show where the template's brain lies in the plane, on the pixels of a slice.
+
+    Args:
+        shape: (H, W) of the slice. It shows the plane, padded to a square where H is W.
+        z_mm: level of the plane.
+
+    Returns:
+        bool (H, W).
+    """
+    template = load_brain_template()
+    brain = take_plane(np.asarray(template.dataobj) > 0, template.affine, np.eye(4), z_mm) > 0.5
+    filled = ndi.binary_fill_holes(brain)
+    if shape[0] == shape[1]:
+        missing = PLANE_SHAPE[0] - PLANE_SHAPE[1]
+        filled = np.pad(filled, ((0, 0), (missing // 2, missing - missing // 2)))
+    return ndi.zoom(filled, np.divide(shape, filled.shape), order=0, mode="nearest", grid_mode=True)
 
 
 def put_back(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from scipy import ndimage as ndi
 
 from pathology_screen.errors import InputError
-from pathology_screen.space import PLANE_Z, load_brain_template, take_plane
+from pathology_screen.space import PLANE_Z, brain_in_plane
 
 
 class StandardContrastd(MapTransform):
@@ -45,7 +43,7 @@ class StandardContrastd(MapTransform):
         for key in self.key_iterator(d) if self.median is not None else ():
             z_mm = float(d.get("z_mm", self.z_mm))
             median = float(
-                np.median(np.asarray(d[key][0])[brain_in_plane(z_mm, tuple(d[key].shape[1:]))])
+                np.median(np.asarray(d[key][0])[brain_in_plane(tuple(d[key].shape[1:]), z_mm)])
             )
             if not 0 < median < 1:
                 raise InputError(
@@ -53,12 +51,3 @@ class StandardContrastd(MapTransform):
                 )
             d[key] = d[key] ** (np.log(self.median) / np.log(median))
         return d
-
-
-@cache
-def brain_in_plane(z_mm: float, shape: tuple[int, int]) -> np.ndarray:
-    """Where the template's brain lies in an axial plane, shown on pixels of that shape: bool."""
-    template = load_brain_template()
-    brain = take_plane(np.asarray(template.dataobj) > 0, template.affine, np.eye(4), z_mm) > 0.5
-    filled = ndi.binary_fill_holes(brain)
-    return ndi.zoom(filled, np.divide(shape, filled.shape), order=0, mode="nearest", grid_mode=True)

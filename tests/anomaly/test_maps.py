@@ -150,11 +150,25 @@ def test_score_is_the_mean_of_all_pixels():
     torch.testing.assert_close(image_score(maps), torch.tensor([1.5, 5.5]))
 
 
+def test_the_peak_is_the_highest_of_the_blurred_map_inside_the_brain():
+    maps = torch.zeros(3, 1, 128, 128)
+    maps[0, 0, 64, 64], maps[1, 0, 60, 50], maps[1, 0, 2, 2] = 1.0, 2.0, 90.0
+    expected = gaussian_filter(maps[0, 0].numpy(), 3).max()
+    torch.testing.assert_close(image_score(maps, "peak"), torch.tensor([1.0, 2.0, 0.0]) * expected)
+    assert (
+        AnomalyMap("none", score="peak").score(maps, maps).tolist()
+        == image_score(maps, "peak").tolist()
+    )
+    with pytest.raises(ConfigError, match="mean, peak"):
+        AnomalyMap("none", score="median")
+
+
 def test_identity_is_json_and_tells_configurations_apart(st_alex):
     assert AnomalyMap(st_alex).identity == {
         "perceptual": st_alex.identity,
         "equalize": True,
         "sigma": 2.0,
+        "score": "mean",
     }
     identities = [
         AnomalyMap("none").identity,
@@ -173,7 +187,12 @@ def test_built_from_a_bundle_configuration(images):
         }
     }
     anomaly_map = ConfigParser(config).get_parsed_content("anomaly_map")
-    assert anomaly_map.identity == {"perceptual": "none", "equalize": True, "sigma": 1.0}
+    assert anomaly_map.identity == {
+        "perceptual": "none",
+        "equalize": True,
+        "sigma": 1.0,
+        "score": "mean",
+    }
 
 
 def test_input_that_cannot_be_scored_is_refused(images):

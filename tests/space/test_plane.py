@@ -11,6 +11,7 @@ from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.space import (
     PLANE_SHAPE,
     PLANE_Z,
+    brain_in_plane,
     load_brain_template,
     plane_affine,
     put_back,
@@ -159,3 +160,19 @@ def test_what_the_scan_does_not_show_is_black():
     taken = take_plane(np.ones(shape), affine, np.eye(4))
     shown = (np.abs(pixels()[..., :2] + 0.5) <= 29.5).all(axis=-1)
     assert np.array_equal(taken > 0, shown)
+
+
+def test_the_brain_of_the_plane_is_the_templates():
+    brain = brain_in_plane()
+    assert 17_000 < brain.sum() < 21_000  # mm^2
+    assert np.array_equal(brain, brain[:, ::-1])  # the template is symmetric
+    assert brain[:, 98].any() and not brain[0].any() and not brain[:, 0].any()
+    assert brain_in_plane(z_mm=60.0).sum() < brain.sum()
+
+
+def test_the_brain_of_a_padded_slice_has_the_same_size_and_centre():
+    brain, padded = brain_in_plane(), brain_in_plane((128, 128))
+    assert padded.sum() * (233 / 128) ** 2 == pytest.approx(brain.sum(), rel=0.01)
+    assert np.argwhere(padded).mean(0) + 0.5 == pytest.approx(
+        (np.argwhere(brain).mean(0) + 0.5 + [0, 18]) * 128 / 233, abs=0.3
+    )

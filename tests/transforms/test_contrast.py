@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from pathology_screen.errors import InputError
+from pathology_screen.space import brain_in_plane
 from pathology_screen.transforms import StandardContrastd
-from pathology_screen.transforms.contrast import brain_in_plane
 
 
 def drawn_slice(shape=(233, 197)):
@@ -21,17 +21,7 @@ def test_scanners_that_differ_by_a_power_become_equal(power, shape):
     image, standard = drawn_slice(shape), StandardContrastd("image", 0.79)
     first, second = (standard({"image": MetaTensor(x)})["image"] for x in (image, image**power))
     assert np.allclose(first, second, atol=1e-4)
-    assert np.median(np.asarray(first[0])[brain_in_plane(23.0, shape)]) == pytest.approx(
-        0.79, abs=1e-4
-    )
-
-
-def test_the_brain_of_the_plane_is_the_templates():
-    brain = brain_in_plane(23.0, (233, 197))
-    assert 17_000 < brain.sum() < 21_000  # mm^2
-    assert np.array_equal(brain, brain[:, ::-1])  # the template is symmetric
-    assert brain[:, 98].any() and not brain[0].any() and not brain[:, 0].any()
-    assert brain_in_plane(60.0, (233, 197)).sum() < brain.sum()
+    assert np.median(np.asarray(first[0])[brain_in_plane(shape)]) == pytest.approx(0.79, abs=1e-4)
 
 
 def test_no_median_changes_nothing():
