@@ -33,6 +33,8 @@ COMMON = {
     "domain": "slice#domain",
     "plane, mm of MNI152": "slice#plane_mm",
     "percentile of the brain": "slice#percentile",
+    "air below": "slice#background",
+    "median of the brain": "slice#median",
     "pixels a side": "slice#size",
 }
 """Row of the table -> where the setting is in the configuration; alike in all bundles."""

@@ -69,7 +69,7 @@ PROFILE_KEYS = {
         ),
         *("calibration_section", "scoring", "averaging", "augmentation"),
         *("network_def#channels", "network_def#latent", "network_def#teacher", "network_def#norm"),
-        "network_def#mse_weight",
+        *("network_def#mse_weight", "slice#background", "slice#median"),
     },
 }
 
@@ -141,6 +141,8 @@ def test_the_slice_is_that_of_the_paper_in_every_bundle(name):
         "domain": "whole_head",
         "plane_mm": 23.0,
         "percentile": 98.0,
+        "background": 0.12,
+        "median": 0.79,
         "size": 128,
     }
     metadata = config(name, "metadata")

@@ -79,6 +79,8 @@ def test_profiles_are_those_of_the_bundles(profile):
         "domain": "whole_head",
         "plane_mm": 23.0,
         "percentile": 98.0,
+        "background": 0.12,
+        "median": 0.79,
         "size": 128,
     }
     assert profile.backbone == read_settings("ra")["scoring"]["perceptual"]

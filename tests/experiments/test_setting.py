@@ -72,12 +72,14 @@ def test_provenance_is_json_without_paths(datalist, make_setting, make_model):
         "domain": "whole_head",
         "plane_mm": 23.0,
         "percentile": 98.0,
+        "background": 0.12,
+        "median": 0.79,
         "size": 128,
     }
     (method,) = told["methods"]
     assert method["label"] == "a" and method["method"] == "ra" and method["weights_sha256"] is None
     assert method["scorings"] == {
-        "residual": {"perceptual": "none", "equalize": False, "sigma": 2.0}
+        "residual": {"perceptual": "none", "equalize": False, "sigma": 2.0, "score": "mean"}
     }
 
 
