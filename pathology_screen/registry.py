@@ -43,14 +43,14 @@ METHODS = {
             title="Reversed Autoencoder",
             paper="Bercea, Wiestler, Rueckert, Schnabel: Generalizing Unsupervised Anomaly Detection (MIDL 2023)",
             network=f"{_NETWORKS}.introspective_vae.IntrospectiveVAE",
-            parameters={"compact": 2_434_241, "paper": 29_430_785},
+            parameters={"compact": 1_844_225, "paper": 29_430_785},
         ),
         Method(
             name="si_vae",
             title="Soft-IntroVAE",
             paper="Daniel, Tamar: Soft-IntroVAE (CVPR 2021)",
             network=f"{_NETWORKS}.introspective_vae.IntrospectiveVAE",
-            parameters={"compact": 2_434_241, "paper": 29_430_785},
+            parameters={"compact": 1_844_225, "paper": 29_430_785},
         ),
         Method(
             name="vae",
