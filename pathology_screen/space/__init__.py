@@ -2,7 +2,7 @@
 
 from pathology_screen.space.brain_extraction import extract_brain, find_brain, is_brain_extracted
 from pathology_screen.space.plane import PLANE_SHAPE, PLANE_Z, plane_affine, put_back, take_plane
-from pathology_screen.space.registration import Fit, check_fit, locate, register
+from pathology_screen.space.registration import Fit, check_fit, register
 from pathology_screen.space.template import SPACE, load_brain_template, template_folder
 from pathology_screen.space.tissue import tissue_mask
 
@@ -16,7 +16,6 @@ __all__ = [
     "find_brain",
     "is_brain_extracted",
     "load_brain_template",
-    "locate",
     "plane_affine",
     "put_back",
     "register",

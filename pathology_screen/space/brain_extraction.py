@@ -25,7 +25,7 @@ LARGEST_SECTION = 250.0  # cm2
 LEVELS_LOOKED_AT = 12
 
 SMALLEST_EXTENT = 100.0
-"""mm; a volume thinner than this along any axis does not show a whole brain, and deepbet is not asked."""
+"""mm; a volume thinner than this along any axis does not show a whole brain."""
 PLAUSIBLE_VOLUME = (500.0, 2500.0)
 """ml; brain and fluid inside the dura, from a small child to far beyond the largest adult."""
 
@@ -59,9 +59,7 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     full = np.flatnonzero(area >= area.max() / 2)
     levels = full[np.linspace(0, len(full) - 1, min(len(full), LEVELS_LOOKED_AT)).astype(int)]
     outlines = [_outline(tissue[level]) for level in levels]
-    drops = [
-        _inward_drop(slices[level], outline, pixel) for level, outline in zip(levels, outlines)
-    ]
+    drops = [_inward_drop(slices[k], outline, pixel) for k, outline in zip(levels, outlines)]
     section = max(outline.sum() for outline in outlines) * pixel.prod() / 100
     return bool(np.percentile(drops, 25) > SKULL_DROP and section < LARGEST_SECTION)
 
@@ -79,9 +77,8 @@ def _inward_drop(image: np.ndarray, outline: np.ndarray, pixel: np.ndarray) -> f
     median outside it."""
     depth = ndi.distance_transform_edt(np.pad(outline, 1), sampling=pixel)[1:-1, 1:-1]
     shells = np.ceil(depth / SHELL).astype(int)  # shell 0 is outside
-    medians = np.array(
-        [np.median(image[shells == shell]) for shell in range(1, 11) if np.any(shells == shell)]
-    )
+    insides = [image[shells == shell] for shell in range(1, 11)]
+    medians = np.array([np.median(inside) for inside in insides if inside.size])
     ratios = medians[2:] / np.maximum.accumulate(medians)[1:-1]
     return float(ratios.min(initial=1.0))
 
@@ -102,11 +99,10 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """
     extent = spacing(affine) * volume.shape
     if extent.min() < SMALLEST_EXTENT:
-        raise InputError(
-            "brain_extraction_failed",
-            f"the volume is {extent.min():.0f} mm thin; at least {SMALLEST_EXTENT:.0f} mm are needed",
-            "Give a brain-extracted scan, or one that covers the whole head.",
-        )
+        detail = f"the volume is {extent.min():.0f} mm thin; "
+        detail += f"at least {SMALLEST_EXTENT:.0f} mm are needed"
+        hint = "Give a brain-extracted scan, or one that covers the whole head."
+        raise InputError("brain_extraction_failed", detail, hint)
     scan = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, np.float32), affine))
     try:
         with _one_at_a_time:
@@ -119,9 +115,8 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     millilitres = mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
     low, high = PLAUSIBLE_VOLUME
     if not low <= millilitres <= high:
-        raise InputError(
-            "brain_extraction_failed", f"{millilitres:.0f} ml is not the size of a brain"
-        )
+        detail = f"{millilitres:.0f} ml is not the size of a brain"
+        raise InputError("brain_extraction_failed", detail)
     return mask
 
 

@@ -83,9 +83,8 @@ def put_back(
     """
     levels = np.atleast_1d(np.asarray(z_mm, float))
     planes = np.asarray(values, np.float32).reshape(len(levels), *PLANE_SHAPE)
-    to_plane = (
-        np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
-    )  # voxel -> (row, column, z)
+    # voxel -> (row, column, z)
+    to_plane = np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
     half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
     z = _along_axes(to_plane[2], shape)
     index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
@@ -96,13 +95,8 @@ def put_back(
     voxels, covered = np.zeros(shape, np.float32), np.zeros(shape, bool)
     here = tuple(index[:, inside])
     covered[here] = True
-    voxels[here] = ndi.map_coordinates(
-        planes,
-        np.stack([level, row, column])[:, inside],
-        order=order,
-        mode="nearest",
-        prefilter=False,
-    )
+    at = np.stack([level, row, column])[:, inside]
+    voxels[here] = ndi.map_coordinates(planes, at, order=order, mode="nearest", prefilter=False)
     return voxels, covered
 
 

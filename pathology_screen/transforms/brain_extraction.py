@@ -16,7 +16,7 @@ from pathology_screen.space import find_brain
 
 
 class ExtractBraind(MapTransform):
-    """Add the brain of a scan (1, I, J, K) as a mask of its own, which lies on the same voxels.
+    """Add the brain of a scan (1, I, J, K) as a mask, which lies on the same voxels.
 
     The mask is a MetaTensor (1, I, J, K), float32, 0 or 1. Of a brain-extracted scan it is the
     tissue. The meta data of the scan and its mask hold `brain_extracted`: whether the scan came so.
@@ -36,20 +36,16 @@ class ExtractBraind(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
-            raise ConfigError(
-                f"one scan has one brain: give one key, not {', '.join(map(str, self.keys))}"
-            )
+            several = ", ".join(map(str, self.keys))
+            raise ConfigError(f"one scan has one brain: give one key, not {several}")
         self.mask_key = mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        if d.get("axial_slice"):
-            return d
-        for key in self.key_iterator(d):
+        for key in () if d.get("axial_slice") else self.key_iterator(d):
             scan = d[key]
             mask, extracted = find_brain(np.asarray(scan[0]), np.asarray(scan.affine))
             scan.meta["brain_extracted"] = extracted
-            d[self.mask_key] = MetaTensor(
-                torch.as_tensor(mask[None], dtype=torch.float32), meta=dict(scan.meta)
-            )
+            values = torch.as_tensor(mask[None], dtype=torch.float32)
+            d[self.mask_key] = MetaTensor(values, meta=dict(scan.meta))
         return d

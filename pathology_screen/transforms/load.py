@@ -1,4 +1,4 @@
-"""Load a scan with this package's strict readers, as a MONAI MetaTensor."""
+"""Load a scan with this package's strict readers as a MONAI MetaTensor, and prepare many once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, PathLike
-from monai.data import ImageReader, MetaTensor
-from monai.transforms import LoadImaged
+from monai.data import Dataset, ImageReader, MetaTensor
+from monai.transforms import LoadImaged, Transform
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from tqdm import tqdm
 
+from pathology_screen.errors import ConfigError
 from pathology_screen.io import Scan, read_scan
 
 READ_BY_READER = ("series_uid", "axial_slice", "axes", "pixel_mm")
@@ -46,17 +48,15 @@ class ScanReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(img.voxels.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
             MetaKeys.SPACE: SpaceKeys.RAS,
-            "volume_shape": list(img.volume_shape),
-            "volume_affine": np.asarray(img.volume_affine).tolist(),
-            "source": json.dumps(
-                dict(img.source)
-            ),  # a string, for batches cannot hold dictionaries that differ
+            "volume_shape": list(img.voxels.shape),
+            "volume_affine": img.affine.tolist(),
+            "source": json.dumps(dict(img.source)),  # batches cannot hold dictionaries that differ
         }
         return img.voxels, meta
 
 
 def scan_image(scan: Scan) -> MetaTensor:
-    """A scan that was read already, as `LoadScand` would give it."""
+    """Wrap a scan that was read already as `LoadScand` would give it."""
     voxels, meta = ScanReader().get_data(scan)
     return MetaTensor(voxels[None], meta=meta)
 
@@ -66,8 +66,8 @@ class LoadScand(LoadImaged):
     float32, affine RAS+ in mm.
 
     The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the
-    reader. The meta data hold `volume_shape`, `volume_affine` (lists; of the whole volume, where
-    only a part was read) and `source` (JSON text of `Scan.source`).
+    reader. The meta data hold `volume_shape`, `volume_affine` (lists) and `source` (JSON text of
+    `Scan.source`), also once the scan has become a slice.
 
     Args:
         keys: keys of the paths.
@@ -89,3 +89,28 @@ class LoadScand(LoadImaged):
         if any(min(d[key].shape[1:]) == 1 for key in self.key_iterator(d)):
             d["axial_slice"] = True
         return d
+
+
+def prepare_slices(data: Sequence[Mapping[str, Any]], transform: Transform) -> Dataset:
+    """Apply a transform without random parts once to each item of a datalist, so that epochs need
+    not.
+
+    Returns:
+        A dataset of the transformed items, in memory.
+
+    Raises:
+        ConfigError: if there is no item.
+        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if a scan is refused; a
+            note names its file.
+    """
+    if not data:
+        empty = "the section of the datalist is empty"
+        raise ConfigError(f"there is no scan to take slices from: {empty}")
+    prepared = []
+    for item in tqdm(data, desc="preparing", unit="scan"):
+        try:
+            prepared.append(transform(item))
+        except Exception as error:
+            error.add_note(f"while preparing {Path(str(item['image'])).name}")
+            raise
+    return Dataset(prepared)

@@ -19,9 +19,9 @@ class ScaleByTissuePercentiled(MapTransform):
 
     Args:
         keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.
-        percentile: of the intensities inside the brain where the item has a mask of it, else inside
-            `tissue_mask`, which is mapped to 1.
-        mask_key: of the brain on the pixels of the image.
+        percentile: is mapped to 1; of the intensities inside the brain where the item has a mask of
+            it, else inside `tissue_mask`.
+        mask_key: key of the brain on the pixels of the image.
 
     Raises:
         InputError: "no_tissue" where no intensity is positive.
@@ -40,10 +40,8 @@ class ScaleByTissuePercentiled(MapTransform):
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
         for key in self.key_iterator(d):
-            image = np.asarray(d[key])
-            tissue = (
-                np.asarray(d[self.mask_key]) > 0.5 if self.mask_key in d else tissue_mask(image)
-            )
+            image, brain = np.asarray(d[key]), d.get(self.mask_key)
+            tissue = tissue_mask(image) if brain is None else np.asarray(brain) > 0.5
             if not tissue.any():
                 raise InputError("no_tissue", "the slice holds no positive intensity")
             scale = float(np.percentile(image[tissue], self.percentile))

@@ -15,8 +15,8 @@ from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.space import Fit, load_brain_template, plane_affine, registration, take_plane
-from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
+from pathology_screen.space import Fit, load_brain_template, plane_affine, take_plane
+from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned, standard_plane
 from pathology_screen.transforms import brain_extraction as transform
 
 NAMES = ("IXI002-Guys-0828-T1.nii.gz", "IXI012-HH-1211-T1.nii.gz", "IXI035-IOP-0873-T1.nii.gz")
@@ -53,12 +53,12 @@ def quick(monkeypatch):
     ones give."""
     calls, fits = [], []
 
-    def register(brain):
-        calls.append(brain)
+    def register(*scan):
+        calls.append(scan)
         return TO_SCAN, fits.pop(0) if fits else GOOD
 
     monkeypatch.setattr(transform, "find_brain", lambda voxels, affine: (voxels > 1000, False))
-    monkeypatch.setattr(registration, "register", register)
+    monkeypatch.setattr(standard_plane, "register", register)
     calls_and_fits = type("Quick", (), {"calls": calls, "fits": fits})
     return calls_and_fits
 
