@@ -110,12 +110,8 @@ def is_dicom(file: File) -> bool:
 
 @contextmanager
 def input_files(path: str | Path | Sequence[str | Path]) -> Iterator[Sequence[File]]:
-    """Give the files of a file, folder (at any depth), .zip archive or list of files; those of an
-    archive can be read as long as the context lasts.
-
-    Raises:
-        InputError: what `check_path`, `files_below` and `open_archive` raise.
-    """
+    """Give the files of a file, folder (at any depth), .zip archive or list of files, to be read
+    within the context; raises what `check_path`, `files_below` and `open_archive` raise."""
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
     for file in paths:
         with one_of(file, paths):
@@ -133,11 +129,8 @@ def input_files(path: str | Path | Sequence[str | Path]) -> Iterator[Sequence[Fi
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path at which there is neither a file nor a folder; reading a pipe would never end.
-
-    Raises:
-        InputError: "not_found", "unsupported_format", or "unreadable" where one may not look.
-    """
+    """Refuse a path at which there is neither a file nor a folder (reading a pipe would never end):
+    "not_found", "unsupported_format", or "unreadable" where one may not look."""
     with parsing():
         if not path.exists():
             raise InputError("not_found")
@@ -148,11 +141,8 @@ def check_path(path: Path) -> None:
 def walk(
     folder: Path, closed: Callable[[Path], None]
 ) -> Iterator[tuple[Path, list[str], list[Path]]]:
-    """Like `os.walk`, in order of names, without hidden entries, not following links to folders.
-
-    Files that one may not look at, and links that lead nowhere, are given too: opening them will
-    say so. `closed` is called with every folder that cannot be listed or entered.
-    """
+    """Like `os.walk`, in order of names, without hidden entries, and with files that cannot be
+    opened; `closed` is called with every folder that cannot be listed or entered."""
     for root, folders, names in os.walk(folder, onerror=lambda error: closed(Path(error.filename))):
         if _is_barred(root, (*folders, *names)):
             folders.clear()
@@ -220,8 +210,8 @@ class Member:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[File]]:
-    """Give the files of a .zip at any depth, without hidden ones, read in place; they can be read
-    as long as the context lasts.
+    """Give the files of a .zip at any depth, without hidden ones, to be read in place within the
+    context.
 
     Raises:
         InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the

@@ -45,27 +45,16 @@ LONGEST_NAME = 120
 
 
 def safe_names(paths: Sequence[str]) -> list[str]:
-    """Turn relative paths into names for files.
-
-    Args:
-        paths: with "/" between their parts.
-
-    Returns:
-        For each its path without suffix, written with letters, digits, ".", "-" and "_" alone, cut
-        at 120 characters (with a hash at the end), and unique even where case is not told apart
-        (with a number at the end).
-    """
+    """Turn relative paths, with "/" between their parts, into names for files: the path without
+    suffix in letters, digits, ".", "-" and "_", cut at 120 characters (with a hash at the end), and
+    unique even where case is not told apart (with a number at the end)."""
     return _distinct(map(_safe_name, paths), "-")
 
 
 def bids_labels(names: Sequence[str]) -> list[str]:
-    """Turn names into BIDS labels.
-
-    Returns:
-        For each the ASCII letters and digits of what follows "sub-", if it begins so ("scan" where
-        there are none), and unique even where case is not told apart (with "x" and a number at the
-        end).
-    """
+    """Turn names into BIDS labels: the ASCII letters and digits without a leading "sub-" ("scan"
+    where there are none), unique even where case is not told apart (with "x" and a number at the
+    end)."""
     letters = (re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-")) for name in names)
     return _distinct((label or "scan" for label in letters), "x")
 
@@ -98,14 +87,14 @@ def _safe_name(relative: str) -> str:
 
 @dataclass(frozen=True)
 class FoundScan:
-    """A scan that was found, or what may have been one and reading will refuse.
+    """A scan, or what may be one and reading will refuse.
 
     Attributes:
         place: the file or archive, or the folder of the files of a DICOM series.
         files: the file or archive, or the files of the series, in order of paths.
         series_uid: SeriesInstanceUID of a DICOM series, where it states one.
-        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest:
-            the same for a copy of the scan, wherever it lies, and another for another scan.
+        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest;
+            the same for a copy of the scan, wherever it lies.
     """
 
     place: Path
@@ -121,14 +110,8 @@ class FoundScan:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What lies at or below a path: every file that is not hidden belongs to a scan or is passed
-    over.
-
-    Attributes:
-        root: the path.
-        scans: in order of paths.
-        passed_over: files that belong to no scan, and links to folders, which are not followed.
-    """
+    """What lies at or below a path: the scans, in order of paths, and the files that belong to
+    none, and links to folders, which are not followed."""
 
     root: Path
     scans: tuple[FoundScan, ...]
@@ -136,8 +119,8 @@ class Discovery:
 
     @property
     def names(self) -> list[str]:
-        """A name for each scan, made of the path relative to `root` (of a series, of its folder)
-        by `safe_names`."""
+        """`safe_names` of the paths of the scans (of a series, of its folder) relative to
+        `root`."""
         root, places = self.root, [scan.place for scan in self.scans]
         whole = root.absolute().name
         return safe_names([p.relative_to(root).as_posix() if p != root else whole for p in places])
@@ -189,14 +172,11 @@ def discover(root: str | Path) -> Discovery:
 
 
 def find_scans(root: str | Path) -> list[dict]:
-    """List the scans at or below a path (see `discover`) as a MONAI datalist.
-
-    Returns:
-        `[{"image": path or list of paths, "name": name}, ...]` in order of paths, of DICOM with
-        "series_uid"; a name is one of `Discovery.names`.
+    """List the scans at or below a path as a MONAI datalist, `[{"image": path or list of paths,
+    "name": one of Discovery.names}, ...]`, of DICOM with "series_uid".
 
     Raises:
-        InputError: what `check_path` raises, or "empty" where there is no scan.
+        InputError: "empty" where there is no scan; see also `discover`.
         ConfigError: see `discover`.
     """
     found = discover(root)
@@ -211,8 +191,8 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """Identity of the scan at a path or in a list of files: as `FoundScan.source_id`, over all
-    files of a folder."""
+    """`FoundScan.source_id` of the scan at a path or in a list of files; of a folder, over all its
+    files."""
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
@@ -223,15 +203,10 @@ def source_id(image: str | Path | Sequence[str | Path]) -> str:
 
 
 class Start(NamedTuple):
-    """What the start of a file shows.
-
-    Attributes:
-        kind: "scan" (or what reading will refuse), "archive", "image" (of a DICOM series), "bare"
-            (DICOM without the preamble), "doubtful" (empty, or a link that leads nowhere), or
-            "other".
-        digest: of the content, or of the path where that cannot be read.
-        image: what the DICOM image states.
-    """
+    """What the start of a file shows: "scan" (or what reading will refuse), "archive", "image" (of
+    a DICOM series), "bare" (DICOM without the preamble), "doubtful" (empty, or a link that leads
+    nowhere), or "other"; a digest of the content, or of the path where that cannot be read; and
+    what a DICOM image states."""
 
     kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
     digest: str

@@ -53,14 +53,8 @@ Frame = list[Dataset]
 
 @dataclass(frozen=True)
 class DicomStart:
-    """What the start of a DICOM file says; values as stored, without padding, empty where absent.
-
-    Attributes:
-        is_image: False for reports, segmentations and all others that hold no image.
-        stack: patient, study, series and frame of reference: alike in all slices of one volume.
-        instance: SOPInstanceUID.
-        position: ImagePositionPatient, of a single-frame image.
-    """
+    """What the start of a DICOM file says: `_STACK`, which is alike in all slices of one volume,
+    SOPInstanceUID and ImagePositionPatient, as stored, without padding, empty where absent."""
 
     is_image: bool
     stack: tuple[bytes, ...] = (b"",) * len(_STACK)
@@ -73,15 +67,8 @@ class DicomStart:
 
 
 def dicom_start(head: bytes) -> DicomStart:
-    """Read the start of a DICOM file.
-
-    Args:
-        head: its first bytes, with "DICM" at 128.
-
-    Raises:
-        InputError: "unreadable" where it does not say what it is, or ends before it says of which
-            series.
-    """
+    """Read the first bytes of a DICOM file, with "DICM" at 128; "unreadable" where they do not say
+    what it is, or end before they say of which series."""
     source = BytesIO(head)
     is_image, syntax = _kind(source)
     if not is_image or not syntax.is_transfer_syntax or syntax.is_deflated:
@@ -93,8 +80,7 @@ def dicom_start(head: bytes) -> DicomStart:
 
 
 def series_of(file: File) -> str | None:
-    """SeriesInstanceUID that a DICOM file states at its start, whatever comes behind; None where it
-    states none."""
+    """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind."""
     try:
         with opened(file) as stream:
             return dicom_start(stream.read(LONGEST_HEAD)).series_uid
@@ -286,8 +272,7 @@ def _described_frames(header: Dataset) -> list[Frame]:
 
 
 def raw(dataset: Dataset, keyword: str) -> bytes:
-    """An attribute as it is stored (pydicom's conversion takes twenty times as long); empty where
-    it is absent."""
+    """An attribute as stored, empty where absent; pydicom's conversion takes 20 times as long."""
     element = dataset.get_item(_TAGS[keyword])
     return element.value if element is not None and element.value else b""
 
@@ -298,8 +283,7 @@ def as_text(stored: bytes) -> str:
 
 
 def numbers(frame: Frame, keyword: str) -> list[float]:
-    """The numbers of an attribute that is stored as text: none where it is absent, NaN where it is
-    something else."""
+    """The numbers of an attribute that is stored as text; NaN where it is something else."""
     stored = next(filter(None, (as_text(raw(dataset, keyword)) for dataset in frame)), None)
     try:
         return [float(one) for one in stored.split("\\")] if stored else []
@@ -313,8 +297,7 @@ def number(frame: Frame, keyword: str, default: float) -> float:
 
 
 def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
-    """The numbers of an attribute in every frame, (frames, count); "missing_geometry" where they
-    are not there."""
+    """The numbers of an attribute in every frame, (frames, count), or "missing_geometry"."""
     values = [numbers(frame, keyword) for frame in frames]
     if not all(values):
         raise InputError("missing_geometry", f"{keyword} is absent")

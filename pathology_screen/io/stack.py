@@ -22,10 +22,7 @@ SPACING_TOLERANCE = 1e-4
 
 
 def check_parallel(orientations: np.ndarray) -> None:
-    """Refuse slices that do not share one orientation.
-
-    Args:
-        orientations: (N, 6), ImageOrientationPatient.
+    """Refuse slices that do not share one ImageOrientationPatient, (N, 6).
 
     Raises:
         InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular

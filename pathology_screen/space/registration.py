@@ -20,8 +20,8 @@ from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import coarsen, map_points, spacing
+from pathology_screen.space.brain import tissue_mask
 from pathology_screen.space.template import load_brain_template
-from pathology_screen.space.tissue import tissue_mask
 
 WORKING_MM = 2.0
 """Size of the voxels on which both images are compared."""
@@ -45,17 +45,16 @@ LARGEST_TURN = 55.0
 SMALLEST_SHARE_SHOWN = 0.95
 
 
-class Level(NamedTuple):
-    """One resolution: every `stride`-th voxel along each axis, smoothed by `sigma` mm; most
-    iterations."""
+class _Level(NamedTuple):
+    """One resolution: every `stride`-th voxel along each axis, smoothed by `sigma` mm."""
 
     stride: int
     sigma: float
     iterations: int
 
 
-FROM_EACH_START = Level(4, 4.0, 25)
-LEVELS = (Level(4, 4.0, 40), Level(3, 2.0, 40), Level(2, 1.0, 30))
+FROM_EACH_START = _Level(4, 4.0, 25)
+LEVELS = (_Level(4, 4.0, 40), _Level(3, 2.0, 40), _Level(2, 1.0, 30))
 
 
 @dataclass(frozen=True)
@@ -150,13 +149,8 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A brain on coarse voxels, cut to its tissue, and what its scan shows.
-
-    Attributes:
-        voxels: (I, J, K), float32, 0 outside the brain.
-        affine: (4, 4), voxel index -> mm.
-        shown: (2, 3), voxel index of the first and the last corner of the scan's field of view.
-    """
+    """A brain on coarse voxels, float32, cut to its tissue and 0 outside; its affine; and the voxel
+    indices (2, 3) of the first and the last corner of the scan's field of view."""
 
     voxels: np.ndarray
     affine: np.ndarray
@@ -220,7 +214,7 @@ class _Comparison:
     """Mutual information of both brains at one resolution, as a function of the pose."""
 
     def __init__(
-        self, fixed: _Picture, moving: _Picture, centres: np.ndarray, level: Level
+        self, fixed: _Picture, moving: _Picture, centres: np.ndarray, level: _Level
     ) -> None:
         self.moving, self.level = moving, level
         picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]

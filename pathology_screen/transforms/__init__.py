@@ -2,10 +2,9 @@
 training batches."""
 
 from pathology_screen.transforms.augmentation import RandomAffineBatch
-from pathology_screen.transforms.brain_extraction import ExtractBraind
+from pathology_screen.transforms.brain import ExtractBraind, ScaleByTissuePercentiled
 from pathology_screen.transforms.load import READ_BY_READER, LoadScand, prepare_slices, scan_image
 from pathology_screen.transforms.standard_plane import StandardPlaned, slice_affines, slice_to_scan
-from pathology_screen.transforms.tissue import ScaleByTissuePercentiled
 
 __all__ = [
     "READ_BY_READER",

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection, PathLike
-from monai.data import Dataset, ImageReader, MetaTensor
-from monai.transforms import LoadImaged, Transform
+from monai.data import Dataset, MetaTensor
+from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from tqdm import tqdm
 
@@ -21,73 +20,48 @@ READ_BY_READER = ("series_uid", "axial_slice", "axes", "pixel_mm")
 """Keys of an item that are options of `io.read_scan`."""
 
 
-class ScanReader(ImageReader):
-    """MONAI reader of one scan: a NIfTI or PNG file, or a DICOM folder, archive or list of files.
-
-    Args:
-        options: keyword arguments of `io.read_scan`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """True: `io.read_scan` looks at the content, and refuses what it does not know."""
-        return True
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Scan:
-        """Read the scan at a path, or in a list of DICOM files; raises InputError."""
-        paths = [Path(path) for path in ensure_tuple(data)]
-        return read_scan(paths[0] if len(paths) == 1 else paths, **self.options, **kwargs)
-
-    def get_data(self, img: Scan) -> tuple[np.ndarray, dict]:
-        """Voxels (I, J, K) and the meta data that `LoadScand` promises."""
-        meta = {
-            MetaKeys.AFFINE: img.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(img.voxels.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            "volume_shape": list(img.voxels.shape),
-            "volume_affine": img.affine.tolist(),
-            "source": json.dumps(dict(img.source)),  # batches cannot hold dictionaries that differ
-        }
-        return img.voxels, meta
-
-
 def scan_image(scan: Scan) -> MetaTensor:
-    """Wrap a scan that was read already as `LoadScand` would give it."""
-    voxels, meta = ScanReader().get_data(scan)
-    return MetaTensor(voxels[None], meta=meta)
+    """Wrap a scan that was read as `LoadScand` gives it."""
+    meta = {
+        MetaKeys.AFFINE: scan.affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: scan.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(scan.voxels.shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        "volume_shape": list(scan.voxels.shape),
+        "volume_affine": scan.affine.tolist(),
+        "source": json.dumps(dict(scan.source)),  # batches cannot hold dictionaries that differ
+    }
+    return MetaTensor(scan.voxels[None], meta=meta)
 
 
-class LoadScand(LoadImaged):
+class LoadScand(MapTransform):
     """Load a scan with `io.read_scan`: path, or a `Scan` that was read -> MetaTensor (1, I, J, K),
     float32, affine RAS+ in mm.
 
     The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the
-    reader. The meta data hold `volume_shape`, `volume_affine` (lists) and `source` (JSON text of
-    `Scan.source`), also once the scan has become a slice.
+    reader; `axial_slice: true` is added where there is one slice. The meta data hold
+    `volume_shape`, `volume_affine` (lists) and `source` (JSON text of `Scan.source`), also once the
+    scan has become a slice.
 
     Args:
-        keys: keys of the paths.
+        keys: keys of the paths, or of lists of the DICOM files of one series.
 
     Raises:
         InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its
             RuntimeError).
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
-
-    def __call__(self, data: Mapping, reader: ImageReader | None = None) -> dict:
-        if all(isinstance(data[key], Scan) for key in self.keys):
-            d = dict(data) | {key: scan_image(data[key]) for key in self.keys}
-        else:
-            options = {name: data[name] for name in READ_BY_READER if name in data}
-            d = super().__call__(data, reader or ScanReader(**options))
-        if any(min(d[key].shape[1:]) == 1 for key in self.key_iterator(d)):
-            d["axial_slice"] = True
+    def __call__(self, data: Mapping) -> dict:
+        d = dict(data)
+        options = {name: d[name] for name in READ_BY_READER if name in d}
+        for key in self.key_iterator(d):
+            scan = d[key]
+            if not isinstance(scan, Scan):
+                paths = [Path(path).expanduser() for path in ensure_tuple(scan)]
+                scan = read_scan(paths[0] if len(paths) == 1 else paths, **options)
+            d[key] = scan_image(scan)
+            if min(d[key].shape[1:]) == 1:
+                d["axial_slice"] = True
         return d
 
 

@@ -65,7 +65,8 @@ def test_what_a_text_says_of_an_agent(text, said):
 
 NO_AGENT = """
 - | -- | NON | NIL | NO | none | None given | OHNE | NOT ADMINISTERED | NOT GIVEN | N/A | 0
-ohne KM | SANS | sin contraste | senza mdc | NO CONTRAST | 0.0 ml | Keine | aucun | nessuno | NULL | .
+ohne KM | SANS | sin contraste | senza mdc | NO CONTRAST | 0.0 ml | Keine | aucun | nessuno | NULL
+.
 """
 SOME_AGENT = """
 Gadovist | GD | NON-IONIC GADOLINIUM | CANARY | Dotarem 15 ml | IV | yes | 0.1 mmol/kg Gadavist | KM

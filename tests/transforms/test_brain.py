@@ -1,15 +1,16 @@
-"""Tissue against background, and the scale of intensity."""
+"""The brain of a scan as a mask, and tissue as the scale of intensity."""
 
 import numpy as np
 import pytest
 import torch
+from head_builder import ellipsoids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from pathology_screen.errors import InputError
+from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.space import tissue_mask
-from pathology_screen.transforms import ScaleByTissuePercentiled
+from pathology_screen.transforms import ExtractBraind, ScaleByTissuePercentiled
 
 
 def slice_with_noise(background, unit=1.0, seed=0):
@@ -23,22 +24,9 @@ def slice_with_noise(background, unit=1.0, seed=0):
 
 @settings(deadline=None)
 @given(st.integers(0, 100), st.floats(1e-3, 1e5))
-def test_tissue_depends_neither_on_unit_nor_on_background(background, unit):
+def test_the_scale_is_the_percentile_of_tissue_on_any_background_in_any_unit(background, unit):
     image, disc = slice_with_noise(background, unit)
     assert np.array_equal(tissue_mask(image), disc)
-
-
-def test_negative_voxels_and_an_empty_image_are_background():
-    image = np.array([-5.0, 0.0, 1.0, 10.0])
-    assert tissue_mask(image).tolist() == [False, False, True, True]
-    assert not tissue_mask(np.zeros((3, 3))).any()
-    assert not tissue_mask(np.full((3, 3), -1.0)).any()
-
-
-@settings(deadline=None)
-@given(st.integers(0, 100), st.floats(1e-3, 1e5))
-def test_the_scale_is_the_percentile_of_tissue_alone(background, unit):
-    image, disc = slice_with_noise(background, unit)
     scaled = ScaleByTissuePercentiled("image")({"image": MetaTensor(image[None])})["image"]
     expected = np.clip(image / np.percentile(image[disc], 98), 0, 1)
     assert scaled.dtype == torch.float32
@@ -72,3 +60,20 @@ def test_the_percentile_is_of_the_brain_where_there_is_a_mask_of_it():
     del item["brain"]
     plain = ScaleByTissuePercentiled("image", percentile=50, mask_key="brain")(item)["image"]
     assert np.allclose(plain[0], np.clip(image / np.percentile(image[disc], 50), 0, 1), atol=1e-6)
+
+
+AFFINE = np.array([[0, 2.0, 0, -90], [-2.0, 0, 0, 110], [0, 0, 2.0, -70], [0, 0, 0, 1]])
+
+
+def test_the_brain_is_a_mask_of_its_own():
+    brain = ellipsoids((110, 90, 100), AFFINE, brain_only=True)[None]
+    scan = MetaTensor(brain, affine=AFFINE)
+    out = ExtractBraind("image", mask_key="mask")({"image": scan})
+    assert torch.equal(out["image"], scan) and out["image"].meta["brain_extracted"]
+    assert np.array_equal(out["mask"], brain > 0) and out["mask"].dtype == torch.float32
+    assert np.array_equal(out["mask"].affine, AFFINE)
+
+
+def test_several_scans_are_refused():
+    with pytest.raises(ConfigError, match="one key"):
+        ExtractBraind(("image", "label"))

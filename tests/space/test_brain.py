@@ -1,4 +1,4 @@
-"""Whole heads told from brains, and brain extraction."""
+"""Tissue told from background, whole heads from brains; and brain extraction."""
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
-from pathology_screen.space import extract_brain, find_brain, is_brain_extracted
+from pathology_screen.space import extract_brain, find_brain, is_brain_extracted, tissue_mask
+
+
+def test_negative_voxels_and_an_empty_image_are_background():
+    image = np.array([-5.0, 0.0, 1.0, 10.0])
+    assert tissue_mask(image).tolist() == [False, False, True, True]
+    assert not tissue_mask(np.zeros((3, 3))).any()
+    assert not tissue_mask(np.full((3, 3), -1.0)).any()
+
 
 GRIDS = {
     "2 mm": ((100, 110, 90), (2.0, 2.0, 2.0)),
@@ -82,7 +90,7 @@ class Threshold:
 
 @pytest.fixture
 def threshold(monkeypatch):
-    monkeypatch.setattr("pathology_screen.space.brain_extraction._deepbet", Threshold)
+    monkeypatch.setattr("pathology_screen.space.brain._deepbet", Threshold)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
