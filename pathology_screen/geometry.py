@@ -1,15 +1,14 @@
-"""Where an image lies in the patient: axial orientation, axial levels, and a part of a volume
-inside the whole."""
+"""Where an image lies in the patient, and its voxels."""
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 from nibabel.orientations import io_orientation
-
-from pathology_screen.errors import ConfigError, InputError
+from scipy import ndimage as ndi
 
 DISPLAY_AXES = "PLS"
-"""Axis codes of the network grid: rows run to posterior, columns to the patient's left, levels to superior."""
+"""Axis codes of the network grid: rows run to posterior, columns to the patient's left."""
 
 
 def axial_orientation(affine: np.ndarray) -> tuple[int, int]:
@@ -42,31 +41,24 @@ def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (matrix[:, :3, None] * points).sum(axis=1) + matrix[:, 3:]
 
 
-def axial_level(extent: int | tuple[int, int], level: str | int | float = "middle") -> int:
-    """Choose one axial level, counted from inferior.
+def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
+    """Smooth an image (I, J, K) and give it larger voxels, along its own axes.
 
     Args:
-        extent: number of levels of the volume; or (first, stop), the range of levels that hold
-            tissue.
-        level: "middle", the level n // 2 of the n in the extent; a whole number, that level of the
-            volume; or a number strictly between 0 and 1, that fraction of the extent from its
-            inferior end.
+        image: in any orientation.
+        millimetres: size of the new voxels, nearly, so that they fill the field of view; an axis
+            whose voxels are as large is left as it is. The width of the smoothing at half its
+            height adds what the voxels lack.
 
-    Raises:
-        ConfigError: for any other level.
-        InputError: "slice_out_of_range" where the level lies outside the extent.
+    Returns:
+        float32, with the same field of view.
     """
-    first, stop = (0, extent) if isinstance(extent, int | np.integer) else extent
-    if level == "middle":
-        return first + (stop - first) // 2
-    if isinstance(level, float) and 0 < level < 1:
-        return first + min(int(level * (stop - first)), stop - first - 1)
-    if isinstance(level, str | float):
-        raise ConfigError(
-            f'a level is "middle", a whole number, or a fraction between 0 and 1, not {level!r}'
-        )
-    if not first <= level < stop:
-        raise InputError(
-            "slice_out_of_range", f"level {int(level)} of levels {first} to {stop - 1}"
-        )
-    return int(level)
+    voxels, size = np.asarray(image.dataobj, np.float32), spacing(image.affine)
+    width = np.sqrt(np.maximum(millimetres**2 - size**2, 0)) / size
+    smooth = ndi.gaussian_filter(voxels, width / np.sqrt(8 * np.log(2)))
+    factors = np.minimum(size / millimetres, 1)
+    coarse = ndi.zoom(smooth, factors, order=1, mode="nearest", grid_mode=True)
+    ratio = np.divide(voxels.shape, coarse.shape)
+    to_fine = np.diag([*ratio, 1.0])
+    to_fine[:3, 3] = (ratio - 1) / 2
+    return nib.Nifti1Image(coarse, image.affine @ to_fine)

@@ -128,11 +128,11 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsy
         return np.full((233, 197), 50.0, np.float32) * (np.mgrid[:233, :197][0] > 100)
 
     monkeypatch.setattr(
-        "pathology_screen.transforms.brain_extraction.find_brain",
+        "pathology_screen.transforms.brain.find_brain",
         lambda scan, affine: (scan > 0, False),
     )
     monkeypatch.setattr(
-        "pathology_screen.transforms.standard_plane.locate",
+        "pathology_screen.transforms.standard_plane.register",
         lambda *scan: (np.eye(4), Fit(dice=0.91, correlation=0.5)),
     )
     monkeypatch.setattr("pathology_screen.transforms.standard_plane.take_plane", take)

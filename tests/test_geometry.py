@@ -1,34 +1,30 @@
-"""Axial orientation and levels."""
+"""Axial orientation, spacing, points and coarser voxels."""
 
 from itertools import permutations, product
 
+import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from nibabel.affines import apply_affine
 
-from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.geometry import axial_level, axial_orientation, spacing
+from pathology_screen.geometry import axial_orientation, coarsen, map_points, spacing
 
-ORIENTATIONS = [
-    (order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)
-]
+ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
 
-def affine_of(order, signs, sizes=(1.0, 1.0, 1.0), offset=(0.0, 0.0, 0.0)):
+def affine_of(order, signs, sizes):
     affine = np.eye(4)
-    affine[:3, :3] = 0
-    for axis in range(3):
-        affine[order[axis], axis] = signs[axis] * sizes[axis]
-    affine[:3, 3] = offset
+    affine[:3, :3] = np.eye(3)[:, order] * signs * sizes
     return affine
 
 
-@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
-def test_axial_orientation_finds_the_axis_and_its_direction(order, signs):
-    axis, direction = axial_orientation(affine_of(order, signs, (0.7, 5.0, 1.2)))
-    assert order[axis] == 2
-    assert direction == signs[axis]
+@pytest.mark.parametrize("order, signs", ORIENTATIONS)
+def test_axial_orientation_and_spacing_in_any_orientation(order, signs):
+    sizes = [0.7, 5.0, 1.2]
+    affine = affine_of(order, signs, sizes)
+    axis, direction = axial_orientation(affine)
+    assert order[axis] == 2 and direction == signs[axis]
+    assert spacing(affine) == pytest.approx(sizes)
 
 
 def test_axial_orientation_of_an_oblique_volume():
@@ -38,45 +34,26 @@ def test_axial_orientation_of_an_oblique_volume():
     assert axial_orientation(tilt @ np.diag([1, 1, -4, 1])) == (2, -1)
 
 
-def test_spacing_is_the_length_of_the_columns():
-    assert spacing(affine_of((2, 0, 1), (-1, 1, -1), (0.5, 2.0, 6.0))) == pytest.approx(
-        [0.5, 2.0, 6.0]
-    )
+def test_points_are_mapped_as_by_a_matrix_product():
+    affine = np.random.default_rng(0).normal(size=(4, 4))
+    points = np.random.default_rng(1).normal(size=(3, 100))
+    np.testing.assert_allclose(map_points(affine[:3], points), apply_affine(affine, points.T).T)
 
 
-@pytest.mark.parametrize(
-    ("extent", "level", "expected"),
-    [
-        (25, "middle", 12),
-        (16, "middle", 8),
-        (1, "middle", 0),
-        ((10, 20), "middle", 15),
-        (25, 0, 0),
-        (25, 24, 24),
-        (25, np.int64(3), 3),
-        (16, 0.5, 8),
-        (25, 0.55, 13),
-        ((100, 200), 0.999, 199),
-        ((100, 101), 0.3, 100),
-    ],
-)
-def test_axial_level(extent, level, expected):
-    assert axial_level(extent, level) == expected
-
-
-@given(st.integers(1, 500), st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_a_fraction_always_names_a_level_of_the_extent(count, fraction):
-    assert 7 <= axial_level((7, 7 + count), fraction) < 7 + count
-
-
-@pytest.mark.parametrize("level", [-1, 25])
-def test_a_level_outside_the_volume_is_refused(level):
-    with pytest.raises(InputError) as refusal:
-        axial_level(25, level)
-    assert refusal.value.code == "slice_out_of_range"
-
-
-@pytest.mark.parametrize("level", ["top", "all", 0.0, 1.0, 12.0, -0.5])
-def test_what_is_no_level_is_a_wrong_option(level):
-    with pytest.raises(ConfigError):
-        axial_level(25, level)
+def test_coarser_voxels_fill_the_field_of_view_and_keep_the_mean_and_the_middle():
+    i, j, k = np.indices((40, 30, 12))
+    volume = np.exp(-(((i - 20) / 6) ** 2 + ((j - 15) / 5) ** 2 + ((k - 6) / 3) ** 2))
+    image = nib.Nifti1Image(volume.astype(np.float32), affine_of((1, 0, 2), (-1, 1, 1), (1, 1, 4)))
+    coarse = coarsen(image, 2.0)
+    assert coarse.shape == (20, 15, 12)
+    assert spacing(coarse.affine) == pytest.approx([2, 2, 4])
+    ends = [np.array([[-0.5] * 3, np.array(one.shape) - 0.5]) for one in (image, coarse)]
+    corners = [apply_affine(one.affine, end) for one, end in zip((image, coarse), ends)]
+    np.testing.assert_allclose(*corners)
+    found = np.asarray(coarse.dataobj)
+    assert found.mean() == pytest.approx(volume.mean(), rel=0.01)
+    middles = [
+        np.average(np.indices(v.shape).reshape(3, -1), 1, v.ravel()) for v in (volume, found)
+    ]
+    places = [apply_affine(one.affine, middle) for one, middle in zip((image, coarse), middles)]
+    np.testing.assert_allclose(*places, atol=0.1)

@@ -10,8 +10,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.geometry import spacing
-from pathology_screen.space.registration import coarsen
+from pathology_screen.geometry import coarsen, spacing
 
 WORKING_MM = 4.0
 """Voxels on which the field is fitted; it varies over centimetres."""

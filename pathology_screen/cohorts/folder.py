@@ -23,9 +23,15 @@ from pathology_screen.cohorts.splits import FRACTIONS, SECTIONS, draw_split, rea
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import sha256
 from pathology_screen.io import discover, read_scan, safe_names
-from pathology_screen.io.archive import open_archive
-from pathology_screen.io.discover import files_below, is_dicom, is_nifti, is_zip
-from pathology_screen.io.file import File, opened
+from pathology_screen.io.file import (
+    File,
+    files_below,
+    is_dicom,
+    is_nifti,
+    is_zip,
+    open_archive,
+    opened,
+)
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 NOT_SCANS = re.compile(r"derivatives|mask|label|(d|prob)?seg|segmentation|roi", re.IGNORECASE)

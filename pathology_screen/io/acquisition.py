@@ -45,17 +45,14 @@ FACTS = {
 
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 """Free text, which may name the patient: see `io.description`."""
-AGENT_TEXTS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusRoute")
-AGENT_NUMBERS = ("ContrastBolusVolume", "ContrastBolusTotalDose")
-AGENT_SEQUENCES = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequence")
-CONTRAST_KEYWORDS = (*AGENT_TEXTS, *AGENT_NUMBERS, *AGENT_SEQUENCES)
-"""Any of these names an agent, unless it says that there was none."""
-FACT_KEYWORDS = (
-    *FACTS.values(),
-    *DESCRIPTIONS,
-    *CONTRAST_KEYWORDS,
-    "ContrastBolusAgentAdministered",
+AGENT_VALUES = (
+    *("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusRoute"),
+    *("ContrastBolusVolume", "ContrastBolusTotalDose"),
 )
+AGENT_SEQUENCES = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequence")
+"""Any of these names an agent, unless it says that there was none."""
+ADMINISTERED = "ContrastBolusAgentAdministered"
+FACT_KEYWORDS = (*FACTS.values(), *DESCRIPTIONS, *AGENT_VALUES, *AGENT_SEQUENCES, ADMINISTERED)
 """The attributes to read for `acquisition_facts`."""
 LONGEST_TEXT = 64
 
@@ -66,9 +63,8 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
     Returns:
         `FACTS` as text, finite numbers or lists of them, in the units of DICOM (ms, tesla, degrees,
         mm), the SOP class by its name; `described_as`, what the descriptions of the series say (see
-        `io.description`); and
-        `contrast_agent: True` where one is named. What is absent, empty or of another kind is left
-            out: it is unknown.
+        `io.description`); and `contrast_agent: True` where one is named. What is absent, empty or
+        of another kind is left out: it is unknown.
     """
     facts: dict[str, Any] = {}
     for name, keyword in FACTS.items():
@@ -76,29 +72,24 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
         plain = _plain(value, keyword)
         if plain not in (None, "", []):
             facts[name] = plain
-    if words := described(
-        _text(dataset, keyword) for dataset in datasets for keyword in DESCRIPTIONS
-    ):
-        facts["described_as"] = words
+    if found := described(_texts(datasets, DESCRIPTIONS)):
+        facts["described_as"] = found
     if _names_contrast_agent(datasets):
         facts["contrast_agent"] = True
     return facts
 
 
 def _names_contrast_agent(datasets: Sequence[Dataset]) -> bool:
-    if any(_text(dataset, "ContrastBolusAgentAdministered") == "NO" for dataset in datasets):
+    if "NO" in _texts(datasets, [ADMINISTERED]):
         return False  # of this frame
-    texts = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_TEXTS]
-    numbers = [_text(dataset, keyword) for dataset in datasets for keyword in AGENT_NUMBERS]
-    codes = [
-        item
-        for dataset in datasets
-        for keyword in AGENT_SEQUENCES
-        for item in dataset.get(keyword) or []
-    ]
-    meanings = [_text(item, "CodeMeaning") for item in codes]
-    named = any(meaning == "" or not denies_agent(meaning) for meaning in meanings)
-    return named or any(not denies_agent(text) for text in (*texts, *numbers))
+    codes = [dataset.get(keyword) or [] for dataset in datasets for keyword in AGENT_SEQUENCES]
+    meanings = _texts([item for items in codes for item in items], ["CodeMeaning"])
+    texts = [*_texts(datasets, AGENT_VALUES), *filter(None, meanings)]
+    return "" in meanings or not all(map(denies_agent, texts))
+
+
+def _texts(datasets: Sequence[Dataset], keywords: Sequence[str]) -> list[str]:
+    return [_text(dataset, keyword) for dataset in datasets for keyword in keywords]
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
@@ -109,8 +100,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 
 def _plain(value: Any, keyword: str) -> Any:
-    """A pydicom value as a type that JSON knows: finite numbers, text that steers no terminal, or
-    lists of them; None where it is not of the kind that the attribute has."""
+    """A value as JSON knows it: finite numbers, text that steers no terminal, or lists of them;
+    None where it is not of the kind that the attribute has."""
     if isinstance(value, MultiValue):
         parts = [_plain(part, keyword) for part in value]
         return None if None in parts or dictionary_VM(keyword) == "1" else parts
@@ -120,8 +111,5 @@ def _plain(value: Any, keyword: str) -> Any:
         except (TypeError, ValueError):
             return None
         return number if math.isfinite(number) else None
-    if isinstance(value, UID):
-        value = value.name
-    return (
-        "".join(filter(str.isprintable, value))[:LONGEST_TEXT] if isinstance(value, str) else None
-    )
+    text = value.name if isinstance(value, UID) else value
+    return "".join(filter(str.isprintable, text))[:LONGEST_TEXT] if isinstance(text, str) else None

@@ -1,8 +1,7 @@
-"""What runs in the process of `io.decoding`: compressed frames come in on standard input, pixels go
-out.
+"""The process of `io.decoding`: compressed frames come in on standard input, pixels go out.
 
-A message is a line of JSON, followed by as many bytes as its `length` says. It imports nothing of
-the package, so that it starts fast. The first message goes out when it is ready.
+A message is a line of JSON, followed by as many bytes as its `length` says. Nothing of the package
+is imported, so that it starts fast. The first message goes out when it is ready.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PLUGINS = {
 
 
 def plugin_of(syntax: str) -> str:
-    """Name in pydicom of the decoder that is asked for a transfer syntax."""
+    """Name the decoder of pydicom that is asked for a transfer syntax."""
     return PLUGINS.get(str(syntax), "pylibjpeg")
 
 
@@ -40,31 +39,22 @@ def limit(memory: int) -> None:
         return
     for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
-        resource.setrlimit(
-            kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
-        )
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (soft, hard))
 
 
 def decode(frame: bytes, options: dict[str, Any]) -> Any:
-    """Pixels of one frame, (rows, columns), of the strictest decoder; raises whatever it raises,
-    warnings too."""
+    """Decode one frame, (rows, columns); raises whatever the decoder raises, warnings too."""
     syntax = options.pop("syntax")
     warnings.simplefilter("error")
-    pixels, _ = get_decoder(syntax).as_array(
-        encapsulate([frame], has_bot=False),
-        index=0,
-        raw=True,
-        decoding_plugin=plugin_of(syntax),
-        **options,
-    )
-    return pixels
+    options |= {"index": 0, "raw": True, "decoding_plugin": plugin_of(syntax)}
+    return get_decoder(syntax).as_array(encapsulate([frame], has_bot=False), **options)[0]
 
 
 def answer(
     frame: bytes, options: dict[str, Any], printed: BinaryIO
 ) -> tuple[dict[str, Any], bytes]:
-    """What to send back: the pixels, or the kind of error; its text might repeat what the file
-    holds."""
+    """The pixels, or the kind of error alone: its text might repeat what the file holds."""
     printed.seek(0)
     printed.truncate()
     try:

@@ -1,11 +1,21 @@
-"""What the free text that names a DICOM series says of the scan: entries of a fixed list, so that
-the text itself, which may hold the patient's name, is never kept."""
+"""What the free text that names a DICOM series says of the scan, as entries of a fixed list: the
+text itself, which may hold the patient's name, is never kept."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())
+
+
+def _set(text: str) -> set[str]:
+    return {*words(text)}
+
 
 WORDS = {
     "t1": r"[a-z]{0,3}t1|mp-?2?rage|bravo|f?spgr|tfl3d",
@@ -25,255 +35,63 @@ WORDS = {
 }
 """Entries, and what begins a word of the text where they apply (\\b: and ends it)."""
 
-AGENTS = {
-    *(
-        "gd",
-        "gad",
-        "gado",
-        "dtpa",
-        "km",
-        "kontrastmittel",
-        "kontrastmittels",
-        "mdc",
-        "civ",
-        "ce",
-        "dce",
-        "c+",
-    ),
-    *(
-        "enhanced",
-        "enhancement",
-        "inj",
-        "injection",
-        "injected",
-        "injecte",
-        "injectee",
-        "injektion",
-        "iniezione",
-    ),
-    *("iniettato", "inyeccion", "inyectado", "injecao", "bolus"),
-    *(
-        "dotarem",
-        "gadovist",
-        "gadavist",
-        "magnevist",
-        "multihance",
-        "prohance",
-        "omniscan",
-        "optimark",
-        "vueway",
-    ),
-    *(
-        "elucirem",
-        "clariscan",
-        "dotagraf",
-        "artirem",
-        "primovist",
-        "eovist",
-        "vasovist",
-        "ablavar",
-        "magnegita",
-    ),
-    *("cyclolux", "feraheme", "rienso", "pixxoscan"),
-}
-"""Words for a contrast agent in English, German, French, Spanish, Italian and Portuguese, and brand names; also what
-begins with "gado"."""
-PERHAPS_AGENTS = {"contrast", "contraste", "contrasto", "contrasted", "kontrast", "enhancing"}
+AGENTS = _set("""
+    gd gad gado dtpa km kontrastmittel kontrastmittels mdc civ ce dce c+ enhanced enhancement
+    inj injection injected injecte injectee injektion iniezione iniettato inyeccion inyectado
+    injecao bolus dotarem gadovist gadavist magnevist multihance prohance omniscan optimark
+    vueway elucirem clariscan dotagraf artirem primovist eovist vasovist ablavar magnegita
+    cyclolux feraheme rienso pixxoscan
+""")
+"""Words for a contrast agent in English, German, French, Spanish, Italian and Portuguese, and brand
+names; also what begins with "gado"."""
+PERHAPS_AGENTS = _set("contrast contraste contrasto contrasted kontrast enhancing")
 """Words that mean an agent behind one of `WITH`, and elsewhere perhaps ("high contrast")."""
-SHORT_AGENTS = {"pc", "pdc", "mc", "cm", "ca"}
+SHORT_AGENTS = _set("pc pdc mc cm ca")
 """Words that mean an agent only behind one of `WITH` or `WITHOUT` ("avec PC")."""
-WITH = {
-    *(
-        "with",
-        "w/",
-        "w",
-        "post",
-        "after",
-        "mit",
-        "m",
-        "nach",
-        "n",
-        "avec",
-        "apres",
-        "con",
-        "c/",
-        "despues",
-        "tras",
-    ),
-    *("dopo", "com", "pos", "apos", "depois", "met", "na", "po", "c", "+", "plus"),
-}
-WITHOUT = {
-    *(
-        "without",
-        "w/o",
-        "w/out",
-        "wo",
-        "no",
-        "non",
-        "not",
-        "none",
-        "un",
-        "pre",
-        "before",
-        "minus",
-        "ohne",
-        "o",
-        "vor",
-    ),
-    *(
-        "nicht",
-        "kein",
-        "keine",
-        "sans",
-        "pas",
-        "avant",
-        "sin",
-        "s/",
-        "s",
-        "antes",
-        "senza",
-        "prima",
-        "sem",
-        "zonder",
-    ),
-    *("voor", "bez"),
-}
-BOTH = {"w/wo", "wwo", "+/-"}
-FILLERS = {
-    *(
-        "iv",
-        "i",
-        "v",
-        "the",
-        "any",
-        "of",
-        "and",
-        "or",
-        "et",
-        "ou",
-        "und",
-        "oder",
-        "y",
-        "e",
-        "ed",
-        "de",
-        "d",
-        "di",
-        "del",
-    ),
-    *(
-        "della",
-        "du",
-        "da",
-        "do",
-        "l",
-        "la",
-        "le",
-        "el",
-        "dem",
-        "/",
-        "&",
-        ",",
-        "produit",
-        "medio",
-        "medios",
-        "mezzo",
-    ),
-    *(
-        "mezzi",
-        "medium",
-        "media",
-        "agent",
-        "agente",
-        "material",
-        "dye",
-        "intravenous",
-        "intraveneuse",
-        "endovenoso",
-    ),
-    *(
-        "administration",
-        "administracion",
-        "somministrazione",
-        "gabe",
-        "single",
-        "double",
-        "dose",
-        "t",
-    ),
-}
+WITH = _set("""
+    with w/ w post after mit m nach n avec apres con c/ despues tras dopo com pos apos depois
+    met na po c + plus
+""")
+WITHOUT = _set("""
+    without w/o w/out wo no non not none un pre before minus ohne o vor nicht kein keine sans
+    pas avant sin s/ s antes senza prima sem zonder voor bez
+""")
+BOTH = _set("w/wo wwo +/-")
+FILLERS = _set("""
+    iv i v the any of and or et ou und oder y e ed de d di del della du da do l la le el dem / &
+    , produit medio medios mezzo mezzi medium media agent agente material dye intravenous
+    intraveneuse endovenoso administration administracion somministrazione gabe single double
+    dose t
+""")
 """What may stand between an agent's word and the word that affirms or denies it."""
-PLAIN = {
-    *(
-        "nativ",
-        "native",
-        "nativo",
-        "nativa",
-        "plain",
-        "unenhanced",
-        "nonenhanced",
-        "noncontrast",
-        "precontrast",
-    ),
-    *("blanco", "basal", "basale", "c-"),
-}
+PLAIN = _set("""
+    nativ native nativo nativa plain unenhanced nonenhanced noncontrast precontrast blanco basal
+    basale c-
+""")
 """Words that by themselves say that there is no agent."""
-NOT_OF_AGENTS = {
-    *(
-        "op",
-        "operative",
-        "operativ",
-        "operatif",
-        "operatoire",
-        "operatorio",
-        "surgery",
-        "surgical",
-        "surg",
-        "rt",
-    ),
-    *(
-        "radiation",
-        "radiotherapy",
-        "treatment",
-        "therapy",
-        "chemo",
-        "biopsy",
-        "proc",
-        "processed",
-        "processing",
-    ),
-    *(
-        "trauma",
-        "traumatic",
-        "contouring",
-        "fossa",
-        "ictal",
-        "partum",
-        "stroke",
-        "resection",
-        "implant",
-        "mortem",
-    ),
-    *(
-        "exercise",
-        "training",
-        "intervention",
-        "scan",
-        "month",
-        "months",
-        "week",
-        "weeks",
-        "day",
-        "days",
-        "tx",
-    ),
-}
+NOT_OF_AGENTS = _set("""
+    op operative operativ operatif operatoire operatorio surgery surgical surg rt radiation
+    radiotherapy treatment therapy chemo biopsy proc processed processing trauma traumatic
+    contouring fossa ictal partum stroke resection implant mortem exercise training intervention
+    scan month months week weeks day days tx
+""")
 """What "post" is about where one of these follows."""
+NOTHING = _set("""
+    nil null nan na n false nein nee ninguno ninguna nessuno nessuna aucun aucune nenhum keines
+    keins negative nothing unused
+""")
+"""What further begins the value of an attribute that names no agent."""
 CONVERTED = "(enhanced conversion)"
-"""What highdicom appends where it turns a series into an enhanced object: the format is meant, not an agent."""
+"""What highdicom appends where it makes an enhanced object: the format is meant, not an agent."""
 
-_SEQUENCE = "t1wi?|t1|mprage|mpr|bravo|f?spgr|tfe|ffe|tse|fse|gre|vibe|flash|thrive|lava|cube|space|se|fs|ax|sag|cor|tra|[23]d"
-_HOW = "without|with|wo|w|post|pre|after|before|non|no|un|ohne|mit|nach|vor|o|m|n|sans|avec|con|sin|senza"
+_SEQUENCE = (
+    "t1wi?|t1|mprage|mpr|bravo|f?spgr|tfe|ffe|tse|fse|gre|vibe|flash|thrive|lava|cube|space|se|fs"
+    "|ax|sag|cor|tra|[23]d"
+)
+_HOW = (
+    "without|with|wo|w|post|pre|after|before|non|no|un|ohne|mit|nach|vor|o|m|n|sans|avec|con|sin"
+    "|senza"
+)
 _AGENT = r"gado[a-z]*|gad|gd|km|mdc|contrast[eo]?|kontrast(?:mittel)?|enhanced|inj|ce|c"
 _JOINED = re.compile(rf"((?:{_SEQUENCE})*)((?:{_HOW})*)((?:{_AGENT})?)((?:\d|{_SEQUENCE})*)")
 _ONE_OF = {name: re.compile(pattern) for name, pattern in (("sequence", _SEQUENCE), ("how", _HOW))}
@@ -282,6 +100,13 @@ _TOKEN = re.compile(
     r"|[a-z0-9]+|(?<=[a-z0-9])-(?=\s|$)|[+/&,]"
 )
 _T1 = re.compile(r"t1(wi?)?|mprage|bravo|f?spgr")
+
+MERGED = {
+    **{("c", "+"): "c+", ("+", "c"): "c+", ("c", "-"): "c-", ("c/", "c"): "c+", ("s/", "c"): "c-"},
+    **{("c/", "g"): "gd", ("s/", "g"): "c-", ("w", "wo"): "w/wo", ("+/-", "c"): "w/wo"},
+}
+"""Tokens that are one together."""
+_KNOWN = AGENTS | PERHAPS_AGENTS | WITH | WITHOUT | PLAIN | FILLERS | NOT_OF_AGENTS
 
 
 def described(texts: Iterable[str]) -> list[str]:
@@ -292,19 +117,16 @@ def described(texts: Iterable[str]) -> list[str]:
         so, and "perhaps_contrast_agent" where none says more than that there may be one.
     """
     plain = [_plain(text) for text in texts]
-    words = [
-        name
-        for name, pattern in WORDS.items()
-        if any(re.search(rf"(?<![a-z0-9])(?:{pattern})", text) for text in plain)
-    ]
+    patterns = {name: re.compile(rf"(?<![a-z0-9])(?:{one})") for name, one in WORDS.items()}
+    found = [name for name, word in patterns.items() if any(map(word.search, plain))]
     said = {agent_in(text) for text in plain}
-    words += ["contrast_agent"] * ("with" in said) + ["no_contrast_agent"] * ("without" in said)
-    return words + ["perhaps_contrast_agent"] * ("perhaps" in said and "with" not in said)
+    found += ["contrast_agent"] * ("with" in said) + ["no_contrast_agent"] * ("without" in said)
+    return found + ["perhaps_contrast_agent"] * ("perhaps" in said and "with" not in said)
 
 
 def agent_in(text: str) -> str | None:
-    """Whether a text says that a scan was taken "with" or "without" contrast agent, or "perhaps"
-    with; None where it says nothing.
+    """Tell whether a text says that a scan was taken "with", "without" or "perhaps" with contrast
+    agent; None where it says nothing.
 
     A word that denies counts only directly before the agent's word: "no fs" denies no agent. Where
     a text says both, it is "perhaps".
@@ -318,36 +140,14 @@ def agent_in(text: str) -> str | None:
 
 
 def denies_agent(text: str) -> bool:
-    """Whether the value of an attribute that names an agent says that there was none: empty,
-    "NONE", "0", "ohne"."""
+    """Tell whether the value of an attribute that names an agent says that there was none."""
     tokens = _tokens(_plain(text))
     said = agent_in(text)
     if said is not None:
         return said == "without"
-    words = [token for token in tokens if token.isalnum()]
-    nothing = all(re.fullmatch(r"0+(ml|cc|mg|mmol)?|ml|cc|mg|mmol", word) for word in words)
-    return nothing or words[0] in WITHOUT | PLAIN | NOTHING
-
-
-NOTHING = {
-    *(
-        "nil",
-        "null",
-        "nan",
-        "na",
-        "n",
-        "false",
-        "nein",
-        "nee",
-        "ninguno",
-        "ninguna",
-        "nessuno",
-        "nessuna",
-        "aucun",
-    ),
-    *("aucune", "nenhum", "keines", "keins", "negative", "nothing", "unused"),
-}
-"""What further begins the value of an attribute that names no agent."""
+    plain = [token for token in tokens if token.isalnum()]
+    nothing = all(re.fullmatch(r"0+(ml|cc|mg|mmol)?|ml|cc|mg|mmol", word) for word in plain)
+    return nothing or plain[0] in WITHOUT | PLAIN | NOTHING
 
 
 def _plain(text: str) -> str:
@@ -371,17 +171,9 @@ def _tokens(text: str) -> list[str]:
     return merged
 
 
-MERGED = {
-    **{("c", "+"): "c+", ("+", "c"): "c+", ("c", "-"): "c-", ("c/", "c"): "c+", ("s/", "c"): "c-"},
-    **{("c/", "g"): "gd", ("s/", "g"): "c-", ("w", "wo"): "w/wo", ("+/-", "c"): "w/wo"},
-}
-"""Tokens that are one together."""
-
-
 def _split(token: str) -> list[str]:
     """The words of which a word is made, such as "t1postgd"; itself where it is none of these."""
-    known = AGENTS | PERHAPS_AGENTS | WITH | WITHOUT | PLAIN | FILLERS | NOT_OF_AGENTS
-    if token in known:
+    if token in _KNOWN:
         return [token]
     if leading := re.fullmatch(rf"(ce|gd|km)((?:{_SEQUENCE})+)", token):
         return [leading[1], leading[2]]
@@ -407,38 +199,29 @@ def _is_agent(token: str) -> bool:
 
 
 def _said(tokens: Sequence[str], at: int) -> str | None:
-    """What one word says: "with", "without", "both" or "perhaps" with an agent; None where it says
-    nothing."""
+    """What one word says of an agent: "with", "without", "both", "perhaps" or None."""
     token = tokens[at]
     following = tokens[at + 1] if at + 1 < len(tokens) else ""
     if token in PLAIN:
         return "without"
-    if (
-        token == "c"
-        and at
-        and _T1.fullmatch(tokens[at - 1])
-        and not _names_agent(following)
-        and following != "spine"
-    ):
+    lone_c = token == "c" and not _names_agent(following) and following != "spine"
+    if lone_c and at and _T1.fullmatch(tokens[at - 1]):
         return "perhaps"  # "T1 C"
     if not (_names_agent(token) or token in SHORT_AGENTS):
         return None
     polarity = _polarity(tokens[:at])
     if following == "-":
         return "both"  # "KM-"
-    if polarity is None:
-        if _is_agent(token) or (token in PERHAPS_AGENTS and _names_agent(following, alone=True)):
-            return "with"
-        return "perhaps" if token in PERHAPS_AGENTS else None
-    return polarity
+    if polarity is not None:
+        return polarity
+    if token not in PERHAPS_AGENTS:
+        return "with" if _is_agent(token) else None
+    told = _is_agent(following) or following in ("agent", "medium", "media")
+    return "with" if told else "perhaps"
 
 
-def _names_agent(token: str, alone: bool = False) -> bool:
-    return (
-        _is_agent(token)
-        or (token in PERHAPS_AGENTS and not alone)
-        or (alone and token in ("agent", "medium", "media"))
-    )
+def _names_agent(token: str) -> bool:
+    return _is_agent(token) or token in PERHAPS_AGENTS
 
 
 def _polarity(before: Sequence[str]) -> str | None:

@@ -1,9 +1,10 @@
-"""Find every scan below a folder, file by file, and say what is none."""
+"""Find every scan below a folder, file by file, say what is none, and name them by their paths."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.io.archive import open_archive
-from pathology_screen.io.discover import (
+from pathology_screen.io.file import (
     BARE_STARTS,
+    NIFTI_SUFFIXES,
+    File,
     check_path,
     is_nifti,
     is_zip,
     leads_nowhere,
-    safe_names,
+    open_archive,
+    opened,
     walk,
 )
-from pathology_screen.io.file import File, opened
 
 if TYPE_CHECKING:
-    from pathology_screen.io.peek import DicomStart
+    from pathology_screen.io.headers import DicomStart
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 HEAD = 2**16
@@ -32,22 +34,67 @@ HEAD = 2**16
 ONE_SLICE = 2**21
 """Bytes; of a DICOM file up to this size no more is read."""
 WHOLE = 2**23
-"""Bytes; other scans up to this size are read whole, to tell them from each other; of larger ones, samples are."""
+"""Bytes; other scans up to this size are read whole, to tell them apart; of larger, samples."""
 SAMPLES, SAMPLE = 64, 2**14
-"""Number of samples, and bytes of each; the last is the end of the file, which of .gz and .zip holds check sums."""
+"""Number of samples, and bytes of each; the last is the end, where .gz and .zip have check sums."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+LONGEST_NAME = 120
+
+
+# --- names ---
+
+
+def safe_names(paths: Sequence[str]) -> list[str]:
+    """Turn relative paths, with "/" between their parts, into names for files: the path without
+    suffix in letters, digits, ".", "-" and "_", cut at 120 characters (with a hash at the end), and
+    unique even where case is not told apart (with a number at the end)."""
+    return _distinct(map(_safe_name, paths), "-")
+
+
+def bids_labels(names: Sequence[str]) -> list[str]:
+    """Turn names into BIDS labels: the ASCII letters and digits without a leading "sub-" ("scan"
+    where there are none), unique even where case is not told apart (with "x" and a number at the
+    end)."""
+    letters = (re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-")) for name in names)
+    return _distinct((label or "scan" for label in letters), "x")
+
+
+def _distinct(names: Iterable[str], mark: str) -> list[str]:
+    """Names with a mark and a number after those that occurred before."""
+    distinct: dict[str, str] = {}
+    for stem in names:
+        name, count = stem, 1
+        while name.casefold() in distinct:
+            count += 1
+            name = f"{stem}{mark}{count}"
+        distinct[name.casefold()] = name
+    return list(distinct.values())
+
+
+def _safe_name(relative: str) -> str:
+    for suffix in (*reversed(NIFTI_SUFFIXES), ".zip", ".dcm"):
+        if relative.lower().endswith(suffix):
+            relative = relative[: -len(suffix)]
+            break
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip(".") or "scan"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"
+    return name
+
+
+# --- scans ---
 
 
 @dataclass(frozen=True)
 class FoundScan:
-    """A scan that was found, or what may have been one and reading will refuse.
+    """A scan, or what may be one and reading will refuse.
 
     Attributes:
         place: the file or archive, or the folder of the files of a DICOM series.
         files: the file or archive, or the files of the series, in order of paths.
         series_uid: SeriesInstanceUID of a DICOM series, where it states one.
-        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest:
-            the same for a copy of the scan, wherever it lies, and another for another scan.
+        source_id: SHA-256 of what the files begin with and, of large ones, of samples of the rest;
+            the same for a copy of the scan, wherever it lies.
     """
 
     place: Path
@@ -63,14 +110,8 @@ class FoundScan:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What lies at or below a path: every file that is not hidden belongs to a scan or is passed
-    over.
-
-    Attributes:
-        root: the path.
-        scans: in order of paths.
-        passed_over: files that belong to no scan, and links to folders, which are not followed.
-    """
+    """What lies at or below a path: the scans, in order of paths, and the files that belong to
+    none, and links to folders, which are not followed."""
 
     root: Path
     scans: tuple[FoundScan, ...]
@@ -78,29 +119,22 @@ class Discovery:
 
     @property
     def names(self) -> list[str]:
-        """Of the scans: the path relative to `root` (of a series, of its folder), see
-        `safe_names`."""
-        places = [scan.place for scan in self.scans]
-        return safe_names(
-            [
-                place.relative_to(self.root).as_posix()
-                if place != self.root
-                else place.absolute().name
-                for place in places
-            ]
-        )
+        """`safe_names` of the paths of the scans (of a series, of its folder) relative to
+        `root`."""
+        root, places = self.root, [scan.place for scan in self.scans]
+        whole = root.absolute().name
+        return safe_names([p.relative_to(root).as_posix() if p != root else whole for p in places])
 
 
 def discover(root: str | Path) -> Discovery:
     """Find every scan at or below a path, reading the start of every file once.
 
-    A scan is a NIfTI file and a .zip archive, told by the name (of an archive, every DICOM series
-    in it), and a DICOM
-    series, told by the content: the files of one SeriesInstanceUID in one folder, or in several
-    folders that hold different slices of it. What cannot be read and may be a scan is listed as
-    one, and reading will refuse it: a damaged DICOM file, an empty file or a broken link beside
-    DICOM files, a folder that cannot be listed. All else is
-    passed over: other files, DICOM objects without an image, links to folders.
+    A scan is a NIfTI file or a .zip archive (each DICOM series in it), told by the name, and a
+    DICOM series, told by the content: the files of one SeriesInstanceUID in one folder, or in
+    several folders that hold different slices of it. What cannot be read and may be a scan is
+    listed as one, and reading will refuse it: a damaged DICOM file, an empty file or a broken link
+    beside DICOM files, a folder that cannot be listed. All else is passed over: other files, DICOM
+    objects without an image, links to folders.
 
     Raises:
         InputError: what `check_path` raises.
@@ -111,11 +145,8 @@ def discover(root: str | Path) -> Discovery:
     if not root.is_dir():
         start = look(root)
         uid = start.image.series_uid or None if start.image else None
-        scans = (
-            _in_archive(root, start)
-            if start.kind == "archive"
-            else [FoundScan(root, (root,), uid, start.digest)]
-        )
+        alone = [FoundScan(root, (root,), uid, start.digest)]
+        scans = _in_archive(root, start) if start.kind == "archive" else alone
         return Discovery(root, tuple(scans), ())
     found: list[FoundScan] = []
     passed_over: list[Path] = []
@@ -127,28 +158,25 @@ def discover(root: str | Path) -> Discovery:
         series = _series(folder, starts)
         parts += series
         for file, start in starts.items():
+            may_be = series or file.name.lower().endswith(DICOM_SUFFIXES)
             if start.kind == "archive":
                 found += _in_archive(file, start)
-            elif start.kind == "scan" or (
-                start.kind == "doubtful" and (series or _is_named_dicom(file))
-            ):
+            elif start.kind == "scan" or (start.kind == "doubtful" and may_be):
                 found.append(FoundScan(file, (file,), None, start.digest))
             elif start.kind in ("doubtful", "other"):
                 passed_over.append(file)
     found += [FoundScan(folder, (folder,), None, _path_digest(folder)) for folder in closed]
     found += _joined(parts)
-    return Discovery(root, tuple(sorted(found, key=_order)), tuple(sorted(passed_over)))
+    found.sort(key=lambda scan: (str(scan.place), scan.series_uid or ""))
+    return Discovery(root, tuple(found), tuple(sorted(passed_over)))
 
 
 def find_scans(root: str | Path) -> list[dict]:
-    """List the scans at or below a path (see `discover`) as a MONAI datalist.
-
-    Returns:
-        `[{"image": path or list of paths, "name": name}, ...]` in order of paths, of DICOM with
-        "series_uid"; a name is one of `Discovery.names`.
+    """List the scans at or below a path as a MONAI datalist, `[{"image": path or list of paths,
+    "name": one of Discovery.names}, ...]`, of DICOM with "series_uid".
 
     Raises:
-        InputError: what `check_path` raises, or "empty" where there is no scan.
+        InputError: "empty" where there is no scan; see also `discover`.
         ConfigError: see `discover`.
     """
     found = discover(root)
@@ -163,24 +191,22 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """Identity of the scan at a path or in a list of files: as `FoundScan.source_id`, over all
-    files of a folder."""
+    """`FoundScan.source_id` of the scan at a path or in a list of files; of a folder, over all its
+    files."""
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
     return _together(look(file).digest for file in paths)
 
 
-class Start(NamedTuple):
-    """What the start of a file shows.
+# --- the start of every file ---
 
-    Attributes:
-        kind: "scan" (or what reading will refuse), "archive", "image" (of a DICOM series), "bare"
-            (DICOM without the preamble), "doubtful" (empty, or a link that leads nowhere), or
-            "other".
-        digest: of the content, or of the path where that cannot be read.
-        image: what the DICOM image states.
-    """
+
+class Start(NamedTuple):
+    """What the start of a file shows: "scan" (or what reading will refuse), "archive", "image" (of
+    a DICOM series), "bare" (DICOM without the preamble), "doubtful" (empty, or a link that leads
+    nowhere), or "other"; a digest of the content, or of the path where that cannot be read; and
+    what a DICOM image states."""
 
     kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
     digest: str
@@ -210,11 +236,9 @@ def look(file: File) -> Start:
 
 def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
     try:
-        from pathology_screen.io.peek import LONGEST_HEAD, dicom_start
+        from pathology_screen.io.headers import LONGEST_HEAD, dicom_start
     except ImportError as error:
-        raise ConfigError(
-            "DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]"
-        ) from error
+        raise no_dicom() from error
     digest = _digest(head, stream, size if size > ONE_SLICE else 0)
     for longest in (HEAD, LONGEST_HEAD):
         if longest > HEAD:
@@ -231,6 +255,11 @@ def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
     return Start("image", digest, image) if image.is_image else Start("other", digest)
 
 
+def no_dicom() -> ConfigError:
+    """Say which packages are missing."""
+    return ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]")
+
+
 def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
     """SHA-256 of the start and, of what is longer, of its size and the rest, or samples of that."""
     digest = hashlib.sha256(head)
@@ -239,13 +268,10 @@ def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
         if size <= WHOLE:
             digest.update(stream.read(WHOLE))
             return digest.hexdigest()
-        for offset in sorted(
-            int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES)
-        ):
+        spread = sorted(int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES))
+        for offset in (*spread, size - SAMPLE):
             stream.seek(offset)
             digest.update(stream.read(SAMPLE))
-        stream.seek(size - SAMPLE)
-        digest.update(stream.read(SAMPLE))
     return digest.hexdigest()
 
 
@@ -256,17 +282,11 @@ def _path_digest(file: File) -> str:
 def _together(digests: Iterable[str]) -> str:
     """One digest of several; of one, the same."""
     several = sorted(digests)
-    return (
-        several[0] if len(several) == 1 else hashlib.sha256("".join(several).encode()).hexdigest()
-    )
+    whole = hashlib.sha256("".join(several).encode()).hexdigest()
+    return several[0] if len(several) == 1 else whole
 
 
-def _order(scan: FoundScan) -> tuple[str, str]:
-    return str(scan.place), scan.series_uid or ""
-
-
-def _is_named_dicom(file: Path) -> bool:
-    return file.name.lower().endswith(DICOM_SUFFIXES)
+# --- series ---
 
 
 class _Part(NamedTuple):
@@ -301,18 +321,15 @@ def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
     stacks: dict[Any, list[_Part]] = defaultdict(list)
     for number, part in enumerate(parts):
         alike = {image.stack for image in part.images}
-        joinable = len(alike) == 1 and all(
-            (*image.stack, image.instance, image.position)[1:] for image in part.images
-        )
-        stacks[alike.pop() if joinable else number].append(part)
+        told = all((*one.stack, one.instance, one.position)[1:] for one in part.images)
+        stacks[alike.pop() if len(alike) == 1 and told else number].append(part)
     for pieces in stacks.values():
         images = [image for piece in pieces for image in piece.images]
-        told = [{image.instance for image in images}, {image.position for image in images}]
-        if len(pieces) > 1 and all(len(values) == len(images) for values in told):
+        told_apart = [{one.instance for one in images}, {one.position for one in images}]
+        if len(pieces) > 1 and all(len(values) == len(images) for values in told_apart):
             folder = Path(os.path.commonpath([piece.folder for piece in pieces]))
-            yield _Part(
-                folder, {file: start for piece in pieces for file, start in piece.starts.items()}
-            ).scan()
+            starts = {file: start for piece in pieces for file, start in piece.starts.items()}
+            yield _Part(folder, starts).scan()
         else:
             yield from (piece.scan() for piece in pieces)
 

@@ -1,5 +1,4 @@
-"""Intensities above the background: whatever constant was added to a scan, its background becomes
-0."""
+"""Intensities above the background, which becomes 0 whatever constant was added to a scan."""
 
 from __future__ import annotations
 
@@ -12,14 +11,14 @@ from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation
 
 EVEN = 0.4
-"""Greatest width of the narrowest interval that holds half of the border, over the range up to the brightest tissue,
-for the border to show background; air has up to 0.15, an MP2RAGE's noise more than 0.5."""
+"""Greatest width of the narrowest interval that holds half of the border, over the range up to the
+brightest tissue, for the border to show background: air has up to 0.15, MP2RAGE noise over 0.5."""
 DARKER = 0.1
 """What lies below the background by this share of that range is darker than it."""
 MOST_DARKER = 0.01
-"""Greatest share of such voxels among all that differ so much; half of a brain that was z-scored inside its mask."""
+"""Greatest share of darker voxels among all that differ so much; z-scored in a mask: one half."""
 GAP = 0.3
-"""Least gap between padding and all other intensities, over their range; in extracted brains it is up to 0.17."""
+"""Least gap between padding and all other intensities, over their range; extracted brains: 0.17."""
 LOW = 0.1
 """Greatest place of the background in the range of what is no padding."""
 MP2RAGE = 0.5
@@ -34,12 +33,11 @@ def above_background(
 ) -> np.ndarray:
     """Subtract the background from a scan, so that later steps find background 0 and tissue above.
 
-    The background is what the lateral border of the axial slices shows: the lower end of the
-    narrowest interval that holds half of the border's voxels. Where most of the border is tissue,
-    it is the darkest of the image. Padding does
-    not count, and becomes 0: what was declared as such, or the least value, where it lies far below
-    all others. The result does not depend on a constant that was added to all voxels, and equals
-    the input where the background is 0.
+    The background is the lower end of the narrowest interval that holds half of the voxels at the
+    lateral border of the axial slices; where most of the border is tissue, the darkest of the
+    image. Padding (what was declared as such, or the least value where it lies far below all
+    others) does not count, and becomes 0. The result does not depend on a constant that was added
+    to all voxels, and equals the input where the background is 0.
 
     Args:
         voxels: float32, (I, J, K), finite and not constant.
@@ -55,32 +53,24 @@ def above_background(
     """
     axis, _ = axial_orientation(affine)
     padding, declared = _padding(voxels, padding), padding
-    if (
-        padding is not None
-        and padding is not declared
-        and voxels.min() >= 0
-        and not _shows_air(voxels, axis, padding)
-    ):
-        padding = None  # tissue that begins far above its background
+    airless = padding is not None and not _shows_air(voxels, axis, padding)
+    if airless and padding is not declared and voxels.min() >= 0:
+        padding, airless = None, False  # tissue that begins far above its background
     values, border = _sample(voxels, padding), _border(voxels, axis, padding)
     low, high = _narrowest_half(border) if border.size else (float(values.max()),) * 2
     brightest = _bright(values[values > low])
     even = high - low <= EVEN * (brightest - low)
     if _is_mp2rage(voxels) and (not even or _share_darker(values, low, brightest) > MOST_DARKER):
-        raise InputError(
-            "mp2rage", "intensities from -0.5 to 0.5, with noise around the head", MP2RAGE_HINT
-        )
-    if padding is not None and not _shows_air(voxels, axis, padding):
-        raise InputError(
-            "no_background",
-            "nothing but padding surrounds the tissue, far from its intensities",
-            HINT,
-        )
+        detail = "intensities from -0.5 to 0.5, with noise around the head"
+        raise InputError("mp2rage", detail, MP2RAGE_HINT)
+    if airless:
+        detail = "nothing but padding surrounds the tissue, far from its intensities"
+        raise InputError("no_background", detail, HINT)
     level = low if even else float(min(values.min(), border.min()))
     darker = _share_darker(values, level, brightest)
     if darker > MOST_DARKER:
-        detail = f"of what differs from the border of the image, {darker:.0%} is darker (z-scored or inverted?)"
-        raise InputError("no_background", detail, HINT)
+        detail = f"of what differs from the border of the image, {darker:.0%} is darker"
+        raise InputError("no_background", f"{detail} (z-scored or inverted?)", HINT)
     if level == 0 and padding is None and voxels.min() >= 0:
         return voxels
     raised = np.maximum(voxels - np.float32(level), 0)
@@ -90,8 +80,7 @@ def above_background(
 
 
 def _padding(voxels: np.ndarray, declared: np.ndarray | None) -> np.ndarray | None:
-    """What is no image: what was declared, or the least value far below all others; None where
-    there is no such."""
+    """What was declared as padding, or the least value far below all others, or None."""
     padding = voxels == voxels.min() if declared is None or not declared.any() else declared
     values = _sample(voxels, padding)
     if values.size == 0 or values.min() == values.max():
@@ -123,8 +112,7 @@ def _shows_air(voxels: np.ndarray, axis: int, padding: np.ndarray) -> bool:
 
 
 def _narrowest_half(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the narrowest interval that holds half of the values, at the mode of those that
-    cluster."""
+    """Ends of the narrowest interval that holds half of the values."""
     ordered = np.sort(values).astype(np.float64)
     half = (ordered.size + 1) // 2
     start = int(np.argmin(ordered[half - 1 :] - ordered[: ordered.size - half + 1]))
@@ -135,10 +123,8 @@ def _share_darker(values: np.ndarray, level: float, brightest: float) -> float:
     if brightest <= level:
         return 1.0
     margin = DARKER * (brightest - level)
-    darker, brighter = (
-        float(np.sum(values < level - margin)),
-        float(np.sum(values > level + margin)),
-    )
+    darker = float(np.sum(values < level - margin))
+    brighter = float(np.sum(values > level + margin))
     return darker / max(darker + brighter, 1.0)
 
 

@@ -13,11 +13,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import spacing
-from pathology_screen.io import checks
-from pathology_screen.io.archive import check_ratio
-from pathology_screen.io.file import File, opened
+from pathology_screen.io.file import File, check_ratio, opened
 from pathology_screen.io.intensities import above_background
-from pathology_screen.io.scan import Scan
+from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
 
 HEADER_BYTES = 540
 """Size of a NIfTI-2 header; that of NIfTI-1 is 348."""
@@ -27,20 +25,23 @@ MAX_TRAILING_BYTES = 2**20
 """Most bytes that a compressed file may hold after its last voxel."""
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
 SAME_SIZE = 0.01
-"""Greatest difference between the voxel sizes of sform and qform, or of sform and pixdim, relative."""
+"""Greatest relative difference between the voxel sizes of the sform and qform, or pixdim."""
 SAME_DIRECTION_DEG = 1.0
 """Greatest angle between sform and qform that is none."""
 MAX_TURN_DEG = 45.0
-"""Greatest angle between sform and qform that lead to different spaces; beyond, other axes would be axial."""
+"""Greatest angle between sform and qform of different spaces; beyond, other axes would be axial."""
 POINTERS = {
     b"version https://git-lfs": "a pointer of Git LFS",
     b"/annex/objects/": "a pointer of git-annex",
 }
 """How small files begin that stand for a scan which was not fetched."""
-WHICH = "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and image.set_qform(affine, code=1)"
+WHICH = (
+    "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and "
+    "image.set_qform(affine, code=1)"
+)
 
 
-def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = None) -> Scan:
+def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
     """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content).
 
     The affine is the sform where its code is set, else the qform; a file that sets neither is
@@ -53,43 +54,32 @@ def read_nifti(file: File, *, axial_slice: bool = False, level: str | None = Non
         file: the file, on disk or in an archive.
         axial_slice: declares a single slice, two-dimensional or with one axis of one voxel, as
             axial.
-        level: "middle" reads the middle axial level alone, along whichever array axis axial slices
-            are stacked.
 
     Raises:
         InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome",
             "missing_geometry", "contradictory_geometry", "bad_rescale", "unsafe_archive", and what
-            the functions of `io.checks` and `io.intensities` raise.
+            the checks of `io.scan` and `io.intensities` raise.
     """
-    with (
-        opened(file) as stored,
-        np.errstate(over="ignore"),
-    ):  # check_voxels finds what overflows float32
+    with opened(file) as stored, np.errstate(over="ignore"):  # check_voxels finds overflow
         stream = _unpacked(stored)
         image_class, header = _read_header(stream)
         shape = _volume_shape(header)
         affine, facts = _affine(header)
         _check_scaling(header)
-        obliquity = checks.check_affine(affine)
-        checks.check_slices(shape, affine, axial_slice)
-        index, part_shape, part_affine = [slice(None)] * 3, list(shape), affine
-        if level is not None:
-            axis, k = checks.axial_index(shape, affine, level)
-            index[axis], part_shape[axis] = slice(k, k + 1), 1
-            part_affine = checks.slice_affine(affine, axis, k)
+        obliquity = check_affine(affine)
+        check_slices(shape, affine, axial_slice)
         _check_length(stream, header)
         data = image_class.from_stream(cast(io.IOBase, stream)).dataobj
-        scaled = data[tuple(index[: data.ndim])]  # by scl_slope and scl_inter
-        voxels = np.asarray(scaled, dtype=np.float32).reshape(part_shape, order="A")
-    checks.check_voxels(voxels)
+        scaled = data[...]  # by scl_slope and scl_inter
+        voxels = np.asarray(scaled, dtype=np.float32).reshape(shape, order="A")
+    check_voxels(voxels)
     voxels = above_background(voxels, affine)
     source = {"format": "nifti", "file_count": 1, **facts, "obliquity_deg": round(obliquity, 2)}
-    return Scan(voxels, part_affine, shape, affine, source)
+    return Scan(voxels, affine, source)
 
 
 def _unpacked(stream: BinaryIO) -> BinaryIO:
-    """The stream itself, or the content of a gzip file, unpacked to memory at most to the size that
-    it declares."""
+    """The stream, or what a gzip file holds, unpacked to memory up to the size that it declares."""
     compressed = stream.read(2) == b"\x1f\x8b"
     packed = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -108,14 +98,12 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
 
 
 def _declared_bytes(header: nib.Nifti1Header) -> int:
-    return header.get_data_offset() + header.get_data_dtype().itemsize * math.prod(
-        map(int, header.get_data_shape())
-    )
+    voxels = math.prod(map(int, header.get_data_shape()))
+    return header.get_data_offset() + header.get_data_dtype().itemsize * voxels
 
 
 def _check_length(stream: BinaryIO, header: nib.Nifti1Header) -> None:
-    """Refuse a file that is shorter than its header declares, before as much is allocated; go to
-    its start."""
+    """Refuse a file shorter than declared, before as much is allocated; go to its start."""
     length, declared = stream.seek(0, io.SEEK_END), _declared_bytes(header)
     if length < declared:
         raise InputError("unreadable", f"it has {length} bytes, and its header declares {declared}")
@@ -130,26 +118,22 @@ def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Hea
     elif raw[4:8] == b"n+2\0":
         image_class, size = nib.Nifti2Image, 540
     else:
-        pointer = next((kind for start, kind in POINTERS.items() if raw.startswith(start)), None)
-        if pointer:
-            raise InputError(
-                "unsupported_format",
-                f"it is {pointer}, not the scan",
-                "Fetch the scan itself first",
-            )
-        raise InputError(
-            "unsupported_format",
-            "it has no NIfTI magic string",
-            "A pair of .hdr and .img is not read",
-        )
+        raise _no_nifti(raw)
     if size not in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")):
-        raise InputError(
-            "unreadable", "the header does not state its own size"
-        )  # nibabel would repair it
+        raise InputError("unreadable", "the header does not state its own size")  # or is repaired
     header = image_class.header_class(raw[:size])
     if not 0 < header.get_data_offset() <= MAX_DATA_OFFSET:
         raise InputError("unreadable", "the header places the voxels outside the file")
     return image_class, header
+
+
+def _no_nifti(raw: bytes) -> InputError:
+    for start, kind in POINTERS.items():
+        if raw.startswith(start):
+            detail, hint = f"it is {kind}, not the scan", "Fetch the scan itself first"
+            return InputError("unsupported_format", detail, hint)
+    hint = "A pair of .hdr and .img is not read"
+    return InputError("unsupported_format", "it has no NIfTI magic string", hint)
 
 
 def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
@@ -158,24 +142,21 @@ def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
     if header.get_data_dtype().kind not in "uif":
         raise InputError("not_monochrome", f"the voxels are {header.get_value_label('datatype')}")
     if len(stored) < 2 or any(extent != 1 for extent in stored[3:]):
-        raise InputError(
-            "not_3d", f"its shape is {' x '.join(map(str, stored))}", "Pass one volume of it"
-        )
+        detail = f"its shape is {' x '.join(map(str, stored))}"
+        raise InputError("not_3d", detail, "Pass one volume of it")
     i, j, k = (*stored, 1)[:3]
     if min(i, j, k) < 1:
         raise InputError("unreadable", "the header declares an image without voxels")
-    checks.check_shape((i, j, k))
+    check_shape((i, j, k))
     return i, j, k
 
 
 def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, dict[str, Any]]:
-    """Affine in millimetres, and of `Scan.source` where it comes from and what else the header says
-    of it."""
-    codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
-    if codes["sform"] > 0:
+    """Affine in mm, and the entries of `Scan.source` about it."""
+    if header["sform_code"] > 0:
         affine = _form(header, "sform")
-        return affine, {"affine_source": "sform", **_check_against_sform(header, affine, codes)}
-    if codes["qform"] > 0:
+        return affine, {"affine_source": "sform", **_check_against_sform(header, affine)}
+    if header["qform_code"] > 0:
         return _form(header, "qform"), {"affine_source": "qform"}
     hint = "Write the right one with nibabel's image.set_sform(affine, code=1)"
     raise InputError("missing_geometry", "neither sform nor qform is set", hint)
@@ -190,59 +171,52 @@ def _form(header: nib.Nifti1Header, form: str) -> np.ndarray:
     return affine
 
 
-def _usable(header: nib.Nifti1Header, form: str) -> bool:
+def _usable_qform(header: nib.Nifti1Header) -> np.ndarray | None:
     try:
-        checks.check_affine(_form(header, form))
+        qform = _form(header, "qform")
+        check_affine(qform)
     except InputError:
-        return False
-    return True
+        return None
+    return qform
 
 
-def _check_against_sform(
-    header: nib.Nifti1Header, sform: np.ndarray, codes: dict[str, int]
-) -> dict[str, str]:
+def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray) -> dict[str, str]:
     """Refuse a file whose qform, or voxel size, contradicts its sform; `other_orientation` where
     the qform leads to another space, or nowhere."""
+    qform = _usable_qform(header) if header["qform_code"] > 0 else None
     try:
-        checks.check_affine(sform)
+        check_affine(sform)
     except InputError as error:
-        if codes["qform"] > 0 and _usable(header, "qform"):
-            hint = "The qform is usable: if it is right, drop the sform with nibabel's image.set_sform(None, code=0)"
-            raise InputError(error.code, f"of the sform, {error.detail}", hint) from None
-        raise
+        if qform is None:
+            raise
+        hint = "The qform is usable: if it is right, drop the sform with nibabel's "
+        hint += "image.set_sform(None, code=0)"
+        raise InputError(error.code, f"of the sform, {error.detail}", hint) from None
     axes = min(len(header.get_data_shape()), 3)
     pixdim = np.abs(header["pixdim"][1 : 1 + axes]) * MILLIMETRES[header.get_xyzt_units()[0]]
-    sizes = spacing(sform)[:axes]
-    if np.all(np.isfinite(pixdim) & (pixdim > 0)) and not np.allclose(
-        pixdim, sizes, rtol=SAME_SIZE
-    ):
-        stated, own = (" x ".join(f"{size:.4g}" for size in part) for part in (pixdim, sizes))
-        raise InputError(
-            "contradictory_geometry",
-            f"voxels of {own} mm by the sform, of {stated} mm by pixdim",
-            WHICH,
-        )
-    if codes["qform"] <= 0:
+    sizes, stated = spacing(sform)[:axes], np.all(np.isfinite(pixdim) & (pixdim > 0))
+    if stated and not np.allclose(pixdim, sizes, rtol=SAME_SIZE):
+        other, own = (" x ".join(f"{size:.4g}" for size in part) for part in (pixdim, sizes))
+        detail = f"voxels of {own} mm by the sform, of {other} mm by pixdim"
+        raise InputError("contradictory_geometry", detail, WHICH)
+    if header["qform_code"] <= 0:
         return {}
-    if not _usable(header, "qform"):
+    if qform is None:
         return {"other_orientation": "the qform is not usable"}
-    qform = _form(header, "qform")
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise InputError("contradictory_geometry", "sform and qform exchange the sides", WHICH)
     turn = (sform[:3, :3] / spacing(sform)).T @ (qform[:3, :3] / spacing(qform))
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
     if degrees <= SAME_DIRECTION_DEG:
         return {}
-    if codes["sform"] == codes["qform"] or degrees > MAX_TURN_DEG:
-        raise InputError(
-            "contradictory_geometry", f"{degrees:.1f} degrees between sform and qform", WHICH
-        )
+    if header["sform_code"] == header["qform_code"] or degrees > MAX_TURN_DEG:
+        detail = f"{degrees:.1f} degrees between sform and qform"
+        raise InputError("contradictory_geometry", detail, WHICH)
     return {"other_orientation": f"the qform is turned by {degrees:.1f} degrees"}
 
 
 def _check_scaling(header: nib.Nifti1Header) -> None:
-    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means that voxels
-    are not scaled."""
+    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means none."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
         raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")

@@ -1,5 +1,4 @@
-"""The DICOM series that a scan was read from, once more and without pixels: what derived objects
-repeat of it."""
+"""What derived objects repeat of the DICOM series that a scan was read from, without its pixels."""
 
 from __future__ import annotations
 
@@ -14,8 +13,10 @@ from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.io.dicom import (
-    MAX_SLICE_BYTES,
+from pathology_screen.io.description import words
+from pathology_screen.io.dicom import MAX_SLICE_BYTES, stack_frames
+from pathology_screen.io.file import File, input_files, is_nifti, opened, parsing
+from pathology_screen.io.headers import (
     DicomImage,
     choose_series,
     frame_values,
@@ -23,38 +24,20 @@ from pathology_screen.io.dicom import (
     read_header,
     read_headers,
     slice_thickness,
-    stack_frames,
 )
-from pathology_screen.io.discover import is_nifti
-from pathology_screen.io.file import File, opened, parsing
-from pathology_screen.io.inputs import input_files
 
-PATIENT_AND_STUDY = (
-    *(
-        "SpecificCharacterSet",
-        "PatientName",
-        "PatientID",
-        "IssuerOfPatientID",
-        "IssuerOfPatientIDQualifiersSequence",
-    ),
-    *("PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod"),
-    *(
-        "DeidentificationMethodCodeSequence",
-        "StudyInstanceUID",
-        "StudyDate",
-        "StudyTime",
-        "StudyID",
-        "AccessionNumber",
-    ),
-    *("IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "StudyDescription"),
-)
+PATIENT_AND_STUDY = words("""
+    SpecificCharacterSet PatientName PatientID IssuerOfPatientID IssuerOfPatientIDQualifiersSequence
+    PatientBirthDate PatientSex PatientIdentityRemoved DeidentificationMethod
+    DeidentificationMethodCodeSequence StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber
+    IssuerOfAccessionNumberSequence ReferringPhysicianName StudyDescription
+""")
 """What tells patient and study, and so has to be the same in every object of the study."""
-IMAGE = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID"),
-    *("PositionReferenceIndicator", "NumberOfFrames"),
-    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
-    *("Manufacturer", "ManufacturerModelName"),
-)
+IMAGE = words("""
+    SOPClassUID SOPInstanceUID SeriesInstanceUID SeriesNumber FrameOfReferenceUID
+    PositionReferenceIndicator NumberOfFrames LossyImageCompression LossyImageCompressionRatio
+    LossyImageCompressionMethod Manufacturer ManufacturerModelName
+""")
 """What a reference to an image, or an object in its frame of reference, needs of it."""
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
@@ -117,22 +100,18 @@ def read_source_series(
     """
     with input_files(path) as files:
         if len(files) == 1 and is_nifti(files[0]):
-            raise ConfigError(
-                "DICOM results need a DICOM source: a NIfTI file names no patient, study or series"
-            )
-        images = choose_series(
-            read_headers(files, series_uid) if stacked else _readable(files), series_uid
-        )
-        stack = None
+            lacks = "a NIfTI file names no patient, study or series"
+            raise ConfigError(f"DICOM results need a DICOM source: {lacks}")
+        found = read_headers(files, series_uid) if stacked else _readable(files)
+        images, stack = choose_series(found, series_uid), None
         if stacked:
             stack, order = _stack(images)
             if stack.frame_numbers is None:
                 images = [images[i] for i in order]
         datasets = tuple(_read_identity(image) for image in images)
     if any(not dataset.get(keyword) for dataset in datasets for keyword in NEEDED):
-        raise ConfigError(
-            f"an image of the series lacks one of {', '.join(NEEDED)}: results cannot refer to it"
-        )
+        lacks = f"an image of the series lacks one of {', '.join(NEEDED)}"
+        raise ConfigError(f"{lacks}: results cannot refer to it")
     return SourceSeries(datasets, stack)
 
 
@@ -152,6 +131,7 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         frames = image_frames(images)
         geometry, order = stack_frames(images, frames)
     columns, rows, slices = geometry.spatial_shape
+    one_object = len(images) == 1 and images[0].is_multiframe
     stack = SourceStack(
         shape=(columns, rows, slices),
         affine=geometry.get_affine("RAS"),
@@ -159,22 +139,16 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         orientation=frame_values(frames, "ImageOrientationPatient", 6)[0],
         pixel_spacing=frame_values(frames, "PixelSpacing", 2)[0],
         slice_thickness=slice_thickness(images[0], frames[0]),
-        frame_numbers=tuple(i + 1 for i in order)
-        if len(images) == 1 and images[0].is_multiframe
-        else None,
+        frame_numbers=tuple(i + 1 for i in order) if one_object else None,
     )
     return stack, order
 
 
 def _read_identity(image: DicomImage) -> Dataset:
-    with (
-        opened(image.file) as stream,
-        disable_value_validation(),
-    ):  # pydicom's warnings would repeat values
+    tags = [*PATIENT_AND_STUDY, *IMAGE]
+    with opened(image.file) as stream, disable_value_validation():  # warnings would repeat values
         source = stream if image.is_multiframe else BytesIO(stream.read(MAX_SLICE_BYTES))
-        dataset = dcmread(
-            source, stop_before_pixels=True, specific_tags=[*PATIENT_AND_STUDY, *IMAGE]
-        )
+        dataset = dcmread(source, stop_before_pixels=True, specific_tags=tags)
         for _ in dataset.iterall():  # decodes every value
             pass
     return dataset

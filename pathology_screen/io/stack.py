@@ -1,5 +1,4 @@
-"""Parallel slices as one evenly spaced volume, by their positions and orientations alone, or why
-they are none."""
+"""Parallel slices as one evenly spaced volume, by positions and orientations alone, or why not."""
 
 from __future__ import annotations
 
@@ -8,20 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pathology_screen.errors import InputError
-from pathology_screen.io.checks import ORIENTATION_TOLERANCE, gap_tolerance
 
 if TYPE_CHECKING:
     import highdicom
 
+ORIENTATION_TOLERANCE = 1e-3
+"""Greatest difference between the direction cosines of two slices of one volume; 0.06 degrees."""
+UNEVEN = 0.01
+"""Greatest deviation of a gap between slices from their mean, relative."""
+ROUNDING_MM = 0.02
+"""The same in mm, where positions rounded to two decimals make small gaps differ by more."""
 SPACING_TOLERANCE = 1e-4
 """Greatest difference between the pixel spacings of two slices of one volume, relative."""
 
 
 def check_parallel(orientations: np.ndarray) -> None:
-    """Refuse slices that do not share one orientation.
-
-    Args:
-        orientations: (N, 6), ImageOrientationPatient.
+    """Refuse slices that do not share one ImageOrientationPatient, (N, 6).
 
     Raises:
         InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular
@@ -29,17 +30,14 @@ def check_parallel(orientations: np.ndarray) -> None:
     """
     difference = np.ptp(orientations, axis=0).max()
     if difference > ORIENTATION_TOLERANCE:
-        detail = f"direction cosines differ by {difference:.2g}; at most {ORIENTATION_TOLERANCE:g} is accepted"
-        raise InputError(
-            "mixed_orientation",
-            detail,
-            "Separate the localizer or the second stack from the series",
-        )
+        detail = f"direction cosines differ by {difference:.2g}; "
+        detail += f"at most {ORIENTATION_TOLERANCE:g} is accepted"
+        hint = "Separate the localizer or the second stack from the series"
+        raise InputError("mixed_orientation", detail, hint)
     row, column = orientations[0].reshape(2, 3)
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3):
-        raise InputError(
-            "missing_geometry", "ImageOrientationPatient is not two perpendicular unit vectors"
-        )
+        detail = "ImageOrientationPatient is not two perpendicular unit vectors"
+        raise InputError("missing_geometry", detail)
 
 
 def stack_slices(
@@ -59,8 +57,7 @@ def stack_slices(
         positions: (N, 3), ImagePositionPatient in mm, LPS+.
         orientation: (6,), ImageOrientationPatient of all.
         spacings: (N, 2), PixelSpacing in mm.
-        rows: of every slice.
-        columns: of every slice.
+        rows, columns: size of every slice.
         thickness: extent in mm of a slice that is the only one; not used where there are several.
 
     Returns:
@@ -73,13 +70,12 @@ def stack_slices(
     import highdicom  # MONAI Label's environment cannot have it, and asks for the other checks
 
     if np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * spacings.min()):
-        least, most = spacings.min(axis=0), spacings.max(axis=0)
-        raise InputError(
-            "mixed_size", " and ".join(f"{a:.6g} to {b:.6g} mm" for a, b in zip(least, most))
-        )
+        ends = zip(spacings.min(axis=0), spacings.max(axis=0))
+        detail = " and ".join(f"{least:.6g} to {most:.6g} mm" for least, most in ends)
+        raise InputError("mixed_size", detail)
     orientation = _orthonormal(orientation)
     normal = np.cross(orientation[:3], orientation[3:])
-    tolerance = gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
+    tolerance = _gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
     step, places = highdicom.spatial.get_volume_positions(
         positions.tolist(), orientation.tolist(), atol=tolerance
     )
@@ -113,9 +109,14 @@ def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
     gaps = np.diff(np.sort(positions @ normal))  # mm
     if not len(gaps):
         return
-    tolerance = gap_tolerance(gaps.mean())
+    tolerance = _gap_tolerance(gaps.mean())
     if np.abs(gaps - gaps.mean()).max() > tolerance:
         raise _not_evenly_stacked(positions, normal, tolerance)
+
+
+def _gap_tolerance(gap: float) -> float:
+    """Greatest deviation in mm of a gap between slices from the mean gap."""
+    return max(UNEVEN * gap, min(ROUNDING_MM, 5 * UNEVEN * gap))
 
 
 def _orthonormal(orientation: np.ndarray) -> np.ndarray:
@@ -129,17 +130,14 @@ def _orthonormal(orientation: np.ndarray) -> np.ndarray:
 def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray, tolerance: float) -> InputError:
     gaps = np.diff(np.sort(positions @ normal))  # mm
     if gaps.min() < 0.01:
+        detail = f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices"
         hint = "The series may hold several echoes or time points, or one file twice"
-        return InputError(
-            "duplicate_slice", f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices", hint
-        )
+        return InputError("duplicate_slice", detail, hint)
     steps = gaps / gaps.min()
     missing = int(np.rint(steps).sum()) - len(gaps)
     if missing and np.allclose(steps, np.rint(steps), atol=0.05):
         return InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
     if np.allclose(gaps, gaps.mean(), rtol=0, atol=tolerance):
         return InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
-    detail = (
-        f"{gaps.min():.3f} to {gaps.max():.3f} mm; {tolerance:.3f} mm from the mean are accepted"
-    )
-    return InputError("uneven_spacing", detail)
+    accepted = f"{tolerance:.3f} mm from the mean are accepted"
+    return InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm; {accepted}")

@@ -436,7 +436,7 @@ def _number(source: Mapping[str, Any], *names: str) -> float:
 def geometry_findings(
     source: Mapping[str, Any], shape: Sequence[int], affine: np.ndarray
 ) -> list[Finding]:
-    """Judge the size of the voxels and what the volume spans; `io.checks` has refused what is no
+    """Judge the size of the voxels and what the volume spans; `io.scan` has refused what is no
     plausible volume.
 
     Args:

@@ -1,6 +1,6 @@
 """From a scan to the standard plane of MNI152 space, and back to the scan's voxels."""
 
-from pathology_screen.space.brain_extraction import extract_brain, find_brain, is_brain_extracted
+from pathology_screen.space.brain import extract_brain, find_brain, is_brain_extracted, tissue_mask
 from pathology_screen.space.plane import (
     PLANE_SHAPE,
     PLANE_Z,
@@ -9,9 +9,8 @@ from pathology_screen.space.plane import (
     put_back,
     take_plane,
 )
-from pathology_screen.space.registration import Fit, check_fit, locate, register
+from pathology_screen.space.registration import Fit, check_fit, register
 from pathology_screen.space.template import SPACE, load_brain_template, template_folder
-from pathology_screen.space.tissue import tissue_mask
 
 __all__ = [
     "PLANE_SHAPE",
@@ -24,7 +23,6 @@ __all__ = [
     "find_brain",
     "is_brain_extracted",
     "load_brain_template",
-    "locate",
     "plane_affine",
     "put_back",
     "register",

@@ -105,11 +105,11 @@ def put_back(
     """
     levels = np.atleast_1d(np.asarray(z_mm, float))
     planes = np.asarray(values, np.float32).reshape(len(levels), *PLANE_SHAPE)
-    to_plane = (
-        np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
-    )  # voxel -> (row, column, z)
+    # voxel -> (row, column, z)
+    to_plane = np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
     half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
-    z = _along_axes(to_plane[2], shape)
+    i, j, k = (factor * np.arange(extent) for factor, extent in zip(to_plane[2], shape))
+    z = i[:, None, None] + j[:, None] + k + to_plane[2, 3]
     index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
     row, column, z = map_points(to_plane, index)
     level = np.interp(z, levels, np.arange(len(levels)))
@@ -118,17 +118,6 @@ def put_back(
     voxels, covered = np.zeros(shape, np.float32), np.zeros(shape, bool)
     here = tuple(index[:, inside])
     covered[here] = True
-    voxels[here] = ndi.map_coordinates(
-        planes,
-        np.stack([level, row, column])[:, inside],
-        order=order,
-        mode="nearest",
-        prefilter=False,
-    )
+    at = np.stack([level, row, column])[:, inside]
+    voxels[here] = ndi.map_coordinates(planes, at, order=order, mode="nearest", prefilter=False)
     return voxels, covered
-
-
-def _along_axes(row: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """One coordinate of every voxel, (I, J, K), from its row (4,) of an affine."""
-    i, j, k = (factor * np.arange(extent) for factor, extent in zip(row, shape))
-    return i[:, None, None] + j[:, None] + k + row[3]

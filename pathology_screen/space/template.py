@@ -16,11 +16,7 @@ TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 
 def template_folder() -> Path:
-    """Folder of the MNI152 maps inside the installed nilearn package.
-
-    Raises:
-        ConfigError: if nilearn is not installed or does not hold the maps.
-    """
+    """Folder of the MNI152 maps inside the nilearn package; ConfigError if it is not installed."""
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("The MNI152 maps are those of the package nilearn: pip install nilearn.")

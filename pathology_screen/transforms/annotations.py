@@ -37,9 +37,8 @@ class AnnotatedSliced(Transform):
     def __init__(self, preprocessing: Compose) -> None:
         self.preprocessing = preprocessing
         geometric = (StandardPlaned, Resized, SpatialPadd)
-        self.geometry = Compose(
-            [step for step in preprocessing.transforms if isinstance(step, geometric)]
-        )
+        steps = [step for step in preprocessing.transforms if isinstance(step, geometric)]
+        self.geometry = Compose(steps)
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -52,12 +51,9 @@ class AnnotatedSliced(Transform):
                 raise ConfigError("the mask `label` does not lie on the voxels of its scan")
             d["label"] = self._on_slice(np.asarray(mask), image)
         for name in BOX_KEYS:
-            boxes = data.get(name) or []
-            drawn = (
-                self._on_slice(self._draw(boxes, self._grid(image)[0]), image)
-                if boxes
-                else torch.zeros(0)
-            )
+            if not (boxes := data.get(name)):
+                continue
+            drawn = self._on_slice(_draw(boxes, self._grid(image)[0]), image)
             shown = [i for i, mask in enumerate(drawn) if mask.any()]
             if shown:
                 d[f"{name}_masks"] = drawn[shown]
@@ -68,28 +64,27 @@ class AnnotatedSliced(Transform):
     def _grid(image: MetaTensor) -> tuple[tuple[int, ...], np.ndarray]:
         return tuple(image.meta["volume_shape"]), np.asarray(image.meta["volume_affine"])
 
-    @staticmethod
-    def _draw(boxes: list[Mapping[str, Any]], shape: tuple[int, ...]) -> np.ndarray:
-        masks = np.zeros((len(boxes), *shape), np.float32)
-        for mask, box in zip(masks, boxes):
-            numbers = (*box.get("box", ()), box.get("slice"))
-            if "label" not in box or not _is_part(numbers, shape):
-                raise ConfigError(
-                    f"the box {box} is no part of a scan of {shape} voxels: correct the datalist"
-                )
-            x, y, width, height, level = numbers
-            mask[x : x + width, y : y + height, level] = 1
-        return masks
-
     def _on_slice(self, masks: np.ndarray, image: MetaTensor) -> torch.Tensor:
         """(K, I, J, L) -> (K, H, W), with the registration of the image."""
         registered = "to_scan" in image.meta
         known = {name: image.meta[name] for name in ("to_scan", "fit")} if registered else {}
-        scan = MetaTensor(
-            torch.as_tensor(masks), affine=torch.as_tensor(self._grid(image)[1]), meta=known
-        )
+        affine = torch.as_tensor(self._grid(image)[1])
+        scan = MetaTensor(torch.as_tensor(masks), affine=affine, meta=known)
         how = {"z_mm": image.meta["z_mm"]} if registered else {"axial_slice": True}
         return self.geometry({"image": scan} | how)["image"].as_tensor()
+
+
+def _draw(boxes: list[Mapping[str, Any]], shape: tuple[int, ...]) -> np.ndarray:
+    """A mask for each box, (K, I, J, L)."""
+    masks = np.zeros((len(boxes), *shape), np.float32)
+    for mask, box in zip(masks, boxes):
+        numbers = (*box.get("box", ()), box.get("slice"))
+        if "label" not in box or not _is_part(numbers, shape):
+            where = f"no part of a scan of {shape} voxels"
+            raise ConfigError(f"the box {box} is {where}: correct the datalist")
+        x, y, width, height, level = numbers
+        mask[x : x + width, y : y + height, level] = 1
+    return masks
 
 
 def _is_part(numbers: tuple[Any, ...], shape: tuple[int, ...]) -> bool:

@@ -44,21 +44,15 @@ class RandomAffineBatch:
         bias_field: float = 0.0,
         warp: float = 0.0,
     ) -> None:
-        self.rotation_degrees, self.translation, self.scale, self.flip = (
-            rotation_degrees,
-            translation,
-            scale,
-            flip,
-        )
+        self.rotation_degrees, self.translation = rotation_degrees, translation
+        self.scale, self.flip = scale, flip
         self.contrast, self.bias_field, self.warp = contrast, bias_field, warp
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6 + 16 + 128), on
         the CPU."""
-        widths = (
-            6 + BIAS_GRID**2,
-            2 * WARP_GRID**2,
-        )  # apart, so that a warp does not change the pose of a seed
+        # apart, so that a warp does not change the pose of a seed
+        widths = (6 + BIAS_GRID**2, 2 * WARP_GRID**2)
         return torch.cat([torch.rand(count, width, generator=generator) for width in widths], dim=1)
 
     def theta(self, parameters: torch.Tensor) -> torch.Tensor:
@@ -75,9 +69,8 @@ class RandomAffineBatch:
         scale = self.scale[0] + (self.scale[1] - self.scale[0]) * u[3]
         mirror = 1 - 2 * (u[4] < self.flip).double()
         cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-        inverse = torch.stack(
-            [torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2
-        )  # (n, 2, 2)
+        rows = torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)
+        inverse = torch.stack(rows, -2)  # (n, 2, 2)
         offset = -inverse @ shift.T[..., None]  # (n, 2, 1)
         flipped = inverse * torch.stack([mirror, torch.ones_like(mirror)], -1)[:, None]
         return torch.cat([flipped, offset], dim=-1)
@@ -86,21 +79,14 @@ class RandomAffineBatch:
         """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from
         outside."""
         parameters = parameters.to(images.device)
-        size = images.shape[2:]
-        grid = F.affine_grid(
-            self.theta(parameters).to(images.dtype), list(images.shape), align_corners=False
-        )
-        bias, warp = (
-            parameters[:, 6:].to(images.dtype).split([BIAS_GRID**2, 2 * WARP_GRID**2], dim=1)
-        )
+        theta, size = self.theta(parameters).to(images.dtype), images.shape[2:]
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        fields = parameters[:, 6:].to(images.dtype)
+        bias, warp = fields.split([BIAS_GRID**2, 2 * WARP_GRID**2], dim=1)
         if self.warp:
-            knots = warp.reshape(-1, 2, WARP_GRID, WARP_GRID)
-            grid = grid + 2 * self.warp * _smooth_field(knots, size).movedim(
-                1, -1
-            )  # the side is 2 long
-        out = F.grid_sample(
-            images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-        )
+            shift = _smooth_field(warp.reshape(-1, 2, WARP_GRID, WARP_GRID), size)
+            grid = grid + 2 * self.warp * shift.movedim(1, -1)  # the side is 2 long
+        out = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
         if self.bias_field:
             field = _smooth_field(bias.reshape(-1, 1, BIAS_GRID, BIAS_GRID), size)
             out = (out * (1 + self.bias_field * field)).clamp(0, 1)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
-from monai.utils import MetaKeys, TraceKeys
+from monai.transforms import Compose, InvertibleTransform, MapTransform
+from monai.transforms.utils import allow_missing_keys_mode, convert_applied_interp_mode
+from monai.utils import MetaKeys, TraceKeys, convert_to_tensor
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -22,9 +23,7 @@ from nibabel.orientations import (
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES, spacing
-from pathology_screen.space import PLANE_Z, locate, put_back, take_plane
-
-NEAREST = "nearest"
+from pathology_screen.space import PLANE_Z, check_fit, plane_affine, put_back, register, take_plane
 
 
 class StandardPlaned(MapTransform, InvertibleTransform):
@@ -46,9 +45,9 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     H, W).
 
     Args:
-        keys: of the scan, and of what lies on its voxels (masks), which is resampled alike. The
-            first is registered.
-        mask_key: of the brain in the first, see `ExtractBraind`.
+        keys: keys of the scan, which is registered, and of what lies on its voxels (masks), which
+            is resampled alike.
+        mask_key: key of the brain in the first, see `ExtractBraind`.
         z_mm: level of the plane in mm; a `z_mm` in the item comes before it.
         domain: "whole_head" shows everything, "brain_extracted" sets the first to 0 outside its
             brain.
@@ -79,14 +78,13 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         if not (keys := list(self.key_iterator(d))):
             return d
         first, brain = d[keys[0]], d.get(self.mask_key)
-        place = self._locate(first, brain) | {"z_mm": float(d.get("z_mm", self.z_mm))}
+        place = _located(first, brain, self.mask_key)
+        place["z_mm"] = float(d.get("z_mm", self.z_mm))
         for key in dict.fromkeys(keys if brain is None else [*keys, self.mask_key]):
-            if d[key].shape[1:] != first.shape[1:] or not np.allclose(
-                d[key].affine, first.affine, atol=1e-3
-            ):
-                raise ConfigError(
-                    f"{key} does not lie on the voxels of the first image of the item"
-                )
+            near = d[key].shape[1:] == first.shape[1:]
+            if not near or not np.allclose(d[key].affine, first.affine, atol=1e-3):
+                where = "on the voxels of the first image of the item"
+                raise ConfigError(f"{key} does not lie {where}")
             d[key] = self._take(d[key], place)
         if brain is None:
             return d
@@ -101,64 +99,107 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             image = d[key]
             transform = self.pop_transform(image)
             trace, size = transform[TraceKeys.EXTRA_INFO], tuple(transform[TraceKeys.ORIG_SIZE])
+            values = np.asarray(image)
             if "turn" in trace:
-                volume = _turned(np.asarray(image)[..., None], trace["turn"])
+                volume = _turned(values[..., None], trace["turn"])
             else:
-                order = 0 if trace["mode"] == NEAREST else 1
                 to_scan, affine = np.asarray(trace["to_scan"]), np.asarray(trace["affine"])
-                planes = np.asarray(image, np.float32)
+                place = (to_scan, trace["z_mm"], size, affine, int(trace["mode"] != "nearest"))
                 volume = np.stack(
-                    [put_back(p, to_scan, trace["z_mm"], size, affine, order)[0] for p in planes]
+                    [put_back(plane, *place)[0] for plane in values.astype(np.float32)]
                 )
             d[key] = _with_affine(torch.as_tensor(volume.copy()), trace["affine"], image)
         return d
 
-    def _locate(self, scan: MetaTensor, brain: MetaTensor | None) -> dict[str, Any]:
-        if "to_scan" in scan.meta and "fit" in scan.meta:
-            return {name: scan.meta[name] for name in ("to_scan", "fit")}
-        if brain is None:
-            raise ConfigError(f"a scan is registered by its brain: give it as {self.mask_key}")
-        to_scan, fit = locate(
-            np.asarray(scan[0]), np.asarray(scan.affine), np.asarray(brain[0]) > 0.5
-        )
-        return {"to_scan": to_scan, "fit": asdict(fit)}
-
     def _take(self, scan: MetaTensor, place: Mapping[str, Any]) -> MetaTensor:
-        affine, to_scan = np.asarray(scan.affine), np.asarray(place["to_scan"])
-        planes = np.stack(
-            [take_plane(channel, affine, to_scan, place["z_mm"]) for channel in np.asarray(scan)]
-        )
+        where = (np.asarray(scan.affine), np.asarray(place["to_scan"]), place["z_mm"])
+        planes = np.stack([take_plane(channel, *where) for channel in np.asarray(scan)])
         result = _with_affine(torch.as_tensor(planes), torch.eye(3, dtype=torch.float64), scan)
         result.meta.update(place)
-        trace = {
-            "to_scan": to_scan,
-            "z_mm": place["z_mm"],
-            "affine": scan.affine.clone(),
-            "mode": "bilinear",
-        }
+        trace = {"to_scan": where[1], "z_mm": where[2], "mode": "bilinear"}
+        trace["affine"] = scan.affine.clone()
         self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result
 
     def _flatten(self, scan: MetaTensor, key: Hashable) -> MetaTensor:
         affine = np.asarray(scan.affine)
-        turn = ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
+        stored, shown = io_orientation(affine), axcodes2ornt(DISPLAY_AXES)
+        turn = ornt_transform(stored, shown)
         turned = _turned(np.asarray(scan), turn)
-        if turned.shape[-1] != 1:
-            raise ConfigError(
-                f"{key} is said to be an axial slice, and has {turned.shape[-1]} of them"
-            )
-        across = spacing(affine)[np.argsort(turn[:, 0])]
-        pixels = torch.diag(torch.tensor([across[0], across[1], 1.0], dtype=torch.float64))
+        if (count := turned.shape[-1]) != 1:
+            raise ConfigError(f"{key} is said to be an axial slice, and has {count} of them")
+        row, column, _ = spacing(affine)[np.argsort(turn[:, 0])]
+        pixels = torch.diag(torch.tensor([row, column, 1.0], dtype=torch.float64))
         result = _with_affine(torch.as_tensor(turned[..., 0].copy()), pixels, scan)
-        back = ornt_transform(axcodes2ornt(DISPLAY_AXES), io_orientation(affine))
-        shown = (
-            affine
-            @ inv_ornt_aff(turn, tuple(scan.shape[1:]))
-            @ np.diag([*(1 / across[:2]), 1.0, 1.0])
-        )
-        trace = {"turn": back, "affine": scan.affine.clone(), "plane_affine": shown}
+        to_stored = inv_ornt_aff(turn, tuple(scan.shape[1:]))
+        trace = {
+            "turn": ornt_transform(shown, stored),
+            "affine": scan.affine.clone(),
+            "plane_affine": affine @ to_stored @ np.diag([1 / row, 1 / column, 1.0, 1.0]),
+        }
         self.push_transform(result, orig_size=scan.shape[1:], extra_info=trace)
         return result
+
+
+def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
+    """Find where the pixels of a prepared slice lie.
+
+    Args:
+        image: (1, H, W), that a bundle's preprocessing gave.
+
+    Returns:
+        (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None
+        for a slice that was not registered.
+    """
+    name = StandardPlaned.__name__
+    trace = next(op for op in image.applied_operations if op[TraceKeys.CLASS_NAME] == name)
+    info = trace[TraceKeys.EXTRA_INFO]
+    in_plane = np.asarray(image.affine, float)  # (3, 3), pixel -> row and column of the plane
+    pixel = np.eye(4)
+    pixel[:2, :2], pixel[:2, 3] = in_plane[:2, :2], in_plane[:2, 2]
+    if "to_scan" not in info:
+        return np.asarray(info["plane_affine"]) @ pixel, None
+    to_mni = plane_affine(info["z_mm"]) @ pixel
+    return np.asarray(info["to_scan"]) @ to_mni, to_mni
+
+
+def slice_to_scan(
+    preprocessing: Compose,
+    image: MetaTensor,
+    values: torch.Tensor | np.ndarray,
+    nearest: bool = False,
+) -> MetaTensor:
+    """Take what was computed of a slice to the voxels of its scan.
+
+    Args:
+        preprocessing: transform that gave the slice.
+        image: the slice, (1, H, W).
+        values: (1, H, W), one for each of its pixels.
+        nearest: whether values are labels, which are not interpolated.
+
+    Returns:
+        (1, I, J, K), float32, zero where the plane does not cut the scan.
+    """
+    done = list(image.applied_operations)
+    if nearest:
+        done = convert_applied_interp_mode(done, mode="nearest", align_corners=None)
+    plain = convert_to_tensor(values, dtype=torch.float32, track_meta=False)
+    moved: Any = MetaTensor(
+        plain, affine=image.affine, meta=dict(image.meta), applied_operations=done
+    )
+    with allow_missing_keys_mode(preprocessing):
+        return preprocessing.inverse({"image": moved})["image"]
+
+
+def _located(scan: MetaTensor, brain: MetaTensor | None, mask_key: str) -> dict[str, Any]:
+    if "to_scan" in scan.meta and "fit" in scan.meta:
+        return {name: scan.meta[name] for name in ("to_scan", "fit")}
+    if brain is None:
+        raise ConfigError(f"a scan is registered by its brain: give it as {mask_key}")
+    inside = np.asarray(brain[0]) > 0.5
+    to_scan, fit = register(np.asarray(scan[0]), np.asarray(scan.affine), inside)
+    check_fit(fit)
+    return {"to_scan": to_scan, "fit": asdict(fit)}
 
 
 def _turned(channels: np.ndarray, turn: np.ndarray) -> np.ndarray:

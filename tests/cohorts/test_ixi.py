@@ -15,9 +15,14 @@ from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.space import Fit, load_brain_template, plane_affine, registration, take_plane
-from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
-from pathology_screen.transforms import brain_extraction as transform
+from pathology_screen.space import Fit, load_brain_template, plane_affine, take_plane
+from pathology_screen.transforms import (
+    ExtractBraind,
+    LoadScand,
+    StandardPlaned,
+    brain,
+    standard_plane,
+)
 
 NAMES = ("IXI002-Guys-0828-T1.nii.gz", "IXI012-HH-1211-T1.nii.gz", "IXI035-IOP-0873-T1.nii.gz")
 TO_SCAN = np.array([[0.9, 0.02, 0, 4], [0, 0.85, -0.3, 2], [0, 0.28, 0.8, 11], [0, 0, 0, 1]])
@@ -53,12 +58,12 @@ def quick(monkeypatch):
     ones give."""
     calls, fits = [], []
 
-    def register(brain):
-        calls.append(brain)
+    def register(*scan):
+        calls.append(scan)
         return TO_SCAN, fits.pop(0) if fits else GOOD
 
-    monkeypatch.setattr(transform, "find_brain", lambda voxels, affine: (voxels > 1000, False))
-    monkeypatch.setattr(registration, "register", register)
+    monkeypatch.setattr(brain, "find_brain", lambda voxels, affine: (voxels > 1000, False))
+    monkeypatch.setattr(standard_plane, "register", register)
     calls_and_fits = type("Quick", (), {"calls": calls, "fits": fits})
     return calls_and_fits
 
@@ -139,7 +144,7 @@ def test_brain_that_is_not_found_is_named(source, tmp_path, quick, monkeypatch):
     def nothing(voxels, affine):
         raise InputError("brain_extraction_failed", "12 ml is not the size of a brain")
 
-    monkeypatch.setattr(transform, "find_brain", nothing)
+    monkeypatch.setattr(brain, "find_brain", nothing)
     with pytest.raises(
         ConfigError,
         match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml",

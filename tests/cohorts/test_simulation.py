@@ -14,7 +14,7 @@ from pathology_screen.cohorts.anatomy import load_template, random_field
 from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.simulation import Subject, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
-from pathology_screen.space import find_brain, locate, take_plane
+from pathology_screen.space import find_brain, register, take_plane
 
 SEED = (7, 1)
 
@@ -194,7 +194,7 @@ def test_the_whole_chain_takes_a_volume_to_what_the_slices_show(
     brain, extracted = find_brain(scan.image.astype(np.float32), scan.affine)
     assert not extracted
     assert 2 * (brain & scan.brain).sum() / (brain.sum() + scan.brain.sum()) > 0.95
-    to_scan, fit = locate(scan.image, scan.affine, brain)
+    to_scan, fit = register(scan.image, scan.affine, brain)
     assert fit.dice > 0.93 and fit.correlation > 0.5
     found = take_plane(scan.image, scan.affine, to_scan)
     inside = take_plane(brain, scan.affine, to_scan) > 0.5

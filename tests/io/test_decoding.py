@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,17 @@ from scan_builders import dicom_datasets, save
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import decoding, read_scan
-from pathology_screen.io.codestream import FrameSize, check_frame
+from pathology_screen.io.decoding import FrameSize, check_frame
 
 ROWS, COLUMNS = 96, 80
 JPEGS = (uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1)
-OTHERS = (uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless)
+MARKED = (*JPEGS, uid.JPEGLSLossless, uid.JPEG2000Lossless)
+"""Their codestreams end with a marker."""
+SYNTAXES = (*MARKED, uid.RLELossless)
+each_of_marked, each_syntax = (
+    pytest.mark.parametrize("syntax", syntaxes, ids=lambda syntax: syntax.keyword)
+    for syntaxes in (MARKED, SYNTAXES)
+)
 
 
 def picture(k=0):
@@ -51,39 +58,32 @@ def lossless_jpeg(pixels):
         category = int(abs(difference)).bit_length()
         bits.append(f"{category:04b}" if category < 15 else f"{category + 15:05b}")
         if category:
-            bits.append(
-                f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}"
-            )
+            code = difference if difference > 0 else difference + 2**category - 1
+            bits.append(f"{code:0{category}b}")
     text = "".join(bits)
     text += "1" * (-len(text) % 8)
     data = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
     frame = b"\xff\xc3" + struct.pack(">HBHHB3B", 11, 8, rows, columns, 1, 1, 0x11, 0)
     table = b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes(counts) + bytes(range(17))
-    return (
-        b"\xff\xd8"
-        + frame
-        + table
-        + b"\xff\xda"
-        + struct.pack(">HB5B", 8, 1, 1, 0, 1, 0, 0)
-        + data
-        + b"\xff\xd9"
-    )
+    scan = b"\xff\xda" + struct.pack(">HB5B", 8, 1, 1, 0, 1, 0, 0)
+    return b"\xff\xd8" + frame + table + scan + data + b"\xff\xd9"
 
 
-def series(folder, syntax, change=lambda frame: frame, dtype="uint8", **attributes):
+VOLUME = np.stack([picture(k) for k in range(3)])
+
+
+def series(folder, syntax, change=lambda frame: frame):
     """A series of three slices, the second of which is changed once it is compressed."""
-    volume = np.stack([picture(k) for k in range(3)]).astype(dtype)
-    datasets = dicom_datasets(volume, spacing=(8, 2, 2), **attributes)
+    datasets = dicom_datasets(VOLUME, spacing=(8, 2, 2))
     for k, dataset in enumerate(datasets):
         if syntax in JPEGS:
             encode = jpeg if syntax == uid.JPEGBaseline8Bit else lossless_jpeg
-            frame = encode(volume[k])
+            frame = encode(VOLUME[k])
         else:
             dataset.compress(syntax, generate_instance_uid=False)
             frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        frame = (
-            change(frame.rstrip(b"\0") if syntax != uid.RLELossless else frame) if k == 1 else frame
-        )
+        if k == 1:
+            frame = change(frame.rstrip(b"\0") if syntax in MARKED else frame)
         dataset.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2)])
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
@@ -108,51 +108,46 @@ def sized(frame, rows, columns):
     return frame[: at + 6] + struct.pack(">II", columns, rows) + frame[at + 14 :]
 
 
-def refusal(folder):
-    with pytest.raises(InputError) as caught:
-        read_scan(folder)
-    return caught.value
-
-
-@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS], ids=lambda syntax: syntax.keyword)
+@each_syntax
 def test_whole_streams_are_read(tmp_path, syntax):
     scan = read_scan(series(tmp_path, syntax))
-    expected = np.stack([picture(k) for k in range(3)]).transpose(2, 1, 0)
     tolerance = 16 if syntax == uid.JPEGBaseline8Bit else 0
-    assert np.abs(scan.voxels - expected).max() <= tolerance
+    assert np.abs(scan.voxels - VOLUME.transpose(2, 1, 0)).max() <= tolerance
 
 
-@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS], ids=lambda syntax: syntax.keyword)
+@each_syntax
 @pytest.mark.parametrize("share", [0.98, 0.7, 0.3])
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["bare", "ended"])
-def test_streams_cut_short_inside_an_intact_file_are_refused(tmp_path, syntax, share, end):
+def test_streams_cut_short_inside_a_whole_file_are_refused(tmp_path, refusal, syntax, share, end):
     error = refusal(series(tmp_path, syntax, cut(share, end)))
     assert error.code == "unreadable" and "file 2 of 3" in error.detail
 
 
-@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS[:2]], ids=lambda syntax: syntax.keyword)
-def test_what_goes_on_behind_the_end_is_refused(tmp_path, syntax):
+@each_of_marked
+def test_what_goes_on_behind_the_end_is_refused(tmp_path, refusal, syntax):
     assert refusal(series(tmp_path, syntax, lambda frame: frame + b"more")).code == "unreadable"
 
 
-@pytest.mark.parametrize("syntax", [*JPEGS, *OTHERS[:2]], ids=lambda syntax: syntax.keyword)
-@pytest.mark.parametrize(
-    "rows, columns", [(65535, 65535), (ROWS, 2 * COLUMNS), (ROWS // 2, COLUMNS), (0, COLUMNS)]
-)
-def test_streams_of_another_size_never_reach_a_decoder(
-    tmp_path, syntax, rows, columns, monkeypatch
+SIZES = [(65535, 65535), (ROWS, 2 * COLUMNS), (ROWS // 2, COLUMNS), (0, COLUMNS)]
+
+
+@each_of_marked
+@pytest.mark.parametrize("rows, columns", SIZES)
+def test_streams_of_another_size_reach_no_decoder(
+    tmp_path, refusal, monkeypatch, syntax, rows, columns
 ):
-    reached = []
-    decode = decoding.DecoderProcess.decode
-    monkeypatch.setattr(
-        decoding.DecoderProcess, "decode", lambda *args: reached.append(args) or decode(*args)
-    )
+    reached, decode = [], decoding.DecoderProcess.decode
+
+    def watch(*args):
+        reached.append(args)
+        return decode(*args)
+
+    monkeypatch.setattr(decoding.DecoderProcess, "decode", watch)
     start = time.perf_counter()
     error = refusal(series(tmp_path, syntax, lambda frame: sized(frame, rows, columns)))
-    assert error.code == "unreadable" and (f"{rows} x {columns}" in error.detail)
-    assert (
-        len(reached) <= 2 and time.perf_counter() - start < 10
-    )  # the slice before it, and for JPEG its check
+    assert error.code == "unreadable" and f"{rows} x {columns}" in error.detail
+    assert len(reached) <= 2  # the slice before it, and for JPEG its check
+    assert time.perf_counter() - start < 10
 
 
 def test_more_bits_than_are_allocated_and_more_samples_are_refused():
@@ -165,7 +160,7 @@ def test_more_bits_than_are_allocated_and_more_samples_are_refused():
             check_frame(changed, uid.JPEGBaseline8Bit, size)
 
 
-def test_many_tiles_are_refused(tmp_path):
+def test_many_tiles_are_refused(tmp_path, refusal):
     def tiled(frame):
         at = frame.index(b"\xff\x51")
         return frame[: at + 22] + struct.pack(">II", 1, 1) + frame[at + 30 :]
@@ -186,26 +181,23 @@ def test_many_tiles_are_refused(tmp_path):
         lambda frame: frame[:64] + b"\x81\0" * 100_000,  # more pixels than rows x columns
     ],
 )
-def test_run_lengths_that_lie(tmp_path, change):
+def test_run_lengths_that_lie(tmp_path, refusal, change):
     assert refusal(series(tmp_path, uid.RLELossless, change)).code == "unreadable"
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
 @pytest.mark.parametrize("keyword", ["Rows", "Columns"])
 @pytest.mark.parametrize("number", [0x10060, 70_000, 0xFFFFFFFF])
-def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
-    """As in a file that overflowed another archive: no more is read than Rows x Columns of the file
-    can hold."""
-    folder = series(tmp_path, syntax) if syntax != uid.ExplicitVRLittleEndian else tmp_path
-    if syntax == uid.ExplicitVRLittleEndian:
-        save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path)
+def test_rows_and_columns_as_long_numbers(tmp_path, refusal, syntax, keyword, number):
+    """No more is read than Rows x Columns of the file can hold."""
+    compressed = syntax == uid.RLELossless
+    folder = series(tmp_path, syntax) if compressed else save(dicom_datasets(VOLUME), tmp_path)
     tag = {"Rows": b"\x28\0\x10\0", "Columns": b"\x28\0\x11\0"}[keyword]
     for file in folder.iterdir():
         content = file.read_bytes()
         at = content.index(tag + b"US\2\0")
-        file.write_bytes(
-            content[:at] + tag + b"UL\4\0" + struct.pack("<I", number) + content[at + 10 :]
-        )
+        long = tag + b"UL\4\0" + struct.pack("<I", number)
+        file.write_bytes(content[:at] + long + content[at + 10 :])
     assert refusal(folder).code in ("too_large", "unreadable")
 
 
@@ -223,16 +215,10 @@ def test_a_decoder_that_fails_costs_one_frame(code, monkeypatch, tmp_path):
     monkeypatch.setattr(decoding.decoder_process, "__file__", str(script))
     monkeypatch.setattr(decoding, "SECONDS", 3)
     process = decoding.DecoderProcess()
-    options = {
-        **{
-            "syntax": str(uid.JPEGBaseline8Bit),
-            "rows": ROWS,
-            "columns": COLUMNS,
-            "samples_per_pixel": 1,
-        },
-        **{"bits_allocated": 8, "bits_stored": 8, "pixel_representation": 0, "number_of_frames": 1},
-        **{"photometric_interpretation": "MONOCHROME2", "pixel_keyword": "PixelData"},
-    }
+    options = {"syntax": str(uid.JPEGBaseline8Bit), "rows": ROWS, "columns": COLUMNS}
+    options |= {"samples_per_pixel": 1, "bits_allocated": 8, "bits_stored": 8}
+    options |= {"pixel_representation": 0, "number_of_frames": 1, "pixel_keyword": "PixelData"}
+    options |= {"photometric_interpretation": "MONOCHROME2"}
     good = jpeg(picture())
     first = process.decode(good, options)
     with pytest.raises(InputError) as caught:
@@ -250,11 +236,8 @@ read_scan({str(folder)!r}); first = decoding._process.process.pid
 read_scan({str(folder)!r}); assert decoding._process.process.pid == first
 print(first)
 """
-    pid = int(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    command = [sys.executable, "-c", code]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     time.sleep(0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -278,17 +261,11 @@ if __name__ == "__main__":
 """
     (tmp_path / "workers.py").write_text(code)
     paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(
-        [sys.executable, tmp_path / "workers.py"],
-        check=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+    command, env = [sys.executable, tmp_path / "workers.py"], {**os.environ, "PYTHONPATH": paths}
+    subprocess.run(command, check=True, timeout=120, env=env)
 
 
 def test_threads_share_it(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
     folder = series(tmp_path / "s", uid.JPEGLSLossless)
     with ThreadPoolExecutor(4) as pool:
         sums = set(pool.map(lambda _: float(read_scan(folder).voxels.sum()), range(8)))
@@ -297,6 +274,4 @@ def test_threads_share_it(tmp_path):
 
 def test_uncompressed_pixels_need_no_process(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding.DecoderProcess, "decode", None)
-    read_scan(
-        save(dicom_datasets(np.stack([picture(k) for k in range(3)]), spacing=(8, 2, 2)), tmp_path)
-    )
+    read_scan(save(dicom_datasets(VOLUME), tmp_path))

@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    BasicTextSRStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
 from scan_builders import dicom_datasets, head_volume, save
 
 from pathology_screen.errors import InputError
-from pathology_screen.io import discover, find_scans, read_scan, source_id
+from pathology_screen.io import bids_labels, discover, find_scans, read_scan, safe_names, source_id
 from pathology_screen.io.find import HEAD, ONE_SLICE, WHOLE
 
 
@@ -28,6 +33,24 @@ def nifti(path: Path, voxels=None) -> Path:
 
 def series(folder: Path, uid: str, slices: int = 8, name="IM{:04d}".format, **attributes) -> Path:
     return save(dicom_datasets(head_volume(slices), series_uid=uid, **attributes), folder, name)
+
+
+def zipped(path: Path, files) -> Path:
+    """An archive of files, or of (name, content)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for one in files:
+            name, content = (one.name, one.read_bytes()) if isinstance(one, Path) else one
+            archive.writestr(f"study/{name}", content)
+    return path
+
+
+def cut_behind_its_series(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: data.index(b"1.2.2", 400) + 40])
+
+
+def damaged(file: Path) -> bytes:
+    return file.read_bytes()[:140] + b"\xff" * 200
 
 
 def found(root: Path) -> dict[str, tuple[int, str | None]]:
@@ -53,13 +76,8 @@ def code(scan) -> str | None:
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in (
-        "sub-1/anat/sub-1_T1w.nii.gz",
-        "sub-1_anat/sub-1_T1w.nii",
-        "b c/é.nii",
-        "b c/ü.nii",
-        ".hidden/x.nii",
-    ):
+    nifti(tmp_path / "sub-1/anat/sub-1_T1w.nii.gz")
+    for name in ("sub-1_anat/sub-1_T1w.nii", "b c/é.nii", "b c/ü.nii", ".hidden/x.nii"):
         nifti(tmp_path / name)
     series(tmp_path / "dicom" / "SE1", "1.2.1")
     series(tmp_path / "dicom" / "SE2" / "inner", "1.2.2")
@@ -93,9 +111,7 @@ def test_one_scan_is_a_tree_of_one(tree):
     assert found(tree / "dicom" / "SE1") == {"SE1": (8, "1.2.1")}
     assert found(tree / "dicom" / "SE1" / "IM0000") == {"IM0000": (1, "1.2.1")}
     assert found(tree / "sub-1_anat" / "sub-1_T1w.nii") == {"sub-1_T1w": (1, None)}
-    assert found(tree / "notes.txt") == {
-        "notes.txt": (1, None)
-    }  # it was asked for, and will be refused
+    assert found(tree / "notes.txt") == {"notes.txt": (1, None)}  # and will be refused
 
 
 def test_nothing_found(tmp_path):
@@ -117,8 +133,7 @@ def test_nifti_and_zip_among_dicom_are_scans(tmp_path):
     series(tmp_path / "sub-0/dicom", "1.2.2")
     nifti(tmp_path / "sub-0/dicom/converted.nii")
     series(tmp_path / "sub-0/dicom/deeper/and/deeper", "1.2.3")
-    with zipfile.ZipFile(tmp_path / "sub-0/dicom/s.zip", "w") as archive:
-        archive.write(tmp_path / "sub-0/dicom/converted.nii", "a.nii")
+    zipped(tmp_path / "sub-0/dicom/s.zip", [tmp_path / "sub-0/dicom/converted.nii"])
     scans = discover(tmp_path).scans
     assert len(scans) == 5 + 1 + 1 + 1 + 1 + 1 and passed_over(tmp_path) == []
     assert sorted(filter(None, map(code, scans))) == ["single_slice"]
@@ -129,8 +144,7 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
         series(tmp_path / f"p{number}", f"1.2.{number}")
     series(tmp_path, "1.2.9", slices=1)
     (tmp_path / "empty").write_bytes(b"")
-    whole = (tmp_path / "p0/IM0000").read_bytes()
-    (tmp_path / "p1/damaged").write_bytes(whole[:140] + b"\xff" * 200)
+    (tmp_path / "p1/damaged").write_bytes(damaged(tmp_path / "p0/IM0000"))
     (tmp_path / "p2/notes.txt").write_text("notes")
     scans = discover(tmp_path).scans
     codes = {str(scan.place.relative_to(tmp_path)): code(scan) for scan in scans}
@@ -143,11 +157,9 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
 def test_a_file_cut_short_behind_its_series_costs_that_series(tmp_path):
     series(tmp_path, "1.2.1", name="a{}".format)
     series(tmp_path, "1.2.2", name="b{}".format)
-    data = (tmp_path / "b3").read_bytes()
-    (tmp_path / "b3").write_bytes(data[: data.index(b"1.2.2", 400) + 40])
-    assert [
-        (scan.series_uid, len(scan.files), code(scan)) for scan in discover(tmp_path).scans
-    ] == [("1.2.1", 8, None), ("1.2.2", 8, "unreadable")]
+    cut_behind_its_series(tmp_path / "b3")
+    scans = [(scan.series_uid, len(scan.files), code(scan)) for scan in discover(tmp_path).scans]
+    assert scans == [("1.2.1", 8, None), ("1.2.2", 8, "unreadable")]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -156,41 +168,25 @@ def test_a_chosen_series_is_read_beside_bad_files(tmp_path, kind):
     series(root, "1.2.2", name="b{}".format)
     nifti(root / "c.nii")
     (root / "empty").write_bytes(b"")
-    data = (root / "b3").read_bytes()
-    (root / "b3").write_bytes(data[: data.index(b"1.2.2", 400) + 40])
-    (root / "damaged").write_bytes(data[:140] + b"\xff" * 200)
+    (root / "damaged").write_bytes(damaged(root / "b3"))
+    cut_behind_its_series(root / "b3")
     if kind == "zip":
-        with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-            for file in root.iterdir():
-                archive.write(file, file.name)
-        root = tmp_path / "s.zip"
+        root = zipped(tmp_path / "s.zip", root.iterdir())
     assert read_scan(root, series_uid="1.2.1").voxels.shape[2] == 8
-    with pytest.raises(InputError) as error:  # a file of this series is damaged
+    with pytest.raises(InputError, match="unreadable"):  # a file of this series is damaged
         read_scan(root, series_uid="1.2.2")
-    assert error.value.code == "unreadable"
 
 
 def test_an_archive_is_its_series_and_whatever_else_it_holds(tmp_path):
     series(tmp_path / "in", "1.2.1", name="a{}".format)
     series(tmp_path / "in", "1.2.2", name="b{}".format)
-    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-        for file in (tmp_path / "in").iterdir():
-            archive.write(file, f"study/{file.name}")
-        archive.writestr("study/readme.txt", "x")
-    assert [scan.series_uid for scan in discover(tmp_path / "s.zip").scans] == ["1.2.1", "1.2.2"]
-    nifti(tmp_path / "x.nii")
-    for extra in (tmp_path / "x.nii", None):
-        with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-            for file in (tmp_path / "in").glob("a*"):
-                archive.write(file, f"study/{file.name}")
-            archive.writestr(
-                "study/extra.nii" if extra else "study/extra", extra.read_bytes() if extra else b""
-            )
-        scans = discover(tmp_path / "s.zip").scans
-        assert [(scan.series_uid, code(scan)) for scan in scans] == [
-            ("1.2.1", None),
-            (None, "several_series" if extra else "unreadable"),
-        ]
+    path = zipped(tmp_path / "s.zip", [*(tmp_path / "in").iterdir(), ("readme.txt", "x")])
+    assert [scan.series_uid for scan in discover(path).scans] == ["1.2.1", "1.2.2"]
+    whole = nifti(tmp_path / "x.nii").read_bytes()
+    for extra, refused in (("x.nii", whole), "several_series"), (("x", b""), "unreadable"):
+        zipped(path, [*(tmp_path / "in").glob("a*"), extra])
+        scans = [(scan.series_uid, code(scan)) for scan in discover(path).scans]
+        assert scans == [("1.2.1", None), (None, refused)]
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -217,23 +213,17 @@ def test_files_without_a_preamble_and_deflated_ones_are_one_refusal_a_folder(tmp
     for dataset in datasets:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(datasets, tmp_path / "packed")
-    scans = discover(tmp_path).scans
-    assert [(len(scan.files), code(scan)) for scan in scans] == [
-        (3, "unreadable"),
-        (8, "unsupported_compression"),
-    ]
+    scans = [(len(scan.files), code(scan)) for scan in discover(tmp_path).scans]
+    assert scans == [(3, "unreadable"), (8, "unsupported_compression")]
 
 
 def test_objects_without_an_image_are_passed_over(tmp_path):
     series(tmp_path / "s", "1.2.1")
     (report,) = dicom_datasets(head_volume(1))
-    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = (
-        "1.2.840.10008.5.1.4.1.1.88.11"  # Basic Text SR
-    )
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
     save([report], tmp_path / "s", name="report{}".format)
-    assert list(found(tmp_path).values()) == [(8, "1.2.1")] and passed_over(tmp_path) == [
-        "s/report0"
-    ]
+    assert list(found(tmp_path).values()) == [(8, "1.2.1")]
+    assert passed_over(tmp_path) == ["s/report0"]
 
 
 def test_empty_files_and_broken_links_are_refused_where_they_may_be_of_a_series(tmp_path):
@@ -333,33 +323,45 @@ def test_little_of_a_large_file_is_read(tmp_path):
 
 # --- names ---
 
+STEMS = st.text(string.ascii_letters + " .-_é日", min_size=1, max_size=4)
+
 
 @settings(max_examples=30, deadline=None)
-@given(
-    stems=st.lists(
-        st.text(string.ascii_letters + " .-_é日", min_size=1, max_size=4), unique=True, min_size=1
-    )
-)
+@given(stems=st.lists(STEMS, unique=True, min_size=1))
 def test_names_are_safe_and_unique(tmp_path_factory, stems):
     root = tmp_path_factory.mktemp("tree")
     for stem in stems:
         (root / f"x{stem}.nii").write_bytes(b"")
     items = find_scans(root)
     names = [item["name"] for item in items]
-    assert (
-        len({name.casefold() for name in names})
-        == len(names)
-        == len({item["image"] for item in items})
-    )
+    images = {item["image"] for item in items}
+    assert len({name.casefold() for name in names}) == len(names) == len(images)
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
 
 
-def test_file_names_that_are_no_text(tmp_path):
+def test_file_names_that_are_long_or_no_text(tmp_path):
     """Bytes that are not UTF-8, and more of them than a name is long."""
-    for stem in (b"\xff\xfe", b"\xff" * 200, b"\xfe" * 200):
+    for stem in (b"\xff\xfe", b"\xff" * 200, b"\xfe" * 200, b"a" * 200, b"a" * 201):
         (tmp_path / os.fsdecode(stem + b".nii")).write_bytes(stem)
     discovery = discover(tmp_path)
-    assert len(set(discovery.names)) == 3 and all(
-        name.isascii() and len(name) <= 120 for name in discovery.names
-    )
-    assert len({scan.source_id for scan in discovery.scans}) == 3
+    names = discovery.names
+    assert len(set(names)) == 5 and max(map(len, names)) == 120
+    assert all(name.isascii() for name in names)
+    assert len({scan.source_id for scan in discovery.scans}) == 5
+
+
+def test_names_without_latin_letters_are_numbered():
+    assert safe_names(["\u8111.nii.gz", "\u5fc3.nii.gz", "short.nii"]) == ["_", "_-2", "short"]
+
+
+def test_labels_are_letters_and_digits_after_the_entity():
+    names = ["sub-1_T1w", "1T1w", "1t1W", "subject.2", "é", "sub-", "日"]
+    labels = ["1T1w", "1T1wx2", "1t1Wx3", "subject2", "scan", "scanx2", "scanx3"]
+    assert bids_labels(names) == labels
+
+
+@given(names=st.lists(st.text("aA1x2-._é", max_size=4)))
+def test_labels_are_unique(names):
+    labels = bids_labels(names)
+    assert len({label.casefold() for label in labels}) == len(names)
+    assert all(re.fullmatch("[A-Za-z0-9]+", label) for label in labels)

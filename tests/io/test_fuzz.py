@@ -15,17 +15,8 @@ from scan_builders import dicom_datasets, head_volume, save
 from pathology_screen.errors import InputError
 from pathology_screen.io import Scan, read_scan
 
-INTERESTING = [
-    b"\0",
-    b"\xff",
-    b"\x7f\xff",
-    b"\xff\x7f",
-    b"\0\0\0\x80",
-    b"\xff\xff\xff\xff",
-    b"\xfe\xff\0\xe0",
-    b"SQ",
-    b"UL",
-]
+INTERESTING = [b"\0", b"\xff", b"\x7f\xff", b"\xff\x7f", b"\0\0\0\x80", b"\xff\xff\xff\xff"]
+INTERESTING += [b"\xfe\xff\0\xe0", b"SQ", b"UL"]
 FORMATS = ["nifti", "nifti.gz", "dicom", "zip"]
 
 
@@ -39,19 +30,16 @@ def whole(tmp_path_factory):
     save(dicom_datasets(volume), root / "explicit")
     save(dicom_datasets(volume, transfer_syntax=ImplicitVRLittleEndian), root / "implicit")
     multiframe(dicom_datasets(volume), root / "multiframe/0")
-    series = [
-        [file.read_bytes() for file in sorted(folder.iterdir())]
-        for folder in sorted(root.iterdir())
-    ]
+    folders = [sorted(folder.iterdir()) for folder in sorted(root.iterdir())]
+    series = [[file.read_bytes() for file in files] for files in folders]
     nifti(root / "n.nii")
     nifti(root / "n.nii.gz")
     with zipfile.ZipFile(root / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in (root / "explicit").iterdir():
             archive.write(file, f"a/{file.name}")
     files = {"nifti": "n.nii", "nifti.gz": "n.nii.gz", "zip": "z.zip"}
-    return {"dicom": series} | {
-        kind: [[(root / name).read_bytes()]] for kind, name in files.items()
-    }
+    single = {kind: [[(root / name).read_bytes()]] for kind, name in files.items()}
+    return {"dicom": series} | single
 
 
 @st.composite
@@ -62,11 +50,8 @@ def damaged(draw, content):
         reach = min(len(data), draw(st.sampled_from([64, 400, 1500, 1 << 24])))
         at = draw(st.integers(0, max(reach - 1, 0)))
         length = draw(st.sampled_from([0, 1, 2, 4, 8, 100]))
-        new = draw(
-            st.sampled_from(INTERESTING)
-            | st.binary(max_size=8)
-            | st.just(bytes(data[at : at + 50]) * 3)
-        )
+        repeated = st.just(bytes(data[at : at + 50]) * 3)
+        new = draw(st.sampled_from(INTERESTING) | st.binary(max_size=8) | repeated)
         data[at : at + length] = new
     return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.integers(0, 9)) == 0 else data)
 

@@ -12,32 +12,31 @@ from pathology_screen.io.intensities import above_background
 AFFINE = np.diag([4.0, 4.0, 8.0, 1.0])
 
 
+def radius(levels, height):
+    i, j, k = np.indices((44, 52, levels), float)
+    return np.sqrt(((i - 22) / 17) ** 2 + ((j - 26) / 20) ** 2 + ((k - levels / 2) / height) ** 2)
+
+
 def head(noise=0.0, levels=20):
     """A ball of tissue, 200 to 1000, in air with Rayleigh noise: (44, 52, levels)."""
-    i, j, k = np.indices((44, 52, levels), float)
-    radius = np.sqrt(((i - 22) / 17) ** 2 + ((j - 26) / 20) ** 2 + ((k - levels / 2) / levels) ** 2)
+    inside = radius(levels, levels) < 1
     generator = np.random.default_rng(0)
-    tissue = np.where(radius < 1, 200 + 800 * generator.random(radius.shape), 0)
+    tissue = np.where(inside, 200 + 800 * generator.random(inside.shape), 0)
     if noise:
-        tissue = np.hypot(
-            tissue + generator.normal(0, noise, radius.shape),
-            generator.normal(0, noise, radius.shape),
-        )
+        real, imaginary = generator.normal(0, noise, (2, *inside.shape))
+        tissue = np.hypot(tissue + real, imaginary)
     return tissue.astype(np.float32)
 
 
 def brain():
     """As an extracted brain: its intensities begin near 0 at the outside."""
-    i, j, k = np.indices((44, 52, 20), float)
-    radius = np.sqrt(((i - 22) / 17) ** 2 + ((j - 26) / 20) ** 2 + ((k - 10) / 12) ** 2)
-    return (np.clip(1 - radius, 0, None) ** 0.5 * 1000).astype(np.float32)
+    return (np.clip(1 - radius(20, 12), 0, None) ** 0.5 * 1000).astype(np.float32)
 
 
 def z_scored(volume):
     inside = volume > 0
-    return np.where(inside, (volume - volume[inside].mean()) / volume[inside].std(), 0).astype(
-        np.float32
-    )
+    scored = (volume - volume[inside].mean()) / volume[inside].std()
+    return np.where(inside, scored, 0).astype(np.float32)
 
 
 def padded_corners(volume, value):
@@ -50,29 +49,34 @@ def padded_corners(volume, value):
 def test_an_added_constant_plays_no_part(make, constant):
     plain = above_background(make(), AFFINE)
     assert plain.min() == 0 and plain.dtype == np.float32
-    np.testing.assert_allclose(
-        above_background(make() + np.float32(constant), AFFINE), plain, atol=2e-3
-    )
+    raised = above_background(make() + np.float32(constant), AFFINE)
+    np.testing.assert_allclose(raised, plain, atol=2e-3)
 
 
-def test_what_begins_at_zero_is_left_as_it_is():
-    for volume in (head(), brain()):
-        assert above_background(volume, AFFINE) is volume
+def point():
+    voxels = np.zeros((44, 52, 20), np.float32)
+    voxels[20, 20, 10] = 5
+    return voxels
+
+
+FAR_ABOVE = np.where(head() > 0, head() + 2000, 0).astype(np.float32)
+MASK = (head() > 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("volume", [head(), brain(), FAR_ABOVE, MASK, point()])
+def test_what_begins_at_zero_is_left_as_it_is(volume):
+    assert above_background(volume, AFFINE) is volume
+
+
+def test_the_floor_of_the_noise_is_taken_off():
     noisy = head(20)
-    assert np.abs(above_background(noisy, AFFINE) - noisy).max() < 20  # the floor of the noise
+    assert np.abs(above_background(noisy, AFFINE) - noisy).max() < 20
 
 
-def test_scaled_to_minus_one_to_one():
-    scaled = brain() / brain().max() * 2 - 1
-    np.testing.assert_allclose(
-        above_background(scaled, AFFINE), brain() / brain().max() * 2, atol=1e-6
-    )
-
-
-def test_z_scored_as_a_whole():
-    volume = head()
-    scored = (volume - volume.mean()) / volume.std()
-    np.testing.assert_allclose(above_background(scored, AFFINE) * volume.std(), volume, atol=1e-2)
+@pytest.mark.parametrize("volume, shift, scale", [(brain(), 500, 500), (head(), 186, 306)])
+def test_scaled_to_minus_one_to_one_or_z_scored_as_a_whole(volume, shift, scale):
+    scaled = ((volume - shift) / scale).astype(np.float32)
+    np.testing.assert_allclose(above_background(scaled, AFFINE) * scale, volume, atol=1e-2)
 
 
 @pytest.mark.parametrize("make", [head, brain])
@@ -104,11 +108,6 @@ def test_tissue_in_padding_alone_is_refused(value):
         above_background(np.where(brain() > 0, brain(), value).astype(np.float32), AFFINE)
 
 
-def test_tissue_that_begins_far_above_its_background_is_left_as_it_is():
-    volume = np.where(head() > 0, head() + 2000, 0).astype(np.float32)
-    assert above_background(volume, AFFINE) is volume
-
-
 @pytest.mark.parametrize("masked", [True, False])
 def test_mp2rage_is_named(masked):
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, head().shape)
@@ -125,32 +124,18 @@ def test_denoised_mp2rage_is_read():
 def test_a_border_of_tissue_hides_nothing():
     """A field of view inside the head: the darkest is the background."""
     inside = head(20)[14:30, 16:36]
-    np.testing.assert_allclose(
-        above_background(inside + np.float32(1000), AFFINE),
-        above_background(inside, AFFINE),
-        atol=1e-3,
-    )
-
-
-def test_masks_and_single_voxels_stay():
-    mask = (head() > 0).astype(np.float32)
-    assert above_background(mask, AFFINE) is mask
-    point = np.zeros((44, 52, 20), np.float32)
-    point[20, 20, 10] = 5
-    assert above_background(point, AFFINE) is point
-
-
-@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
-def test_nifti(tmp_path, suffix):
-    for name, volume in (("plain", head()), ("raised", head() + 1000)):
-        nib.save(nib.Nifti1Image(volume, AFFINE), tmp_path / f"{name}.{suffix}")
-    plain, raised = (
-        read_scan(tmp_path / f"{name}.{suffix}").voxels for name in ("plain", "raised")
-    )
+    plain, raised = (above_background(inside + np.float32(c), AFFINE) for c in (0, 1000))
     np.testing.assert_allclose(raised, plain, atol=1e-3)
-    nib.save(nib.Nifti1Image(z_scored(head()), AFFINE), tmp_path / f"z.{suffix}")
+
+
+def test_nifti(tmp_path):
+    volumes = {"plain": head(), "raised": head() + 1000, "scored": z_scored(head())}
+    for name, volume in volumes.items():
+        nib.save(nib.Nifti1Image(volume, AFFINE), tmp_path / f"{name}.nii")
+    plain, raised = (read_scan(tmp_path / f"{name}.nii").voxels for name in ("plain", "raised"))
+    np.testing.assert_allclose(raised, plain, atol=1e-3)
     with pytest.raises(InputError, match="no_background"):
-        read_scan(tmp_path / f"z.{suffix}")
+        read_scan(tmp_path / "scored.nii")
 
 
 STORED = head(15, levels=6).transpose(2, 1, 0)
@@ -171,12 +156,10 @@ def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept)
     """Voxels of PixelPaddingValue are background, dark or bright, whatever the rescale makes of
     them."""
     corners = padded_corners(STORED.transpose(2, 1, 0), 1).transpose(2, 1, 0) == 1
-    stored = np.where(corners, value if limit is None else (value + limit) // 2, STORED).astype(
-        dtype
-    )
-    attributes = {"PixelPaddingValue": value} | (
-        {} if limit is None else {"PixelPaddingRangeLimit": limit}
-    )
+    padding = value if limit is None else (value + limit) // 2
+    stored = np.where(corners, padding, STORED).astype(dtype)
+    attributes = {"PixelPaddingValue": value}
+    attributes |= {} if limit is None else {"PixelPaddingRangeLimit": limit}
     rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept}
     kind = "US" if dtype == "uint16" else "SS"
     datasets = dicom_datasets(stored, spacing=(8, 4, 4), **rescale)
@@ -186,9 +169,8 @@ def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept)
     found = read_scan(save(datasets, tmp_path)).voxels
     assert np.all(found[corners.transpose(2, 1, 0)] == 0)
     tissue = (STORED > 100).transpose(2, 1, 0)
-    np.testing.assert_allclose(
-        found[tissue], slope * STORED.transpose(2, 1, 0).astype(int)[tissue], atol=15 * slope
-    )
+    expected = slope * STORED.transpose(2, 1, 0).astype(int)[tissue]
+    np.testing.assert_allclose(found[tissue], expected, atol=15 * slope)
 
 
 def test_declared_padding_that_is_the_background_changes_nothing(tmp_path):

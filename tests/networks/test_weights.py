@@ -31,3 +31,10 @@ def test_missing_damaged_and_pickled_files_are_refused(tmp_path):
     for name in ("cut.pt", "module.pt", "text.pt"):
         with pytest.raises(ArtifactError, match="damaged or holds more"):
             load_weights(nn.Linear(3, 2), tmp_path / name)
+
+
+def test_weights_that_are_a_pointer(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12\n")
+    with pytest.raises(ArtifactError, match=r"model\.pt is a pointer of Git LFS.*git lfs pull"):
+        load_weights(nn.Linear(3, 2), path)

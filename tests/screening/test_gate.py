@@ -270,7 +270,7 @@ def test_other_contrasts_of_the_same_tissue_are_refused(name):
 def test_mni_template_passes():
     scan = read_scan(template_folder() / TEMPLATE)
     assert brain_findings(scan.voxels, scan.affine) == []
-    assert geometry_findings(scan.source, scan.volume_shape, scan.affine) == []
+    assert geometry_findings(scan.source, scan.voxels.shape, scan.affine) == []
 
 
 def test_a_cut_brain_is_refused_but_not_one_in_a_tight_box():
@@ -347,7 +347,7 @@ def test_real_t1w_brains_pass(shared_data, pattern):
         scan = read_scan(path)
         assert not codes(acquisition_findings(scan.source), refused=True)
         assert not codes(
-            geometry_findings(scan.source, scan.volume_shape, scan.volume_affine), refused=True
+            geometry_findings(scan.source, scan.voxels.shape, scan.affine), refused=True
         )
         brain = is_brain_extracted(scan.voxels, scan.affine)
         voxels = scan.voxels if brain else scan.voxels * extract_brain(scan.voxels, scan.affine)

@@ -18,14 +18,8 @@ from pathology_screen.space import (
     take_plane,
 )
 
-CODES = {
-    "axial": "RAS",
-    "sagittal": "PSL",
-    "coronal": "LIP",
-    "oblique": "RAS",
-    "thick": "LPS",
-    "thick sagittal": "ASR",
-}
+CODES = {"axial": "RAS", "sagittal": "PSL", "coronal": "LIP", "oblique": "RAS"}
+CODES |= {"thick": "LPS", "thick sagittal": "ASR"}
 SIZES = {"thick": (2.0, 1.8, 6.0), "thick sagittal": (2.0, 2.0, 6.0)}
 SHIFT, FACTORS = [6.0, -20.0, 14.0], [0.93, 0.97, 0.9]
 
@@ -89,31 +83,22 @@ def test_values_come_back_to_the_voxels_that_the_plane_cuts(name):
     voxels, covered = put_back(values, moved(), PLANE_Z, shape, affine)
     assert voxels.shape == covered.shape == shape and voxels.dtype == np.float32
     assert not voxels[~covered].any()
-    step = (
-        np.abs(np.gradient(where[..., 2])).reshape(3, -1)[:, 0].max()
-    )  # mm in z to the next slice
+    step = np.abs(np.gradient(where[..., 2])).reshape(3, -1)[:, 0].max()  # mm in z
     inside = np.hypot(*np.moveaxis(where[..., :2] / [75, 95], -1, 0)) < 1
     near = np.abs(where[..., 2] - PLANE_Z) < max(step / 2, 0.5)
     assert np.array_equal(covered[inside], near[inside])
-    assert np.allclose(
-        voxels[inside & near], 500 + where[inside & near] @ [1.0, 2.0, 0.0], atol=0.01
-    )
+    expected = 500 + where[inside & near] @ [1.0, 2.0, 0.0]
+    assert np.allclose(voxels[inside & near], expected, atol=0.01)
 
 
-def test_a_plane_that_runs_along_thick_slices_comes_back_as_one_of_them():
+@pytest.mark.parametrize("z, level", [(23.1, 16), (20.9, 15), (17.1, 15), (16.9, 14)])
+def test_a_plane_that_runs_along_thick_slices_comes_back_as_one_of_them(z, level):
+    """The slice at z = 20 reaches from 17 to 23."""
     affine = np.diag([1.0, 1.0, 6.0, 1.0])
     affine[:3, 3] = [-98, -134, -70]
-    for z, level in (
-        (23.1, 16),
-        (20.9, 15),
-        (17.1, 15),
-        (16.9, 14),
-    ):  # the slice at z = 20 reaches from 17 to 23
-        _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, (197, 233, 30), affine)
-        assert (
-            np.flatnonzero(covered.any(axis=(0, 1))).tolist() == [level]
-            and covered[..., level].all()
-        )
+    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, (197, 233, 30), affine)
+    assert np.flatnonzero(covered.any(axis=(0, 1))).tolist() == [level]
+    assert covered[..., level].all()
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -123,9 +108,8 @@ def test_a_marked_voxel_is_found_in_the_plane_and_again_in_the_scan(name, place)
     to_voxel = np.linalg.inv(affine) @ moved()
     _, covered = put_back(np.zeros(PLANE_SHAPE), moved(), PLANE_Z, shape, affine)
     cut = np.argwhere(covered)
-    voxel = tuple(
-        cut[np.linalg.norm(cut - apply_affine(to_voxel, [*place, PLANE_Z]), axis=1).argmin()]
-    )
+    apart = np.linalg.norm(cut - apply_affine(to_voxel, [*place, PLANE_Z]), axis=1)
+    voxel = tuple(cut[apart.argmin()])
     volume = np.zeros(shape, np.float32)
     volume[voxel] = 1000
     taken = take_plane(volume, affine, moved())

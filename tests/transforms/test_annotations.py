@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from head_builder import ellipsoids
 from monai.data import MetaTensor
 from monai.transforms import Compose, Resized, SpatialPadd
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -14,22 +15,15 @@ from pathology_screen.transforms import ExtractBraind, LoadScand, StandardPlaned
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
 SIZE = 64
-SHOWN = np.array(
-    [[0, -2.0, 0, 79], [-2.5, 0, 0, 86], [0, 0, 5.0, 0], [0, 0, 0, 1]]
-)  # rows back, columns to the left
+SHOWN = np.array([[0, -2.0, 0, 79], [-2.5, 0, 0, 86], [0, 0, 5.0, 0], [0, 0, 0, 1]])
+"""Rows run back, columns to the left."""
 SHAPE = (70, 80, 1)
 
 
 def steps(*first, domain="whole_head"):
-    return Compose(
-        [
-            *first,
-            ExtractBraind("image"),
-            StandardPlaned("image", domain=domain),
-            Resized("image", SIZE, size_mode="longest", mode="bilinear", anti_aliasing=True),
-            SpatialPadd("image", (SIZE, SIZE)),
-        ]
-    )
+    resize = Resized("image", SIZE, size_mode="longest", mode="bilinear", anti_aliasing=True)
+    plane = [ExtractBraind("image"), StandardPlaned("image", domain=domain)]
+    return Compose([*first, *plane, resize, SpatialPadd("image", (SIZE, SIZE))])
 
 
 @pytest.fixture
@@ -57,8 +51,8 @@ def slice_item(nifti):
         assert nib.aff2axcodes(picture.affine) == tuple(codes) and shown.shape == SHAPE
         x, y, _ = (np.unique(places) for places in np.nonzero(mask.get_fdata()))
         image, label = (
-            nifti(x.get_fdata(), x.affine, name)
-            for x, name in ((picture, "a.nii"), (mask, "m.nii"))
+            nifti(one.get_fdata(), one.affine, name)
+            for one, name in ((picture, "a.nii"), (mask, "m.nii"))
         )
         boxes = [box(int(x[0]), int(y[0]), len(x), len(y))]
         return {"image": image, "label": label, "boxes": boxes, "axial_slice": True}
@@ -71,25 +65,19 @@ def test_mask_and_box_lie_where_the_slice_shows_the_finding(annotated, slice_ite
     found = annotated(slice_item(codes))
     bright = (found["image"][0] / 100).as_tensor()
     for mask in (found["label"], found["boxes_masks"]):
-        assert (
-            mask.shape == (1, SIZE, SIZE)
-            and mask.min() >= 0
-            and mask.max() == pytest.approx(1, abs=1e-5)
-        )
+        assert mask.shape == (1, SIZE, SIZE)
+        assert mask.min() >= 0 and mask.max() == pytest.approx(1, abs=1e-5)
         assert ((bright > 0.6) == (mask[0] > 0.5)).float().mean() > 0.995
     rows, columns = (places.float() for places in torch.where(found["boxes_masks"][0] > 0.5))
     assert rows.max() < SIZE / 2 and columns.max() < SIZE / 2 and found["boxes_labels"] == ["mass"]
 
 
 def test_other_boxes_stand_apart_and_what_has_no_annotation_gets_no_key(annotated, slice_item):
-    item = slice_item() | {
-        "other_boxes": [box(1, 2, 5, 6, label="artefact"), box(40, 40, 7, 8, label="edema")]
-    }
+    others = [box(1, 2, 5, 6, label="artefact"), box(40, 40, 7, 8, label="edema")]
+    item = slice_item() | {"other_boxes": others}
     found = annotated(item)
-    assert found["other_boxes_masks"].shape == (2, SIZE, SIZE) and found["other_boxes_labels"] == [
-        "artefact",
-        "edema",
-    ]
+    assert found["other_boxes_masks"].shape == (2, SIZE, SIZE)
+    assert found["other_boxes_labels"] == ["artefact", "edema"]
     shares = found["other_boxes_masks"].sum(dim=(1, 2))
     assert shares.tolist() == pytest.approx([30 * (SIZE / 80) ** 2, 56 * (SIZE / 80) ** 2], rel=0.1)
     bare = annotated({name: item[name] for name in ("image", "axial_slice")} | {"boxes": []})
@@ -135,14 +123,14 @@ class TestVolume:
     TO_SCAN = np.array([[0.95, 0.05, 0, 3], [-0.05, 0.9, -0.2, 2], [0, 0.2, 0.9, -8], [0, 0, 0, 1]])
 
     @pytest.fixture(params=["whole_head", "brain_extracted"])
-    def annotate(self, head, request):
+    def annotate(self, request):
         """Function that annotates a head with boxes."""
         image = MetaTensor(
-            head(self.SHAPE, self.AFFINE, brain_only=False)[None], affine=self.AFFINE
+            ellipsoids(self.SHAPE, self.AFFINE, brain_only=False)[None], affine=self.AFFINE
         )
         image.meta |= {"to_scan": self.TO_SCAN, "fit": {}}
         image.meta |= {"volume_shape": list(self.SHAPE), "volume_affine": self.AFFINE.tolist()}
-        brain = head(self.SHAPE, self.AFFINE, brain_only=True) > 0
+        brain = ellipsoids(self.SHAPE, self.AFFINE, brain_only=True) > 0
         known = MetaTensor(torch.as_tensor(brain[None], dtype=torch.float32), affine=self.AFFINE)
         transform = AnnotatedSliced(Compose(steps(domain=request.param).transforms[1:]))
         return lambda boxes: transform({"image": image, "brain": known, "boxes": boxes})

@@ -1,4 +1,4 @@
-"""Loading a scan as a MetaTensor."""
+"""Loading a scan as a MetaTensor, and preparing the slices of a section once."""
 
 import json
 
@@ -10,9 +10,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from PIL import Image
 
-from pathology_screen.errors import InputError, find_refusal
+from pathology_screen.errors import ConfigError, InputError, find_refusal
 from pathology_screen.io import read_scan
-from pathology_screen.transforms import LoadScand
+from pathology_screen.transforms import LoadScand, StandardPlaned, prepare_slices
 
 AFFINE = np.array([[0, 0, -2.0, 10], [-1.0, 0, 0, 20], [0, 3.0, 0, -30], [0, 0, 0, 1]])
 
@@ -26,9 +26,8 @@ def volume():
 def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
     path = nifti(volume(), AFFINE)
     image = LoadScand("image")({"image": path})["image"]
-    assert isinstance(image, MetaTensor)
+    assert isinstance(image, MetaTensor) and image.dtype == torch.float32
     assert image.shape == (1, 6, 7, 8)
-    assert image.dtype == torch.float32
     assert np.array_equal(image[0], volume())
     assert np.allclose(image.affine, AFFINE)
     assert image.meta["volume_shape"] == [6, 7, 8]
@@ -38,16 +37,12 @@ def test_a_scan_becomes_a_metatensor_with_its_origin(nifti):
 
 def test_a_scan_that_was_read_is_loaded_as_its_file(nifti):
     path = nifti(volume(), AFFINE)
-    of_file, of_scan = (
-        LoadScand("image")({"image": image})["image"] for image in (path, read_scan(path))
-    )
-    assert torch.equal(of_file.as_tensor(), of_scan.as_tensor()) and torch.equal(
-        of_file.affine, of_scan.affine
-    )
-    assert all(
-        of_scan.meta[name] == of_file.meta[name]
-        for name in ("volume_shape", "volume_affine", "source")
-    )
+    images = (path, read_scan(path))
+    of_file, of_scan = (LoadScand("image")({"image": image})["image"] for image in images)
+    assert torch.equal(of_file.as_tensor(), of_scan.as_tensor())
+    assert torch.equal(of_file.affine, of_scan.affine)
+    for name in ("volume_shape", "volume_affine", "source"):
+        assert of_scan.meta[name] == of_file.meta[name]
 
 
 def test_a_png_file_is_an_axial_slice_with_the_axes_and_pixels_of_its_item(tmp_path):
@@ -62,9 +57,8 @@ def test_a_png_file_is_an_axial_slice_with_the_axes_and_pixels_of_its_item(tmp_p
 
 def test_a_single_slice_needs_the_word_of_the_item(nifti):
     path = nifti(volume()[..., :1], np.diag([1.0, 1.0, 5.0, 1.0]))
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match="single_slice"):
         LoadScand("image")({"image": path})
-    assert refusal.value.code == "single_slice"
     found = LoadScand("image")({"image": path, "axial_slice": True})
     assert found["image"].shape == (1, 6, 7, 1) and found["axial_slice"]
     assert "axial_slice" not in LoadScand("image")({"image": nifti(volume(), AFFINE)})
@@ -76,13 +70,11 @@ def test_a_single_slice_needs_the_word_of_the_item(nifti):
 def test_a_refusal_reaches_the_caller_and_no_other_reader_is_tried(tmp_path, name, code):
     (tmp_path / "notes.txt").write_text("no scan")
     item = {"image": str(tmp_path / name)}
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=code):
         LoadScand("image")(item)
-    assert refusal.value.code == code
     with pytest.raises(RuntimeError) as wrapped:
         Compose([LoadScand("image")])(item)
-    assert find_refusal(wrapped.value).code == code
-    assert isinstance(wrapped.value.__cause__, InputError)
+    assert find_refusal(wrapped.value) is wrapped.value.__cause__
 
 
 @pytest.mark.needs_shared
@@ -94,3 +86,38 @@ def test_a_dicom_folder_and_the_list_of_its_files_are_the_same_scan(shared_data)
     assert torch.equal(from_folder.as_tensor(), from_list.as_tensor())
     assert torch.equal(from_folder.affine, from_list.affine)
     assert json.loads(from_folder.meta["source"])["format"] == "dicom"
+
+
+PREPARE = Compose([LoadScand("image"), StandardPlaned("image")])
+
+
+@pytest.fixture
+def items(nifti):
+    pictures = np.random.default_rng(0).uniform(1, 2, (3, 40, 30, 1)).astype(np.float32)
+    made = []
+    for i, picture in enumerate(pictures):
+        path = nifti(picture, np.diag([2.0, 2, 5, 1]), f"sub-{i}_T1w.nii.gz")
+        made.append({"image": path, "subject": str(i), "axial_slice": True})
+    return made
+
+
+def test_each_item_is_transformed_once_and_kept_in_order(items):
+    calls = []
+    dataset = prepare_slices(items, lambda item: (calls.append(item["subject"]), PREPARE(item))[1])
+    assert len(dataset) == 3 and calls == ["0", "1", "2"]
+    assert [item["subject"] for item in dataset] == calls
+    assert dataset[0]["image"].shape == (1, 30, 40)
+    assert dataset[1]["image"] is dataset[1]["image"] and len(calls) == 3
+
+
+def test_a_refusal_names_the_file_and_keeps_its_code(items, tmp_path):
+    del items[1]["axial_slice"]
+    with pytest.raises((RuntimeError, InputError)) as error:
+        prepare_slices(items, PREPARE)
+    assert find_refusal(error.value).code == "single_slice"
+    assert error.value.__notes__ == ["while preparing sub-1_T1w.nii.gz"]
+
+
+def test_an_empty_section_is_refused():
+    with pytest.raises(ConfigError, match="the section of the datalist is empty"):
+        prepare_slices([], PREPARE)

@@ -10,15 +10,14 @@ from PIL import Image
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.geometry import DISPLAY_AXES
-from pathology_screen.io import checks
 from pathology_screen.io.file import File, opened
-from pathology_screen.io.scan import Scan
+from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
 
 AXES = (DISPLAY_AXES, "PRS")
 """Rows run from anterior to posterior; columns to the patient's left, or to the right."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 MAX_BYTES = 2**25
-"""Of the largest slice that is read, as 16-bit grey without compression, and more."""
+"""More than the largest slice that is read needs as 16-bit grey without compression."""
 GREY, COLOUR = 0, 2
 """Colour types of a PNG; the others have a palette or transparency."""
 
@@ -47,7 +46,7 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
     Raises:
         ConfigError: for other axes, or a size of pixels that is not a positive number.
         InputError: "unsupported_format", "unreadable", "too_large", "not_monochrome", "not_3d"
-            (animated), and what the functions of `io.checks` raise.
+            (animated), and what the checks of `io.scan` raise.
     """
     axes, pixel = axes or DISPLAY_AXES, 1.0 if pixel_mm is None else pixel_mm
     if axes not in AXES:
@@ -65,20 +64,18 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
             if "transparency" in image.info:
                 raise InputError("not_monochrome", "the PNG file holds transparent pixels")
             pixels = np.asarray(image)
-        _check_length(
-            data, pixels.nbytes + len(pixels)
-        )  # every row begins with the number of its filter
+        _check_length(data, pixels.nbytes + len(pixels))  # a row begins with its filter's number
     if pixels.ndim == 3:
         if np.ptp(pixels, axis=2).any():
             raise InputError("not_monochrome", "the channels of the PNG file differ")
         pixels = pixels[..., 0]
     voxels = pixels[..., None].astype(np.float32)
     affine = _affine(voxels.shape, axes, float(pixel))
-    checks.check_affine(affine)
-    checks.check_slices(voxels.shape, affine, axial_slice=True)
-    checks.check_voxels(voxels)
+    check_affine(affine)
+    check_slices(voxels.shape, affine, axial_slice=True)
+    check_voxels(voxels)
     source = {"format": "png", "file_count": 1, "axes": axes, "obliquity_deg": 0.0}
-    return Scan(voxels, affine, voxels.shape, affine, source)
+    return Scan(voxels, affine, source)
 
 
 def _check_header(data: bytes) -> None:
@@ -88,23 +85,21 @@ def _check_header(data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise InputError("too_large", f"the PNG file has more than {MAX_BYTES >> 20} MiB")
     width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
-    checks.check_shape((height, width, 1))
+    check_shape((height, width, 1))
     depth, colour, interlaced = data[24], data[25], data[28]
     if interlaced:
         raise InputError("unsupported_format", "the PNG file is interlaced", "Save it without")
     if colour not in (GREY, COLOUR):
-        raise InputError(
-            "not_monochrome", "the PNG file has a palette or transparency", "Save it as 8-bit grey"
-        )
+        detail = "the PNG file has a palette or transparency"
+        raise InputError("not_monochrome", detail, "Save it as 8-bit grey")
     if depth not in ((8, 16) if colour == GREY else (8,)):
-        raise InputError(
-            "not_monochrome", f"{depth} bits a channel", "Save it as 8- or 16-bit grey"
-        )
+        hint = "Save it as 8- or 16-bit grey"
+        raise InputError("not_monochrome", f"{depth} bits a channel", hint)
 
 
 def _check_length(data: bytes, expected: int) -> None:
-    """Refuse a file that holds more or fewer bytes of pixels than its header says; Pillow paints
-    what is missing."""
+    """Refuse a file with more or fewer bytes of pixels than declared; Pillow paints what is
+    missing."""
     start, packed = 8, b""
     while start < len(data):
         length = int.from_bytes(data[start : start + 4], "big")
@@ -112,9 +107,8 @@ def _check_length(data: bytes, expected: int) -> None:
             packed += data[start + 8 : start + 8 + length]
         start += length + 12
     if len(zlib.decompressobj().decompress(packed, expected + 1)) != expected:
-        raise InputError(
-            "unreadable", "the PNG file holds more or fewer pixels than its header says"
-        )
+        detail = "the PNG file holds more or fewer pixels than its header says"
+        raise InputError("unreadable", detail)
 
 
 def _affine(shape: tuple[int, ...], axes: str, pixel: float) -> np.ndarray:

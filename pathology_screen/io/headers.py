@@ -1,0 +1,312 @@
+"""The headers of DICOM images: read up to the pixels, sorted by series, and the attributes of every
+frame. Through pydicom's parser of elements: `dcmread` would guess where a file is not what it says,
+and take most of the time of reading one slice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import SEEK_END, BytesIO
+from typing import BinaryIO
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.config import IGNORE
+from pydicom.dataelem import RawDataElement
+from pydicom.filereader import data_element_generator
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from pathology_screen.errors import InputError
+from pathology_screen.io.acquisition import FACT_KEYWORDS
+from pathology_screen.io.description import words
+from pathology_screen.io.file import BARE_STARTS, File, is_dicom, one_of, opened
+
+_HEADER = words("""
+    SeriesInstanceUID FrameOfReferenceUID Rows Columns NumberOfFrames PhotometricInterpretation
+    StudyInstanceUID SOPInstanceUID ImagePositionPatient ImageOrientationPatient PixelSpacing
+    RescaleSlope RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
+    PatientID
+""")
+_TAGS = {keyword: int(Tag(keyword)) for keyword in (*_HEADER, *FACT_KEYWORDS)}
+PIXEL_DATA = {int(Tag(word)) for word in ("FloatPixelData", "DoubleFloatPixelData", "PixelData")}
+_SMALL_FILE = 2**18
+"""Bytes; smaller files are parsed in memory, in two thirds of the time."""
+MAX_FILE_BYTES = 2**31
+"""Most bytes of a DICOM file."""
+MAX_ITEMS = 50_000
+"""Most items of sequences in a file, at any depth; an enhanced image has about twenty a frame."""
+
+LONGEST_HEAD = 2**19
+"""Most bytes from the start of a file in which its series is looked for."""
+_STACK = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_START_TAGS = [_TAGS[word] for word in (*_STACK, "SOPInstanceUID", "ImagePositionPatient")]
+_LAST = max(_START_TAGS)
+
+Frame = list[Dataset]
+"""The data sets that may hold the attributes of one frame: functional groups, and the header."""
+
+
+# --- the start of a file ---
+
+
+@dataclass(frozen=True)
+class DicomStart:
+    """What the start of a DICOM file says: `_STACK`, which is alike in all slices of one volume,
+    SOPInstanceUID and ImagePositionPatient, as stored, without padding, empty where absent."""
+
+    is_image: bool
+    stack: tuple[bytes, ...] = (b"",) * len(_STACK)
+    instance: bytes = b""
+    position: bytes = b""
+
+    @property
+    def series_uid(self) -> str:
+        return as_text(self.stack[2])
+
+
+def dicom_start(head: bytes) -> DicomStart:
+    """Read the first bytes of a DICOM file, with "DICM" at 128; "unreadable" where they do not say
+    what it is, or end before they say of which series."""
+    source = BytesIO(head)
+    is_image, syntax = _kind(source)
+    if not is_image or not syntax.is_transfer_syntax or syntax.is_deflated:
+        return DicomStart(is_image)  # the reader will say why it reads none
+    encoding = syntax.is_implicit_VR, syntax.is_little_endian
+    found = _values(source, *encoding, lambda tag, *_: tag > _LAST, _START_TAGS)
+    *stack, instance, position = (found.get(tag, b"") for tag in _START_TAGS)
+    return DicomStart(True, tuple(stack), instance, position)
+
+
+def series_of(file: File) -> str | None:
+    """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind."""
+    try:
+        with opened(file) as stream:
+            return dicom_start(stream.read(LONGEST_HEAD)).series_uid
+    except InputError:
+        return None
+
+
+def _kind(source: BinaryIO) -> tuple[bool, UID]:
+    """Whether a file holds an image, and its transfer syntax; leave `source` behind them."""
+    source.seek(132)
+    meta = _values(source, False, True, lambda tag, *_: tag >> 16 != 2)
+    sop_class, syntax = (
+        UID(as_text(meta.get(tag, b"")), validation_mode=IGNORE)  # a warning would repeat the value
+        for tag in (0x00020002, 0x00020010)
+    )
+    if not sop_class or not syntax:
+        raise InputError("unreadable", "SOP class or transfer syntax is not stated")
+    return sop_class.name.endswith("Image Storage"), syntax
+
+
+def _values(source: BinaryIO, implicit: bool, little: bool, stop, tags=None) -> dict[int, bytes]:
+    """Elements as they are stored; those before the damage, where the series is among them."""
+    found: dict[int, bytes] = {}
+    try:
+        for element in data_element_generator(
+            source, implicit, little, stop_when=stop, specific_tags=tags
+        ):
+            if isinstance(element, RawDataElement) and element.value:
+                if len(element.value) < element.length:
+                    raise EOFError
+                found[int(element.tag)] = element.value.strip(b" \0")
+    except Exception as error:  # whatever a parser raises in the face of damage
+        if _TAGS["SeriesInstanceUID"] not in found:
+            raise InputError("unreadable", type(error).__name__) from None
+    return found
+
+
+# --- the header of an image ---
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """A DICOM image object: where it is stored, and its attributes up to the pixels."""
+
+    file: File
+    transfer_syntax: UID
+    header: Dataset
+
+    @property
+    def is_multiframe(self) -> bool:
+        return _TAGS["PerFrameFunctionalGroupsSequence"] in self.header
+
+    def text(self, keyword: str) -> str:
+        """An attribute as it is stored, as text."""
+        return as_text(raw(self.header, keyword))
+
+
+def read_header(file: File) -> DicomImage | None:
+    """Read a file up to its pixels; None where it is not DICOM, or not an image (a report, a
+    segmentation, a DICOMDIR)."""
+    with opened(file) as stream:
+        start = stream.read(_SMALL_FILE)
+        if not start:
+            raise InputError("unreadable", "the file is empty")  # as a copy that failed leaves it
+        if start[128:132] != b"DICM":
+            if start[:4] in BARE_STARTS:
+                raise InputError("unreadable", "the preamble of a DICOM file is missing")
+            return None
+        source: BinaryIO = BytesIO(start)
+        if len(start) == _SMALL_FILE:
+            source = stream
+            _check_large(stream)
+        is_image, syntax = _kind(source)
+        if not is_image:
+            return None
+        if not syntax.is_transfer_syntax:
+            raise InputError("unsupported_compression", "not one that DICOM defines")
+        if syntax.is_deflated:  # pydicom would inflate without a bound
+            raise InputError("unsupported_compression", "a deflated data set")
+        elements = data_element_generator(
+            *(source, syntax.is_implicit_VR, syntax.is_little_endian),
+            stop_when=lambda tag, *_: tag in PIXEL_DATA,
+            specific_tags=list(_TAGS.values()),
+        )
+        header = Dataset({element.tag: element for element in elements})
+    check_header(header)
+    return DicomImage(file, syntax, header)
+
+
+def check_header(header: Dataset) -> None:
+    """Refuse a header that ends before the size of the image: "unreadable"."""
+    if _TAGS["Rows"] not in header:
+        raise InputError("unreadable", "the header is cut short")
+
+
+def _check_large(stream: BinaryIO) -> None:
+    """Refuse a file that is too long, or has more items of sequences than an image, before they are
+    parsed."""
+    if stream.seek(0, SEEK_END) > MAX_FILE_BYTES:
+        raise InputError("too_large", f"a DICOM file of more than {MAX_FILE_BYTES} bytes")
+    stream.seek(0)
+    count = 0
+    while block := stream.read(2**20):  # of either byte order
+        count += block.count(b"\xfe\xff\0\xe0") + block.count(b"\xff\xfe\xe0\0")
+    if count > MAX_ITEMS:
+        detail = f"the file holds {count} items of sequences; at most {MAX_ITEMS} are read"
+        raise InputError("too_large", detail)
+
+
+# --- the images of a series ---
+
+
+def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[DicomImage]:
+    """Read the images among the files up to their pixels; "no_image", "unsupported_format" or
+    "empty" where none is.
+
+    A file that cannot be read is refused; where a series is chosen, only if it states that it
+    belongs to that.
+    """
+    images = []
+    for file in files:
+        try:
+            with one_of(file, files):
+                images.append(read_header(file))
+        except InputError:
+            if series_uid is None or series_of(file) == series_uid:
+                raise
+    found = [image for image in images if image is not None]
+    if found:
+        return found
+    if any(is_dicom(file) for file in files):
+        raise InputError("no_image", "the DICOM files hold no image")
+    if len(files) == 1:
+        raise InputError("unsupported_format")
+    hint = "Pass a NIfTI file by its own path"
+    raise InputError("empty", f"none of {len(files)} files is DICOM", hint)
+
+
+def choose_series(images: list[DicomImage], series_uid: str | None) -> list[DicomImage]:
+    """Keep the images of one series; "several_series" or "series_not_found" where that is not
+    possible, "mixed_identity" for two patients, studies, or slices of one SOPInstanceUID."""
+    series = defaultdict(list)
+    for image in images:
+        series[image.text("SeriesInstanceUID")].append(image)
+    if series_uid is not None and series_uid not in series:
+        raise InputError("series_not_found", f"{len(series)} others are there")
+    if series_uid is None and len(series) > 1:
+        counts = ((uid or "no UID", len(members)) for uid, members in sorted(series.items()))
+        listed = ", ".join(f"{uid} ({count} images)" for uid, count in counts)
+        raise InputError("several_series", listed, "Choose one with series_uid")
+    chosen = images if series_uid is None else series[series_uid]
+    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
+        stated = {raw(image.header, keyword).strip(b" \0") for image in chosen}
+        if len(stated) > 1:
+            raise InputError("mixed_identity", f"{len(stated)} {what}", "Separate them")
+    keywords = ("SOPInstanceUID", "ImagePositionPatient")
+    slices = {tuple(raw(image.header, keyword) for keyword in keywords) for image in chosen}
+    instances = [instance for instance, _ in slices if instance]
+    if (count := len(set(instances))) < len(instances):
+        raise InputError("mixed_identity", f"{count} SOPInstanceUIDs for {len(slices)} slices")
+    return chosen
+
+
+def image_frames(images: list[DicomImage]) -> list[Frame]:
+    """List the frames of one multi-frame image, or of images of one frame each, in the order in
+    which they come; "not_3d" where there are several multi-frame images, "missing_geometry" where
+    frames are not described."""
+    described = [_described_frames(image.header) for image in images]
+    if len(images) > 1 and max(map(len, described)) > 1:
+        detail = f"the series holds {len(images)} objects, one of which is a volume by itself"
+        raise InputError("not_3d", detail)
+    frames = [frame for frames in described for frame in frames]
+    if sum(number([image.header], "NumberOfFrames", 1) for image in images) != len(frames):
+        raise InputError("missing_geometry", "not every frame states where it lies")
+    return frames
+
+
+def _described_frames(header: Dataset) -> list[Frame]:
+    def items(groups: Dataset) -> Frame:
+        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
+
+    groups = header.get("SharedFunctionalGroupsSequence") or []
+    shared = [item for group in groups for item in items(group)]
+    own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
+    return [[*items(groups), *shared, header] for groups in own]
+
+
+# --- attributes ---
+
+
+def raw(dataset: Dataset, keyword: str) -> bytes:
+    """An attribute as stored, empty where absent; pydicom's conversion takes 20 times as long."""
+    element = dataset.get_item(_TAGS[keyword])
+    return element.value if element is not None and element.value else b""
+
+
+def as_text(stored: bytes) -> str:
+    """A stored value as text, without padding."""
+    return stored.decode("ascii", "replace").strip(" \0")
+
+
+def numbers(frame: Frame, keyword: str) -> list[float]:
+    """The numbers of an attribute that is stored as text; NaN where it is something else."""
+    stored = next(filter(None, (as_text(raw(dataset, keyword)) for dataset in frame)), None)
+    try:
+        return [float(one) for one in stored.split("\\")] if stored else []
+    except ValueError:
+        return [np.nan]
+
+
+def number(frame: Frame, keyword: str, default: float) -> float:
+    """The first number of an attribute that is stored as text."""
+    return (numbers(frame, keyword) or [default])[0]
+
+
+def frame_values(frames: list[Frame], keyword: str, count: int) -> np.ndarray:
+    """The numbers of an attribute in every frame, (frames, count), or "missing_geometry"."""
+    values = [numbers(frame, keyword) for frame in frames]
+    if not all(values):
+        raise InputError("missing_geometry", f"{keyword} is absent")
+    if any(len(found) != count for found in values) or not np.all(np.isfinite(values)):
+        raise InputError("missing_geometry", f"{keyword} is not {count} numbers")
+    return np.array(values)
+
+
+def slice_thickness(image: DicomImage, frame: Frame) -> float | None:
+    """SliceThickness in mm; None where it is absent or not positive."""
+    thickness = numbers([image.header, *frame], "SliceThickness")
+    return next((millimetres for millimetres in thickness if millimetres > 0), None)

@@ -1,0 +1,231 @@
+"""NIfTI files in every form; contradictory orientations are refused, different ones told."""
+
+import gzip
+import struct
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scan_builders import head_volume
+
+from pathology_screen.errors import InputError
+from pathology_screen.io import read_scan
+
+AFFINE = np.array([[-1.0, 0, 0, 60], [0, 1.5, 0, -70], [0, 0, 2, -20], [0, 0, 0, 1]])
+FLIPPED = np.diag([-1.0, 1, 1, 1]) @ AFFINE
+
+
+def save(path, voxels, affine=AFFINE):
+    nib.save(nib.Nifti1Image(voxels, affine, dtype=voxels.dtype), path)
+    return path
+
+
+def patch(path, offset, *numbers):
+    """Overwrite float32 numbers in the header of an uncompressed file, which nibabel would not
+    write so."""
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 4 * len(numbers)] = np.array(numbers, "<f4").tobytes()
+    path.write_bytes(data)
+    return path
+
+
+DTYPES = "uint8 int8 int16 uint16 int32 uint32 int64 float32 float64"
+
+
+@pytest.mark.parametrize("dtype", DTYPES.split())
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_voxels_are_float32_in_every_sample_format(tmp_path, dtype, suffix):
+    voxels = (head_volume() % 120).astype(dtype)
+    scan = read_scan(save(tmp_path / f"scan{suffix}", voxels))
+    assert scan.voxels.dtype == np.float32 and scan.affine.dtype == np.float64
+    np.testing.assert_array_equal(scan.voxels, voxels)
+    np.testing.assert_allclose(scan.affine, AFFINE)
+    expected = {"format": "nifti", "file_count": 1, "affine_source": "sform", "obliquity_deg": 0.0}
+    assert scan.source == expected
+
+
+@pytest.mark.parametrize("slope, factor", [(0.5, 0.5), (0, 1), (np.nan, 1)])
+def test_scaling_is_applied_and_none_where_the_slope_is_zero_or_nan(tmp_path, slope, factor):
+    voxels = head_volume().astype("int16")
+    path = patch(save(tmp_path / "scan.nii", voxels), 112, slope, -3)  # scl_slope, scl_inter
+    np.testing.assert_allclose(read_scan(path).voxels, factor * voxels)  # the background is 0
+
+
+def test_nifti2_big_endian_and_trailing_axes_of_one_voxel(tmp_path):
+    voxels = head_volume()
+    nib.save(nib.Nifti2Image(voxels, AFFINE), tmp_path / "two.nii.gz")
+    big = nib.Nifti1Header(endianness=">")
+    nib.save(nib.Nifti1Image(voxels, AFFINE, big), tmp_path / "big.nii")
+    save(tmp_path / "a.nii", voxels[..., None])
+    save(tmp_path / "b.nii.gz", voxels[..., None, None])
+    for name in ("two.nii.gz", "big.nii", "a.nii", "b.nii.gz"):
+        scan = read_scan(tmp_path / name)
+        np.testing.assert_array_equal(scan.voxels, voxels)
+        np.testing.assert_allclose(scan.affine, AFFINE)
+
+
+def test_units_of_the_header_become_millimetres(tmp_path):
+    image = nib.Nifti1Image(head_volume(), AFFINE / [[1000], [1000], [1000], [1]])
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "scan.nii")
+    np.testing.assert_allclose(read_scan(tmp_path / "scan.nii").affine, AFFINE, rtol=1e-5)
+
+
+def test_single_axial_slice(tmp_path):
+    voxels = head_volume()[:, :, :1]
+    for name, stored in (("a", voxels[:, :, 0]), ("b", voxels)):
+        scan = read_scan(save(tmp_path / f"{name}.nii", stored), axial_slice=True)
+        np.testing.assert_array_equal(scan.voxels, voxels)
+        np.testing.assert_allclose(scan.affine, AFFINE)
+    path = save(tmp_path / "c.nii", voxels.transpose(0, 2, 1), AFFINE[:, [0, 2, 1, 3]])
+    assert read_scan(path, axial_slice=True).voxels.shape == (8, 1, 20)  # as stored
+
+
+def test_one_nifti_in_a_zip_or_folder(tmp_path):
+    path = save(tmp_path / "scan.nii.gz", head_volume())
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
+        archive.write(path, "folder/scan.nii.gz")
+    (tmp_path / "scan.nii").mkdir()
+    path.rename(tmp_path / "scan.nii" / path.name)
+    for name in ("scan.nii", "scan.zip"):
+        np.testing.assert_array_equal(read_scan(tmp_path / name).voxels, head_volume())
+
+
+@pytest.mark.needs_shared
+def test_real_scans(shared_data):
+    brain = read_scan(shared_data / "oasis" / "sub-N000_T1w.nii.gz")
+    assert brain.voxels.shape == (176, 208, 25)
+    head = read_scan(shared_data / "whole_head" / "IXI012-HH-1211_T1.nii.gz")
+    assert head.voxels.shape == (120, 120, 90)  # stored with inferior-superior as its second axis
+
+
+# --- sform and qform ---
+
+
+def turned(degrees, axis="z"):
+    turn = np.eye(4)
+    turn[:3, :3] = nib.eulerangles.euler2mat(**{axis: np.radians(degrees)})
+    return turn @ AFFINE
+
+
+def write(path, sform, qform, codes=(1, 1), pixdim=None):
+    image = nib.Nifti1Image(head_volume(), None)
+    image.set_qform(qform, code=codes[1])
+    image.set_sform(sform, code=codes[0])
+    if pixdim is not None:
+        image.header["pixdim"][1:4] = pixdim
+    nib.save(image, path)
+    return path
+
+
+SMALLER = AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
+
+
+@pytest.mark.parametrize(
+    "sform, qform, codes, pixdim, message",
+    [
+        (AFFINE, FLIPPED, (1, 1), None, "sides"),
+        (AFFINE, FLIPPED, (4, 1), None, "sides"),
+        (SMALLER, AFFINE, (1, 1), None, "0.8 x 1.2 x 1.6 mm by the sform, of 1 x 1.5 x 2 mm"),
+        (AFFINE @ np.diag([1, 1, 1.1, 1]), AFFINE, (4, 1), None, "by pixdim"),
+        (AFFINE, AFFINE, (1, 0), (1.25, 1.5, 2), "by pixdim"),
+        (AFFINE, AFFINE, (1, 0), (1, 1.5, 1), "by pixdim"),
+        (AFFINE, turned(5), (1, 1), None, "5.0 degrees"),
+        (AFFINE, turned(12, "x"), (2, 2), None, "12.0 degrees"),
+        (AFFINE, turned(90), (2, 1), None, "90.0 degrees"),
+        (AFFINE, turned(180), (4, 1), None, "180.0 degrees"),
+    ],
+)
+def test_contradictions(tmp_path, sform, qform, codes, pixdim, message):
+    with pytest.raises(InputError, match=f"contradictory_geometry.*{message}.*set_sform"):
+        read_scan(write(tmp_path / "s.nii", sform, qform, codes, pixdim))
+
+
+MOVED = AFFINE + np.eye(4, k=3) * 30
+
+
+@pytest.mark.parametrize(
+    "sform, qform, codes, pixdim, expected, source",
+    [
+        (AFFINE, AFFINE, (1, 1), None, AFFINE, "sform"),
+        (AFFINE, AFFINE, (1, 1), (1.002, 1.5, 2), AFFINE, "sform"),
+        (AFFINE, MOVED, (1, 1), None, AFFINE, "sform"),
+        (AFFINE, turned(0.5), (1, 1), None, AFFINE, "sform"),
+        (AFFINE, FLIPPED, (1, 0), None, AFFINE, "sform"),  # not set
+        (MOVED, AFFINE, (4, 1), None, MOVED, "sform"),
+        (None, AFFINE, (0, 1), None, AFFINE, "qform"),
+    ],
+)
+def test_sform_goes_before_qform_that_agrees_and_either_may_be_alone(
+    tmp_path, sform, qform, codes, pixdim, expected, source
+):
+    scan = read_scan(write(tmp_path / "s.nii", sform, qform, codes, pixdim))
+    np.testing.assert_allclose(scan.affine, expected, atol=1e-5)
+    assert scan.source["affine_source"] == source and "other_orientation" not in scan.source
+
+
+def test_another_space_and_a_qform_that_is_not_usable_are_told(tmp_path):
+    scan = read_scan(write(tmp_path / "s.nii", AFFINE, turned(8), (4, 1)))
+    assert scan.source["other_orientation"] == "the qform is turned by 8.0 degrees"
+    scan = read_scan(patch(write(tmp_path / "s.nii", AFFINE, AFFINE), 256, 0.9, 0.9, 0.9))
+    np.testing.assert_allclose(scan.affine, AFFINE)
+    assert scan.source["other_orientation"] == "the qform is not usable"
+
+
+@pytest.mark.parametrize(
+    "row, code", [([0, 0, 0, 0], "singular_affine"), ([np.nan] * 4, "missing_geometry")]
+)
+def test_a_sform_that_is_not_usable_says_whether_the_qform_is(tmp_path, refusal, row, code):
+    error = refusal(patch(write(tmp_path / "s.nii", AFFINE, AFFINE), 280, *row))
+    assert error.code == code and "of the sform" in error.detail and "usable" in error.hint
+    error = refusal(patch(write(tmp_path / "t.nii", AFFINE, AFFINE, (1, 0)), 280, *row))
+    assert error.code == code and "usable" not in str(error)
+
+
+# --- files that claim more than they hold ---
+
+
+def declaring(shape):
+    """The header of a file of doubles."""
+    header = bytearray(nib.Nifti1Image(head_volume(), np.eye(4)).header.binaryblock) + bytes(4)
+    header[40:56] = struct.pack("<8h", 3, *shape, *[1] * 4)
+    header[70:74] = struct.pack("<2h", 64, 64)
+    header[108:112] = struct.pack("<f", 352)
+    header[252:256] = struct.pack("<2h", 0, 1)
+    header[280:328] = np.eye(4)[:3].astype("<f4").tobytes()
+    header[344:348] = b"n+1\0"
+    return bytes(header)
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024, 256), (512, 512, 512)])
+def test_nifti_that_declares_more_than_it_holds(tmp_path, cheap_refusal, shape):
+    content = declaring(shape)
+    (tmp_path / "s.nii").write_bytes(content)
+    (tmp_path / "s.nii.gz").write_bytes(gzip.compress(content))
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("s.nii", content)
+    codes = {"s.nii": "unreadable", "s.nii.gz": "unsafe_archive", "s.zip": "unreadable"}
+    assert {name: cheap_refusal(tmp_path / name).code for name in codes} == codes
+
+
+def test_nifti_that_unpacks_to_all_that_it_declares(tmp_path, cheap_refusal):
+    """200 MB of zeros in 200 kB."""
+    with gzip.open(tmp_path / "s.nii.gz", "wb", compresslevel=9) as out:
+        out.write(declaring((512, 512, 100)))
+        for _ in range(200):
+            out.write(bytes(2**20))
+    assert cheap_refusal(tmp_path / "s.nii.gz").code == "unsafe_archive"
+
+
+POINTERS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n": "Git LFS",
+    b"/annex/objects/MD5E-s12--34.nii.gz\n": "git-annex",
+}
+
+
+@pytest.mark.parametrize("content, what", POINTERS.items())
+def test_pointers_are_named(tmp_path, cheap_refusal, content, what):
+    (tmp_path / "s.nii.gz").write_bytes(content)
+    error = cheap_refusal(tmp_path / "s.nii.gz")
+    assert error.code == "unsupported_format" and what in error.detail
