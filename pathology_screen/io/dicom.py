@@ -27,6 +27,7 @@ from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
 from pathology_screen.io.decoder_process import plugin_of
 from pathology_screen.io.discover import BARE_STARTS, is_dicom
 from pathology_screen.io.file import File, one_of, opened, parsing
+from pathology_screen.io.headers import described_frames
 from pathology_screen.io.intensities import above_background
 from pathology_screen.io.peek import series_of
 from pathology_screen.io.pixels import padded, real_world, stored_frames
@@ -260,7 +261,9 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     """List the frames of one multi-frame image, or of images of one frame each, in the order in
     which they come; "not_3d" where there are several multi-frame images, "missing_geometry" where
     frames are not described."""
-    described = [_described_frames(image.header) for image in images]
+    described = [
+        [[*frame, image.header] for frame in described_frames(image.header)] for image in images
+    ]
     if len(images) > 1 and max(map(len, described)) > 1:
         raise InputError(
             "not_3d", f"the series holds {len(images)} objects, one of which is a volume by itself"
@@ -271,19 +274,6 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     ):
         raise InputError("missing_geometry", "not every frame states where it lies")
     return frames
-
-
-def _described_frames(header: Dataset) -> list[Frame]:
-    def items(groups: Dataset) -> Frame:
-        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
-
-    shared = [
-        item
-        for groups in header.get("SharedFunctionalGroupsSequence") or []
-        for item in items(groups)
-    ]
-    own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
-    return [[*items(groups), *shared, header] for groups in own]
 
 
 def _check_items(stream: BinaryIO, start: bytes) -> None:

@@ -18,8 +18,7 @@ from pathology_screen.screening.judge import Judge
 
 
 class AcceptedSliced(Transform):
-    """Replace the path of a scan by its slice, past the acceptance gate, and add the `context` of
-    it.
+    """Replace the path of a scan by its slice, past the acceptance gate, and add its `context`.
 
     Args:
         predictor: whose preprocessing takes the slice.
@@ -54,10 +53,5 @@ class Segmented(Transform):
         if result.regions_volume is None or result.affine is None:
             raise InputError(result.code or "unexpected_error")
         regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)
-        record = make_record(result, "")
-        del record["name"]  # the viewer knows which study it asked for
-        return {
-            **data,
-            "pred": MetaTensor(regions, affine=torch.as_tensor(result.affine)),
-            "result": record,
-        }
+        pred = MetaTensor(regions, affine=torch.as_tensor(result.affine))
+        return {**data, "pred": pred, "result": make_record(result)}

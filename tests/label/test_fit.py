@@ -4,26 +4,21 @@ better weights."""
 import json
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
-import nibabel as nib
-import numpy as np
 import pytest
-from bad_scans import multiframe
 from drawn_slices import save_discs
 from hypothesis import given
 from hypothesis import strategies as st
-from scan_builders import AXIAL, CORONAL, dicom_datasets, head_volume, ras_affine, save
 from servers import NO_SCORING, RATE, make_tiny_bundle, running_server
 
 from pathology_screen.calibration import Calibration
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
 from pathology_screen.label.app_folder import write_app
 from pathology_screen.label.fit import SHARES, Settings, check_people, fit_version, section_of
-from pathology_screen.label.studies import Study, normal_studies, read_study
+from pathology_screen.label.studies import Study
 from pathology_screen.label.versions import SHIPPED, Versions
 from pathology_screen.screening import Screener
 
@@ -77,130 +72,8 @@ def test_a_request_that_makes_no_sense_is_refused(request_):
 
 def test_what_is_not_asked_for_is_left_to_the_bundle():
     assert Settings.of({"model": "ra_healthy", "gpus": "all"}) == Settings()
-    assert Settings.of(
-        {"max_epochs": 3, "learning_rate": 1e-4, "pretrained": False, "device": "cpu"}
-    ) == Settings(3, 1e-4, False, "cpu")
-
-
-class Datastore(SimpleNamespace):
-    """As much of MONAI Label's as is used here: id -> info."""
-
-    def list_images(self):
-        return list(self.infos)
-
-    def get_image_info(self, name):
-        return self.infos[name]
-
-    def get_image_uri(self, name):
-        return f"/studies/{name}.nii.gz"
-
-    def get_labels_by_image_id(self, name):
-        return {}
-
-
-def test_people_are_told_by_what_is_known_of_them():
-    normal = {"reading": "normal"}
-    infos = {
-        "sub-A_ses-1_T1w": normal,
-        "sub-A_ses-2_T1w": normal,
-        "sub-B_T1w": {"reading": "abnormal"},
-        "sub-C_T1w": {},
-        "x": normal | {"PatientID": "7"},
-        "y": normal | {"PatientID": " 7"},
-        "z": normal | {"PatientID": "UNK"},
-        "w": normal | {"PatientID": ""},
-        "v": normal | {"PatientID": "7", "subject": "somebody"},
-    }
-    found = {study.path.name: study.person for study in normal_studies(Datastore(infos=infos))}
-    assert len(found) == 7 and "sub-B_T1w.nii.gz" not in found and "sub-C_T1w.nii.gz" not in found
-    assert found["sub-A_ses-1_T1w.nii.gz"] == found["sub-A_ses-2_T1w.nii.gz"]
-    assert found["x.nii.gz"] == found["y.nii.gz"]
-    assert len(set(found.values())) == 5
-
-
-def as_monai_label_keeps_it(folder, datasets, affine, volume):
-    """`UID.nii.gz` with the series `UID/` beside it; return the NIfTI's path."""
-    series = save(datasets, folder / "1.2.3", "{}.dcm".format)
-    nib.save(
-        nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), f"{series}.nii.gz"
-    )
-    return folder / "1.2.3.nii.gz"
-
-
-def test_headers_of_the_dicom_series_come_back(tmp_path):
-    volume = head_volume()
-    path = as_monai_label_keeps_it(
-        tmp_path,
-        dicom_datasets(volume, ContrastBolusAgent="CANARY gadolinium"),
-        ras_affine(),
-        volume,
-    )
-    scan = read_study(path)
-    assert scan.source["format"] == "nifti" and scan.source["contrast_agent"] is True
-    assert scan.source["echo_time"] == 4.6 and scan.source["modality"] == "MR"
-    assert "CANARY" not in json.dumps(dict(scan.source))
-    np.testing.assert_array_equal(scan.voxels, volume.transpose(2, 1, 0))
-
-
-def test_a_scan_without_a_series_beside_it_is_read_as_it_is(tmp_path):
-    volume = head_volume()
-    nib.save(
-        nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), ras_affine()),
-        tmp_path / "a.nii.gz",
-    )
-    assert "modality" not in read_study(tmp_path / "a.nii.gz").source
-
-
-def test_dicom_files_are_refused_with_what_to_do(tmp_path):
-    series = save(dicom_datasets(head_volume()), tmp_path / "series", "{}.dcm".format)
-    for path in (series, series / "0.dcm"):
-        with pytest.raises(ConfigError, match="DICOMweb"):
-            read_study(path)
-
-
-def test_a_stack_that_lacks_a_slice_is_refused(tmp_path):
-    volume = head_volume()
-    datasets = dicom_datasets(volume)
-    del datasets[3]
-    path = as_monai_label_keeps_it(tmp_path, datasets, ras_affine(), np.delete(volume, 3, axis=0))
-    with pytest.raises(InputError) as refused:
-        read_study(path)
-    assert refused.value.code == "missing_slice" and "1 missing between" in refused.value.detail
-
-
-def test_a_multiframe_object_is_judged_by_its_frames(tmp_path):
-    volume = head_volume()
-    datasets = dicom_datasets(volume, ContrastBolusAgent="CANARY gadolinium")
-    path = as_monai_label_keeps_it(tmp_path, [], ras_affine(), volume)
-    multiframe(datasets, tmp_path / "1.2.3" / "0.dcm")
-    source = read_study(path).source
-    assert (
-        source["contrast_agent"] is True
-        and source["modality"] == "MR"
-        and source["echo_time"] == 4.6
-    )
-    del datasets[3]
-    multiframe(datasets, tmp_path / "1.2.3" / "0.dcm")
-    with pytest.raises(InputError, match="missing_slice"):
-        read_study(path)
-
-
-def test_slices_that_do_not_say_where_they_lie_are_refused(tmp_path):
-    volume = head_volume()
-    datasets = dicom_datasets(volume)
-    del datasets[2].ImagePositionPatient
-    with pytest.raises(InputError, match="missing_geometry"):
-        read_study(as_monai_label_keeps_it(tmp_path, datasets, ras_affine(), volume))
-
-
-def test_stacks_of_two_directions_are_refused(tmp_path):
-    volume = head_volume()
-    datasets = (
-        dicom_datasets(volume, orientation=AXIAL)[:4]
-        + dicom_datasets(volume, orientation=CORONAL)[4:]
-    )
-    with pytest.raises(InputError, match="mixed_orientation"):
-        read_study(as_monai_label_keeps_it(tmp_path, datasets, ras_affine(), volume))
+    asked = {"max_epochs": 3, "learning_rate": 1e-4, "pretrained": False, "device": "cpu"}
+    assert Settings.of(asked) == Settings(3, 1e-4, False, "cpu")
 
 
 PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
@@ -210,49 +83,43 @@ PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
     """A folder of studies `sub-LABEL_T1w.png` of healthy people, enough for every section."""
-    labels = [label for section, count in PEOPLE_OF.items() for label in labels_in(section, count)]
-    return save_discs(tmp_path_factory.mktemp("healthy"), [f"sub-{label}_T1w" for label in labels])[
-        0
-    ].parent
+    people = defaultdict(list)
+    for label in (f"X{number}" for number in range(1000)):
+        people[section_of(f"subject:{label}")].append(label)
+    labels = [label for section, count in PEOPLE_OF.items() for label in people[section][:count]]
+    folder = tmp_path_factory.mktemp("healthy")
+    save_discs(folder, [f"sub-{label}_T1w" for label in labels])
+    return folder
 
 
-def labels_in(section: str, count: int) -> list[str]:
-    """Labels of people who belong to a section."""
-    found = (f"X{number}" for number in range(10000))
-    return [label for label in found if section_of(f"subject:{label}") == section][:count]
+@pytest.fixture(scope="module")
+def studies(healthy) -> list[Study]:
+    paths = sorted(healthy.glob("*.png"))
+    return [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in paths]
 
 
 @pytest.fixture(scope="module")
 def untrained(healthy, tmp_path_factory) -> Path:
-    return make_tiny_bundle(
-        tmp_path_factory.mktemp("bundle") / "tiny", sorted(healthy.iterdir()), steps=0
-    )
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    return make_tiny_bundle(folder, sorted(healthy.iterdir()), steps=0)
 
 
-def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path):
+def test_only_weights_that_are_better_come_into_use(studies, untrained, tmp_path):
     bundle = shutil.copytree(untrained, tmp_path / "bundle")
-    config = json.loads((bundle / "configs" / "train.json").read_text())
-    (bundle / "configs" / "train.json").write_text(
-        json.dumps(config | {"slice": config["slice"] | {"percentile": 90.0}})
-    )  # which is not what is screened
+    file = bundle / "configs" / "train.json"
+    config = json.loads(file.read_text())
+    config["slice"]["percentile"] = 90.0  # which is not what is screened
+    file.write_text(json.dumps(config))
     versions = Versions(tmp_path / "versions", bundle)
-    studies = [
-        Study(path, f"subject:{path.name.split('_')[0][4:]}")
-        for path in sorted(healthy.glob("*.png"))
-    ]
     new = fit_version(versions, studies, Settings(max_epochs=8, learning_rate=5e-3), RATE)
     assert new.facts["better"] and new == versions.active() and new.name == "v1"
     assert new.facts["people"] == PEOPLE_OF and new.facts["refused"] == {}
     assert new.facts["error"]["new"] < new.facts["error"]["old"]
     assert Calibration.load(new.calibration).identity["slice"]["percentile"] == 98.0
-    worse = fit_version(
-        versions, studies, Settings(max_epochs=6, learning_rate=1e-7, pretrained=False), RATE
-    )
-    assert (
-        not worse.facts["better"]
-        and worse.facts["compared_with"] == "v1"
-        and worse.facts["started_from"] is None
-    )
+    bad = Settings(max_epochs=6, learning_rate=1e-7, pretrained=False)
+    worse = fit_version(versions, studies, bad, RATE)
+    told = [worse.facts[name] for name in ("better", "compared_with", "started_from")]
+    assert told == [False, "v1", None]
     assert versions.active() == new
     assert worse.facts["error"]["old"] == pytest.approx(new.facts["error"]["new"])
     with pytest.raises(ConfigError, match="more than 5 epochs, not 5"):
@@ -260,20 +127,14 @@ def test_only_weights_that_are_better_come_into_use(healthy, untrained, tmp_path
     assert {path.name for path in versions.folder.iterdir()} == {"active.json", "v1", "v2"}
 
 
-def test_people_whose_scans_are_refused_do_not_count(healthy, untrained, tmp_path):
-    studies = [
-        Study(path, f"subject:{path.name.split('_')[0][4:]}")
-        for path in sorted(healthy.glob("*.png"))
-    ]
-    (tmp_path / "broken.nii.gz").write_bytes(b"")
-    broken = [
-        Study(tmp_path / "broken.nii.gz", study.person)
-        if section_of(study.person) == "test"
-        else study
-        for study in studies
+def test_people_whose_scans_are_refused_do_not_count(studies, untrained, tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"")
+    some = [
+        one._replace(path=broken) if section_of(one.person) == "test" else one for one in studies
     ]
     with pytest.raises(ConfigError, match="test 0 of 1"):
-        fit_version(Versions(tmp_path / "versions", untrained), broken, Settings(), RATE)
+        fit_version(Versions(tmp_path / "versions", untrained), some, Settings(), RATE)
 
 
 @pytest.fixture(scope="module")
@@ -290,11 +151,9 @@ def server(healthy, untrained, tmp_path_factory):
 def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, healthy, untrained):
     server, versions = server
     names = sorted(path.name.removesuffix(".png") for path in healthy.glob("sub-*.png"))
+    first = healthy / f"{names[0]}.png"
     before = record(server, names[0])
-    assert (
-        before["score"]
-        == Screener.from_bundle(untrained, rate=RATE)(healthy / f"{names[0]}.png").score
-    )
+    assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(first).score
 
     refused = server.train("tiny_healthy", max_epochs=1)
     assert refused["status"] == "ERROR"
@@ -307,15 +166,12 @@ def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, heal
     told = server.json("/info/")["train_stats"]["tiny_healthy"]
     assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
 
-    new = Screener.from_bundle(
-        untrained,
-        weights=versions.active().weights,
-        calibration=versions.active().calibration,
-        rate=RATE,
-    )
-    after, expected = record(server, names[0]), new(healthy / f"{names[0]}.png")
+    new = versions.active()
+    files = {"weights": new.weights, "calibration": new.calibration}
+    after = record(server, names[0])
+    expected = Screener.from_bundle(untrained, **files, rate=RATE)(first)
     assert after["score"] == expected.score != before["score"]
-    assert after["provenance"]["identity"]["weights_sha256"] == sha256(versions.active().weights)
+    assert after["provenance"]["identity"]["weights_sha256"] == sha256(new.weights)
     assert after["image_threshold"] == expected.image_threshold
     assert len(after["provenance"]["healthy"]["scores"]) == PEOPLE_OF["calibration"]
 
