@@ -120,9 +120,8 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=ACROSS)
     assert record["percentile"] == expected.percentile
-    assert [finding["code"] for finding in record["findings"]] == [
-        finding.code for finding in expected.findings
-    ]
+    codes = [finding.code for finding in expected.findings]
+    assert [finding["code"] for finding in record["findings"]] == codes
     anomaly_map = nifti(answer["image"], tmp_path / "map.nii.gz")
     assert anomaly_map.get_data_dtype() == np.float32
     np.testing.assert_allclose(anomaly_map.affine, expected.affine, atol=1e-4)
@@ -133,9 +132,8 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
 
 def test_what_headers_and_positions_tell_refuses_a_series(server, series):
     for name, code in (("contrast", "contrast_agent"), ("gap", "missing_slice")):
-        status, body = server.ask(
-            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        )
+        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        status, body = server.ask("POST", path)
         assert status == 422 and f"[{code}]" in json.loads(body)["detail"]
 
 
@@ -147,10 +145,9 @@ def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, scr
     params = json.dumps({"label_info": LABEL_INFO})
     path = f"/datastore/label?image={uid}&tag=final"
     server.json(path, "PUT", "-F", f"params={params}", "-F", f"label=@{regions}")
-    (segmentation,) = (
-        one for one in segmentations(orthanc, tmp_path) if references(one).SeriesInstanceUID == uid
-    )
-    assert len(references(segmentation).ReferencedInstanceSequence) > 0
+    found = segmentations(orthanc, tmp_path)
+    (segmentation,) = (one for one in found if reference(one).SeriesInstanceUID == uid)
+    assert len(reference(segmentation).ReferencedInstanceSequence) > 0
     volume = segmentation.get_volume(combine_segments=True)
     found = places(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine)
     wanted = places(np.asarray(image.dataobj), image.affine)  # what was sent
@@ -167,7 +164,7 @@ def segmentations(orthanc, folder: Path):
             yield highdicom.seg.segread(folder / f"{instance}.dcm")
 
 
-def references(segmentation):
+def reference(segmentation):
     return segmentation.ReferencedSeriesSequence[0]
 
 
@@ -185,9 +182,8 @@ def test_a_segmentation_is_made_without_being_stored(server, scan, tmp_path):
 
 def test_training_finds_the_series_that_readers_marked(server, series):
     for name in ("plain", "contrast"):
-        server.ask(
-            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        )  # MONAI Label gets it then
+        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        server.ask("POST", path)  # MONAI Label gets it then
         server.mark(series[name][0], "normal")
     ended = server.train("tiny_healthy")
     assert ended["status"] == "ERROR"
