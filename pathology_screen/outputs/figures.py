@@ -71,17 +71,15 @@ def save_panel(
     path: Path,
     template: np.ndarray | None = None,
 ) -> None:
-    """Draw input, pseudo-healthy reconstruction, anomaly map over the input, and the regions above
-    the threshold.
+    """Draw input with the outline of the template, pseudo-healthy reconstruction, anomaly map over
+    the input, and the regions where it exceeds the threshold, as a PNG.
 
     Args:
         image: (H, W) in [0, 1], rows to posterior, columns to the patient's left.
         reconstruction: likewise; None for a method that does not reconstruct.
-        anomaly_map: (H, W), at least 0.
-        threshold: a pixel belongs to a region where the map is greater.
-        title: one line; no patient data.
-        path: of the PNG.
-        template: see `template_on_slice`; its outline is drawn over the input.
+        anomaly_map, threshold: (H, W), at least 0; and its limit.
+        title, path: one line without patient data; where the picture is written.
+        template: see `template_on_slice`.
     """
     pictures = {"input": image, "anomaly map": image, "above threshold": image}
     if reconstruction is not None:
@@ -106,8 +104,8 @@ def save_panel(
         axes[-1].imshow(shown, cmap="autumn", vmin=0, vmax=1, alpha=0.55)
         axes[-1].contour(regions, levels=[0.5], colors="red", linewidths=0.8)
     for axis in (axes[0], axes[-2]):
-        axis.text(0.02, 0.5, "R", color="yellow", transform=axis.transAxes, va="center")
-        axis.text(0.95, 0.5, "L", color="yellow", transform=axis.transAxes, va="center")
+        for x, side in ((0.02, "R"), (0.95, "L")):
+            axis.text(x, 0.5, side, color="yellow", transform=axis.transAxes, va="center")
     figure.suptitle(title, color="white", fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -108,14 +108,8 @@ def write_result(
 
 
 def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] | None:
-    """Return the record of a scan that was screened, with all its files; None where there is none,
-    or of another run.
-
-    Args:
-        folder: of all results.
-        name: of the scan.
-        run: as given to `write_result`; None takes any.
-    """
+    """Return the record of a scan in the folder of all results, if all its files are there and it
+    is of this `run` (None takes any); else None."""
     record = _stored(folder, name)
     if record is None or run not in (None, record.get("run")):
         return None

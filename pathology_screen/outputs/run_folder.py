@@ -22,11 +22,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder of results for one run; the operating system lets go of it when the process
-    ends, however it does.
-
-    Where the system or the file system has no such locks (Windows, some network drives), nothing is
-    kept.
+    """Keep a folder of results for one run, until the process ends, however it does; not where the
+    system or the file system has no such locks (Windows, some network drives).
 
     Raises:
         RunError: if another run is at work in it.
@@ -69,13 +66,8 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 class Manifest:
-    """`run.json` of a folder of results: the settings of all results in it, and what was found and
-    done of each input.
-
-    Args:
-        folder: of the results.
-        settings: JSON values; results of others may not be in the folder.
-        versions: of the software.
+    """`run.json` of a folder of results: the settings (JSON values) of all results in it, the
+    versions of the software, and what was found and done of each input.
 
     Raises:
         RunError: if the folder holds results of other settings, or a manifest that cannot be read.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -29,36 +28,16 @@ OPACITY = np.clip(np.linspace(0, TIMES, 256), 0, 1)
 SCALE_BAR = 50  # mm
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """A screened slice: data URIs; SVG paths and points in tenths of a pixel, (0, 0) the corner.
+def make_viewer(result: ScreeningResult) -> dict[str, Any] | None:
+    """Draw the slice of a result; None where there is none.
 
-    Attributes:
-        size: pixels per side.
-        image, reconstruction, anomaly_map: pictures; the second is None from a method that does not
-            reconstruct.
-        template: path around the brain of the template; None for a slice that was not registered.
-        outlines: label of a region -> path around it.
-        peaks: label of a region -> where its peak is.
-        scale_bar: five centimetres in pixels.
-        colours: evenly spaced from the first to the last of `limits`.
-        limits: values of the map, 0 and whole numbers of thresholds.
+    Returns:
+        `size`, pixels per side; `image`, `reconstruction` (or None) and `anomaly_map` as data URIs;
+        `template` (None for a slice that was not registered) and `outlines`, region -> SVG path;
+        `peaks`, region -> (x, y); `scale_bar`, five centimetres in pixels; `colours`, evenly spaced
+        from the first to the last of `limits`, values of the map at whole thresholds. Paths and
+        points are in tenths of a pixel, (0, 0) the corner.
     """
-
-    size: int
-    image: str
-    reconstruction: str | None
-    anomaly_map: str
-    template: str | None
-    outlines: Mapping[int, str]
-    peaks: Mapping[int, tuple[int, int]]
-    scale_bar: float
-    colours: list[str]
-    limits: list[float]
-
-
-def make_viewer(result: ScreeningResult) -> Viewer | None:
-    """Draw the slice of a result; None where there is none."""
     one, threshold = result.slice, result.pixel_threshold
     if one is None or threshold is None:
         return None
@@ -67,18 +46,18 @@ def make_viewer(result: ScreeningResult) -> Viewer | None:
     for region in result.regions:  # the centre of a pixel is at its half
         row, column = np.linalg.solve(one.affine, [*region.peak_mm, 1.0])[:2] + 0.5
         peaks[region.label] = round(10 * float(column)), round(10 * float(row))
-    return Viewer(
-        size=one.image.shape[0],
-        image=grey_png(one.image),
-        reconstruction=None if one.reconstruction is None else grey_png(one.reconstruction),
-        anomaly_map=map_png(one.anomaly_map, threshold),
-        template=None if template is None else outline(template),
-        outlines=outlines(one.anomaly_map, one.labels, threshold),
-        peaks=peaks,
-        scale_bar=round(SCALE_BAR / float(spacing(one.affine)[1]), 2),
-        colours=STOPS,
-        limits=[times * threshold for times in range(TIMES + 1)],
-    )
+    return {
+        "size": one.image.shape[0],
+        "image": grey_png(one.image),
+        "reconstruction": None if one.reconstruction is None else grey_png(one.reconstruction),
+        "anomaly_map": map_png(one.anomaly_map, threshold),
+        "template": None if template is None else outline(template),
+        "outlines": outlines(one.anomaly_map, one.labels, threshold),
+        "peaks": peaks,
+        "scale_bar": round(SCALE_BAR / float(spacing(one.affine)[1]), 2),
+        "colours": STOPS,
+        "limits": [times * threshold for times in range(TIMES + 1)],
+    }
 
 
 def grey_png(image: np.ndarray) -> str:
@@ -94,12 +73,7 @@ def map_png(anomaly_map: np.ndarray, threshold: float) -> str:
 
 
 def outlines(anomaly_map: np.ndarray, labels: np.ndarray, threshold: float) -> dict[int, str]:
-    """Trace where the map crosses the threshold around each region.
-
-    Args:
-        anomaly_map: (H, W).
-        labels: (H, W), region of each pixel or 0.
-        threshold: of the map.
+    """Trace where a map (H, W) crosses the threshold around each region, the labels (H, W) above 0.
 
     Returns:
         Label -> SVG path in tenths of a pixel: x right, y down, (0, 0) the corner of the picture.

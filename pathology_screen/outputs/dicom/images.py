@@ -36,15 +36,8 @@ def make_parametric_map(
     upper: float,
     maker: Maker,
 ) -> ParametricMap:
-    """Make the Parametric Map.
-
-    Args:
-        images: the source, see `reference_images`.
-        frames: (N, rows, columns) float32.
-        positions: of the frames, each that of one of the source.
-        upper: end of the range of values; the display window is 0 to this.
-        maker: of the result.
-    """
+    """Make the Parametric Map of frames (N, rows, columns), float32, of these positions, each that
+    of one of `reference_images`; range and display window end at `upper`."""
     mapping = RealWorldValueMapping(
         lut_label="ANOMALY",
         lut_explanation="Anomaly map, without unit; 0 also beside the plane",
@@ -76,15 +69,8 @@ def make_segmentation(
     regions: Sequence[Region],
     maker: Maker,
 ) -> Segmentation:
-    """Make the Segmentation, one segment a region; its segment numbers are the labels.
-
-    Args:
-        images: the source, see `reference_images`.
-        frames: (N, rows, columns) uint16 labels; those without any are left out.
-        positions: of the frames, each that of one of the source.
-        regions: at least one.
-        maker: of the result.
-    """
+    """Make the Segmentation of frames of labels (N, rows, columns), uint16, likewise: one segment a
+    region (of which there is one at least), numbered by its label; empty frames are left out."""
     segments = [
         SegmentDescription(
             segment_number=region.label,

@@ -37,12 +37,8 @@ REGION = "#9dff6e"
 
 class Picture(NamedTuple):
     """A picture of a plane through the patient, rows to posterior and columns to the patient's
-    left.
-
-    Attributes:
-        pixels: (rows, columns, 3) uint8.
-        affine: (4, 4), (row, column, 0, 1) -> LPS+ mm; its first two columns are perpendicular.
-    """
+    left: pixels (rows, columns, 3) uint8, and affine (4, 4), (row, column, 0, 1) -> LPS+ mm, whose
+    first two columns are perpendicular."""
 
     pixels: np.ndarray
     affine: np.ndarray
@@ -51,14 +47,8 @@ class Picture(NamedTuple):
 def make_secondary_capture(
     image: Dataset, picture: Picture, shown: Sequence[Reference], maker: Maker
 ) -> SCImage:
-    """Make the Secondary Capture in the source's frame of reference.
-
-    Args:
-        image: one of the source, see `reference_images`.
-        picture: see `draw_overlay`.
-        shown: the source images that the plane cuts, see `references_to`.
-        maker: of the result.
-    """
+    """Make the Secondary Capture of a picture, in the frame of reference of `image`, one of
+    `reference_images`; `shown` are the source images that the plane cuts."""
     affine = picture.affine
     row_step, column_step, _ = spacing(affine)
     made = SCImage.from_ref_dataset(
@@ -96,12 +86,8 @@ def _source(sop_class_uid: str, sop_instance_uid: str, frames: list[int] | None)
 
 
 def draw_overlay(result: ScreeningResult) -> Picture:
-    """Draw the screened slice with the map, the outlines of the regions and their numbers, and the
-    outline of the template's brain.
-
-    Args:
-        result: with a slice.
-    """
+    """Draw the slice of a result with the map, the outlines of the regions and their numbers, and
+    the outline of the template's brain."""
     one = result.slice
     assert one is not None
     affine, shape = upright(one.affine, one.image.shape)
@@ -147,16 +133,12 @@ def _draw_regions(axes: Any, labels: np.ndarray) -> None:
 
 
 def upright(affine: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """A grid of square pixels in the plane of a slice, whose own pixels may be skewed: registration
-    is affine.
-
-    Args:
-        affine: (4, 4), (row, column, 0, 1) of the slice -> mm.
-        shape: (H, W) of the slice.
+    """A grid of square pixels that holds a slice of this `affine` and `shape`, whose own pixels may
+    be skewed: registration is affine.
 
     Returns:
-        The affine of the grid, whose columns run along those of the slice and whose longer side has
-        `LONGER_SIDE` pixels; and its shape. It holds all of the slice.
+        Its affine, (row, column, 0, 1) -> mm, with columns along those of the slice; and its shape,
+        the longer side of `LONGER_SIDE` pixels.
     """
     across = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
     down = affine[:3, 0] - affine[:3, 0] @ across * across

@@ -33,22 +33,17 @@ def make_structured_report(
     result: ScreeningResult,
     maker: Maker,
 ) -> sr.Comprehensive3DSR:
-    """Make the report.
+    """Make the report of a result.
 
     Args:
         images: the source, see `reference_images`.
         screened: the source images that the plane cuts, see `references_to`.
-        anomaly_map: the object that holds the map; None where there is no map.
-        segmentation: the object that holds the regions; None where there is no region.
-        result: what is reported.
-        maker: of the result.
+        anomaly_map, segmentation: the objects that hold map and regions; None where there are none.
+        result, maker: what is reported, and who made it.
     """
+    named: dict[str, Any] = {"manufacturer_name": PACKAGE, "model_name": maker.title}
     device = sr.DeviceObserverIdentifyingAttributes(
-        maker.device_uid,
-        PACKAGE,
-        manufacturer_name=PACKAGE,
-        model_name=maker.title,
-        serial_number=maker.weights,
+        maker.device_uid, PACKAGE, **named, serial_number=maker.weights
     )
     observer = sr.ObserverContext(codes.DCM.Device, observer_identifying_attributes=device)
     groups: list[Any] = [_whole(result, screened, anomaly_map, maker)]
@@ -136,16 +131,12 @@ def _region(
         how = {"derivation": derivation, "referenced_images": [source]}
         measurements.append(sr.Measurement(code("map"), value, NO_UNITS, **how))
     series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
+    tracked, named = maker.tracking_uid(region.label), f"Region {region.label}"
+    held = segmentation.SOPClassUID, segmentation.SOPInstanceUID, region.label
+    source_series = sr.SourceSeriesForSegmentation(series)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(
-            maker.tracking_uid(region.label), f"Region {region.label}"
-        ),
-        referenced_segment=sr.ReferencedSegment(
-            segmentation.SOPClassUID,
-            segmentation.SOPInstanceUID,
-            region.label,
-            source_series=sr.SourceSeriesForSegmentation(series),
-        ),
+        tracking_identifier=sr.TrackingIdentifier(tracked, named),
+        referenced_segment=sr.ReferencedSegment(*held, source_series=source_series),
         finding_category=ABNORMAL,
         finding_type=code("region"),
         finding_sites=[sr.FindingSite(codes.SCT.Brain, LATERALITY.get(region.side or ""))],
