@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import torch
 
 from pathology_screen.bundles import bundle_root, read_settings
@@ -78,6 +79,10 @@ class Server:
         path = f"/infer/{model}?image={image}&output={output}"
         return self._succeed("POST", path, "-F", f"params={json.dumps(params)}")
 
+    def next_study(self) -> dict[str, Any]:
+        """What the worklist of the small bundle gives."""
+        return self.json("/activelearning/tiny_most_suspicious", "POST")
+
     def mark(self, image: str, reading: str) -> None:
         """Say what a study shows."""
         info = json.dumps({"reading": reading})
@@ -107,6 +112,12 @@ def parts(body: bytes) -> dict[str, bytes]:
     return {
         re.search(rb'name="([^"]+)"', head)[1].decode(): content[:-2] for head, content in pieces
     }
+
+
+def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
+    """The image that an answer is, kept at a path."""
+    path.write_bytes(content)
+    return nib.load(path)
 
 
 def starting(app: Path) -> list[str]:

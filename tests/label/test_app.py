@@ -6,10 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
-from servers import RATE, label_python, parts, running_server
+from servers import RATE, label_python, nifti, parts, running_server
 
 from pathology_screen.label.app_folder import write_app
 
@@ -38,11 +37,6 @@ def server(store, tiny, tmp_path_factory):
 def expected(studies, screener):
     """What the Screener makes of the study "lesion"."""
     return screener(studies / "lesion.png")
-
-
-def read(content: bytes, path: Path) -> nib.Nifti1Image:
-    path.write_bytes(content)
-    return nib.load(path)
 
 
 def check_record(record, result):
@@ -83,14 +77,14 @@ def test_it_listens_on_this_machine_alone(server):
 def test_map_and_record_are_those_of_the_screener(server, expected, tmp_path):
     answer = parts(server.infer(MAP, "lesion", "all"))
     check_record(json.loads(answer["params"]), expected)
-    found = read(answer["image"], tmp_path / "map.nii.gz")
+    found = nifti(answer["image"], tmp_path / "map.nii.gz")
     assert found.get_data_dtype() == np.float32
     np.testing.assert_allclose(np.asarray(found.dataobj), expected.map_volume, atol=1e-5)
     np.testing.assert_array_equal(found.affine, expected.affine)
 
 
 def test_regions_are_those_of_the_screener(server, expected, tmp_path):
-    found = read(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
+    found = nifti(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
     assert found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_array_equal(found.affine, expected.affine)
@@ -99,7 +93,7 @@ def test_regions_are_those_of_the_screener(server, expected, tmp_path):
 
 def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_path):
     answer = parts(server.infer(REGIONS, "lesion", "all", numbered=True))
-    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    found = nifti(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume)
     record = json.loads(answer["params"])
     assert list(record["label_names"].values()) == [region["label"] for region in record["regions"]]
@@ -154,10 +148,6 @@ def test_many_studies_are_screened_though_one_is_refused(server, expected):
     assert found["lesion"]["label"] == "lesion"
 
 
-def next_study(server):
-    return server.json(f"/activelearning/{WORKLIST}", "POST")
-
-
 def scored(server) -> None:
     """Wait until the server has screened its studies in the background, which it starts of its own
     accord."""
@@ -176,24 +166,24 @@ def test_the_worklist_gives_the_most_suspicious_unread_study_first(
     scored(server)
     results = {name: screener(studies / f"{name}.png") for name in ("healthy", "lesion")}
     order = sorted(results, key=lambda name: -results[name].score)
-    first = next_study(server)
+    first = server.next_study()
     assert (first["id"], first["outcome"]) == (order[0], results[order[0]].outcome)
     assert first["score"] == pytest.approx(results[order[0]].score, rel=1e-5)
     assert (first["unread"], first["waiting"]) == (3, 0)
-    assert next_study(server)["id"] == order[1]  # the first is with a reader
-    last = next_study(server)
+    assert server.next_study()["id"] == order[1]  # the first is with a reader
+    last = server.next_study()
     assert (last["id"], last["outcome"], last["code"]) == ("broken", "not_assessable", "not_finite")
 
     server.mark(order[0], "normal")
-    again = next_study(server)
+    again = server.next_study()
     assert (again["id"], again["unread"]) == (order[1], 2)
     label = tmp_path / "label.nii.gz"
     label.write_bytes(server.infer(REGIONS, order[1], "image"))
     path = f"/datastore/label?image={order[1]}"
     server.json(path, "PUT", "-F", f"label=@{label}", "-F", "params={}")
-    assert (next_study(server)["id"], next_study(server)["unread"]) == ("broken", 1)
+    assert (server.next_study()["id"], server.next_study()["unread"]) == ("broken", 1)
     server.mark("broken", "abnormal")
-    assert next_study(server) == {}
+    assert server.next_study() == {}
 
 
 def test_scoring_has_nothing_more_to_do(server):
@@ -216,7 +206,7 @@ def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     record = json.loads(answer["params"])
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=1e-5)
-    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    found = nifti(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
     assert "not_finite" in (tmp_path / "stock.log").read_text()

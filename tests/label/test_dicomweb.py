@@ -11,7 +11,7 @@ import pytest
 from orthanc import running_orthanc, what_is_missing
 from scan_builders import save, series_of
 from scipy.spatial import cKDTree
-from servers import ACROSS, NO_SCORING, RATE, parts, running_server
+from servers import ACROSS, NO_SCORING, RATE, nifti, parts, running_server
 
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.label.app_folder import write_app
@@ -85,31 +85,22 @@ def server(orthanc, tiny, temporary, tmp_path_factory):
         yield server
 
 
-def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
-    path.write_bytes(content)
-    return nib.load(path)
-
-
 def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(
     server, series, screener, temporary
 ):
     uids = {name: uid for name, (uid, _) in series.items()}
     assert server.json("/info/")["datastore"]["total"] == len(series)
-    unknown = next_study(server)
+    unknown = server.next_study()
     assert (unknown["id"], unknown["unread"], unknown["waiting"]) == (uids["contrast"], 3, 3)
     assert not list(temporary.glob("*.nii.gz"))  # no copy of what was fetched for the reader
 
     expected = screener(series["plain"][1])
     counts = server.json("/scoring/tiny_screening?run_sync=true", "POST")
     assert counts == {"not_assessable": 2, expected.outcome: 1}
-    first, second = next_study(server), next_study(server)
+    first, second = server.next_study(), server.next_study()
     assert (first["id"], first["outcome"], first["waiting"]) == (uids["plain"], expected.outcome, 0)
     assert first["score"] == pytest.approx(expected.score, rel=ACROSS)
     assert (second["id"], second["code"]) == (uids["gap"], "missing_slice")
-
-
-def next_study(server):
-    return server.json("/activelearning/tiny_most_suspicious", "POST")
 
 
 def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path):
