@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from math import ceil
@@ -41,19 +41,12 @@ Sections = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class Settings(NamedTuple):
-    """What may be asked of a training; None leaves it to the bundle.
+    """What may be asked of a training; None leaves it to the bundle."""
 
-    Attributes:
-        max_epochs: at least 1.
-        learning_rate: above 0.
-        pretrained: start from the weights in use, not from new ones.
-        device: of torch.
-    """
-
-    max_epochs: int | None = None
-    learning_rate: float | None = None
-    pretrained: bool = True
-    device: str | None = None
+    max_epochs: int | None = None  # at least 1
+    learning_rate: float | None = None  # between 0 and 1
+    pretrained: bool = True  # start from the weights in use, not from new ones
+    device: str | None = None  # of torch
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> Settings:
@@ -89,25 +82,18 @@ def section_of(person: str) -> str:
 
 
 def check_people(counts: Mapping[str, int], rate: float) -> None:
-    """Refuse to train on too few people.
-
-    Args:
-        counts: number of people in each section.
-        rate: of false positives that the calibration of the new weights has to allow.
-
-    Raises:
-        ConfigError: if a section has nobody, or the calibration fewer than 1 / rate - 1.
-    """
+    """Raise ConfigError where a section has nobody, or too few people calibrate, fewer than
+    1 / rate - 1, for this rate of false positives."""
     needed = dict.fromkeys(SECTIONS, 1) | {"calibration": ceil(1 / rate - 1e-9) - 1}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
     if not any(missing.values()):
         return
 
-    def risk(people: int) -> float:
+    def risk(more: int) -> float:
         """A bound on the probability with which so many more leave a section short."""
-        return sum(binom.cdf(n - 1, people, SHARES[name]) for name, n in missing.items())
+        return sum(binom.cdf(n - 1, more, SHARES[name]) for name, n in missing.items())
 
-    more = next(people for people in count(1) if risk(people) <= 0.05)
+    more = next(more for more in count(1) if risk(more) <= 0.05)
     have = ", ".join(f"{name} {counts.get(name, 0)} of {n}" for name, n in needed.items())
     raise ConfigError(
         f"{sum(counts.values())} people are too few for a rate of {rate:g} ({have}): "
@@ -128,7 +114,7 @@ def fit_version(
     Args:
         versions: of the bundle; the new weights become one of them, whether they are better or not.
         studies: of people who are healthy.
-        settings: of the training.
+        settings: see `Settings`.
         rate: of false positives among healthy people, that the calibration has to allow.
 
     Returns:
@@ -141,7 +127,7 @@ def fit_version(
         ConfigError: if the people are too few, see `check_people`.
         ArtifactError: if the weights in use are missing or damaged.
     """
-    check_people(_count(study.person for study in studies), rate)
+    check_people(Counter(map(section_of, {study.person for study in studies})), rate)
     old = versions.active()
     before = Predictor.load(versions.bundle, old.weights)
     sections, refused = _prepare(studies, before)
@@ -175,14 +161,8 @@ def fit_version(
     return versions.activate(new.name) if better else new
 
 
-def _count(people: Iterable[str]) -> Counter[str]:
-    """People in each section."""
-    return Counter(section_of(person) for person in set(people))
-
-
 def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[Sections, dict[str, int]]:
-    """Slices of each section, `image` and `subject` (a number), and how many scans were refused, by
-    code."""
+    """Slices of each section, `image` and `subject` (a number); and refusals, counted by code."""
     people = list(dict.fromkeys(study.person for study in studies))
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: Counter[str] = Counter()
@@ -236,11 +216,8 @@ def _workflow(
 
 
 def _healthy_error(predictor: Predictor, slices: Sequence[Mapping[str, Any]]) -> float:
-    """Mean squared error on healthy people: the mean over people of that over their slices, as
-    screening makes them.
-
-    A method that reconstructs has the image for its target, any other the empty map.
-    """
+    """Mean over people of the mean squared error on their slices: of a method that reconstructs to
+    the image, of any other to the empty map."""
     images = torch.stack([item["image"] for item in slices])
     target = images if predictor.reconstructs else torch.zeros_like(images)
     errors = (predictor.predict(images).output - target).square().mean(dim=(1, 2, 3)).tolist()

@@ -43,11 +43,7 @@ class Options:
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Options:
-        """Read what MONAI Label hands over.
-
-        Raises:
-            ConfigError: for a key that is not known, or a value that makes no sense.
-        """
+        """Read what MONAI Label hands over; raises ConfigError for an unknown key or bad value."""
         known = [field.name for field in fields(cls)]
         values: dict[str, Any] = {key: conf[key] for key in conf if key != "server_mode"}
         if unknown := [key for key in values if key not in known]:
@@ -116,16 +112,8 @@ class Model:
             return self._loaded[1]
 
     def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
-        """Screen a study of the datastore.
-
-        Args:
-            path: of the scan, as the datastore keeps it.
-            plane_mm: see `Screener`.
-
-        Raises:
-            ConfigError: for DICOM files.
-            ArtifactError: if the active version cannot be loaded.
-        """
+        """Screen the file of a study; raises what `read_study` (but for InputError) and `screener`
+        raise."""
         screener = self.screener()
         try:
             scan = read_study(path)
@@ -138,12 +126,7 @@ class Scores:
     """The scores of one model, a file a study, named by a hash of the study's id.
 
     They are no part of the datastore, whose own file the server and a process in the background
-    would write at the same time.
-
-    Args:
-        model: whose scores these are; those of other weights, calibration or rate count for
-            nothing.
-        folder: where they are kept.
+    would write at the same time. Those of other weights, calibration or rate count for nothing.
     """
 
     def __init__(self, model: Model, folder: Path) -> None:

@@ -20,11 +20,7 @@ from pathology_screen.screening.judge import Judge
 class AcceptedSliced(Transform):
     """Replace the path of a scan by its slice, past the acceptance gate, and add its `context`.
 
-    Args:
-        predictor: whose preprocessing takes the slice.
-
-    Raises:
-        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if the scan is refused.
+    A refusal is an InputError, as such or as the cause of a RuntimeError of MONAI's.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -38,11 +34,7 @@ class AcceptedSliced(Transform):
 
 class Segmented(Transform):
     """Judge what `postprocessing` made of the slice: `pred` becomes the regions, (1, I, J, K)
-    uint8, 0 or 1, on the voxels of the scan, and `result` the record (see `make_record`).
-
-    Args:
-        judge: of the weights, preprocessing and scoring in use.
-    """
+    uint8, 0 or 1, on the voxels of the scan, and `result` the record (see `make_record`)."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge

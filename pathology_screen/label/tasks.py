@@ -42,16 +42,11 @@ PUT_ASIDE = 3600
 
 
 class AnomalyVolume(InferTask):
-    """Screen a study, and show the anomaly map.
+    """Screen a study with a model, and show the anomaly map.
 
-    Params of a request:
-        plane_mm: z of another plane of MNI152 space, which is mapped and not judged; null by
-            default.
-        result_extension: of the volume, one of `EXTENSIONS`; ".nii.gz" by default.
-        result_compress: whether an NRRD or MHA is compressed.
-
-    Args:
-        model: that screens.
+    Params of a request: `plane_mm`, z of another plane of MNI152 space, which is mapped and not
+    judged (null by default); `result_extension` of the volume, one of `EXTENSIONS` (".nii.gz");
+    `result_compress`, whether an NRRD or MHA is compressed.
     """
 
     kind, shown = InferType.OTHERS, "Map of the differences from a pseudo-healthy brain"
@@ -168,11 +163,7 @@ class BatchScreening(BatchInferTask):
 
 
 class Screening(ScoringMethod):
-    """Screen in the background every study that waits, and keep its score.
-
-    Args:
-        model: that screens.
-    """
+    """Screen in the background every study that waits, and keep its score."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(f"Screen what was not screened yet ({model.title})")
@@ -214,9 +205,6 @@ class MostSuspicious(Strategy):
     not screened yet come after those with a score, and then those that were not assessable. One
     that was given to a reader less than an hour ago comes after all others, so that two readers
     have different ones.
-
-    Args:
-        model: that screens.
     """
 
     def __init__(self, model: Model) -> None:
@@ -252,12 +240,8 @@ def _is_unread(datastore: Datastore, study: str) -> bool:
 
 
 class HealthyTraining(TrainTask):
-    """Train on the studies that readers marked as normal: no label masks; see `fit_version`.
-
-    Args:
-        model: whose weights these are; its rate has to be allowed by the calibration, its device
-            trains where a request names none.
-    """
+    """Train a model on the studies that readers marked as normal, without label masks, on its own
+    device where a request names none; see `fit_version`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__("Fit the network on the studies that readers marked as normal")
@@ -275,11 +259,8 @@ class HealthyTraining(TrainTask):
         return {"active": self.versions.active().name, "versions": known}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train; return the name of the new version and its facts.
-
-        Raises:
-            ConfigError: if a setting makes no sense or the people are too few.
-        """
+        """Train; return the name of the new version and its facts. Raises ConfigError if a setting
+        makes no sense or the people are too few."""
         device = name_to_device(request.get("device") or self.model.device)
         settings = Settings.of({**request, "device": device})
         studies = normal_studies(datastore)

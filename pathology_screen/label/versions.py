@@ -99,12 +99,8 @@ class Versions:
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep the weights of a training run, with its calibration, as a new version that is not
-        active.
-
-        Args:
-            run: output folder of the run.
-            facts: plain (JSON).
+        """Keep the output of a training run as a new version that is not active, with plain facts
+        (JSON).
 
         Raises:
             ArtifactError: if a file of the run is missing, or the calibration belongs to other
