@@ -31,9 +31,9 @@ def draw(monkeypatch, image, tmp_path):
         lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw),
     )
 
-    def draw(anomaly_map, threshold=0.1, title="scan", template=None):
+    def draw(anomaly_map, threshold=0.1, title="scan", template=None, painted=image):
         path = tmp_path / "panel.png"
-        save_panel(image, image, anomaly_map, threshold, title, path, template)
+        save_panel(image, painted, anomaly_map, threshold, title, path, template)
         return figures[-1], {
             axis.get_title(): axis for axis in figures[-1].axes if axis.get_title()
         }
@@ -55,6 +55,10 @@ def test_four_panels_whatever_the_map(height, threshold, image, draw, tmp_path):
     assert list(panels) == names and figure.get_suptitle() == "sub-1_T1w   score 0.02"
     pixels = imread(tmp_path / "panel.png")
     assert pixels.shape[1] > 2 * pixels.shape[0] > 400 and pixels[..., :3].max() > 0.5
+
+
+def test_a_method_that_does_not_reconstruct_has_three_panels(image, draw):
+    assert list(draw(image, painted=None)[1]) == ["input", "anomaly map", "above threshold"]
 
 
 def test_regions_are_where_the_map_is_greater_than_the_threshold(image, draw):
