@@ -24,15 +24,9 @@ from pathology_screen import __version__
 from pathology_screen.errors import ConfigError, InputError, RunError, ScreeningError, fault
 from pathology_screen.files import replacing
 from pathology_screen.io import Discovery, FoundScan, bids_labels, discover
-from pathology_screen.outputs.index_page import save_index
-from pathology_screen.outputs.results import (
-    finished,
-    free_name,
-    write_dataset_description,
-    write_result,
-)
+from pathology_screen.outputs.results import finished, free_name, write_result
 from pathology_screen.outputs.run_folder import Manifest, locked
-from pathology_screen.outputs.worklist import as_text, save_worklist, worklist_rows
+from pathology_screen.outputs.worklist import as_text, save_overview, worklist_rows
 from pathology_screen.screening import Screener, ScreeningResult
 from pathology_screen.screening.context import ScanContext
 
@@ -312,9 +306,7 @@ class _Account:
             if name not in set(self.names)
         )
         rows = worklist_rows([*records, *(record for record in earlier if record is not None)])
-        write_dataset_description(self.folder)
-        save_worklist(rows, self.folder / "worklist.csv")
-        save_index(rows, self.folder / "index.html")
+        save_overview(rows, self.folder)
 
     def _entry(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         refused = sum(record["outcome"] == "not_assessable" for record in records)

@@ -53,10 +53,8 @@ def test_a_page_without_script_allows_none(experiment):
     page = Page(render("experiment", **experiment))
     page.check_stands_alone()
     assert page.policy["script-src"] == "'none'" and not page.all("script") and not page.all("b")
-    assert (
-        page.inside("title") == ["Of &lt;b&gt;things&lt;/b&gt;"]
-        and "Research use only" in page.words
-    )
+    assert page.inside("title") == ["Of &lt;b&gt;things&lt;/b&gt;"]
+    assert "Research use only" in page.words
 
 
 def test_a_value_that_is_missing_is_an_error(experiment):
@@ -69,16 +67,15 @@ def test_a_value_that_is_missing_is_an_error(experiment):
 def test_the_policy_stops_what_is_smuggled_in(experiment, tmp_path):
     """Even where a text were not escaped, the browser would neither run it nor fetch for it."""
     smuggled = (
-        "<script>document.title = 'it ran'</script><img src='http://127.0.0.1:9/x' onerror='document.title = 1'>"
+        "<script>document.title = 'it ran'</script>"
+        "<img src='http://127.0.0.1:9/x' onerror='document.title = 1'>"
         "<style>h1 { display: none }</style>"
     )
     page = tmp_path / "page.html"
-    page.write_text(
-        render("experiment", **experiment).replace("</body>", f"{smuggled}</body>"), "utf-8"
-    )
+    html = render("experiment", **experiment).replace("</body>", f"{smuggled}</body>")
+    page.write_text(html, "utf-8")
     opened = open_page(page)
     assert opened.page.inside("title") == ["Of &lt;b&gt;things&lt;/b&gt;"]
     refused = [line for line in opened.console if "Content Security Policy" in line]
-    assert [
-        sum(f"{kind}-src" in line for line in refused) > 0 for kind in ("script", "img", "style")
-    ] == [True] * 3
+    for kind in ("script", "img", "style"):
+        assert any(f"{kind}-src" in line for line in refused)

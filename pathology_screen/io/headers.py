@@ -22,6 +22,7 @@ from pathology_screen.errors import InputError
 from pathology_screen.io.acquisition import FACT_KEYWORDS
 from pathology_screen.io.description import words
 from pathology_screen.io.file import BARE_STARTS, File, is_dicom, one_of, opened
+from pathology_screen.io.series_facts import described_frames
 
 _HEADER = words("""
     SeriesInstanceUID FrameOfReferenceUID Rows Columns NumberOfFrames PhotometricInterpretation
@@ -248,7 +249,9 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     """List the frames of one multi-frame image, or of images of one frame each, in the order in
     which they come; "not_3d" where there are several multi-frame images, "missing_geometry" where
     frames are not described."""
-    described = [_described_frames(image.header) for image in images]
+    described = [
+        [[*frame, image.header] for frame in described_frames(image.header)] for image in images
+    ]
     if len(images) > 1 and max(map(len, described)) > 1:
         detail = f"the series holds {len(images)} objects, one of which is a volume by itself"
         raise InputError("not_3d", detail)
@@ -256,16 +259,6 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     if sum(number([image.header], "NumberOfFrames", 1) for image in images) != len(frames):
         raise InputError("missing_geometry", "not every frame states where it lies")
     return frames
-
-
-def _described_frames(header: Dataset) -> list[Frame]:
-    def items(groups: Dataset) -> Frame:
-        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
-
-    groups = header.get("SharedFunctionalGroupsSequence") or []
-    shared = [item for group in groups for item in items(group)]
-    own = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
-    return [[*items(groups), *shared, header] for groups in own]
 
 
 # --- attributes ---

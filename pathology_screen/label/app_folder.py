@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.files import replacing
+from pathology_screen.files import write_text
 
-MAIN = '''"""Unsupervised pathology screening for MONAI Label; start it with `python main.py --studies STUDIES`."""
+MAIN = '''"""Unsupervised pathology screening for MONAI Label; start it with
+`python main.py --studies STUDIES`."""
 
 from pathlib import Path
 
@@ -18,17 +19,18 @@ __all__ = ["ScreeningApp"]
 if __name__ == "__main__":
     start_server(Path(__file__).resolve().parent)
 '''
-
 README = """# pathology_screen in MONAI Label
 
-Start the server on a folder of NIfTI scans, or on the URL of a DICOMweb service, for this machine alone:
+Start the server on a folder of NIfTI scans, or on the URL of a DICOMweb service, for this machine
+alone:
 
     python main.py --studies STUDIES
 
 It takes the options of `monailabel start_server`, such as `--port 8000` and `--conf models ra`.
 
-`model/` holds the versions of the weights that were trained here, `scores/` what screening found (without names), and
-`logs/` what MONAI Label writes, with names of studies and their paths: keep this folder where the scans may be kept.
+`model/` holds the versions of the weights that were trained here, `scores/` what screening found
+(without names), and `logs/` what MONAI Label writes, with names of studies and their paths: keep
+this folder where the scans may be kept.
 
 Research only. Not a medical device; not for diagnosis.
 """
@@ -44,13 +46,9 @@ def write_app(folder: Path) -> Path:
         ConfigError: if the folder holds something else.
     """
     main = folder / "main.py"
-    if folder.exists() and any(folder.iterdir()) and not _is_ours(main):
+    text = main.read_text("utf-8", errors="replace") if main.is_file() else ""
+    if "pathology_screen.label" not in text and folder.exists() and any(folder.iterdir()):
         raise ConfigError("the folder of the app holds something else: name a new one")
-    for path, text in ((main, MAIN), (folder / "README.md", README)):
-        with replacing(path) as temporary:
-            temporary.write_text(text, "utf-8")
+    write_text(main, MAIN)
+    write_text(folder / "README.md", README)
     return main
-
-
-def _is_ours(main: Path) -> bool:
-    return main.is_file() and "pathology_screen.label" in main.read_text("utf-8", errors="replace")

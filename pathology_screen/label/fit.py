@@ -25,35 +25,28 @@ from pathology_screen.errors import ConfigError, find_refusal
 from pathology_screen.label.studies import Study, read_study
 from pathology_screen.label.versions import Version, Versions
 from pathology_screen.predictor import Predictor
+from pathology_screen.screening import Screener, calibration_beside
 from pathology_screen.screening.context import ScanContext, prepare
-from pathology_screen.screening.scans import calibration_beside
-from pathology_screen.screening.screener import Screener
 
 SHARES = dict(zip(SECTIONS, (0.4, 0.1, 0.4, 0.1)))
-"""Probability with which a person belongs to each section. The new weights are chosen among epochs on "validation" and
-compared with the old ones on "test", so that the choice does not flatter them."""
+"""Probability with which a person belongs to each section. The new weights are chosen among epochs
+on "validation" and compared with the old ones on "test": the choice does not flatter them."""
 RUN = "training"
 """Folder of the run, below that of the versions, while it lasts."""
 LEAST_GAIN = 0.01
 """By how much, relative, the error has to fall for the new weights to be better."""
 AS_SCREENED = ("network_def", "slice", "preprocessing", "scoring")
 """What the training has to have in common with screening, whatever else `train.json` is for."""
+Sections = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class Settings(NamedTuple):
-    """What may be asked of a training; None leaves it to the bundle.
+    """What may be asked of a training; None leaves it to the bundle."""
 
-    Attributes:
-        max_epochs: at least 1.
-        learning_rate: above 0.
-        pretrained: start from the weights in use, not from new ones.
-        device: of torch.
-    """
-
-    max_epochs: int | None = None
-    learning_rate: float | None = None
-    pretrained: bool = True
-    device: str | None = None
+    max_epochs: int | None = None  # at least 1
+    learning_rate: float | None = None  # between 0 and 1
+    pretrained: bool = True  # start from the weights in use, not from new ones
+    device: str | None = None  # of torch
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> Settings:
@@ -63,13 +56,10 @@ class Settings(NamedTuple):
         Raises:
             ConfigError: if a value makes no sense.
         """
-        asked = cls(
-            **{name: request[name] for name in cls._fields if request.get(name) is not None}
-        )
+        given = {name: request[name] for name in cls._fields if request.get(name) is not None}
+        asked = cls(**given)
         epochs, rate = asked.max_epochs, asked.learning_rate
-        if epochs is not None and not (
-            isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1
-        ):
+        if epochs is not None and not (type(epochs) is int and epochs >= 1):
             raise ConfigError(f"max_epochs is a whole number of at least 1, not {epochs!r}")
         if rate is not None and not (isinstance(rate, int | float) and 0 < rate < 1):
             raise ConfigError(f"learning_rate is a number between 0 and 1, not {rate!r}")
@@ -87,39 +77,27 @@ def section_of(person: str) -> str:
     section when more people are marked. Weights that are trained on from an earlier version have
     therefore never seen those who calibrate."""
     place = int.from_bytes(hashlib.sha256(person.encode()).digest()[:8], "big") / 2**64
-    bounds = np.cumsum(list(SHARES.values()))
-    return SECTIONS[min(int(np.searchsorted(bounds, place, side="right")), len(SECTIONS) - 1)]
+    bounds = np.cumsum(list(SHARES.values()))[:-1]
+    return SECTIONS[int(np.searchsorted(bounds, place, side="right"))]
 
 
 def check_people(counts: Mapping[str, int], rate: float) -> None:
-    """Refuse to train on too few people.
-
-    Args:
-        counts: of people in each section.
-        rate: of false positives that the calibration of the new weights has to allow.
-
-    Raises:
-        ConfigError: if a section has nobody, or the calibration fewer than 1 / rate - 1.
-    """
+    """Raise ConfigError where a section has nobody, or too few people calibrate, fewer than
+    1 / rate - 1, for this rate of false positives."""
     needed = dict.fromkeys(SECTIONS, 1) | {"calibration": ceil(1 / rate - 1e-9) - 1}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
-    if any(missing.values()):
-        have = ", ".join(
-            f"{name} {counts.get(name, 0)} of {number}" for name, number in needed.items()
-        )
-        raise ConfigError(
-            f"{sum(counts.values())} people are too few for a rate of {rate:g} ({have}): mark about "
-            f"{_people_to_fill(missing)} more as normal, or ask for a higher rate"
-        )
+    if not any(missing.values()):
+        return
 
+    def risk(more: int) -> float:
+        """A bound on the probability with which so many more leave a section short."""
+        return sum(binom.cdf(n - 1, more, SHARES[name]) for name, n in missing.items())
 
-def _people_to_fill(missing: Mapping[str, int]) -> int:
-    """How many more people fill the sections with a probability of at least 0.95."""
-    return next(
-        more
-        for more in count(1)
-        if sum(binom.cdf(number - 1, more, SHARES[name]) for name, number in missing.items())
-        <= 0.05
+    more = next(more for more in count(1) if risk(more) <= 0.05)
+    have = ", ".join(f"{name} {counts.get(name, 0)} of {n}" for name, n in needed.items())
+    raise ConfigError(
+        f"{sum(counts.values())} people are too few for a rate of {rate:g} ({have}): "
+        f"mark about {more} more as normal, or ask for a higher rate"
     )
 
 
@@ -136,27 +114,25 @@ def fit_version(
     Args:
         versions: of the bundle; the new weights become one of them, whether they are better or not.
         studies: of people who are healthy.
-        settings: of the training.
+        settings: see `Settings`.
         rate: of false positives among healthy people, that the calibration has to allow.
 
     Returns:
         The new version. Its `facts`: `trained`, when; `started_from`, a version or None;
-            `settings`; `people` by
-        section; `refused`, how many scans by code; `error`, the mean squared error on the "test"
-        people of the version in use ("old"; its name is `compared_with`) and of the new one;
-        `better`, whether the new one is now in use.
+        `settings`; `people` by section; `refused`, how many scans by code; `error`, the mean
+        squared error on the "test" people of the version in use ("old"; its name is
+        `compared_with`) and of the new one; `better`, whether the new one is now in use.
 
     Raises:
         ConfigError: if the people are too few, see `check_people`.
         ArtifactError: if the weights in use are missing or damaged.
     """
-    check_people(_count(study.person for study in studies), rate)
+    check_people(Counter(map(section_of, {study.person for study in studies})), rate)
     old = versions.active()
     before = Predictor.load(versions.bundle, old.weights)
     sections, refused = _prepare(studies, before)
-    check_people(
-        {name: len({item["subject"] for item in items}) for name, items in sections.items()}, rate
-    )
+    people = {name: len({one["subject"] for one in items}) for name, items in sections.items()}
+    check_people(people, rate)
 
     run = versions.folder / RUN
     shutil.rmtree(run, ignore_errors=True)  # of a training that was killed
@@ -166,18 +142,14 @@ def fit_version(
         workflow.run()
         after = Predictor.load(versions.bundle, run / "model.pt")
         Screener(after, calibration_beside(after), rate)  # the server will have to
-        errors = {
-            "old": _healthy_error(before, sections["test"]),
-            "new": _healthy_error(after, sections["test"]),
-        }
+        test = sections["test"]
+        errors = {"old": _healthy_error(before, test), "new": _healthy_error(after, test)}
         better = errors["new"] < (1 - LEAST_GAIN) * errors["old"]
         facts = {
             "trained": datetime.now(UTC).isoformat(timespec="seconds"),
             "started_from": old.name if settings.pretrained else None,
             "settings": settings._asdict(),
-            "people": {
-                name: len({item["subject"] for item in items}) for name, items in sections.items()
-            },
+            "people": people,
             "refused": refused,
             "compared_with": old.name,
             "error": errors,
@@ -189,19 +161,9 @@ def fit_version(
     return versions.activate(new.name) if better else new
 
 
-def _count(people: Any) -> Counter[str]:
-    """People in each section."""
-    return Counter(section_of(person) for person in set(people))
-
-
-def _prepare(
-    studies: Sequence[Study], predictor: Predictor
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Slices of each section, `image` and `subject` (a number), and how many scans were refused, by
-    code."""
-    numbers = {
-        person: str(i) for i, person in enumerate(dict.fromkeys(study.person for study in studies))
-    }
+def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[Sections, dict[str, int]]:
+    """Slices of each section, `image` and `subject` (a number); and refusals, counted by code."""
+    people = list(dict.fromkeys(study.person for study in studies))
     sections: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: Counter[str] = Counter()
     for study in tqdm(studies, desc="preparing", unit="scan"):
@@ -213,25 +175,26 @@ def _prepare(
                 raise
             refused[refusal.code] += 1
         else:
-            item = {"image": image.as_tensor(), "subject": numbers[study.person]}
+            item = {"image": image.as_tensor(), "subject": str(people.index(study.person))}
             sections[section_of(study.person)].append(item)
     return sections, dict(refused)
 
 
 def _workflow(
-    versions: Versions,
-    settings: Settings,
-    sections: Mapping[str, Sequence[Mapping[str, Any]]],
-    before: Predictor,
+    versions: Versions, settings: Settings, sections: Sections, before: Predictor
 ) -> ConfigWorkflow:
     """The bundle's training, on these slices and from these weights."""
-    workflow = ConfigWorkflow(
-        str(versions.bundle / "configs" / "train.json"), logging_file=False, run_id="training"
-    )
+    file = str(versions.bundle / "configs" / "train.json")
+    workflow = ConfigWorkflow(file, logging_file=False, run_id="training")
     config, screened = workflow.parser, read_settings(versions.bundle)
+    asked: dict[str, Any] = settings._asdict()
+    if settings.device is not None:
+        asked["device"] = torch.device(settings.device)
+    del asked["pretrained"]
     config.update(
         {
             **{name: screened[name] for name in AS_SCREENED},
+            **{key: value for key, value in asked.items() if value is not None},
             "bundle_root": str(versions.bundle),
             "output_dir": str(versions.folder / RUN),
             "train#data": [{"subject": item["subject"]} for item in sections["training"]],
@@ -243,15 +206,8 @@ def _workflow(
     )
     if settings.pretrained:
         config["ckpt"] = str(before.weights)
-    device = None if settings.device is None else torch.device(settings.device)
-    asked = {
-        "max_epochs": settings.max_epochs,
-        "learning_rate": settings.learning_rate,
-        "device": device,
-    }
-    config.update({name: value for name, value in asked.items() if value is not None})
-    if settings.pretrained and "warm_up" in config:
-        config["warm_up"] = 0  # these weights are past it
+        if "warm_up" in config:
+            config["warm_up"] = 0  # these weights are past it
     if config["max_epochs"] <= config.get("warm_up", 0):
         raise ConfigError(
             f"new weights take more than {config['warm_up']} epochs, not {config['max_epochs']}"
@@ -260,15 +216,12 @@ def _workflow(
 
 
 def _healthy_error(predictor: Predictor, slices: Sequence[Mapping[str, Any]]) -> float:
-    """Mean squared error on healthy people: the mean over people of that over their slices, as
-    screening makes them.
-
-    A method that reconstructs has the image for its target, any other the empty map.
-    """
+    """Mean over people of the mean squared error on their slices: of a method that reconstructs to
+    the image, of any other to the empty map."""
     images = torch.stack([item["image"] for item in slices])
     target = images if predictor.reconstructs else torch.zeros_like(images)
-    errors = (predictor.predict(images).output - target).square().mean(dim=(1, 2, 3))
+    errors = (predictor.predict(images).output - target).square().mean(dim=(1, 2, 3)).tolist()
     by_person: dict[str, list[float]] = defaultdict(list)
-    for item, error in zip(slices, errors.tolist()):
+    for item, error in zip(slices, errors):
         by_person[item["subject"]].append(error)
     return float(np.mean([np.mean(values) for values in by_person.values()]))

@@ -1,19 +1,62 @@
-"""One bundle as the server offers it."""
+"""One bundle as the server offers it, the options of the app, and what screening found so far."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.label.options import Options
+from pathology_screen.files import write_text
 from pathology_screen.label.studies import read_study
 from pathology_screen.label.versions import SHIPPED, Version, Versions
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener, ScreeningResult
+
+KEPT = ("outcome", "code", "reason", "score", "percentile", "p_value")
+"""Fields of a result that `Scores` keeps."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `--conf KEY VALUE` sets.
+
+    Attributes:
+        models: names or folders of the bundles that are offered; all that have weights, where it is
+            empty.
+        rate: of false positives among healthy people.
+        device: of the networks; a GPU where it is empty and there is one.
+        calibration: file in place of the one beside the weights, for one model alone.
+    """
+
+    models: tuple[str, ...] = ()
+    rate: float = 0.05
+    device: str = ""
+    calibration: Path | None = None
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str]) -> Options:
+        """Read what MONAI Label hands over; raises ConfigError for an unknown key or bad value."""
+        known = [field.name for field in fields(cls)]
+        values: dict[str, Any] = {key: conf[key] for key in conf if key != "server_mode"}
+        if unknown := [key for key in values if key not in known]:
+            raise ConfigError(f"there is no --conf {unknown[0]}; there are {', '.join(known)}")
+        if "models" in values:
+            names = (name.strip() for name in values["models"].split(","))
+            values["models"] = tuple(filter(None, names))
+        if "calibration" in values:
+            values["calibration"] = Path(values["calibration"])
+        try:
+            return cls(**values | {"rate": float(values.get("rate", cls.rate))})
+        except ValueError:
+            raise ConfigError(f"{values['rate']!r} is not a number") from None
 
 
 class Model:
@@ -21,13 +64,14 @@ class Model:
 
     Args:
         bundle: name or folder.
-        app_folder: of the server; `model/NAME` in it holds the versions that were trained here.
+        app_folder: of the server; `model/NAME` in it holds the versions that were trained here,
+            `scores/NAME` what screening found.
         options: of the app.
 
     Attributes:
         name: of the bundle; the names of its tasks begin with it.
         bundle: its folder.
-        method: its method.
+        title: what its method is called.
         versions: of its weights.
 
     Raises:
@@ -37,20 +81,15 @@ class Model:
     def __init__(self, bundle: str | Path, app_folder: Path, options: Options) -> None:
         self.bundle = bundle_root(bundle)
         self.name, self.options = self.bundle.name, options
-        self.method: str = read_settings(self.bundle)["method"]
+        self.title = METHODS[read_settings(self.bundle)["method"]].title
         self.versions = Versions(app_folder / "model" / self.name, self.bundle)
+        self.scores = Scores(self, app_folder / "scores" / self.name)
         self.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._lock = threading.Lock()
         self._loaded: tuple[Version, Screener] | None = None
 
-    @property
-    def title(self) -> str:
-        """What the method is called."""
-        return METHODS[self.method].title
-
     def screener(self) -> Screener:
-        """The screener of the active version; it is loaded anew when another version becomes
-        active.
+        """The screener of the active version; loaded anew when another version becomes active.
 
         Raises:
             ArtifactError: if weights or calibration are missing, damaged or altered, or do not
@@ -60,20 +99,21 @@ class Model:
         with self._lock:
             version = self.versions.active()
             if self._loaded is None or self._loaded[0] != version:
-                self._loaded = version, self._load(version)
+                # the calibration of the options belongs to the shipped weights
+                own = self.options.calibration if version.name == SHIPPED else None
+                screener = Screener.from_bundle(
+                    self.bundle,
+                    weights=version.weights,
+                    calibration=own or version.calibration,
+                    rate=self.options.rate,
+                    device=self.device,
+                )
+                self._loaded = version, screener
             return self._loaded[1]
 
     def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
-        """Screen a study of the datastore.
-
-        Args:
-            path: of the scan, as the datastore keeps it.
-            plane_mm: see `Screener`.
-
-        Raises:
-            ConfigError: for DICOM files.
-            ArtifactError: if the active version cannot be loaded.
-        """
+        """Screen the file of a study; raises what `read_study` (but for InputError) and `screener`
+        raise."""
         screener = self.screener()
         try:
             scan = read_study(path)
@@ -81,17 +121,41 @@ class Model:
             return screener.judge.refuse(refusal)
         return screener(scan, plane_mm=plane_mm)
 
-    def _load(self, version: Version) -> Screener:
-        own = (
-            self.options.calibration if version.name == SHIPPED else None
-        )  # it belongs to these weights
-        return Screener.from_bundle(
-            self.bundle,
-            weights=version.weights,
-            calibration=own or version.calibration,
-            rate=self.options.rate,
-            device=self.device,
-        )
+
+class Scores:
+    """The scores of one model, a file a study, named by a hash of the study's id.
+
+    They are no part of the datastore, whose own file the server and a process in the background
+    would write at the same time. Those of other weights, calibration or rate count for nothing.
+    """
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.folder = model, folder
+
+    def of(self, study: str) -> Mapping[str, Any] | None:
+        """The `KEPT` fields of a study; None where it was not screened as it would be now."""
+        try:
+            entry = json.loads(self._path(study).read_text("utf-8"))
+        except (OSError, ValueError):  # not there, or not ours: it is screened again
+            return None
+        now = self.model.screener().judge.calibration.calibration_id
+        return entry["result"] if entry["made_by"] == self._made_by(now) else None
+
+    def waiting(self, studies: Sequence[str]) -> list[str]:
+        """Those that were not screened yet."""
+        return [study for study in studies if self.of(study) is None]
+
+    def keep(self, study: str, result: ScreeningResult) -> None:
+        """Keep a result in place of an older one."""
+        made_by = self._made_by(result.provenance["calibration_id"])  # perhaps out of use by now
+        entry = {"made_by": made_by, "result": {field: getattr(result, field) for field in KEPT}}
+        write_text(self._path(study), json.dumps(entry, allow_nan=False))
+
+    def _path(self, study: str) -> Path:
+        return self.folder / f"{hashlib.sha256(study.encode()).hexdigest()[:24]}.json"
+
+    def _made_by(self, calibration_id: str) -> dict[str, Any]:
+        return {"calibration_id": calibration_id, "rate": self.model.options.rate}
 
 
 def find_models(app_folder: Path, options: Options) -> list[Model]:
@@ -100,7 +164,9 @@ def find_models(app_folder: Path, options: Options) -> list[Model]:
     Raises:
         ArtifactError, ConfigError: if one cannot be used, there is none, or two have one name.
     """
-    names = options.models or _bundles_with_weights()
+    bundles = [method.name for method in METHODS.values() if not method.is_control]
+    weights = {name: bundles_folder() / name / "models" / "model.pt" for name in bundles}
+    names = options.models or [name for name in bundles if weights[name].is_file()]
     if not names:
         raise ArtifactError(
             "no bundle has weights: train one, or name the folder of one with --conf models"
@@ -113,8 +179,3 @@ def find_models(app_folder: Path, options: Options) -> list[Model]:
     for model in models:
         model.screener()  # better told now than to the first viewer
     return models
-
-
-def _bundles_with_weights() -> list[str]:
-    names = [method.name for method in METHODS.values() if not method.is_control]
-    return [name for name in names if (bundles_folder() / name / "models" / "model.pt").is_file()]

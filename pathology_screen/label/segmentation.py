@@ -18,14 +18,9 @@ from pathology_screen.screening.judge import Judge
 
 
 class AcceptedSliced(Transform):
-    """Replace the path of a scan by its slice, past the acceptance gate, and add the `context` of
-    it.
+    """Replace the path of a scan by its slice, past the acceptance gate, and add its `context`.
 
-    Args:
-        predictor: whose preprocessing takes the slice.
-
-    Raises:
-        InputError: (as such, or as the cause of a RuntimeError of MONAI's) if the scan is refused.
+    A refusal is an InputError, as such or as the cause of a RuntimeError of MONAI's.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -39,11 +34,7 @@ class AcceptedSliced(Transform):
 
 class Segmented(Transform):
     """Judge what `postprocessing` made of the slice: `pred` becomes the regions, (1, I, J, K)
-    uint8, 0 or 1, on the voxels of the scan, and `result` the record (see `make_record`).
-
-    Args:
-        judge: of the weights, preprocessing and scoring in use.
-    """
+    uint8, 0 or 1, on the voxels of the scan, and `result` the record (see `make_record`)."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -54,10 +45,5 @@ class Segmented(Transform):
         if result.regions_volume is None or result.affine is None:
             raise InputError(result.code or "unexpected_error")
         regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)
-        record = make_record(result, "")
-        del record["name"]  # the viewer knows which study it asked for
-        return {
-            **data,
-            "pred": MetaTensor(regions, affine=torch.as_tensor(result.affine)),
-            "result": record,
-        }
+        pred = MetaTensor(regions, affine=torch.as_tensor(result.affine))
+        return {**data, "pred": pred, "result": make_record(result)}

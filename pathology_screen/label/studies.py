@@ -3,20 +3,17 @@ normal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pathology_screen.cohorts.folder import SUBJECT_LABEL
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import ConfigError
 from pathology_screen.io import Scan, read_scan
-from pathology_screen.io.stack import check_even, check_parallel
 
 READING, NORMAL = "reading", "normal"
-"""Entry of a study's info with which a reader says what it shows, and its value for a healthy person."""
+"""Entry of a study's info with which a reader says what it shows, and its value for a healthy
+person."""
 UNKNOWN = ("", "UNK")
 """What stands for a PatientID that is not stated."""
 
@@ -40,11 +37,8 @@ def normal_studies(datastore: Any) -> list[Study]:
         datastore: `monailabel.interfaces.datastore.Datastore`.
     """
     infos = {name: datastore.get_image_info(name) for name in sorted(datastore.list_images())}
-    return [
-        Study(study_path(datastore, name), _person(name, info))
-        for name, info in infos.items()
-        if info.get(READING) == NORMAL
-    ]
+    normal = {name: info for name, info in infos.items() if info.get(READING) == NORMAL}
+    return [Study(study_path(datastore, name), _person(name, normal[name])) for name in normal]
 
 
 def study_path(datastore: Any, name: str) -> Path:
@@ -61,8 +55,9 @@ def study_path(datastore: Any, name: str) -> Path:
 
 def _person(name: str, info: dict[str, Any]) -> str:
     for key in ("subject", "PatientID"):
-        if str(info.get(key, "")).strip() not in UNKNOWN:
-            return f"{key}:{str(info[key]).strip()}"
+        stated = str(info.get(key, "")).strip()
+        if stated not in UNKNOWN:
+            return f"{key}:{stated}"
     label = SUBJECT_LABEL.search(name)
     return f"subject:{label[1]}" if label else f"study:{name}"
 
@@ -76,7 +71,7 @@ def read_study(path: str | Path) -> Scan:
     acceptance gate to judge.
 
     Raises:
-        InputError: see `read_scan`; also those of `io.stack.check_parallel` and `check_even`.
+        InputError: see `read_scan`; also those of `io.series_facts.series_facts`.
         ConfigError: for DICOM files, whose reader needs what MONAI Label's environment cannot have.
     """
     path = Path(path)
@@ -88,38 +83,6 @@ def read_study(path: str | Path) -> Scan:
     series = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii"))
     if not series.is_dir():
         return scan
-    from pydicom import dcmread
+    from pathology_screen.io.series_facts import series_facts  # pydicom is not always at hand
 
-    from pathology_screen.io.acquisition import acquisition_facts
-
-    files = sorted(file for file in series.iterdir() if file.is_file())
-    frames = [frame for file in files for frame in _frames(dcmread(file, stop_before_pixels=True))]
-    _check_stack(frames)
-    return replace(scan, source={**scan.source, **acquisition_facts(frames[0])})
-
-
-def _frames(header: Any) -> list[list[Any]]:
-    """The data sets that describe each frame: the header, and of a multi-frame object its
-    functional groups."""
-
-    def items(groups: Any) -> list[Any]:
-        return [element.value[0] for element in groups if element.VR == "SQ" and element.value]
-
-    shared = [
-        item
-        for groups in header.get("SharedFunctionalGroupsSequence", [])
-        for item in items(groups)
-    ]
-    own = header.get("PerFrameFunctionalGroupsSequence", [[]])
-    return [[header, *items(groups), *shared] for groups in own]
-
-
-def _check_stack(frames: Sequence[Sequence[Any]]) -> None:
-    positions, orientations = (
-        [next((part[keyword].value for part in frame if keyword in part), None) for frame in frames]
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
-    )
-    if None in positions or None in orientations:
-        raise InputError("missing_geometry", "not every slice states where it lies")
-    check_parallel(np.array(orientations, float))
-    check_even(np.array(positions, float), np.array(orientations[0], float))
+    return replace(scan, source={**scan.source, **series_facts(series)})

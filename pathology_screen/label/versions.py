@@ -11,7 +11,7 @@ from typing import Any
 
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
-from pathology_screen.files import replacing, sha256
+from pathology_screen.files import sha256, write_text
 
 SHIPPED = "shipped"
 """Name of the version that the bundle brings."""
@@ -26,7 +26,7 @@ class Version:
     Attributes:
         name: "shipped", or "v1", "v2" and so on in the order in which they were trained.
         weights: file; `calibration.json` lies beside it.
-        facts: what training noted, plain (JSON); nothing of the shipped ones.
+        facts: what training noted, plain (JSON); nothing for the shipped ones.
     """
 
     name: str
@@ -36,6 +36,16 @@ class Version:
     @property
     def calibration(self) -> Path:
         return self.weights.with_name("calibration.json")
+
+    def __str__(self) -> str:
+        if not self.facts:
+            return self.name
+        facts, people, error = self.facts, self.facts["people"], self.facts["error"]
+        return (
+            f"{self.name}  trained {facts['trained']} on {people['training']} people, "
+            f"calibrated on {people['calibration']}; error on {people['test']} others "
+            f"{error['new']:.4g}, of {facts['compared_with']} {error['old']:.4g}"
+        )
 
 
 class Versions:
@@ -73,12 +83,10 @@ class Versions:
         if not path.exists():
             return self._find(SHIPPED)
         try:
-            name = str(json.loads(path.read_text("utf-8"))["version"])
+            return self._find(str(json.loads(path.read_text("utf-8"))["version"]))
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise ArtifactError(
-                f"{path.name} does not say which version is active: activate one"
-            ) from error
-        return self._find(name)
+            told = f"{path.name} does not say which version is active: activate one"
+            raise ArtifactError(told) from error
 
     def activate(self, name: str) -> Version:
         """Use another version from now on.
@@ -87,17 +95,12 @@ class Versions:
             ArtifactError: if there is no such version; the one in use stays.
         """
         version = self._find(name)
-        with replacing(self.folder / "active.json") as temporary:
-            temporary.write_text(json.dumps({"version": name}) + "\n", "utf-8")
+        write_text(self.folder / "active.json", json.dumps({"version": name}) + "\n")
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep the weights of a training run, with its calibration, as a new version that is not
-        active.
-
-        Args:
-            run: output folder of the run.
-            facts: plain (JSON).
+        """Keep the output of a training run as a new version that is not active, with plain facts
+        (JSON).
 
         Raises:
             ArtifactError: if a file of the run is missing, or the calibration belongs to other
@@ -106,40 +109,34 @@ class Versions:
         for name in FILES:
             if not (run / name).is_file():
                 raise ArtifactError(f"the training left no {name}")
-        if Calibration.load(run / "calibration.json").identity.get("weights_sha256") != sha256(
-            run / "model.pt"
-        ):
+        identity = Calibration.load(run / "calibration.json").identity
+        if identity.get("weights_sha256") != sha256(run / "model.pt"):
             raise ArtifactError("calibration.json belongs to other weights than model.pt")
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed
         staged.mkdir(parents=True)
         for name in FILES:
             shutil.copyfile(run / name, staged / name)
-        (staged / "version.json").write_text(
-            json.dumps(dict(facts), indent=1, allow_nan=False) + "\n", "utf-8"
-        )
+        text = json.dumps(dict(facts), indent=1, allow_nan=False)
+        write_text(staged / "version.json", text + "\n")
         return self._read(staged.rename(self.folder / f"v{max(self._numbers(), default=0) + 1}"))
 
     def table(self) -> str:
         """The versions as lines of text, the one in use marked by a star."""
         active = self.active().name
-        return "\n".join(
-            f"{'*' if version.name == active else ' '} {_describe(version)}"
-            for version in self.all()
-        )
+        return "\n".join(f"{'*' if one.name == active else ' '} {one}" for one in self.all())
 
     def _numbers(self) -> list[int]:
-        """Of the trained versions, ascending."""
-        return sorted(
-            int(path.name[1:]) for path in self.folder.glob("v*") if path.name[1:].isdecimal()
-        )
+        """Numbers of the trained versions, ascending."""
+        numbers = (path.name[1:] for path in self.folder.glob("v*"))
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def _find(self, name: str) -> Version:
         found = {version.name: version for version in self.all()}
         if name not in found:
-            known = ", ".join(found) or "none"
             raise ArtifactError(
-                f"the bundle {self.bundle.name} has no version {name!r} of its weights; it has {known}"
+                f"the bundle {self.bundle.name} has no version {name!r} of its weights; "
+                f"it has {', '.join(found) or 'none'}"
             )
         return found[name]
 
@@ -148,19 +145,6 @@ class Versions:
         try:
             facts = dict(json.loads((folder / "version.json").read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"version.json of the version {folder.name} is absent or damaged"
-            ) from error
+            told = f"version.json of the version {folder.name} is absent or damaged"
+            raise ArtifactError(told) from error
         return Version(folder.name, folder / "model.pt", facts)
-
-
-def _describe(version: Version) -> str:
-    facts = version.facts
-    if not facts:
-        return version.name
-    people, error = facts["people"], facts["error"]
-    return (
-        f"{version.name}  trained {facts['trained']} on {people['training']} people, calibrated on "
-        f"{people['calibration']}; error on {people['test']} others {error['new']:.4g}, of {facts['compared_with']} "
-        f"{error['old']:.4g}"
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,7 @@ class Tick(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A linear axis from the value `low` at `start` to the value `high` at `stop`."""
 
     low: float
@@ -45,17 +43,15 @@ class Axis:
     def around(
         cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False
     ) -> Axis:
-        """From round number to round number, around the values; of whole numbers alone where
-        `whole`."""
+        """An axis around the values, from round number to round number (`whole` numbers alone)."""
         low, high = nonsingular(min(values), max(values), expander=0.05, tiny=1e-4)
         ticks = MaxNLocator(5, integer=whole, min_n_ticks=2).tick_values(low, high)
         return cls(float(ticks[0]), float(ticks[-1]), start, stop, float(ticks[1] - ticks[0]))
 
     def at(self, value: float) -> float:
         """The place of a value, to a tenth of a unit."""
-        return round(
-            self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 1
-        )
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
 
     @property
     def ticks(self) -> list[Tick]:
@@ -64,8 +60,7 @@ class Axis:
         return [Tick(self.at(value), f"{value:.6g}".replace("-", "−")) for value in values]
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """Healthy scores as stacked dots, and a score and its limit among them."""
 
     axis: Axis
@@ -79,27 +74,26 @@ class Distribution:
 
 
 def distribution(healthy: Sequence[float], score: float, limit: float) -> Distribution:
-    """Place the dots of healthy scores, as large as fits, each pile where its scores are; very many
-    overlap."""
+    """Place dots of healthy scores, as large as fits, piled up where they are; many overlap."""
     axis = Axis.around([*healthy, score, limit], LEFT + 12, RIGHT - 12)
-    room = Distribution.base - 48
+    base = Distribution._field_defaults["base"]
     for diameter in DIAMETERS:
         columns = [round((axis.at(value) - axis.start) / diameter) for value in sorted(healthy)]
         tallest = max(Counter(columns).values())
-        if tallest * diameter <= room:
+        if tallest * diameter <= base - 48:
             break
-    step = min(diameter, room / tallest)
+    step = min(diameter, (base - 48) / tallest)
     below: Counter[int] = Counter()
     dots = []
     for column in columns:
-        x, y = axis.start + column * diameter, Distribution.base - (below[column] + 0.5) * step
+        x, y = axis.start + column * diameter, base - (below[column] + 0.5) * step
         dots.append(Point(round(x, 1), round(y, 1)))
         below[column] += 1
     return Distribution(axis, dots, round(diameter * 0.44, 2), axis.at(score), axis.at(limit))
 
 
 class Bar(NamedTuple):
-    """A rectangle of a histogram: so many of a kind."""
+    """A rectangle of a histogram: so many scans of a kind."""
 
     x: float
     y: float
@@ -109,8 +103,7 @@ class Bar(NamedTuple):
     scans: int
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """Scores by outcome, one kind upon the other."""
 
     across: Axis
@@ -124,18 +117,15 @@ def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
     """Count the scores of each kind in bins of equal width."""
     across = Axis.around(scores, LEFT + 34, RIGHT - 12)
     edges = np.linspace(across.low, across.high, BINS + 1)
-    counts = {
-        kind: np.histogram([s for s, k in zip(scores, kinds) if k == kind], edges)[0]
-        for kind in sorted({*kinds})
-    }
-    up = Axis.around([0, int(np.sum(list(counts.values()), axis=0).max())], 148, 18, whole=True)
-    bars, below = [], np.zeros(BINS, int)
-    for kind, of_kind in counts.items():
-        for i in np.flatnonzero(of_kind):
+    names, rows = np.unique(kinds, return_inverse=True)
+    counts = [np.histogram(np.asarray(scores)[rows == i], edges)[0] for i in range(len(names))]
+    tops = np.cumsum(counts, axis=0)
+    up = Axis.around([0, int(tops[-1].max())], 148, 18, whole=True)
+    bars = []
+    for kind, own, top in zip(names.tolist(), counts, tops):
+        for i in np.flatnonzero(own):
             left, right = across.at(edges[i]), across.at(edges[i + 1])
-            low, high = up.at(below[i]), up.at(below[i] + of_kind[i])
-            bars.append(
-                Bar(left, high, round(right - left, 1), round(low - high, 1), kind, int(of_kind[i]))
-            )
-        below += of_kind
+            low, high = up.at(top[i] - own[i]), up.at(top[i])
+            width, height = round(right - left, 1), round(low - high, 1)
+            bars.append(Bar(left, high, width, height, kind, int(own[i])))
     return Histogram(across, up, bars)

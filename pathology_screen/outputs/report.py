@@ -1,22 +1,27 @@
-"""The report of one screened scan: one HTML file that stands alone."""
+"""The pages of a screening run: the report of one scan, and the index over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pathology_screen import __version__
 from pathology_screen.errors import REFUSALS, WARNINGS
-from pathology_screen.files import replacing
 from pathology_screen.geometry import spacing
-from pathology_screen.outputs.charts import Distribution, distribution
+from pathology_screen.outputs.charts import Distribution, distribution, histogram
+from pathology_screen.outputs.figures import plane_in_words
 from pathology_screen.outputs.viewer import make_viewer
-from pathology_screen.outputs.words import OUTCOMES, plane_in_words
 from pathology_screen.pages import render
 from pathology_screen.screening import ScreeningResult
 from pathology_screen.space import registration
 
+OUTCOMES = {
+    "suspicious": ("▲", "Suspicious"),
+    "normal": ("●", "Normal"),
+    "not_assessable": ("✕", "Not assessable"),
+}
+"""Outcome -> a sign, so that it does not hang on a colour, and a word."""
 FIT_LIMITS = {
     "dice": registration.SMALLEST_DICE,
     "correlation": registration.SMALLEST_CORRELATION,
@@ -37,7 +42,7 @@ UNITS = {
 
 
 def report_html(result: ScreeningResult, name: str) -> str:
-    """Write the report of a screening result as an HTML page.
+    """Write the report of a screening result as one HTML page.
 
     The same result gives the same text. The page loads nothing and holds neither a path nor a date.
 
@@ -45,64 +50,75 @@ def report_html(result: ScreeningResult, name: str) -> str:
         result: of one scan.
         name: of the scan, as its files are named; no patient data.
     """
-    healthy = result.provenance.get("healthy", {})
+    hint = next((finding.hint for finding in result.findings if finding.refused), "")
+    reason = result.reason.removeprefix(f"[{result.code}] ").removesuffix(hint)
+    provenance = dict(result.provenance)
+    healthy, identity = provenance.pop("healthy", {}), provenance.pop("identity", {})
     return render(
         "report",
         name=name,
         words=OUTCOMES,
         result=result,
-        reason=_reason(result),
+        reason=(reason, hint),
         people=healthy.get("subjects"),
         meanings={**REFUSALS, **WARNINGS},
         view=make_viewer(result),
         plane=plane_in_words(result.slice) if result.slice else "",
         limits=FIT_LIMITS,
-        distribution=_distribution(result),
+        distribution=_distribution(result, healthy.get("scores", ())),
         acquisition=_acquisition(result),
-        provenance=list(_facts(_made_of(result.provenance))),
+        provenance=list(_facts({**provenance, **identity})),
         version=__version__,
     )
 
 
-def save_report(result: ScreeningResult, name: str, path: Path | str) -> None:
-    """Write `report_html` to a file, whole or not at all."""
-    page = report_html(result, name)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+def index_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write the index of a run as an HTML page, in the order of the rows.
+
+    The page loads the pictures beside it and nothing else.
+
+    Args:
+        rows: as of `worklist.csv`, see `worklist_rows`; None or NaN where there is no value.
+    """
+    rows = [{key: _known(key, value) for key, value in row.items()} for row in rows]
+    scored = [row for row in rows if row["score"] is not None]
+    scores, kinds = ([row[key] for row in scored] for key in ("score", "outcome"))
+    return render(
+        "index",
+        images="'self' file:",
+        rows=rows,
+        words=OUTCOMES,
+        counts={outcome: sum(row["outcome"] == outcome for row in rows) for outcome in OUTCOMES},
+        scored=len(scored),
+        histogram=histogram(scores, kinds) if scored else None,
+        version=__version__,
+    )
 
 
-def _distribution(result: ScreeningResult) -> Distribution | None:
-    scores = result.provenance.get("healthy", {}).get("scores", ())
+def _known(key: str, value: Any) -> Any:
+    """None for NaN and empty text; a link as a relative URL, whatever the name of the file."""
+    if value is None or value == "" or value != value:
+        return None
+    return quote(str(value)) if key in ("report", "panel") else value
+
+
+def _distribution(result: ScreeningResult, scores: Sequence[float]) -> Distribution | None:
     if result.score is None or result.image_threshold is None or not len(scores):
         return None
     return distribution(scores, result.score, result.image_threshold)
 
 
-def _reason(result: ScreeningResult) -> tuple[str, str]:
-    """Why a scan was not assessable, and what the user can do about it."""
-    hint = next((finding.hint for finding in result.findings if finding.refused), "")
-    return result.reason.removeprefix(f"[{result.code}] ").removesuffix(hint), hint
-
-
 def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
     facts = []
     for key, value in result.source.items():
-        if key == "series_uid":  # it leads back to the patient
-            continue
-        label, unit = UNITS.get(key, (key.replace("_", " "), ""))
-        facts.append((label, f"{_text(value)} {unit}".strip()))
+        if key != "series_uid":  # it leads back to the patient
+            label, unit = UNITS.get(key, (key.replace("_", " "), ""))
+            facts.append((label, f"{_text(value)} {unit}".strip()))
     if result.affine is not None and result.map_volume is not None:
-        facts += [("voxels", " × ".join(map(str, result.map_volume.shape)))]
-        facts += [
-            ("voxel size", " × ".join(f"{side:.3g}" for side in spacing(result.affine)) + " mm")
-        ]
+        facts.append(("voxels", " × ".join(map(str, result.map_volume.shape))))
+        sides = " × ".join(f"{side:.3g}" for side in spacing(result.affine))
+        facts.append(("voxel size", f"{sides} mm"))
     return facts
-
-
-def _made_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The provenance as it is listed: without the healthy scores, which are drawn."""
-    rest = {key: value for key, value in provenance.items() if key not in ("healthy", "identity")}
-    return {**rest, **provenance.get("identity", {})}
 
 
 def _facts(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pathology_screen.errors import RunError
-from pathology_screen.files import replacing
+from pathology_screen.files import write_text
 
 MANIFEST, LOCK = "run.json", ".lock"
 SCHEMA_VERSION = 1
@@ -22,11 +22,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder of results for one run; the operating system lets go of it when the process
-    ends, however it does.
-
-    Where the system or the file system has no such locks (Windows, some network drives), nothing is
-    kept.
+    """Keep a folder of results for one run, until the process ends, however it does; not where the
+    system or the file system has no such locks (Windows, some network drives).
 
     Raises:
         RunError: if another run is at work in it.
@@ -44,9 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise RunError(
-                f"another run is writing its results into {folder}: wait for its end"
-            ) from None
+            told = f"another run is writing its results into {folder}: wait for its end"
+            raise RunError(told) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(handle)
@@ -70,13 +66,8 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 class Manifest:
-    """`run.json` of a folder of results: the settings of all results in it, and what was found and
-    done of each input.
-
-    Args:
-        folder: of the results.
-        settings: JSON values; results of others may not be in the folder.
-        versions: of the software.
+    """`run.json` of a folder of results: the settings (JSON values) of all results in it, the
+    versions of the software, and what was found and done of each input.
 
     Raises:
         RunError: if the folder holds results of other settings, or a manifest that cannot be read.
@@ -86,9 +77,10 @@ class Manifest:
         self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]
     ) -> None:
         self.path = folder / MANIFEST
+        now = json.loads(json.dumps(settings))
         self.content: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
-            "settings": json.loads(json.dumps(settings)),
+            "settings": now,
             "versions": dict(versions),
             "inputs": {},
         }
@@ -96,37 +88,29 @@ class Manifest:
             return
         try:
             earlier = json.loads(self.path.read_text("utf-8"))
-            differing = sorted(_differing(earlier["settings"], self.content["settings"]))
-            self.content["inputs"] = {
-                key: value | {"names": list(value["names"])}
-                for key, value in earlier["inputs"].items()
-            }
+            differing = sorted(_differing(earlier["settings"], now))
+            for key, value in earlier["inputs"].items():
+                self.content["inputs"][key] = value | {"names": list(value["names"])}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{MANIFEST} in the folder of the results cannot be read: choose another folder"
             ) from error
         if differing:
             raise RunError(
-                f"{folder} holds results of other settings ({', '.join(differing)}): choose another folder, or repeat "
-                "the run with the settings of before"
+                f"{folder} holds results of other settings ({', '.join(differing)}): "
+                "choose another folder, or repeat the run with the settings of before"
             )
 
     def note(self, input_id: str, entry: Mapping[str, Any]) -> None:
         """Write what is known of an input, in place of what an earlier run of it left."""
         self.content["inputs"][input_id] = dict(entry)
-        with replacing(self.path) as temporary:
-            temporary.write_text(
-                json.dumps(self.content, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-            )
+        write_text(self.path, json.dumps(self.content, indent=2, allow_nan=False) + "\n")
 
     @property
     def names(self) -> list[str]:
-        """Of all scans that the last run of each input found."""
-        return list(
-            dict.fromkeys(
-                name for entry in self.content["inputs"].values() for name in entry["names"]
-            )
-        )
+        """The scans that the last run of each input found."""
+        entries = self.content["inputs"].values()
+        return list(dict.fromkeys(name for entry in entries for name in entry["names"]))
 
 
 def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -135,6 +119,5 @@ def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         before, after = earlier.get(name), now.get(name)
         if before != after:
             texts = json.dumps(before), json.dumps(after)
-            yield (
-                f"{name}: {texts[0]} there, {texts[1]} here" if max(map(len, texts)) <= 60 else name
-            )
+            short = max(map(len, texts)) <= 60
+            yield f"{name}: {texts[0]} there, {texts[1]} here" if short else name

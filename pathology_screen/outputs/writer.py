@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from pathology_screen.io import source_id
-from pathology_screen.outputs.index_page import save_index
-from pathology_screen.outputs.results import free_name, write_dataset_description, write_result
-from pathology_screen.outputs.worklist import save_worklist, summary, worklist_rows
+from pathology_screen.outputs.results import free_name, write_result
+from pathology_screen.outputs.worklist import save_overview, save_worklist, summary, worklist_rows
 from pathology_screen.screening import AcceptedScans, ScreeningResult
 from pathology_screen.screening.evaluated import judge_evaluated
 from pathology_screen.screening.judge import Judge
@@ -52,47 +50,36 @@ class ScreeningWriter:
         seconds = time.perf_counter() - self.since
         state: Any = engine.state
         for item, output in zip(state.batch, state.output):
-            self._write(item["name"], self._judged(item, output, seconds))
-        self._write_table()
+            context = self.scans.contexts[item["name"]]
+            result = judge_evaluated(self.judge, item["image"], output, context)
+            took = context.seconds | {"screening": seconds}
+            self._write(item["name"], replace(result, seconds=took))
+        save_worklist(self._rows(), self.folder)
 
     def completed(self, engine: Engine) -> None:
         """Write what was refused last, and what a folder of results holds beside them."""
-        rows = self._write_table()
-        write_dataset_description(self.folder)
-        save_index(rows, self.folder / "index.html")
+        save_overview(self._rows(), self.folder)
 
     def finish(self) -> None:
         """Print what was found; end the program with status 1 and the reasons if a scan was not
         assessable."""
         rows = worklist_rows(list(self.records.values()))
         print(f"{summary(rows)}\nlook at: {self.folder / 'index.html'}")
-        reasons = [
-            f"  {row['name']}: {row['reason']}"
-            for row in rows
-            if row["outcome"] == "not_assessable"
-        ]
+        refused = [row for row in rows if row["outcome"] == "not_assessable"]
+        reasons = [f"  {row['name']}: {row['reason']}" for row in refused]
         if reasons:
-            raise SystemExit(
-                "\n".join([f"{len(reasons)} of {len(rows)} scans were not assessable:", *reasons])
-            )
-
-    def _judged(
-        self, item: Mapping[str, Any], output: Mapping[str, Any], seconds: float
-    ) -> ScreeningResult:
-        context = self.scans.contexts[item["name"]]
-        result = judge_evaluated(self.judge, item["image"], output, context)
-        return replace(result, seconds=context.seconds | {"screening": seconds})
+            first = f"{len(reasons)} of {len(rows)} scans were not assessable:"
+            raise SystemExit("\n".join([first, *reasons]))
 
     def _write(self, name: str, result: ScreeningResult) -> None:
         identity = source_id(self.images[name])
         free = free_name(self.folder, name, identity)
         self.records[name] = write_result(result, free, self.folder, source_id=identity)
 
-    def _write_table(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[dict[str, Any]]:
+        """The worklist so far; writes the results of what was refused since."""
         for name in self.scans.refused.keys() - self.records.keys():
             context = self.scans.contexts[name]
             refused = self.judge.refuse(self.scans.refused[name], context)
             self._write(name, replace(refused, seconds=context.seconds))
-        rows = worklist_rows(list(self.records.values()))
-        save_worklist(rows, self.folder / "worklist.csv")
-        return rows
+        return worklist_rows(list(self.records.values()))

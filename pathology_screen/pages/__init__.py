@@ -14,14 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
-MISSING = "–"
 HASH = re.compile(r"(|.*:)([0-9a-f]{32,})")
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """The number with so many significant digits; a dash for None and NaN."""
     if value is None or math.isnan(value):
-        return MISSING
+        return "–"
     return f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
 
 
@@ -36,41 +35,30 @@ def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
     """Fill the template `NAME.html`, which extends `page.html`, with `page.css`, and its own
     `NAME.css` and `NAME.js`.
 
-    Every value is escaped. A Content-Security-Policy forbids the page to load anything and to run
-    any other script or style than these files, by their hashes.
-
-    Args:
-        page: name of the template.
-        images: the sources of pictures, as the policy spells them.
-        values: that the template names.
-
-    Raises:
-        jinja2.UndefinedError: if a value that the template names is missing.
+    Every value is escaped. A Content-Security-Policy forbids the page to load anything but `images`
+    and to run any other script or style than these files, by their hashes. Raises
+    jinja2.UndefinedError if a value that the template names is missing.
     """
-    style, script = (_inline(*files) for files in (("page.css", f"{page}.css"), (f"{page}.js",)))
+    style, allowed_style = _inline("page.css", f"{page}.css")
+    script, allowed_script = _inline(f"{page}.js")
     policy = [
         "default-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
         f"img-src {images}",
-        f"style-src {_source(style)}",
-        f"script-src {_source(script)}",
+        f"style-src {allowed_style}",
+        f"script-src {allowed_script}",
     ]
     template = _TEMPLATES.get_template(f"{page}.html")
     return template.render(policy="; ".join(policy), style=style, script=script, **values)
 
 
-def _inline(*files: str) -> Markup:
-    return Markup(
-        "".join((FOLDER / file).read_text("utf-8") for file in files if (FOLDER / file).is_file())
-    )
-
-
-def _source(text: str) -> str:
-    """How a policy allows one style or script, or none where it is empty."""
-    if not text:
-        return "'none'"
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _inline(*names: str) -> tuple[Markup, str]:
+    """The text of those of the files that are there, and how a policy allows it."""
+    files = (FOLDER / name for name in names)
+    text = "".join(file.read_text("utf-8") for file in files if file.is_file())
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Markup(text), f"'sha256-{digest}'" if text else "'none'"
 
 
 _TEMPLATES = Environment(

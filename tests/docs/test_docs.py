@@ -18,7 +18,6 @@ from monai.bundle import ConfigParser
 from pathology_screen import cli
 from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs.dicom import NAMES
-from pathology_screen.outputs.record import schema
 from pathology_screen.outputs.results import SIDECARS
 from pathology_screen.outputs.worklist import COLUMNS
 from pathology_screen.registry import METHODS
@@ -263,7 +262,7 @@ def test_every_refusal_has_its_row():
 def test_the_record_and_the_worklist_are_those_that_are_written():
     text = (ROOT / "docs/screening.md").read_text("utf-8")
     record = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
-    described = schema()
+    described = json.loads((ROOT / "pathology_screen/outputs/screening.schema.json").read_text())
     jsonschema.Draft202012Validator(described).validate(record)
     assert list(record) == list(described["properties"])
     columns = re.search(r"The columns of `worklist.csv` are (.*?)\.\s", text, re.DOTALL)[1]

@@ -15,7 +15,8 @@ from pathology_screen.screening import Screener
 def pytest_collection_modifyitems(items):
     """Skip the tests that start a server where its environment is not named."""
     if label_python() is None:
-        reason = "name the interpreter of MONAI Label's environment in PATHOLOGY_SCREEN_LABEL_PYTHON (docs/monai_label.md)"
+        reason = "name MONAI Label's interpreter in PATHOLOGY_SCREEN_LABEL_PYTHON"
+        reason += " (docs/monai_label.md)"
         for item in items:
             if item.get_closest_marker("label"):
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -24,9 +25,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A small bundle named "tiny", calibrated for `RATE`."""
-    people = save_discs(
-        tmp_path_factory.mktemp("healthy"), [f"sub-{person}_T1w" for person in range(4)]
-    )
+    names = [f"sub-{person}_T1w" for person in range(4)]
+    people = save_discs(tmp_path_factory.mktemp("healthy"), names)
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", people)
 
 
@@ -43,7 +43,6 @@ def studies(slices, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for name, path in zip(("healthy", "lesion"), slices):
         shutil.copyfile(path, folder / f"{name}.png")
-    nib.save(
-        nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), folder / "broken.nii.gz"
-    )
+    nothing = np.full((8, 8, 8), np.nan, np.float32)
+    nib.save(nib.Nifti1Image(nothing, np.eye(4)), folder / "broken.nii.gz")
     return folder

@@ -37,9 +37,10 @@ class Orthanc:
     def __init__(self, process: subprocess.Popen) -> None:
         self.inside = ["nsenter", f"--net=/proc/{process.pid}/ns/net"]
 
-    def get(self, path: str) -> bytes:
-        """The body of a resource."""
-        return self._curl(path)
+    def get(self, path: str, *options: str) -> bytes:
+        """The body of a resource; options are curl's."""
+        curl = [*self.inside, "curl", "-s", "-S", "--fail", "--noproxy", "*", *options]
+        return subprocess.run([*curl, ROOT + path], check=True, capture_output=True).stdout
 
     def json(self, path: str):
         return json.loads(self.get(path))
@@ -47,21 +48,7 @@ class Orthanc:
     def upload(self, files: list[Path]) -> None:
         """Store DICOM files."""
         for file in files:
-            self._curl("/instances", "--data-binary", f"@{file}")
-
-    def _curl(self, path: str, *options: str) -> bytes:
-        command = [
-            *self.inside,
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--noproxy",
-            "*",
-            *options,
-            ROOT + path,
-        ]
-        return subprocess.run(command, check=True, capture_output=True).stdout
+            self.get("/instances", "--data-binary", f"@{file}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import torch
 
 from pathology_screen.bundles import bundle_root, read_settings
@@ -23,9 +24,9 @@ from pathology_screen.predictor import Predictor, build_network
 START, STOP = 600.0, 60.0  # seconds, for a busy machine
 
 ACROSS = 2e-3
-"""Relative difference of scores of a registered scan between the two environments: voxels and brain mask are equal to
-the bit, but with another numpy (1.26 in place of 2.4) the search for its place ends 0.01 mm away; within one nothing
-differs."""
+"""Relative difference of scores of a registered scan between the two environments: voxels and brain
+mask are equal to the bit, but with another numpy (1.26 in place of 2.4) the search for its place
+ends 0.01 mm away; within one nothing differs."""
 
 RATE = 0.25
 """Of false positives, that four people allow."""
@@ -39,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 SCHEDULE = {"ra": {"max_epochs": 8, "warm_up": 5, "val_interval": 1}, "dae": {}, "mkd": {}}
 
 NO_SCORING = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-"""For servers whose worklist is not asked for: each scoring is a process that first loads everything."""
+"""For servers whose worklist is not asked for: each scoring is a process that loads everything."""
 
 
 def label_python() -> str | None:
@@ -60,20 +61,9 @@ class Server:
 
     def ask(self, method: str, path: str, *options: str) -> tuple[int, bytes]:
         """Status and body of the answer to a request; options are curl's."""
-        command = [
-            *self.inside,
-            "curl",
-            "-s",
-            "-S",
-            "--noproxy",
-            "*",
-            "-X",
-            method,
-            "-w",
-            "%{http_code}",
-            *options,
-        ]
-        answer = subprocess.run([*command, self.url + path], check=True, capture_output=True).stdout
+        curl = [*self.inside, "curl", "-s", "-S", "--noproxy", "*", "-X", method]
+        command = [*curl, "-w", "%{http_code}", *options, self.url + path]
+        answer = subprocess.run(command, check=True, capture_output=True).stdout
         return int(answer[-3:]), answer[:-3]
 
     def answers(self) -> bool:
@@ -89,14 +79,14 @@ class Server:
         path = f"/infer/{model}?image={image}&output={output}"
         return self._succeed("POST", path, "-F", f"params={json.dumps(params)}")
 
+    def next_study(self) -> dict[str, Any]:
+        """What the worklist of the small bundle gives."""
+        return self.json("/activelearning/tiny_most_suspicious", "POST")
+
     def mark(self, image: str, reading: str) -> None:
         """Say what a study shows."""
-        self._succeed(
-            "PUT",
-            f"/datastore/image/info?image={image}",
-            "-F",
-            f"info={json.dumps({'reading': reading})}",
-        )
+        info = json.dumps({"reading": reading})
+        self._succeed("PUT", f"/datastore/image/info?image={image}", "-F", f"info={info}")
 
     def train(self, task: str, **params: Any) -> dict[str, Any]:
         """Train, wait for the end, and return how it went."""
@@ -124,6 +114,12 @@ def parts(body: bytes) -> dict[str, bytes]:
     }
 
 
+def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
+    """The image that an answer is, kept at a path."""
+    path.write_bytes(content)
+    return nib.load(path)
+
+
 def starting(app: Path) -> list[str]:
     """Arguments of the interpreter that start an app: ours by its `main.py`, any other as MONAI
     Label does."""
@@ -144,21 +140,13 @@ def running_server(
     """Run the app on studies, a folder or a DICOMweb address, on a free port of loopback; stopped
     by its pid."""
     port = 8000 if inside else _free_port()
-    command = [
-        *inside,
-        label_python() or "",
-        *starting(app),
-        "--studies",
-        str(studies),
-        "--port",
-        str(port),
-    ]
+    command = [*inside, label_python() or "", *starting(app)]
+    command += ["--studies", str(studies), "--port", str(port)]
     command += [word for key, value in conf.items() for word in ("--conf", key, value)]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(log.parent), **(env or {})}
     with log.open("w") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=surroundings, cwd=log.parent
-        )
+        streams = {"stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, **streams, env=surroundings, cwd=log.parent)
         try:
             server = Server(f"http://127.0.0.1:{port}", inside)
             _wait(server, process, log)

@@ -16,12 +16,12 @@ from pathology_screen.predictor import Predictor
 LABEL_TASK = """
 import json, sys
 from pathlib import Path
-from pathology_screen.label.infer import AnomalyVolume
-from pathology_screen.label.model import Model
-from pathology_screen.label.options import Options
+from pathology_screen.label.model import Model, Options
+from pathology_screen.label.tasks import AnomalyVolume
 
 bundle, scan, app, rate = sys.argv[1:]
-volume, record = AnomalyVolume(Model(bundle, Path(app), Options(rate=float(rate), device="cpu")))({"image": scan})
+model = Model(bundle, Path(app), Options(rate=float(rate), device="cpu"))
+volume, record = AnomalyVolume(model)({"image": scan})
 Path(volume).unlink()
 print(json.dumps(record["score"]))
 """
@@ -53,10 +53,8 @@ def test_the_predictor_gives_the_same(scan, score, tiny):
 
 
 def test_the_command_gives_the_same(scan, score, tiny, tmp_path):
-    assert (
-        main(["screen", str(scan), "-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)])
-        == 0
-    )
+    options = ["-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)]
+    assert main(["screen", str(scan), *options]) == 0
     assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
 
 

@@ -16,17 +16,22 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="the chromium browser is not installed"
 )
 VOID = {"meta", "img", "input", "br", "link", "base", "hr"}
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--enable-logging=stderr", "--virtual-time-budget=3000", "--window-size=1200,1600"),
+    *("--hide-scrollbars", "--dump-dom"),
+)
 
 
 class Page(HTMLParser):
-    """The elements of a page, its text, and the text below each id."""
+    """The elements of a page, and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
-        self.source = text
-        self.text = ""
+        self.source, self.text = text, ""
         self.feed(text)
         self.close()
 
@@ -50,11 +55,8 @@ class Page(HTMLParser):
         """Attributes of the elements of a name, with these values (`data_region` is
         data-region)."""
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
-        return [
-            found
-            for name, found in self.elements
-            if name == tag and all(found.get(key) == value for key, value in wanted.items())
-        ]
+        found = (own for name, own in self.elements if name == tag)
+        return [own for own in found if all(own.get(key) == wanted[key] for key in wanted)]
 
     @property
     def words(self) -> str:
@@ -75,29 +77,19 @@ class Page(HTMLParser):
     def check_stands_alone(self, pictures: tuple[str, ...] = ("data:image/png;base64,",)) -> None:
         """Fail if the page loads, or names as a place on the net, anything; or runs what its policy
         does not name."""
-        for tag, attributes in self.elements:
+        for tag, own in self.elements:
             assert tag not in ("link", "iframe", "object", "embed", "base"), tag
-            assert "style" not in attributes and not any(
-                name.startswith("on") for name in attributes
-            ), attributes
-            address = attributes.get("src") or (
-                attributes.get("href") if tag in ("image", "use") else None
-            )
+            assert "style" not in own and not any(name.startswith("on") for name in own), own
+            link = own.get("href") if tag in ("image", "use") else None
+            address = own.get("src") or link
             assert address is None or address.startswith(("#", *pictures)), address
         assert not re.search(r"""https?:|["'(=]//|url\((?!#)|@import""", self.source)
-        assert (
-            self.policy["default-src"]
-            == self.policy["base-uri"]
-            == self.policy["form-action"]
-            == "'none'"
-        )
-        for tag, directive in (("style", "style-src"), ("script", "script-src")):
-            hashes = [hashlib.sha256(text.encode()).digest() for text in self.inside(tag)]
-            allowed = (
-                " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
-                or "'none'"
-            )
-            assert self.policy[directive] == allowed
+        nothing = [self.policy[kind] for kind in ("default-src", "base-uri", "form-action")]
+        assert nothing == ["'none'"] * 3
+        for tag in ("style", "script"):
+            digests = (hashlib.sha256(text.encode()).digest() for text in self.inside(tag))
+            hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+            assert self.policy[f"{tag}-src"] == (" ".join(hashes) or "'none'")
 
 
 class Opened(NamedTuple):
@@ -110,31 +102,12 @@ class Opened(NamedTuple):
 def open_page(path: Path, fragment: str = "", screenshot: Path | None = None) -> Opened:
     """Open a file in headless Chromium, as a user would by a double click."""
     profile = path.parent / "chromium-profile"
-    options = [
-        *(
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--hide-scrollbars",
-        ),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--enable-logging=stderr", "--virtual-time-budget=3000", "--window-size=1200,1600"),
-        *([f"--screenshot={screenshot}"] if screenshot else []),
-    ]
-    command = [
-        CHROMIUM,
-        *options,
-        f"--user-data-dir={profile}",
-        "--dump-dom",
-        f"{path.as_uri()}{fragment}",
-    ]
+    options = [*OPTIONS, *([f"--screenshot={screenshot}"] if screenshot else [])]
+    command = [CHROMIUM, *options, f"--user-data-dir={profile}", f"{path.as_uri()}{fragment}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
     shutil.rmtree(profile, ignore_errors=True)
-    return Opened(
-        Page(done.stdout), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    )
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return Opened(Page(done.stdout), console)
 
 
 def with_script(html: str, script: str) -> str:

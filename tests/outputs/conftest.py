@@ -35,10 +35,8 @@ def scan(brain, tmp_path):
 
     def write(name="scan", axcodes="RAS", **texts):
         stored = nib.load(brain)
-        target = nib.orientations.axcodes2ornt(axcodes)
-        image = stored.as_reoriented(
-            nib.orientations.ornt_transform(nib.io_orientation(stored.affine), target)
-        )
+        axes = nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axcodes)
+        image = stored.as_reoriented(nib.orientations.ornt_transform(*axes))
         for field, text in texts.items():
             image.header[field] = text
         nib.save(image, tmp_path / f"{name}.nii.gz")
@@ -49,15 +47,13 @@ def scan(brain, tmp_path):
 
 @pytest.fixture
 def screen(tmp_path, brain_predictor, make_brain_screener):
-    """Function that screens items into a folder and gives the writer."""
+    """Function that screens items into the folder "out" and gives the writer."""
 
-    def run(
-        items, output=tmp_path / "out", network=brain_predictor.network, scores=None, rate=0.05
-    ):
-        options = {} if scores is None else {"scores": scores}
+    def run(items, network=brain_predictor.network, rate=0.05, **options):
         calibration = make_brain_screener(0.5, **options).judge.calibration
         dataset = AcceptedScans(items, brain_predictor)
-        writer = ScreeningWriter(str(output), Judge(brain_predictor, calibration, rate), dataset)
+        judge = Judge(brain_predictor, calibration, rate)
+        writer = ScreeningWriter(str(tmp_path / "out"), judge, dataset)
         SupervisedEvaluator(
             device=torch.device("cpu"),
             val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0),

@@ -22,9 +22,8 @@ def test_an_axis_holds_its_values_between_ticks(values):
 
 @given(st.sets(st.integers(0, 300), min_size=2, max_size=5))
 def test_an_axis_of_whole_numbers_has_whole_ticks(values):
-    assert all(
-        tick.text.isdigit() for tick in Axis.around(sorted(values), 10, 110, whole=True).ticks
-    )
+    ticks = Axis.around(sorted(values), 10, 110, whole=True).ticks
+    assert all(tick.text.isdigit() for tick in ticks)
 
 
 def test_an_axis_is_linear_and_may_run_upwards():
@@ -48,14 +47,11 @@ def test_many_equal_scores_are_piled_up_smaller():
     assert many.radius < few.radius and min(dot.y for dot in many.dots) > 40
 
 
+KINDS = st.sampled_from(["normal", "suspicious"])
+
+
 @settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.floats(1e-4, 1.0), st.sampled_from(["normal", "suspicious"])),
-        min_size=1,
-        max_size=60,
-    )
-)
+@given(st.lists(st.tuples(st.floats(1e-4, 1.0), KINDS), min_size=1, max_size=60))
 def test_a_histogram_counts_every_scan_once_and_bars_do_not_overlap(scans):
     scores, kinds = zip(*scans)
     chart = histogram(scores, kinds)
@@ -65,7 +61,6 @@ def test_a_histogram_counts_every_scan_once_and_bars_do_not_overlap(scans):
     for place in {bar.x for bar in chart.bars}:
         pile = sorted((bar for bar in chart.bars if bar.x == place), key=lambda bar: -bar.y)
         assert pile[0].y + pile[0].height == pytest.approx(chart.up.at(0), abs=0.11)
-        assert sum(bar.height for bar in pile) == pytest.approx(
-            unit * sum(bar.scans for bar in pile), abs=0.3
-        )
+        height = unit * sum(bar.scans for bar in pile)
+        assert sum(bar.height for bar in pile) == pytest.approx(height, abs=0.3)
     assert all(chart.up.stop - 0.1 <= bar.y for bar in chart.bars)

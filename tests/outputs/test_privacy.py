@@ -14,73 +14,55 @@ from scan_builders import dicom_datasets, head_volume, save, series_of
 SECRETS = (b"CANARY", b"19010203", b"canary")
 
 
-def said(path):
-    """The bytes of a file, unpacked."""
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-
-
 @pytest.fixture
-def leaks(tmp_path, caplog, capfd, recwarn):
-    """Function that screens, and names every place that holds a secret."""
+def leaks(tmp_path, caplog, capfd, recwarn, screen):
+    """Function that screens scans, of which one is refused, and names each place of a secret."""
     caplog.set_level(logging.DEBUG)
 
-    def look(screen, items):
+    def look(**scans):
         caplog.clear()
         recwarn.clear()
-        writer = screen(items)
-        with pytest.raises(SystemExit) as end:  # each of the tests brings a scan to be refused
-            writer.finish()
-        places = {path.name: said(path) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-        assert len(places) > 4
-        captured = capfd.readouterr()
-        places |= {
-            "stdout": captured.out.encode(),
-            "stderr": captured.err.encode(),
-            "log": caplog.text.encode(),
-            "exit": str(end.value).encode(),
-            "warnings": " ".join(str(warning.message) for warning in recwarn.list).encode(),
-        }
-        return [
-            place for place, text in places.items() if any(secret in text for secret in SECRETS)
-        ]
+        with pytest.raises(SystemExit) as end:
+            screen([{"image": str(path), "name": name} for name, path in scans.items()]).finish()
+        files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        assert len(files) > 4
+        places = {path.name: path.read_bytes() for path in files}
+        warned = " ".join(str(warning.message) for warning in recwarn.list)
+        texts = [*capfd.readouterr(), caplog.text, str(end.value), warned]
+        places |= {f"printed {i}": text.encode() for i, text in enumerate(texts)}
+        said = {k: gzip.decompress(v) if k.endswith(".gz") else v for k, v in places.items()}
+        return [place for place, text in said.items() if any(one in text for one in SECRETS)]
 
     return look
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom, when the scan is built
-def test_dicom(screen, leaks, brain, tmp_path):
+def test_dicom(leaks, brain, tmp_path):
     series = partial(series_of, nib.load(brain))
-    comments = {"PatientComments": "CANARY", "InstitutionName": "CANARY", "ImageComments": "CANARY"}
-    scans = {
-        "good": save(series(**comments), tmp_path / "good"),
-        "gap": save([dataset for k, dataset in enumerate(series()) if k != 3], tmp_path / "gap"),
-        "invalid": save(
-            series(PatientBirthDate="CANARY", PatientAge="CANARY"), tmp_path / "invalid"
-        ),
-        "colour": save(
-            dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL"), tmp_path / "colour"
-        ),
+    comments = dict.fromkeys(("PatientComments", "InstitutionName", "ImageComments"), "CANARY")
+    invalid = dict.fromkeys(("PatientBirthDate", "PatientAge"), "CANARY")
+    sets = {
+        "good": series(**comments),
+        "gap": [dataset for k, dataset in enumerate(series()) if k != 3],
+        "invalid": series(**invalid),
+        "colour": dicom_datasets(head_volume(), PhotometricInterpretation="YBR_FULL"),
+        "damaged": series(),
     }
-    damaged = next(save(series(), tmp_path / "damaged").iterdir())
+    scans = {name: save(datasets, tmp_path / name) for name, datasets in sets.items()}
+    damaged = next(scans["damaged"].iterdir())
     damaged.write_bytes(damaged.read_bytes()[:700])
-    scans["damaged"] = damaged.parent
-    assert leaks(screen, [{"image": str(path), "name": name} for name, path in scans.items()]) == []
+    assert leaks(**scans) == []
 
 
-def test_nifti(screen, scan, leaks, tmp_path):
-    texts = {
-        "descrip": b"CANARY 1",
-        "aux_file": b"CANARY 2",
-        "intent_name": b"CANARY 3",
-        "db_name": b"CANARY 4",
-    }
-    item = scan("good", **texts)
-    image = nib.load(item["image"])
+def test_nifti(scan, leaks, tmp_path):
+    fields = ("descrip", "aux_file", "intent_name", "db_name")
+    image = nib.load(scan("good", **dict.fromkeys(fields, b"CANARY"))["image"])
     image.header.extensions.append(Nifti1Extension("comment", b"CANARY 5"))
     voxels = np.array(image.dataobj, dtype=np.float32)
     image.set_data_dtype(np.float32)
-    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), tmp_path / "good.nii.gz")
+    paths = {name: tmp_path / f"{name}.nii.gz" for name in ("good", "broken")}
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), paths["good"])
     voxels[0, 0] = np.nan
-    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), tmp_path / "broken.nii.gz")
-    assert b"CANARY 5" in said(tmp_path / "good.nii.gz")
-    assert leaks(screen, [item, {"image": str(tmp_path / "broken.nii.gz"), "name": "broken"}]) == []
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), paths["broken"])
+    assert b"CANARY 5" in gzip.decompress(paths["good"].read_bytes())
+    assert leaks(**paths) == []

@@ -1,18 +1,20 @@
-"""The report of one screened scan."""
+"""The report of one screened scan, and the index over a run."""
 
 import base64
 import io
 import json
+import math
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from outputs.browser import Page, needs_chromium, open_page, with_script
+from outputs.test_viewer import vertices
 from PIL import Image
 
 from pathology_screen.errors import InputError
-from pathology_screen.outputs.report import report_html, save_report
+from pathology_screen.outputs.report import index_html, report_html
 from pathology_screen.screening import Finding, ScreenedSlice, ScreeningResult
 
 EVIL = "<script>document.title = 'it ran'</script>&\"'"
@@ -21,26 +23,33 @@ LARGEST = 1_500_000
 
 
 @pytest.fixture
-def one(result) -> ScreeningResult:
-    return result
-
-
-@pytest.fixture
 def refused() -> ScreeningResult:
     error = InputError("missing_slice", "10.4 mm; accepted: 5.2 mm", "Send the whole series.")
-    finding = Finding("missing_slice", "10.4 mm", "5.2 mm", hint=error.hint)
-    return ScreeningResult(
-        "not_assessable", error.code, str(error), (finding,), source={"format": "dicom"}
-    )
+    found = (Finding("missing_slice", "10.4 mm", "5.2 mm", hint=error.hint),)
+    source = {"format": "dicom"}
+    return ScreeningResult("not_assessable", error.code, str(error), found, source=source)
 
 
 def read(result, name="sub-01") -> Page:
-    page = Page(report_html(result, name))
-    page.check_stands_alone()
-    assert not page.open and "Research use only" in page.words
-    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    page = checked(report_html(result, name))
+    ids = [own["id"] for _, own in page.elements if own.get("id")]
     assert len(ids) == len(set(ids))
     return page
+
+
+def checked(html, *pictures) -> Page:
+    page = Page(html)
+    page.check_stands_alone(*pictures)
+    assert not page.open and "Research use only" in page.words
+    return page
+
+
+def check_told(page, *texts):
+    assert [text for text in texts if text not in page.words] == []
+
+
+def check_untold(page, *texts):
+    assert [text for text in texts if text in page.words] == []
 
 
 def layer(page, name) -> Image.Image:
@@ -50,323 +59,379 @@ def layer(page, name) -> Image.Image:
 
 class TestVerdict:
     @pytest.mark.parametrize("outcome", ["normal", "suspicious"])
-    def test_outcome_and_its_numbers(self, one, outcome):
-        numbers = {
-            "score": 0.16,
-            "percentile": 95.0,
-            "p_value": 2 / 21,
-            "image_threshold": 0.034567,
-        }
-        page = read(replace(one, outcome=outcome, **numbers))
+    def test_outcome_and_its_numbers(self, result, outcome):
+        numbers = {"score": 0.16, "percentile": 95.0, "p_value": 2 / 21}
+        page = read(replace(result, outcome=outcome, image_threshold=0.034567, **numbers))
         assert page.inside("title")[0] == f"{outcome.capitalize()}: sub-01 – screening report"
-        assert f"{outcome.capitalize()} Score 0.160" in page.words
-        for text in (
-            "Image threshold 0.0346",
-            "for 5 % false positives",
-            "Percentile 95 % of 20 healthy people",
-        ):
-            assert text in page.words
-        assert "p-value 0.095 smallest possible: 0.048" in page.words
         says = {
             "normal": "does not mean that the scan is healthy",
             "suspicious": "This is no diagnosis",
         }
-        assert says[outcome] in page.words and says[({*says} - {outcome}).pop()] not in page.words
+        check_told(
+            page,
+            f"{outcome.capitalize()} Score 0.160",
+            "Image threshold 0.0346",
+            "for 5 % false positives",
+            "Percentile 95 % of 20 healthy people",
+            "p-value 0.095 smallest possible: 0.048",
+            says.pop(outcome),
+        )
+        check_untold(page, *says.values())
 
     def test_what_was_refused_has_a_reason_and_no_score(self, refused):
         page = read(refused)
-        assert "Not assessable missing_slice the slices are not evenly spaced" in page.words
-        assert "10.4 mm; accepted: 5.2 mm. What to do: Send the whole series." in page.words
-        assert "neither that the scan is normal nor that it is suspicious" in page.words
-        assert (
-            not page.all("svg")
-            and "Percentile" not in page.words
-            and "[missing_slice]" not in page.words
+        check_told(
+            page,
+            "Not assessable missing_slice the slices are not evenly spaced",
+            "10.4 mm; accepted: 5.2 mm. What to do: Send the whole series.",
+            "neither that the scan is normal nor that it is suspicious",
         )
+        check_untold(page, "Percentile", "[missing_slice]")
+        assert not page.all("svg")
 
     def test_what_the_reader_refused_has_no_finding(self):
         error = InputError("unreadable", "the file ends early", "Copy it again")
         page = read(ScreeningResult("not_assessable", error.code, str(error)))
-        assert (
-            "unreadable the file is damaged or cut short: the file ends early. Copy it again"
-            in page.words
-        )
-        assert "acceptance gate" not in page.words
+        told = "unreadable the file is damaged or cut short: the file ends early. Copy it again"
+        check_told(page, told)
+        check_untold(page, "acceptance gate")
 
     def test_what_the_calibration_does_not_cover_is_shown_without_a_score(
         self, brain, make_brain_screener
     ):
-        result = make_brain_screener()(brain, plane_mm=30)
-        page = read(result)
-        assert "Not assessable not_calibrated" in page.words and "Percentile" not in page.words
-        assert page.all("svg", id="stack") and "z = +30 mm" in page.words
-        assert "among healthy people" not in page.words and not page.all("line", class_="limit")
+        page = read(make_brain_screener()(brain, plane_mm=30))
+        check_told(page, "Not assessable not_calibrated", "z = +30 mm")
+        check_untold(page, "Percentile", "among healthy people")
+        assert page.all("svg", id="stack") and not page.all("line", class_="limit")
 
-    def test_warnings_are_told_with_what_was_measured(self, one):
+    def test_warnings_are_told_with_what_was_measured(self, result):
         warning = Finding("no_tissue", "3 T", "1.5 T", refused=False, hint="Look at it.")
-        page = read(replace(one, findings=(warning,)))
-        assert (
-            "no_tissue no tissue was found in the image or slice Look at it. 3 T 1.5 T warning"
-            in page.words
-        )
+        page = read(replace(result, findings=(warning,)))
+        told = "no_tissue no tissue was found in the image or slice Look at it. 3 T 1.5 T warning"
+        check_told(page, told)
 
 
 class TestPictures:
-    def test_layers_are_those_of_the_slice(self, one):
-        page, screened = read(one), one.slice
+    def test_layers_are_those_of_the_slice(self, result):
+        page, one = read(result), result.slice
         shown = np.asarray(layer(page, "input")) / 255
-        assert np.allclose(shown, screened.image, atol=0.002)
+        assert np.allclose(shown, one.image, atol=0.002)
         assert np.allclose(shown * 0.9, np.asarray(layer(page, "reconstruction")) / 255, atol=0.004)
         opaque = np.asarray(layer(page, "map").convert("RGBA"))[..., 3] == 255
-        assert np.mean(opaque == (screened.anomaly_map >= one.pixel_threshold)) > 0.98
+        assert np.mean(opaque == (one.anomaly_map >= result.pixel_threshold)) > 0.98
         assert len(page.all("image")) == 3
 
-    def test_the_plane_and_the_fit_are_told_with_their_limits(self, one):
-        page = read(one)
-        assert "plane z = +23 mm of MNI152" in page.words
-        for text in (
+    def test_the_plane_the_fit_and_the_threshold_are_told(self, result):
+        page = read(result)
+        check_told(
+            page,
+            "plane z = +23 mm of MNI152",
             "Dice overlap 0.95 of the brains; at least 0.85",
             "Local correlation 0.75 at least 0.3",
-        ):
-            assert text in page.words
-        assert "Turn 0° at most 55°" in page.words and "In the field of view 100 %" in page.words
+            "Turn 0° at most 55°",
+            "In the field of view 100 %",
+        )
+        told = "Colours of the anomaly map, from 0 to 0.372; pixel threshold 0.0930"
+        assert told in [svg.get("aria-label") for svg in page.all("svg")]
 
-    def test_the_outline_of_the_templates_brain_lies_over_the_input(self, one):
-        page = read(one)
+    def test_the_outline_of_the_templates_brain_lies_over_the_input(self, result):
+        page = read(result)
         (path,) = page.all("path", id="template")
         assert len(page.all("use", href="#template", class_="template")) == 2
-        points = [
-            np.array(part.replace("l", " ").split(), float).reshape(-1, 2)
-            for part in path["d"].strip("Mz").split("zM")
-        ]
-        outline = max((line.cumsum(axis=0) / 10 for line in points), key=np.ptp)
-        rows, columns = np.nonzero(one.slice.image > 0.1)
+        outline = max(vertices(path["d"]), key=np.ptp)
+        rows, columns = np.nonzero(result.slice.image > 0.1)
         for found, brain in ((outline[:, 1], rows), (outline[:, 0], columns)):
-            assert (found.min(), found.max()) == pytest.approx(
-                (brain.min(), brain.max() + 1), abs=1.5
-            )
+            ends = brain.min(), brain.max() + 1
+            assert (found.min(), found.max()) == pytest.approx(ends, abs=1.5)
 
     def test_a_single_slice_is_said_not_to_be_registered(self, single):
         page = read(single)
-        assert "Single slice, not registered." in page.words and "Dice" not in page.words
+        check_told(page, "Single slice, not registered.", "R, A, S, mm")
+        check_untold(page, "Dice", "Side")
         assert not page.all("use", href="#template") and not page.all("input", id="show-template")
-        assert "Side" not in page.words and "R, A, S, mm" in page.words
 
-    def test_a_method_that_does_not_reconstruct_shows_none(self, one):
-        bare = replace(
-            one, slice=replace(one.slice, reconstruction=None), reconstruction_volume=None
-        )
-        page = read(bare)
+    def test_a_method_that_does_not_reconstruct_shows_none(self, result):
+        bare = replace(result.slice, reconstruction=None)
+        page = read(replace(result, slice=bare, reconstruction_volume=None))
         assert not page.all("input", id="show-reconstruction") and len(page.all("image")) == 2
-        assert "Pseudo-healthy" not in page.words
+        check_untold(page, "Pseudo-healthy")
 
-    def test_the_scale_bar_is_five_centimetres(self, one):
-        page = read(one)
-        (bar,) = [path["d"] for path in page.all("path") if path["d"].startswith(f"M{64 * 0.03} ")]
-        pixel = np.linalg.norm(one.slice.affine[:3, 1])
+    def test_the_scale_bar_is_five_centimetres(self, result):
+        start = f"M{64 * 0.03} "
+        (bar,) = [p["d"] for p in read(result).all("path") if p["d"].startswith(start)]
+        pixel = np.linalg.norm(result.slice.affine[:3, 1])
         assert float(bar.partition("h")[2]) * pixel == pytest.approx(50, abs=0.1)
 
-    def test_sides_are_those_of_radiology(self, one):
+    def test_sides_are_those_of_radiology(self, result):
         """Columns run to the patient's left (-x), so the picture's left edge is the right of the
         patient."""
-        assert one.slice.affine[0, 1] < 0 and one.slice.affine[1, 0] < 0
-        letters = re.findall(
-            r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([RLAP])</text>', read(one).source
-        )
+        assert result.slice.affine[0, 1] < 0 and result.slice.affine[1, 0] < 0
+        pattern = r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([RLAP])</text>'
+        letters = re.findall(pattern, read(result).source)
         assert len(letters) == 4 * 3
         for x, y, letter in letters:
-            beside = {
-                "R": float(x) < 10,
-                "L": float(x) > 54,
-                "A": float(y) < 10,
-                "P": float(y) > 54,
-            }
-            assert beside[letter]
-
-    def test_the_colour_bar_marks_the_threshold(self, one):
-        (bar,) = [svg for svg in read(one).all("svg") if "Colours" in svg.get("aria-label", "")]
-        assert (
-            bar["aria-label"]
-            == "Colours of the anomaly map, from 0 to 0.372; pixel threshold 0.0930"
-        )
+            place = float(x if letter in "RL" else y)
+            assert place < 10 if letter in "RA" else place > 54
 
 
 class TestRegions:
-    def test_each_region_is_a_row_with_its_measures(self, one):
-        page = read(one)
-        rows = [row for row in page.all("tr") if "data-region" in row]
-        assert [row["data-region"] for row in rows] == [str(region.label) for region in one.regions]
-        region = one.regions[0]
-        place = ", ".join(f"{value:.0f}".replace("-", "−") for value in region.peak_mni_mm)
-        assert (
-            f"1 {region.side} {place} {region.area_mm2:.0f} {region.peak:.3f} {region.mean:.3f}"
-            in page.words
-        )
+    def test_each_region_is_a_row_with_its_measures(self, result):
+        page = read(result)
+        rows = [row["data-region"] for row in page.all("tr") if "data-region" in row]
+        assert rows == [str(region.label) for region in result.regions]
+        one = result.regions[0]
+        place = ", ".join(f"{value:.0f}".replace("-", "−") for value in one.peak_mni_mm)
+        check_told(page, f"1 {one.side} {place} {one.area_mm2:.0f} {one.peak:.3f} {one.mean:.3f}")
 
-    def test_a_peak_lies_where_the_map_is_highest(self, one):
-        page = read(one)
-        peaks = {path["data-peak"]: path["d"] for path in page.all("path") if "data-peak" in path}
-        assert peaks.keys() == {str(region.label) for region in one.regions} and peaks
-        for region in one.regions:
+    def test_a_peak_lies_where_the_map_is_highest(self, result):
+        paths = read(result).all("path")
+        peaks = {path["data-peak"]: path["d"] for path in paths if "data-peak" in path}
+        assert peaks.keys() == {str(region.label) for region in result.regions} and peaks
+        for region in result.regions:
             left, y = map(float, peaks[str(region.label)][1:].partition("h")[0].split())
-            assert one.slice.anomaly_map[int(y // 10), int((left + 20) // 10)] == pytest.approx(
-                region.peak
-            )
+            found = result.slice.anomaly_map[int(y // 10), int((left + 20) // 10)]
+            assert found == pytest.approx(region.peak)
 
-    def test_outlines_enclose_the_area_of_the_regions(self, one):
+    def test_outlines_enclose_the_area_of_the_regions(self, result):
         """The area by Green's theorem is that of the table, to the width of the threshold's own
         line."""
-        page = read(one)
-        for region in [region for region in one.regions if region.area_mm2 > 200]:
+        page = read(result)
+        for region in [region for region in result.regions if region.area_mm2 > 200]:
             (path,) = [p["d"] for p in page.all("path", data_region=str(region.label))]
-            area = 0.0
-            for line in path.strip("Mz").split("zM"):
-                start, _, steps = line.partition("l")
-                x, y = (
-                    np.array([*start.split(), *steps.split()], float)
-                    .reshape(-1, 2)
-                    .cumsum(axis=0)
-                    .T
-                    / 10
-                )
-                area += (x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+            lines = [line.T for line in vertices(path)]
+            area = sum(x @ np.roll(y, -1) - y @ np.roll(x, -1) for x, y in lines) / 2
             assert abs(area) * 3.82**2 == pytest.approx(region.area_mm2, rel=0.25, abs=30)
 
     def test_no_region_no_table(self, brain, make_brain_screener):
         page = read(make_brain_screener(pixel_threshold=10.0)(brain))
-        assert "No region lies above the pixel threshold" in page.words and not page.all(
-            "tr", data_region="1"
-        )
+        check_told(page, "No region lies above the pixel threshold")
+        assert not page.all("tr", data_region="1")
 
-    def test_print_stops_after_twenty(self, one):
-        regions = tuple(replace(one.regions[0], label=label) for label in range(1, 31))
-        page = read(replace(one, regions=regions))
-        assert (
-            len(page.all("tr", class_="screen-only")) == 10
-            and "The first 20 of 30 regions" in page.words
-        )
+    def test_print_stops_after_twenty(self, result):
+        regions = tuple(replace(result.regions[0], label=label) for label in range(1, 31))
+        page = read(replace(result, regions=regions))
+        check_told(page, "The first 20 of 30 regions")
+        assert len(page.all("tr", class_="screen-only")) == 10
 
 
 class TestOrigin:
-    def test_facts_have_units_and_hashes_are_short_but_whole(self, one):
+    def test_facts_have_units_and_hashes_are_short_but_whole(self, result, brain):
         source = {
             "format": "dicom",
             "echo_time": 2.98,
             "image_type": ["ORIGINAL", "PRIMARY"],
             "contrast_agent": True,
+            "series_uid": "1.2.840.99.1",
         }
-        page = read(replace(one, source=source))
-        for text in (
+        page = read(replace(result, source=source))
+        weights = result.provenance["identity"]["weights_sha256"]
+        check_told(
+            page,
             "echo time 2.98 ms",
             "image type ORIGINAL, PRIMARY",
             "contrast agent yes",
             "voxel size",
-        ):
-            assert text in page.words
-        weights = one.provenance["identity"]["weights_sha256"]
-        assert f"weights sha256 {weights[:12]}… {weights}" in page.words
-        assert "slice · domain brain_extracted" in page.words and "versions · torch" in page.words
-
-    def test_neither_uid_nor_path_nor_date(self, one, brain):
-        page = read(replace(one, source={"format": "dicom", "series_uid": "1.2.840.99.1"}))
-        assert "1.2.840.99.1" not in page.source and "series" not in page.words
-        assert str(brain.parent) not in page.source and brain.name not in page.source
-
-    def test_a_dot_for_each_healthy_person(self, one):
-        page = read(one)
-        assert len(page.all("circle")) == 20 and "(n = 20)" in page.words
-
-    def test_every_text_is_escaped(self, one):
-        evil = Finding(EVIL, EVIL, EVIL, refused=False, hint=EVIL)
-        result = replace(
-            one, findings=(evil,), source={EVIL: EVIL}, provenance={EVIL: {EVIL: [EVIL]}}
+            f"weights sha256 {weights[:12]}… {weights}",
+            "slice · domain brain_extracted",
+            "versions · torch",
+            "(n = 20)",
         )
-        page = read(result, EVIL)
-        assert len(page.all("script")) == 1
-        assert page.text.count(EVIL) >= 9
+        assert len(page.all("circle")) == 20  # a dot for each healthy person
+        check_untold(page, "series")
+        for secret in ("1.2.840.99.1", str(brain.parent), brain.name):
+            assert secret not in page.source
+
+    def test_every_text_is_escaped(self, result):
+        evil = Finding(EVIL, EVIL, EVIL, refused=False, hint=EVIL)
+        made = {"source": {EVIL: EVIL}, "provenance": {EVIL: {EVIL: [EVIL]}}}
+        page = read(replace(result, findings=(evil,), **made), EVIL)
+        assert len(page.all("script")) == 1 and page.text.count(EVIL) >= 9
         result = ScreeningResult("not_assessable", EVIL, EVIL)
         assert len(Page(report_html(result, EVIL)).all("script")) == 1
 
-
-class TestFile:
-    def test_the_same_result_gives_the_same_bytes(self, one, tmp_path):
-        for name in ("a.html", "b.html"):
-            save_report(one, "sub-01", tmp_path / name)
-        assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-
-    def test_it_is_small(self, one):
+    def test_the_same_result_gives_the_same_text_and_a_small_one(self, result):
         """At 128 pixels a side, with noise that no picture format packs."""
         noise = np.random.default_rng(0).random((128, 128)).astype(np.float32)
-        half = one.slice.affine @ np.diag([0.5, 0.5, 1, 1])
+        half, one = result.slice.affine @ np.diag([0.5, 0.5, 1, 1]), result.slice
         labels = np.zeros((128, 128), np.uint16)
-        fine = ScreenedSlice(
-            one.score, noise, noise, noise, labels, half, 23.0, one.slice.mni_affine, one.slice.fit
-        )
-        assert len(report_html(replace(one, slice=fine), "sub-01")) < LARGEST
+        pictures = (noise, noise, noise, labels)
+        fine = ScreenedSlice(one.score, *pictures, half, 23.0, one.mni_affine, one.fit)
+        first, second = (report_html(replace(result, slice=fine), "sub-01") for _ in range(2))
+        assert first == second and len(first) < LARGEST
 
-    def test_nothing_is_left_where_the_report_cannot_be_made(self, one, tmp_path):
-        with pytest.raises(AttributeError):
-            save_report(replace(one, slice="none"), "sub-01", tmp_path / "report.html")
-        assert not list(tmp_path.iterdir())
+
+NOTHING = dict.fromkeys(
+    ("score", "percentile", "p_value", "regions", "largest_area_mm2", "code", "reason", "warnings")
+)
+
+
+def row(name, outcome="normal", **values):
+    return {"name": name, "outcome": outcome, "report": None, "panel": None, **NOTHING, **values}
+
+
+@pytest.fixture
+def rows():
+    scored = {"percentile": 100.0, "p_value": 1 / 21, "regions": 3, "largest_area_mm2": 204.4}
+    scored |= {"warnings": "a;b"}
+    files = {"report": "sub-one/r.html", "panel": "sub-one/p.png"}
+    calm = scored | {"percentile": 12.5, "regions": 0, "largest_area_mm2": math.nan}
+    reason = "[missing_slice] the slices are not evenly spaced: 10.4 mm"
+    refused = {"code": "missing_slice", "reason": reason, "score": math.nan}
+    return [
+        row("one", "suspicious", score=0.16, **files, **scored),
+        row("two", "suspicious", score=0.05, **scored),
+        row("three", score=0.02, **calm),
+        row("four", "not_assessable", **refused),
+    ]
+
+
+def read_index(rows) -> Page:
+    return checked(index_html(rows), ("sub-",))
+
+
+def plain(html) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+class TestIndex:
+    def test_rows_keep_their_order_and_numbers(self, rows):
+        page = read_index(rows)
+        lines = [own["data-outcome"] for own in page.all("tr") if "data-outcome" in own]
+        assert lines == [row["outcome"] for row in rows]
+        found = {}
+        for line in page.inside("tr")[1:]:
+            cells = [plain(cell) for cell in re.findall(r"<t[dh].*?</t[dh]>", line, re.DOTALL)]
+            found[cells[1].split()[0]] = cells[1:]
+        warned = "Warnings: a, b"
+        numbers = ["0.160", "100", "0.048", "3", "204"]
+        assert found["one"] == [f"one {warned}", "▲ Suspicious", *numbers]
+        numbers = ["0.0200", "12.5", "0.048", "0", "–"]
+        assert found["three"] == [f"three {warned}", "● Normal", *numbers]
+        told = "missing_slice the slices are not evenly spaced: 10.4 mm"
+        assert found["four"] == ["four", "✕ Not assessable", told]
+
+    def test_counts_add_up(self, rows):
+        page = read_index(rows)
+        buttons = [plain(text) for text in page.inside("button")]
+        assert buttons == ["4 scans", "2 ▲ suspicious", "1 ● normal", "1 ✕ not assessable"]
+        check_told(page, "3 scored scans by outcome")
+        assert len(page.all("rect", class_="suspicious")) == 2
+        assert len(page.all("rect", class_="normal")) == 1
+        check_untold(read_index(rows[3:]), "Scores of the run")
+        nobody = read_index([])
+        check_told(nobody, "0 of 0 shown")
+        assert not nobody.all("tr", data_outcome="normal")
+
+    def test_links_are_relative_and_pictures_lazy(self, rows):
+        page = read_index(rows)
+        assert [link["href"] for link in page.all("a")] == ["sub-one/r.html"]
+        (picture,) = page.all("img")
+        assert (picture["src"], picture["loading"]) == ("sub-one/p.png", "lazy")
+        assert "one" in picture["alt"]
+        odd = Page(index_html([row("x", report="javascript:alert(1)", panel='a b".png')]))
+        links = [link["href"] for link in odd.all("a")]
+        assert links == ["javascript%3Aalert%281%29"]  # a file of that name
+        assert odd.all("img")[0]["src"] == "a%20b%22.png"
+
+    def test_every_text_is_escaped(self):
+        evil = row(EVIL, "not_assessable", code=EVIL, reason=EVIL, warnings=EVIL)
+        page = read_index([evil])
+        assert len(page.all("script")) == 1 and page.text.count(EVIL) == 4
 
 
 @needs_chromium
-class TestBrowser:
-    def test_a_region_in_the_address_is_shown(self, one, tmp_path):
-        save_report(one, EVIL, tmp_path / "report.html")
+class TestReportInABrowser:
+    def test_a_region_in_the_address_is_shown(self, result, tmp_path):
+        (tmp_path / "report.html").write_text(report_html(result, EVIL), "utf-8")
         opened = open_page(tmp_path / "report.html", "#region-2", tmp_path / "page.png")
-        page, region = opened.page, one.regions[1]
+        page, region = opened.page, result.regions[1]
         assert opened.console == []
-        (row,) = page.all("tr", class_="selected")
-        assert row["data-region"] == "2" and page.all("path", data_region="2", class_="selected")
-        assert (
-            f"Region 2: {region.side}, {region.area_mm2:.0f} mm², peak {region.peak:.3f}"
-            in page.words
+        (line,) = page.all("tr", class_="selected")
+        assert line["data-region"] == "2" and page.all("path", data_region="2", class_="selected")
+        check_told(
+            page,
+            f"Region 2: {region.side}, {region.area_mm2:.0f} mm², peak {region.peak:.3f}",
+            f"{result.outcome.capitalize()} Score {result.score:#.3g}",
         )
-        assert f"{one.outcome.capitalize()} Score {one.score:#.3g}" in page.words
-        assert page.inside("title")[0].startswith(f"{one.outcome.capitalize()}: &lt;script&gt;")
+        title = page.inside("title")[0]
+        assert title.startswith(f"{result.outcome.capitalize()}: &lt;script&gt;")
         picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).reshape(-1, 3)
         assert len(np.unique(picture, axis=0)) > 200  # a brain was painted
-        assert np.any(
-            np.all(abs(picture.astype(int) - (0x4D, 0xE1, 0xFF)) < 12, axis=1)
-        )  # and the template's outline
+        near = abs(picture.astype(int) - (0x4D, 0xE1, 0xFF)) < 12
+        assert np.any(np.all(near, axis=1))  # and the template's outline
 
-    def test_what_the_user_does_is_done(self, one, tmp_path):
+    def test_what_the_user_does_is_done(self, result, tmp_path):
         """Opacity and toggles; then a click on a row, one beside the outlines, and one on an
         outline."""
         script = """
-          const act = (id, change) => { Object.assign(document.getElementById(id), change);
-            document.getElementById(id).dispatchEvent(new Event("input", { bubbles: true })); };
-          const gone = (id) => document.getElementById(id).hasAttribute("hidden");
-          const note = () => [document.getElementById("base").getAttribute("href"),
-            document.getElementById("over").getAttribute("opacity"), gone("over"), gone("outlines"), gone("brain"),
-            document.getElementById("chosen").textContent, location.hash];
-          const noted = [note()];
+          const find = (id) => document.getElementById(id);
+          const tell = (node, kind) => node.dispatchEvent(new Event(kind, { bubbles: true }));
+          const act = (id, change) => tell(Object.assign(find(id), change), "input");
+          const gone = (id) => find(id).hasAttribute("hidden");
+          const noted = [];
+          const note = () => noted.push([find("base").getAttribute("href"),
+            find("over").getAttribute("opacity"), gone("over"), gone("outlines"), gone("brain"),
+            find("chosen").textContent, location.hash]);
+          note();
           act("opacity", { value: 30 }); act("show-reconstruction", { checked: true });
-          act("show-template", { checked: true }); noted.push(note());
-          act("show-map", { checked: false }); act("show-outlines", { checked: false }); noted.push(note());
-          document.querySelector("tr[data-region='1'] td:last-child").click(); noted.push(note());
-          document.getElementById("stack").dispatchEvent(new Event("click", { bubbles: true })); noted.push(note());
-          document.querySelector("path[data-region='2']").dispatchEvent(new Event("click", { bubbles: true }));
-          noted.push(note());
+          act("show-template", { checked: true }); note();
+          act("show-map", { checked: false }); act("show-outlines", { checked: false }); note();
+          document.querySelector("tr[data-region='1'] td:last-child").click(); note();
+          tell(find("stack"), "click"); note();
+          tell(document.querySelector("path[data-region='2']"), "click"); note();
           document.body.dataset.noted = JSON.stringify(noted);
         """
         path = tmp_path / "report.html"
-        path.write_text(with_script(report_html(one, "sub-01"), script), "utf-8")
+        path.write_text(with_script(report_html(result, "sub-01"), script), "utf-8")
         opened = open_page(path)
         assert opened.console == []
         (body,) = opened.page.all("body")
-        first, moved, bare, row, cleared, outline = json.loads(body["data-noted"])
+        first, moved, bare, line, cleared, outline = json.loads(body["data-noted"])
         assert first[:5] == ["#input", "0.7", False, False, True]
-        assert moved[:5] == ["#reconstruction", "0.3", False, False, False] and bare[2:4] == [
-            True,
-            True,
-        ]
-        assert row[6] == "#region-1" and row[5].startswith("Region 1:")
+        assert moved[:5] == ["#reconstruction", "0.3", False, False, False]
+        assert bare[2:4] == [True, True]
+        assert line[6] == "#region-1" and line[5].startswith("Region 1:")
         assert cleared[5] == "Choose a region in the picture or in the table."
         assert outline[5].startswith("Region 2:")
 
     def test_a_refused_scan_opens_without_complaint(self, refused, tmp_path):
-        save_report(refused, "sub-01", tmp_path / "report.html")
+        (tmp_path / "report.html").write_text(report_html(refused, "sub-01"), "utf-8")
         opened = open_page(tmp_path / "report.html", "#region-1")
-        assert opened.console == [] and "Not assessable" in opened.page.words
+        assert opened.console == []
+        check_told(opened.page, "Not assessable")
+
+
+@needs_chromium
+class TestIndexInABrowser:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        (tmp_path / "sub-one").mkdir()
+        Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(tmp_path / "sub-one/p.png")
+        return tmp_path
+
+    def test_an_outcome_in_the_address_is_filtered_by(self, rows, folder):
+        (folder / "index.html").write_text(index_html(rows), "utf-8")
+        opened = open_page(folder / "index.html", "#suspicious")
+        assert opened.console == []  # the picture beside the page among them
+        lines = [own for own in opened.page.all("tr") if "data-outcome" in own]
+        shown = [own["data-outcome"] for own in lines if "hidden" not in own]
+        assert shown == ["suspicious", "suspicious"]
+        check_told(opened.page, "2 of 4 shown")
+        pressed = [own["data-outcome"] for own in opened.page.all("button", aria_pressed="true")]
+        assert pressed == ["suspicious"]
+
+    def test_buttons_filter_and_pictures_load(self, rows, folder):
+        script = """
+          const shown = () => document.getElementById("shown").textContent;
+          const press = (outcome) => {
+            document.querySelector(`button[data-outcome="${outcome}"]`).click(); return shown(); };
+          const noted = ["normal", "not_assessable", ""].map(press);
+          addEventListener("load", () => { document.body.dataset.noted =
+            [...noted, document.querySelector("img").naturalWidth].join("; "); });
+        """
+        path = folder / "index.html"
+        path.write_text(with_script(index_html(rows), script), "utf-8")
+        opened = open_page(path)
+        assert opened.console == []
+        noted = "1 of 4 shown; 1 of 4 shown; 4 of 4 shown; 2"
+        assert opened.page.all("body")[0]["data-noted"] == noted

@@ -1,8 +1,10 @@
-"""The table over all scans of a run."""
+"""The table over all scans of a run, and what lies beside it."""
+
+import json
 
 import pandas as pd
 
-from pathology_screen.outputs.worklist import COLUMNS, save_worklist, summary, worklist_rows
+from pathology_screen.outputs.worklist import COLUMNS, save_overview, summary, worklist_rows
 
 
 def record(name, score=None, code=None, outcome=None, areas=(), warnings=()):
@@ -21,34 +23,52 @@ def record(name, score=None, code=None, outcome=None, areas=(), warnings=()):
     }
 
 
-RECORDS = [
-    record("b", code="empty"),
-    record("c", 0.1),
-    record("d", 0.3, outcome="suspicious", areas=(5.0, 20.0), warnings=("one", "two")),
-    record("a", code="not_found"),
-    record("e", 0.1),
-]
+ROWS = worklist_rows(
+    [
+        record("b", code="empty"),
+        record("c", 0.1),
+        record("d", 0.3, outcome="suspicious", areas=(5.0, 20.0), warnings=("one", "two")),
+        record("a", code="not_found"),
+        record("e", 0.1),
+    ]
+)
 
 
 def test_highest_score_first_then_what_was_not_assessable():
-    assert [row["name"] for row in worklist_rows(RECORDS)] == ["d", "c", "e", "a", "b"]
+    assert [row["name"] for row in ROWS] == ["d", "c", "e", "a", "b"]
 
 
 def test_a_row():
-    row = worklist_rows(RECORDS)[0]
-    assert tuple(row) != () and set(row) == set(COLUMNS)
-    assert (row["regions"], row["largest_area_mm2"], row["warnings"]) == (2, 20.0, "one;two")
-    assert (row["report"], row["panel"]) == ("sub-d/sub-d_report.html", "sub-d/sub-d_panel.png")
+    assert set(ROWS[0]) == set(COLUMNS)
+    assert ROWS[0] == {
+        "name": "d",
+        "outcome": "suspicious",
+        "score": 0.3,
+        "percentile": 50.0,
+        "p_value": 0.5,
+        "regions": 2,
+        "largest_area_mm2": 20.0,
+        "code": None,
+        "reason": None,
+        "warnings": "one;two",
+        "report": "sub-d/sub-d_report.html",
+        "panel": "sub-d/sub-d_panel.png",
+    }
 
 
-def test_csv_and_summary(tmp_path):
-    rows = worklist_rows(RECORDS)
-    save_worklist(rows, tmp_path / "worklist.csv")
-    table = pd.read_csv(tmp_path / "worklist.csv")
+def test_files_and_summary(tmp_path):
+    save_overview(ROWS, tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "worklist.csv")
     assert tuple(table) == COLUMNS and table.name.tolist() == ["d", "c", "e", "a", "b"]
     assert table.regions.fillna(-1).tolist() == [2, 0, 0, -1, -1]
-    assert (
-        summary(rows) == "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
-    )
-    save_worklist([], tmp_path / "empty.csv")
-    assert (tmp_path / "empty.csv").read_text().strip() == ",".join(COLUMNS)
+    told = "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
+    assert summary(ROWS) == told
+    save_overview([], tmp_path / "empty")
+    for name in ("run", "empty"):
+        assert {path.name for path in (tmp_path / name).iterdir()} == {
+            *("worklist.csv", "index.html", "dataset_description.json")
+        }
+    assert (tmp_path / "empty/worklist.csv").read_text().strip() == ",".join(COLUMNS)
+    description = json.loads((tmp_path / "run" / "dataset_description.json").read_text())
+    assert description["BIDSVersion"]
+    assert description["GeneratedBy"][0]["Name"] == "pathology_screen"

@@ -13,18 +13,10 @@ from pydicom.config import disable_value_validation
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 from pathology_screen.io.source import SourceSeries, read_source_series
+from pathology_screen.outputs.dicom import source_images
+from pathology_screen.outputs.dicom.images import make_parametric_map, make_segmentation
 from pathology_screen.outputs.dicom.maker import Maker
-from pathology_screen.outputs.dicom.parametric_map import make_parametric_map
 from pathology_screen.outputs.dicom.secondary_capture import draw_overlay, make_secondary_capture
-from pathology_screen.outputs.dicom.segmentation import make_segmentation
-from pathology_screen.outputs.dicom.source_images import (
-    cut_slices,
-    frames_of,
-    identify,
-    positions_of,
-    reference_images,
-    references_to,
-)
 from pathology_screen.outputs.dicom.structured_report import make_structured_report
 from pathology_screen.screening.result import ScreeningResult
 
@@ -62,13 +54,11 @@ def write_dicom(
     if result.source.get("format", "dicom") != "dicom":
         raise ConfigError("DICOM results need a DICOM source: the scan was a NIfTI file")
     series_uid = series_uid or result.source.get("series_uid") or None
-    with (
-        disable_value_validation()
-    ):  # patient and study are written as they are, and no warning repeats them
+    with disable_value_validation():  # patient and study as they are, repeated by no warning
         series = read_source_series(source, series_uid, stacked=result.map_volume is not None)
         objects = _objects(result, series)
         for made in objects.values():
-            identify(made, series)
+            source_images.identify(made, series)
         for name in NAMES:
             if name in objects:
                 with replacing(folder / name) as temporary:
@@ -79,34 +69,27 @@ def write_dicom(
 
 
 def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset]:
-    images, maker = reference_images(series), Maker(result, series.datasets[0].SeriesInstanceUID)
-    if result.map_volume is None or result.regions_volume is None or series.stack is None:
-        return {
-            "report.dcm": make_structured_report(
-                images, references_to(series), None, None, result, maker
-            )
-        }
-    _check_same(result, series)
-    cut = cut_slices(result, series.stack.shape)
-    positions, references = positions_of(series.stack, cut), references_to(series, cut)
-    objects: dict[str, Dataset] = {}
-    upper = max(float(result.map_volume.max()), 2 * (result.pixel_threshold or 0.5))
-    map_ = make_parametric_map(images, frames_of(result.map_volume, cut), positions, upper, maker)
-    regions = None
+    images, stack = source_images.reference_images(series), series.stack
+    maker = Maker(result, series.datasets[0].SeriesInstanceUID)
+    volume, labels = result.map_volume, result.regions_volume
+    if volume is None or labels is None or stack is None:
+        all_ = source_images.references_to(series)
+        return {"report.dcm": make_structured_report(images, all_, None, None, result, maker)}
+    same = volume.shape == stack.shape and result.affine is not None
+    if not same or not np.allclose(result.affine, stack.affine, atol=1e-3):  # type: ignore[arg-type]
+        raise ConfigError("the source is not the scan of this result: its size or position differs")
+    cut = source_images.cut_slices(result, stack.shape)
+    positions = source_images.positions_of(stack, cut)
+    references = source_images.references_to(series, cut)
+    upper = max(float(volume.max()), 2 * (result.pixel_threshold or 0.5))
+    frames = source_images.frames_of(volume, cut)
+    map_, regions = make_parametric_map(images, frames, positions, upper, maker), None
+    objects: dict[str, Dataset] = {"parametric_map.dcm": map_}
     if result.regions:
-        frames = frames_of(result.regions_volume, cut)
+        frames = source_images.frames_of(labels, cut)
         regions = make_segmentation(images, frames, positions, result.regions, maker)
         objects["segmentation.dcm"] = regions
     return objects | {
-        "parametric_map.dcm": map_,
         "report.dcm": make_structured_report(images, references, map_, regions, result, maker),
         "overlay.dcm": make_secondary_capture(images[0], draw_overlay(result), references, maker),
     }
-
-
-def _check_same(result: ScreeningResult, series: SourceSeries) -> None:
-    assert result.map_volume is not None and result.affine is not None and series.stack is not None
-    if result.map_volume.shape != series.stack.shape or not np.allclose(
-        result.affine, series.stack.affine, atol=1e-3
-    ):
-        raise ConfigError("the source is not the scan of this result: its size or position differs")

@@ -1,15 +1,16 @@
-"""Who made an object, and by which algorithm: the same words in every object of a result."""
+"""Who made an object, by which algorithm, and in which codes: the same in every object of a
+result."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from highdicom import UID, AlgorithmIdentificationSequence
-from highdicom.sr import AlgorithmIdentification
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import AlgorithmIdentification, CodedConcept
 from pydicom.sr.codedict import codes
 
 from pathology_screen import __version__
@@ -19,6 +20,43 @@ from pathology_screen.screening.result import ScreeningResult
 PACKAGE = "pathology_screen"
 BODY_PART = "BRAIN"
 FAMILY = codes.cid7162.ArtificialIntelligence
+ABNORMAL = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
+DESIGNATOR = "99PSCREEN"
+MEANINGS = {
+    "score": "Anomaly score",
+    "map": "Anomaly map value",
+    "score_threshold": "Threshold of the anomaly score",
+    "map_threshold": "Threshold of the anomaly map",
+    "false_positives": "False positive rate that the score threshold is for",
+    "p_value": "Conformal p-value of the anomaly score among healthy people",
+    "healthy": "Number of healthy people of the calibration",
+    "regions": "Number of regions above the map threshold",
+    "plane": "Level z of the screened plane in MNI152 space",
+    "dice": "Overlap (Dice) of the brain with that of the template",
+    "correlation": "Local correlation of the brain with that of the template",
+    "region": "Region above the anomaly map threshold",
+    "outcome": "Screening outcome",
+    "suspicious": "Score above the threshold; not a diagnosis",
+    "normal": "Score not above the threshold; disease is not excluded",
+    "not_assessable": "Not assessable; no score",
+    "reason": "Reason for which the scan is not assessable",
+    "warning": "Warning about the scan",
+}
+"""Code value -> code meaning of what no standard scheme has a code for, in a private scheme."""
+SCHEMES = [
+    CodingSchemeIdentificationItem(
+        DESIGNATOR,
+        "pathology_screen: measurements of unsupervised anomaly detection",
+        version=__version__,
+        responsible_organization=PACKAGE,
+    )
+]
+"""Describes the private scheme to who reads an object that uses it."""
+
+
+def code(value: str) -> CodedConcept:
+    """Return a code of the private scheme: a key of `MEANINGS`, or of `errors.REFUSALS`."""
+    return CodedConcept(value, DESIGNATOR, MEANINGS.get(value, value.replace("_", " ")))
 
 
 class Maker:
@@ -35,6 +73,7 @@ class Maker:
         self.title = method.title if method else "unknown method"
         self.calibration = str(result.provenance.get("calibration_id", "none"))
         self.weights = str(result.provenance.get("identity", {}).get("weights_sha256", "none"))
+        self.parameters = {"weights_sha256": self.weights, "calibration_id": self.calibration}
 
     def instance(self, number: int, description: str) -> dict[str, Any]:
         """Arguments that make an object of highdicom the only one of a new series, labelled as
@@ -52,19 +91,14 @@ class Maker:
         }
 
     @property
-    def parameters(self) -> Mapping[str, str]:
-        return {"weights_sha256": self.weights, "calibration_id": self.calibration}
-
-    @property
     def algorithm(self) -> AlgorithmIdentificationSequence:
-        """For images."""
-        return AlgorithmIdentificationSequence(
-            self.title, FAMILY, __version__, PACKAGE, dict(self.parameters)
-        )
+        """The algorithm for images."""
+        named = self.title, FAMILY, __version__, PACKAGE
+        return AlgorithmIdentificationSequence(*named, self.parameters)
 
     @property
     def algorithm_content(self) -> AlgorithmIdentification:
-        """For reports (TID 4019)."""
+        """The algorithm for reports (TID 4019)."""
         parameters = [f"{name}={value}" for name, value in self.parameters.items()]
         return AlgorithmIdentification(self.title, __version__, parameters, FAMILY, PACKAGE)
 
@@ -80,20 +114,10 @@ class Maker:
 
     @cached_property
     def _fingerprint(self) -> str:
-        result = self.result
-        voxels = (
-            b""
-            if result.map_volume is None
-            else hashlib.sha256(result.map_volume.tobytes()).digest()
-        )
-        said = [
-            self.series_uid,
-            self.weights,
-            self.calibration,
-            result.outcome,
-            result.code,
-            result.pixel_threshold,
-        ]
+        result, volume = self.result, self.result.map_volume
+        voxels = b"" if volume is None else hashlib.sha256(volume.tobytes()).digest()
+        made_by = [self.series_uid, self.weights, self.calibration]
+        said = [*made_by, result.outcome, result.code, result.pixel_threshold]
         return hashlib.sha256(repr(said).encode() + voxels).hexdigest()
 
 

@@ -26,15 +26,8 @@ from pathology_screen.space import PLANE_SHAPE, put_back
 
 PATIENT = CoordinateSystemNames.PATIENT
 BLANK = (
-    *(
-        "PatientName",
-        "PatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "ReferringPhysicianName",
-        "StudyID",
-    ),
-    *("AccessionNumber", "StudyDate", "StudyTime"),
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
+    *("StudyID", "AccessionNumber", "StudyDate", "StudyTime"),
 )
 """What highdicom asks for; an object has them, empty or not."""
 
@@ -44,7 +37,7 @@ class Reference(NamedTuple):
 
     sop_class_uid: str
     sop_instance_uid: str
-    frame_numbers: list[int] | None
+    frame_numbers: list[int] | None = None
 
 
 def reference_images(series: SourceSeries) -> list[Dataset]:
@@ -53,8 +46,7 @@ def reference_images(series: SourceSeries) -> list[Dataset]:
     images = []
     for dataset in series.datasets:
         image = Dataset()
-        image.StudyInstanceUID = dataset.StudyInstanceUID
-        for keyword in IMAGE:
+        for keyword in ("StudyInstanceUID", *IMAGE):
             if keyword in dataset:
                 image[keyword] = dataset[keyword]
         for keyword in BLANK:
@@ -67,11 +59,10 @@ def reference_images(series: SourceSeries) -> list[Dataset]:
 
 def _place(images: list[Dataset], stack: SourceStack) -> None:
     step = float(spacing(stack.affine)[2])
-    measures = PixelMeasuresSequence(
-        stack.pixel_spacing.tolist(), stack.slice_thickness or step, step
-    )
+    thickness = stack.slice_thickness or step
+    measures = PixelMeasuresSequence(stack.pixel_spacing.tolist(), thickness, step)
     orientation = PlaneOrientationSequence(PATIENT, stack.orientation.tolist())
-    positions = [PlanePositionSequence(PATIENT, position.tolist()) for position in stack.positions]
+    positions = positions_of(stack, range(len(stack.positions)))
     for image in images:
         image.Columns, image.Rows = stack.shape[:2]
     if stack.frame_numbers is None:
@@ -83,10 +74,8 @@ def _place(images: list[Dataset], stack: SourceStack) -> None:
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = measures, orientation
     for number, position in zip(stack.frame_numbers, positions):
         frames[number - 1].PlanePositionSequence = position
-    images[0].SharedFunctionalGroupsSequence, images[0].PerFrameFunctionalGroupsSequence = (
-        [shared],
-        frames,
-    )
+    images[0].SharedFunctionalGroupsSequence = [shared]
+    images[0].PerFrameFunctionalGroupsSequence = frames
 
 
 def cut_slices(result: ScreeningResult, shape: tuple[int, int, int]) -> list[int]:
@@ -112,25 +101,23 @@ def positions_of(stack: SourceStack, slices: Sequence[int]) -> list[PlanePositio
 
 def references_to(series: SourceSeries, slices: Sequence[int] | None = None) -> list[Reference]:
     """Refer to the source images of slices of the volume, or to all."""
-    stack = series.stack
-    if stack is None or slices is None:
-        return [
-            Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in series.datasets
-        ]
-    if stack.frame_numbers is not None:
-        image = series.datasets[0]
-        frames = sorted(stack.frame_numbers[k] for k in slices)
-        return [Reference(image.SOPClassUID, image.SOPInstanceUID, frames)]
-    images = [series.datasets[k] for k in slices]
-    return [Reference(image.SOPClassUID, image.SOPInstanceUID, None) for image in images]
+    images, frames = series.datasets, None
+    if series.stack is not None and slices is not None:
+        numbers = series.stack.frame_numbers
+        if numbers is None:
+            images = tuple(images[k] for k in slices)
+        else:
+            frames = sorted(numbers[k] for k in slices)
+    return [Reference(image.SOPClassUID, image.SOPInstanceUID, frames) for image in images]
 
 
 def identify(made: Dataset, series: SourceSeries) -> None:
     """Write patient and study into an object as they stand in the source, and empty what the source
     does not state."""
+    source = series.datasets[0]
     for keyword in PATIENT_AND_STUDY:
-        if keyword in series.datasets[0]:
-            made[keyword] = series.datasets[0][keyword]
+        if keyword in source:
+            made[keyword] = source[keyword]
     for keyword in BLANK:
-        if keyword not in series.datasets[0]:
+        if keyword not in source:
             setattr(made, keyword, None)

@@ -2,7 +2,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from outputs.dicom.result_builders import make_result
 from scan_builders import dicom_datasets, head_volume, save
+
+from pathology_screen.outputs.dicom import write_dicom
 
 
 @pytest.fixture
@@ -18,3 +21,15 @@ def series(tmp_path) -> Callable[..., Path]:
 @pytest.fixture
 def out(tmp_path) -> Path:
     return tmp_path / "out"
+
+
+@pytest.fixture
+def write(out):
+    """Function that writes the result of a source, see `make_result`, to `out` and gives it."""
+
+    def write(source, **changes):
+        result = make_result(source, **changes)
+        write_dicom(result, source, out)
+        return result
+
+    return write

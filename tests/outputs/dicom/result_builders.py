@@ -62,16 +62,8 @@ def make_result(
         back = (PLANE_Z, scan.voxels.shape, scan.affine)
         map_volume, _ = put_back(values, to_scan, *back)
         regions_volume, _ = put_back(labels, to_scan, *back, order=0)
-    registered = {"plane_mm": PLANE_Z, "mni_affine": mni_affine, "fit": Fit(0.95, 0.75, 5.0, 1.0)}
-    one = ScreenedSlice(
-        0.0123456789,
-        values,
-        values,
-        values,
-        labels,
-        affine,
-        **(registered if mni_affine is not None else {}),
-    )
+    where = () if mni_affine is None else (PLANE_Z, mni_affine, Fit(0.95, 0.75, 5.0, 1.0))
+    one = ScreenedSlice(0.0123456789, values, values, values, labels, affine, *where)
     result = {
         "outcome": "suspicious",
         "findings": (Finding("derived_image", "DERIVED", "ORIGINAL", refused=False),),
@@ -95,12 +87,8 @@ def make_result(
 def make_refused(
     code: str = "missing_slice", reason: str = "[missing_slice] 1 missing", **changes
 ) -> ScreeningResult:
-    return ScreeningResult(
-        **(
-            {"outcome": "not_assessable", "code": code, "reason": reason, "provenance": PROVENANCE}
-            | changes
-        )
-    )
+    changes.setdefault("provenance", PROVENANCE)
+    return ScreeningResult("not_assessable", code, reason, **changes)
 
 
 def enhanced(datasets: Sequence[Dataset], path: Path, per_frame_orientation: bool = False) -> Path:

@@ -12,8 +12,7 @@ from scan_builders import SAGITTAL, dicom_datasets, head_volume, save
 
 from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs.dicom import structured_report, write_dicom
-from pathology_screen.outputs.dicom.codes import MEANINGS, code
-from pathology_screen.outputs.dicom.structured_report import refusal_code
+from pathology_screen.outputs.dicom.maker import MEANINGS, code
 from pathology_screen.screening.result import Finding
 
 
@@ -26,6 +25,18 @@ def report(series, out):
         return highdicom.sr.srread(out / "report.dcm").content
 
     return write
+
+
+@pytest.fixture
+def made(series, report):
+    """Function that makes a result of a series, writes it, and gives it with its report."""
+
+    def make(**changes):
+        source = series("a")
+        result = make_result(source, **changes)
+        return result, report(result, source)
+
+    return make
 
 
 def whole(content):
@@ -48,10 +59,9 @@ def texts(group, name):
     return [item.value for item in items]
 
 
-def test_numbers_are_those_of_the_result(series, report):
-    source = series("a")
-    result = make_result(source)
-    group = whole(report(result, source))
+def test_numbers_are_those_of_the_result(made):
+    result, content = made()
+    group = whole(content)
     assert numbers(group) == {
         "Anomaly score": result.score,
         "Percentile Ranking of measurement": 95.0,
@@ -65,26 +75,22 @@ def test_numbers_are_those_of_the_result(series, report):
         "Overlap (Dice) of the brain with that of the template": 0.95,
         "Local correlation of the brain with that of the template": 0.75,
     }
-    units = {measurement.unit.value for measurement in group.get_measurements()}
-    assert units == {"1", "%", "mm"}
+    assert {one.unit.value for one in group.get_measurements()} == {"1", "%", "mm"}
 
 
-def test_outcome_warnings_and_the_research_label(series, report):
+def test_outcome_warnings_and_the_research_label(made):
     warning = Finding("contrast_agent", "stated", "none", refused=False)
-    source = series("a")
-    group = whole(report(make_result(source, outcome="normal", findings=(warning,)), source))
+    group = whole(made(outcome="normal", findings=(warning,))[1])
     assert evaluations(group) == {"outcome": code("normal")}
     assert texts(group, codes.DCM.Comment)[0].startswith("Research use only. Not for diagnosis.")
     assert texts(group, code("warning")) == ["contrast_agent: stated; accepted: none"]
 
 
-def test_algorithm_and_device_are_identified(series, report, out):
-    source = series("a")
-    content = report(make_result(source), source)
+def test_algorithm_and_device_are_identified(made, out):
+    content = made()[1]
     item = whole(content)[0]
-    found = {
-        part.name.meaning: part.value for part in item.ContentSequence if hasattr(part, "TextValue")
-    }
+    parts = [part for part in item.ContentSequence if hasattr(part, "TextValue")]
+    found = {part.name.meaning: part.value for part in parts}
     assert found["Algorithm Name"] == "Reversed Autoencoder"
     family = highdicom.sr.utils.find_content_items(item, name=codes.DCM.AlgorithmFamily)[0]
     assert family.value == codes.DCM.ArtificialIntelligence
@@ -92,82 +98,59 @@ def test_algorithm_and_device_are_identified(series, report, out):
     device = observer.observer_identifying_attributes
     assert device.serial_number == "d" * 64 and device.manufacturer_name == "pathology_screen"
     dataset = pydicom.dcmread(out / "report.dcm")
-    assert (dataset.CompletionFlag, dataset.PreliminaryFlag, dataset.VerificationFlag) == (
-        *("COMPLETE", "PRELIMINARY", "UNVERIFIED"),
-    )
+    flags = dataset.CompletionFlag, dataset.PreliminaryFlag, dataset.VerificationFlag
+    assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
     (scheme,) = dataset.CodingSchemeIdentificationSequence
     assert scheme.CodingSchemeDesignator == "99PSCREEN"
 
 
-def test_regions(series, report, out):
-    source = series("a")
-    result = make_result(source)
-    groups = report(result, source).get_volumetric_roi_measurement_groups()
+def test_regions(made, out):
+    result, content = made()
+    groups = content.get_volumetric_roi_measurement_groups()
     assert len(groups) == len(result.regions) >= 3
-    dataset, anomaly_map = (
-        pydicom.dcmread(out / f"{name}.dcm") for name in ("segmentation", "parametric_map")
-    )
+    dataset = pydicom.dcmread(out / "segmentation.dcm")
+    map_uid = pydicom.dcmread(out / "parametric_map.dcm").SOPInstanceUID
     for region, group, segment in zip(result.regions, groups, dataset.SegmentSequence):
         values = {
             (one.name.meaning, getattr(one.derivation, "meaning", None)): one
             for one in group.get_measurements()
         }
-        expected = {
+        assert {key: one.value for key, one in values.items()} == {
             ("Area", None): region.area_mm2,
             ("Anomaly map value", "Maximum"): region.peak,
             ("Anomaly map value", "Mean"): region.mean,
         }
-        assert {key: one.value for key, one in values.items()} == expected
         peak = values[("Anomaly map value", "Maximum")]
         assert peak.unit == codes.UCUM.NoUnits
-        assert peak.referenced_images[0].referenced_sop_instance_uid == anomaly_map.SOPInstanceUID
+        assert peak.referenced_images[0].referenced_sop_instance_uid == map_uid
         reference = group.referenced_segment
         assert reference.referenced_sop_instance_uid == dataset.SOPInstanceUID
         assert reference.referenced_segment_numbers == [region.label] == [segment.SegmentNumber]
-        assert (group.tracking_uid, group.tracking_identifier) == (
-            segment.TrackingUID,
-            segment.TrackingID,
-        )
-        assert (group.finding_type, group.finding_category) == (
-            *(code("region"), segment.SegmentedPropertyCategoryCodeSequence[0]),
-        )
-    area = next(one for one in groups[0].get_measurements() if one.name == codes.SCT.Area)
-    assert area.unit == codes.UCUM.SquareMillimeter
-
-
-def test_segments_say_what_they_are_and_no_more(series, out):
-    source = series()
-    write_dicom(make_result(source), source, out)
-    dataset = pydicom.dcmread(out / "segmentation.dcm")
-    assert dataset.ContentQualification == "RESEARCH"
-    for segment in dataset.SegmentSequence:
+        tracked = group.tracking_uid, group.tracking_identifier
+        assert tracked == (segment.TrackingUID, segment.TrackingID)
         (category,) = segment.SegmentedPropertyCategoryCodeSequence
+        assert (group.finding_type, group.finding_category) == (code("region"), category)
         assert (category.CodeValue, category.CodingSchemeDesignator) == ("49755003", "SCT")
         assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == MEANINGS["region"]
-        assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == (
-            "AUTOMATIC",
-            "Reversed Autoencoder",
-        )
+        by = segment.SegmentAlgorithmType, segment.SegmentAlgorithmName
+        assert by == ("AUTOMATIC", "Reversed Autoencoder")
+        assert values[("Area", None)].unit == codes.UCUM.SquareMillimeter
+    assert dataset.ContentQualification == "RESEARCH"
 
 
-def test_map_states_its_quantity(series, out):
-    source = series()
-    result = make_result(source)
-    write_dicom(result, source, out)
+def test_map_states_its_quantity(made, out):
+    result = made()[0]
     dataset = pydicom.dcmread(out / "parametric_map.dcm")
     (shared,) = dataset.SharedFunctionalGroupsSequence
     (mapping,) = shared.RealWorldValueMappingSequence
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1.0, 0.0)
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
-    assert (
-        mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeMeaning == MEANINGS["map"]
-    )
+    (concept,) = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence
+    assert concept.CodeMeaning == MEANINGS["map"]
     assert mapping.DoubleFloatRealWorldValueFirstValueMapped == 0
     assert mapping.DoubleFloatRealWorldValueLastValueMapped >= result.map_volume.max()
     (window,) = shared.FrameVOILUTSequence
-    assert (
-        window.VOILUTFunction == "LINEAR_EXACT"
-    )  # LINEAR is not defined for a window narrower than 1
+    assert window.VOILUTFunction == "LINEAR_EXACT"  # LINEAR needs a window not narrower than 1
     assert dataset.ContentQualification == "RESEARCH"
 
 
@@ -178,21 +161,22 @@ def test_sources_are_the_images_that_the_plane_cuts_and_the_map(tmp_path, report
     cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
     group = whole(report(result, source))
     uids = [image.referenced_sop_instance_uid for image in group.source_images]
-    anomaly_map = pydicom.dcmread(out / "parametric_map.dcm")
+    made = {path.stem: pydicom.dcmread(path) for path in out.iterdir()}
     expected = [datasets[k].SOPInstanceUID for k in cut]
-    assert 1 < len(cut) < 8 and uids == [*expected, anomaly_map.SOPInstanceUID]
-    (study,) = pydicom.dcmread(out / "report.dcm").CurrentRequestedProcedureEvidenceSequence
+    assert 1 < len(cut) < 8 and uids == [*expected, made["parametric_map"].SOPInstanceUID]
+    (study,) = made["report"].CurrentRequestedProcedureEvidenceSequence
     assert study.StudyInstanceUID == datasets[0].StudyInstanceUID
-    assert {
+    counts = {
         one.SeriesInstanceUID: len(one.ReferencedSOPSequence)
         for one in study.ReferencedSeriesSequence
-    } == {
-        datasets[0].SeriesInstanceUID: 8,
-        anomaly_map.SeriesInstanceUID: 1,
-        pydicom.dcmread(out / "segmentation.dcm").SeriesInstanceUID: 1,
     }
-    picture = pydicom.dcmread(out / "overlay.dcm")
-    assert [shown.ReferencedSOPInstanceUID for shown in picture.SourceImageSequence] == expected
+    assert counts == {
+        datasets[0].SeriesInstanceUID: 8,
+        made["parametric_map"].SeriesInstanceUID: 1,
+        made["segmentation"].SeriesInstanceUID: 1,
+    }
+    shown = made["overlay"].SourceImageSequence
+    assert [image.ReferencedSOPInstanceUID for image in shown] == expected
 
 
 @pytest.mark.parametrize(("row", "number"), [(1, 4), (-1, 3)], ids=["to superior", "to inferior"])
@@ -201,9 +185,8 @@ def test_the_slice_that_an_upright_plane_lies_in(tmp_path, report, row, number):
     datasets = dicom_datasets(head_volume(), orientation=(row, 0, 0, 0, 1, 0))
     source = save(datasets, tmp_path / "axial")
     group = whole(report(make_result(source, tilt=0, off=1), source))
-    assert [image.referenced_sop_instance_uid for image in group.source_images[:-1]] == [
-        datasets[number].SOPInstanceUID
-    ]
+    uids = [image.referenced_sop_instance_uid for image in group.source_images[:-1]]
+    assert uids == [datasets[number].SOPInstanceUID]
 
 
 def test_an_axial_plane_crosses_every_image_of_a_sagittal_series(tmp_path, report):
@@ -228,31 +211,23 @@ def test_frames_of_a_multiframe_source(tmp_path, report, out):
 def test_sides_of_regions_are_coded(series, report):
     source = series("a")
     result = make_result(source)
-    places = {"left": -30.0, "right": 30.0, "midline": 0.0}
+    places = (-30.0, 30.0, 0.0)
     regions = tuple(
         replace(region, peak_mni_mm=(x, 0.0, 23.0))
-        for region, x in zip(result.regions, places.values(), strict=True)
+        for region, x in zip(result.regions, places, strict=True)
     )
-    groups = report(
-        replace(result, regions=regions), source
-    ).get_volumetric_roi_measurement_groups()
-    sites = [group.finding_sites[0] for group in groups]
+    content = report(replace(result, regions=regions), source)
+    sites = [group.finding_sites[0] for group in content.get_volumetric_roi_measurement_groups()]
     assert [getattr(site.laterality, "meaning", None) for site in sites] == ["Left", "Right", None]
     assert {site.value.meaning for site in sites} == {"Brain"}
 
 
-def test_no_region(series, report, out):
-    source = series("a")
-    result = make_result(source, blobs=0)
-    assert not result.regions
-    content = report(result, source)
+def test_no_region(made, out):
+    result, content = made(blobs=0)
+    assert not result.regions and not content.get_volumetric_roi_measurement_groups()
     assert numbers(whole(content))["Number of regions above the map threshold"] == 0
-    assert not content.get_volumetric_roi_measurement_groups()
-    assert sorted(path.name for path in out.iterdir()) == [
-        "overlay.dcm",
-        "parametric_map.dcm",
-        "report.dcm",
-    ]
+    names = {path.name for path in out.iterdir()}
+    assert names == {"overlay.dcm", "parametric_map.dcm", "report.dcm"}
 
 
 def test_many_regions(series, report, out, monkeypatch):
@@ -260,8 +235,7 @@ def test_many_regions(series, report, out, monkeypatch):
     source = series("a")
     result = make_result(source)
     labels = np.zeros_like(result.regions_volume)
-    cut = np.argwhere(result.map_volume > 0)[:12]
-    labels[tuple(cut.T)] = np.arange(1, 13)
+    labels[tuple(np.argwhere(result.map_volume > 0)[:12].T)] = np.arange(1, 13)
     regions = tuple(replace(result.regions[0], label=label) for label in range(1, 13))
     content = report(replace(result, regions=regions, regions_volume=labels), source)
     assert len(content.get_volumetric_roi_measurement_groups()) == 5
@@ -271,11 +245,10 @@ def test_many_regions(series, report, out, monkeypatch):
 
 
 @pytest.mark.parametrize("refusal", ["missing_slice", "no_tissue"])
-def test_refused_scan_has_a_report_that_says_so(series, report, out, refusal):
+def test_refused_scan_has_a_report_that_says_so(report, out, refusal):
     reason = f"[{refusal}] {REFUSALS[refusal]}: 12.3; accepted: 4 to 5"
-    content = report(make_refused(refusal, reason))
+    group = whole(report(make_refused(refusal, reason)))
     assert [path.name for path in out.iterdir()] == ["report.dcm"]
-    group = whole(content)
     found = evaluations(group)
     assert found["outcome"] == code("not_assessable")
     assert (found["reason"].value, found["reason"].scheme_designator) == (refusal, "99PSCREEN")
@@ -284,29 +257,18 @@ def test_refused_scan_has_a_report_that_says_so(series, report, out, refusal):
     assert len(group.source_images) == 8
 
 
-def test_map_without_score(series, report, out):
+def test_map_without_score(made, out):
     """A plane that the calibration does not cover has a map, but no score."""
-    source = series("a")
-    nothing = dict.fromkeys(
-        ("score", "percentile", "p_value", "image_threshold", "false_positive_rate")
-    )
-    result = make_result(
-        source, outcome="not_assessable", code="not_calibrated", reason="z = 40 mm", **nothing
-    )
-    group = whole(report(result, source))
+    scores = ("score", "percentile", "p_value", "image_threshold", "false_positive_rate")
+    lacking = {"outcome": "not_assessable", "code": "not_calibrated", "reason": "z = 40 mm"}
+    group = whole(made(**lacking, **dict.fromkeys(scores))[1])
     assert "Anomaly score" not in numbers(group)
-    assert {name: answer.value for name, answer in evaluations(group).items()} == {
-        "outcome": "not_assessable",
-        "reason": "not_calibrated",
-    }
+    answers = {name: answer.value for name, answer in evaluations(group).items()}
+    assert answers == {"outcome": "not_assessable", "reason": "not_calibrated"}
     assert len(list(out.iterdir())) == 4
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_every_refusal_can_be_coded(refusal):
-    assert refusal_code(refusal).value == refusal
-
-
-def test_codes_fit_their_attributes():
+def test_codes_fit_their_attributes_and_every_refusal_has_one():
     for value, meaning in MEANINGS.items():
         assert len(value) <= 16 and len(meaning) <= 64
+    assert all(code(refusal).value == refusal for refusal in REFUSALS)

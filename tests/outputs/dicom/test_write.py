@@ -16,18 +16,10 @@ from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io.source import PATIENT_AND_STUDY
 from pathology_screen.outputs.dicom import NAMES, write_dicom
 
-HIDDEN = {
-    "PatientComments": "CANARY-HIDDEN",
-    "AdditionalPatientHistory": "CANARY-HIDDEN",
-    "OtherPatientIDs": "CANARY-HIDDEN",
-    "InstitutionName": "CANARY-HIDDEN",
-    "OperatorsName": "CANARY-HIDDEN",
-    "ImageComments": "CANARY-HIDDEN",
-    "ProtocolName": "CANARY-HIDDEN",
-    "StationName": "CANARY-HIDDEN",
-    "PatientAddress": "CANARY-HIDDEN",
-    "RequestAttributesSequence": [],
-}
+HIDDEN = (
+    *("PatientComments", "AdditionalPatientHistory", "OtherPatientIDs", "InstitutionName"),
+    *("OperatorsName", "ImageComments", "ProtocolName", "StationName", "PatientAddress"),
+)
 
 
 def read(folder: Path) -> dict[str, pydicom.Dataset]:
@@ -35,40 +27,30 @@ def read(folder: Path) -> dict[str, pydicom.Dataset]:
 
 
 @pytest.mark.parametrize("multiframe", [False, True])
-def test_patient_and_study_are_those_of_the_source_and_nothing_else_is(tmp_path, out, multiframe):
-    datasets = dicom_datasets(
-        head_volume(),
-        StudyDescription="MRI HEAD",
-        StudyDate="20260102",
-        StudyTime="101112.5",
-        StudyID="7",
-        **HIDDEN,
-    )
+def test_patient_and_study_are_those_of_the_source_and_nothing_else_is(
+    tmp_path, write, out, multiframe
+):
+    study = {"StudyDescription": "MRI HEAD", "StudyDate": "20260102", "StudyTime": "101112.5"}
+    hidden = dict.fromkeys(HIDDEN, "CANARY-HIDDEN") | {"RequestAttributesSequence": []}
+    datasets = dicom_datasets(head_volume(), StudyID="7", **study, **hidden)
     folder = tmp_path / "source"
-    source = enhanced(datasets, folder / "e.dcm") if multiframe else save(datasets, folder)
-    write_dicom(make_result(source), source, out)
+    write(enhanced(datasets, folder / "e.dcm") if multiframe else save(datasets, folder))
     assert sorted(read(out)) == sorted(NAMES)
     for name, made in read(out).items():
         for keyword in PATIENT_AND_STUDY:
             assert made.get(keyword) == datasets[0].get(keyword), (name, keyword)
-        assert made.get("FrameOfReferenceUID") in (
-            datasets[0].FrameOfReferenceUID,
-            None if "report" in name else "-",
-        )
+        space = None if "report" in name else datasets[0].FrameOfReferenceUID
+        assert made.get("FrameOfReferenceUID") == space
         assert made.SeriesDescription.startswith("RESEARCH ONLY: ")
         assert made.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert b"CANARY-HIDDEN" not in (out / name).read_bytes()
 
 
-def test_objects_are_in_series_of_their_own(series, out):
-    source = series()
-    write_dicom(make_result(source), source, out)
+def test_objects_are_in_series_of_their_own(series, write, out):
+    write(series())
     objects = read(out).values()
-    assert (
-        len({made.SeriesInstanceUID for made in objects})
-        == len({made.SeriesNumber for made in objects})
-        == 4
-    )
+    assert len({made.SeriesInstanceUID for made in objects}) == 4
+    assert len({made.SeriesNumber for made in objects}) == 4
     assert {made.Modality for made in objects} == {"OT", "SEG", "SR"}
 
 
@@ -82,10 +64,8 @@ def test_the_same_result_written_twice_is_recognised(series, tmp_path):
     a, b, c = (read(tmp_path / name) for name in "abc")
     for name in NAMES:
         assert len({one[name].SOPInstanceUID for one in (a, b, c)}) == 3
-    tracks = [
-        [segment.TrackingUID for segment in one["segmentation.dcm"].SegmentSequence]
-        for one in (a, b, c)
-    ]
+    segments = [one["segmentation.dcm"].SegmentSequence for one in (a, b, c)]
+    tracks = [[segment.TrackingUID for segment in one] for one in segments]
     assert tracks[0] == tracks[1] and not set(tracks[0]) & set(tracks[2])
     assert len(set(tracks[0])) == len(result.regions)
 
@@ -109,35 +89,28 @@ def test_what_an_earlier_result_left_is_removed(series, out):
     ],
 )
 @pytest.mark.filterwarnings("ignore:Unknown encoding")
-def test_names_in_any_character_set(tmp_path, out, charset, name):
+def test_names_in_any_character_set(tmp_path, write, out, charset, name):
     datasets = dicom_datasets(head_volume())
     for dataset in datasets:
         if charset is not None:
             dataset.SpecificCharacterSet = charset
         dataset.PatientName = name
-    source = save(datasets, tmp_path / "series")
-    write_dicom(make_result(source), source, out)
+    write(save(datasets, tmp_path / "series"))
     for made in read(out).values():
         assert str(made.PatientName) == name
         assert made.get("SpecificCharacterSet") == charset
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Invalid value", "ignore:The value"
-)  # of pydicom, when the scan is built
+# warnings of pydicom, when the scan is built
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value")
 def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(
     tmp_path, out, caplog, capfd, recwarn
 ):
     caplog.set_level(logging.DEBUG)
-    invalid = {
-        "PatientBirthDate": "CANARY",
-        "PatientSex": "CANARY-X",
-        "StudyDate": "CANARY",
-        "StudyTime": "CANARY",
-    }
-    datasets = dicom_datasets(
-        head_volume(), **invalid, PatientID="CANARY" * 12, StudyDescription="CANARY" * 12
-    )
+    wrong = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+    long = dict.fromkeys(("PatientID", "StudyDescription"), "CANARY" * 12)
+    invalid = dict.fromkeys(wrong, "CANARY")
+    datasets = dicom_datasets(head_volume(), **invalid, **long)
     source = save(datasets, tmp_path / "series")
     result = make_result(source)
     for record in (caplog, recwarn):
@@ -151,30 +124,21 @@ def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(
             assert {keyword: made[keyword].value for keyword in invalid} == invalid
 
 
-def test_what_the_source_lacks_is_empty(tmp_path, out):
+def test_what_the_source_lacks_is_empty(tmp_path, write, out):
     datasets = dicom_datasets(head_volume())
+    lacking = ("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
     for dataset in datasets:
-        for keyword in (
-            "PatientName",
-            "PatientBirthDate",
-            "PatientSex",
-            "AccessionNumber",
-            "StudyID",
-            "StudyTime",
-        ):
+        for keyword in (*lacking, "StudyTime"):
             del dataset[keyword]
         del dataset.PositionReferenceIndicator, dataset.SliceThickness, dataset.SeriesNumber
         dataset.NumberOfFrames = 1  # allowed in an object of one frame
-    source = save(datasets, tmp_path / "series")
-    write_dicom(make_result(source), source, out)
+    write(save(datasets, tmp_path / "series"))
     for made in read(out).values():
         assert not made.PatientName and made.StudyTime == ""
 
 
-def test_lossy_compression_of_the_source_is_told(tmp_path, out):
-    lossy = {"LossyImageCompression": "01", "LossyImageCompressionRatio": 8.5}
-    source = save(dicom_datasets(head_volume(), **lossy), tmp_path / "series")
-    write_dicom(make_result(source), source, out)
+def test_lossy_compression_of_the_source_is_told(series, write, out):
+    write(series(LossyImageCompression="01", LossyImageCompressionRatio=8.5))
     assert read(out)["parametric_map.dcm"].LossyImageCompression == "01"
 
 
@@ -226,16 +190,13 @@ def test_other_scan_of_the_same_size(series, out):
     assert not out.exists()
 
 
-def test_source_without_identity(tmp_path, out):
-    source = save(dicom_datasets(head_volume(), StudyInstanceUID=""), tmp_path / "series")
+def test_source_without_identity(series, write):
     with pytest.raises(ConfigError, match="StudyInstanceUID"):
-        write_dicom(make_result(source), source, out)
+        write(series(StudyInstanceUID=""))
 
 
-def test_nothing_is_written_where_something_fails(series, out, monkeypatch):
-    source = series()
-    result = make_result(source)
+def test_nothing_is_written_where_something_fails(series, write, out, monkeypatch):
     monkeypatch.setattr("pathology_screen.outputs.dicom.make_secondary_capture", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_dicom(result, source, out)
+        write(series())
     assert not out.exists()

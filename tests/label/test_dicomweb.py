@@ -11,7 +11,7 @@ import pytest
 from orthanc import running_orthanc, what_is_missing
 from scan_builders import save, series_of
 from scipy.spatial import cKDTree
-from servers import ACROSS, NO_SCORING, RATE, parts, running_server
+from servers import ACROSS, NO_SCORING, RATE, nifti, parts, running_server
 
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.label.app_folder import write_app
@@ -85,31 +85,22 @@ def server(orthanc, tiny, temporary, tmp_path_factory):
         yield server
 
 
-def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
-    path.write_bytes(content)
-    return nib.load(path)
-
-
 def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(
     server, series, screener, temporary
 ):
     uids = {name: uid for name, (uid, _) in series.items()}
     assert server.json("/info/")["datastore"]["total"] == len(series)
-    unknown = next_study(server)
+    unknown = server.next_study()
     assert (unknown["id"], unknown["unread"], unknown["waiting"]) == (uids["contrast"], 3, 3)
     assert not list(temporary.glob("*.nii.gz"))  # no copy of what was fetched for the reader
 
     expected = screener(series["plain"][1])
     counts = server.json("/scoring/tiny_screening?run_sync=true", "POST")
     assert counts == {"not_assessable": 2, expected.outcome: 1}
-    first, second = next_study(server), next_study(server)
+    first, second = server.next_study(), server.next_study()
     assert (first["id"], first["outcome"], first["waiting"]) == (uids["plain"], expected.outcome, 0)
     assert first["score"] == pytest.approx(expected.score, rel=ACROSS)
     assert (second["id"], second["code"]) == (uids["gap"], "missing_slice")
-
-
-def next_study(server):
-    return server.json("/activelearning/tiny_most_suspicious", "POST")
 
 
 def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path):
@@ -120,9 +111,8 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=ACROSS)
     assert record["percentile"] == expected.percentile
-    assert [finding["code"] for finding in record["findings"]] == [
-        finding.code for finding in expected.findings
-    ]
+    codes = [finding.code for finding in expected.findings]
+    assert [finding["code"] for finding in record["findings"]] == codes
     anomaly_map = nifti(answer["image"], tmp_path / "map.nii.gz")
     assert anomaly_map.get_data_dtype() == np.float32
     np.testing.assert_allclose(anomaly_map.affine, expected.affine, atol=1e-4)
@@ -133,9 +123,8 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
 
 def test_what_headers_and_positions_tell_refuses_a_series(server, series):
     for name, code in (("contrast", "contrast_agent"), ("gap", "missing_slice")):
-        status, body = server.ask(
-            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        )
+        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        status, body = server.ask("POST", path)
         assert status == 422 and f"[{code}]" in json.loads(body)["detail"]
 
 
@@ -147,10 +136,9 @@ def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, scr
     params = json.dumps({"label_info": LABEL_INFO})
     path = f"/datastore/label?image={uid}&tag=final"
     server.json(path, "PUT", "-F", f"params={params}", "-F", f"label=@{regions}")
-    (segmentation,) = (
-        one for one in segmentations(orthanc, tmp_path) if references(one).SeriesInstanceUID == uid
-    )
-    assert len(references(segmentation).ReferencedInstanceSequence) > 0
+    found = segmentations(orthanc, tmp_path)
+    (segmentation,) = (one for one in found if reference(one).SeriesInstanceUID == uid)
+    assert len(reference(segmentation).ReferencedInstanceSequence) > 0
     volume = segmentation.get_volume(combine_segments=True)
     found = places(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine)
     wanted = places(np.asarray(image.dataobj), image.affine)  # what was sent
@@ -167,7 +155,7 @@ def segmentations(orthanc, folder: Path):
             yield highdicom.seg.segread(folder / f"{instance}.dcm")
 
 
-def references(segmentation):
+def reference(segmentation):
     return segmentation.ReferencedSeriesSequence[0]
 
 
@@ -185,9 +173,8 @@ def test_a_segmentation_is_made_without_being_stored(server, scan, tmp_path):
 
 def test_training_finds_the_series_that_readers_marked(server, series):
     for name in ("plain", "contrast"):
-        server.ask(
-            "POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        )  # MONAI Label gets it then
+        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
+        server.ask("POST", path)  # MONAI Label gets it then
         server.mark(series[name][0], "normal")
     ended = server.train("tiny_healthy")
     assert ended["status"] == "ERROR"

@@ -6,10 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
-from servers import RATE, label_python, parts, running_server
+from servers import RATE, label_python, nifti, parts, running_server
 
 from pathology_screen.label.app_folder import write_app
 
@@ -29,9 +28,8 @@ def store(studies, tmp_path_factory):
 def server(store, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     write_app(folder / "app")
-    with running_server(
-        folder / "app", store, folder / "server.log", {"models": str(tiny), "rate": str(RATE)}
-    ) as running:
+    conf = {"models": str(tiny), "rate": str(RATE)}
+    with running_server(folder / "app", store, folder / "server.log", conf) as running:
         yield running
 
 
@@ -39,11 +37,6 @@ def server(store, tiny, tmp_path_factory):
 def expected(studies, screener):
     """What the Screener makes of the study "lesion"."""
     return screener(studies / "lesion.png")
-
-
-def read(content: bytes, path: Path) -> nib.Nifti1Image:
-    path.write_bytes(content)
-    return nib.load(path)
 
 
 def check_record(record, result):
@@ -61,10 +54,8 @@ def detail(answer):
 
 def test_it_offers_regions_map_worklist_scoring_and_training(server):
     info = server.json("/info/")
-    assert {name: model["type"] for name, model in info["models"].items()} == {
-        REGIONS: "segmentation",
-        MAP: "others",
-    }
+    kinds = {name: model["type"] for name, model in info["models"].items()}
+    assert kinds == {REGIONS: "segmentation", MAP: "others"}
     assert info["models"][REGIONS]["labels"] == {"anomaly": 1}
     assert info["models"][REGIONS]["config"] == {"plane_mm": None, "numbered": False}
     assert list(info["strategies"]) == [WORKLIST]
@@ -76,10 +67,9 @@ def test_it_offers_regions_map_worklist_scoring_and_training(server):
 def test_it_listens_on_this_machine_alone(server):
     port = int(server.url.rpartition(":")[2])
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    found = {
-        words[1] for words in listening if words[3] == "0A" and words[1].endswith(f":{port:04X}")
-    }
-    assert found == {f"0100007F:{port:04X}"}
+    found = {words[1] for words in listening if words[3] == "0A"}
+    ours = {place for place in found if place.endswith(f":{port:04X}")}
+    assert ours == {f"0100007F:{port:04X}"}
     six = Path("/proc/net/tcp6")
     assert not six.exists() or f":{port:04X} " not in six.read_text()
 
@@ -87,14 +77,14 @@ def test_it_listens_on_this_machine_alone(server):
 def test_map_and_record_are_those_of_the_screener(server, expected, tmp_path):
     answer = parts(server.infer(MAP, "lesion", "all"))
     check_record(json.loads(answer["params"]), expected)
-    found = read(answer["image"], tmp_path / "map.nii.gz")
+    found = nifti(answer["image"], tmp_path / "map.nii.gz")
     assert found.get_data_dtype() == np.float32
     np.testing.assert_allclose(np.asarray(found.dataobj), expected.map_volume, atol=1e-5)
     np.testing.assert_array_equal(found.affine, expected.affine)
 
 
 def test_regions_are_those_of_the_screener(server, expected, tmp_path):
-    found = read(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
+    found = nifti(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
     assert found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_array_equal(found.affine, expected.affine)
@@ -103,7 +93,7 @@ def test_regions_are_those_of_the_screener(server, expected, tmp_path):
 
 def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_path):
     answer = parts(server.infer(REGIONS, "lesion", "all", numbered=True))
-    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    found = nifti(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume)
     record = json.loads(answer["params"])
     assert list(record["label_names"].values()) == [region["label"] for region in record["regions"]]
@@ -111,31 +101,22 @@ def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_p
 
 def test_viewers_get_nrrd(server, expected, tmp_path):
     itk = pytest.importorskip("itk")
-    (tmp_path / "regions.nrrd").write_bytes(
-        server.infer(
-            REGIONS,
-            "lesion",
-            "image",
-            result_extension=".nrrd",
-            result_dtype="uint8",
-            result_compress=False,
-        )
-    )
+    wanted = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False}
+    answer = server.infer(REGIONS, "lesion", "image", **wanted)
+    (tmp_path / "regions.nrrd").write_bytes(answer)
     image = itk.imread(str(tmp_path / "regions.nrrd"))
     values = itk.array_from_image(image).transpose()
     assert values.dtype == np.uint8
     np.testing.assert_array_equal(values, expected.regions_volume > 0)
-    np.testing.assert_allclose(
-        image.GetOrigin(), expected.affine[:3, 3] * (-1, -1, 1), atol=1e-5
-    )  # LPS
+    lps = np.diag([-1, -1, 1, 1]) @ expected.affine
+    np.testing.assert_allclose(image.GetOrigin(), lps[:3, 3], atol=1e-5)
     directions = np.asarray(image.GetDirection()) * np.asarray(image.GetSpacing())
-    np.testing.assert_allclose(directions, expected.affine[:3, :3] * [[-1], [-1], [1]], atol=1e-5)
+    np.testing.assert_allclose(directions, lps[:3, :3], atol=1e-5)
 
 
 def test_a_refused_study_is_told_with_its_code_and_without_its_name(server):
-    status, text = detail(
-        server.ask("POST", f"/infer/{REGIONS}?image=broken&output=json", "-F", "params={}")
-    )
+    path = f"/infer/{REGIONS}?image=broken&output=json"
+    status, text = detail(server.ask("POST", path, "-F", "params={}"))
     assert status == 422
     assert text.startswith("[not_finite] ")
     assert "broken" not in text and "/" not in text
@@ -167,11 +148,7 @@ def test_many_studies_are_screened_though_one_is_refused(server, expected):
     assert found["lesion"]["label"] == "lesion"
 
 
-def next_study(server):
-    return server.json(f"/activelearning/{WORKLIST}", "POST")
-
-
-def scored(server, studies: int) -> None:
+def scored(server) -> None:
     """Wait until the server has screened its studies in the background, which it starts of its own
     accord."""
     deadline = time.monotonic() + 600
@@ -180,70 +157,56 @@ def scored(server, studies: int) -> None:
         if status == 200 and any(one["status"] == "DONE" for one in json.loads(body)):
             return
         time.sleep(0.5)
-    raise TimeoutError(f"{studies} studies were not scored")
+    raise TimeoutError("the studies were not scored")
 
 
 def test_the_worklist_gives_the_most_suspicious_unread_study_first(
     server, studies, screener, tmp_path
 ):
-    scored(server, 3)
+    scored(server)
     results = {name: screener(studies / f"{name}.png") for name in ("healthy", "lesion")}
     order = sorted(results, key=lambda name: -results[name].score)
-    first = next_study(server)
+    first = server.next_study()
     assert (first["id"], first["outcome"]) == (order[0], results[order[0]].outcome)
     assert first["score"] == pytest.approx(results[order[0]].score, rel=1e-5)
     assert (first["unread"], first["waiting"]) == (3, 0)
-    assert next_study(server)["id"] == order[1]  # the first is with a reader
-    last = next_study(server)
+    assert server.next_study()["id"] == order[1]  # the first is with a reader
+    last = server.next_study()
     assert (last["id"], last["outcome"], last["code"]) == ("broken", "not_assessable", "not_finite")
 
     server.mark(order[0], "normal")
-    again = next_study(server)
+    again = server.next_study()
     assert (again["id"], again["unread"]) == (order[1], 2)
-    regions = server.infer(REGIONS, order[1], "image")
     label = tmp_path / "label.nii.gz"
-    label.write_bytes(regions)
-    server.json(
-        f"/datastore/label?image={order[1]}", "PUT", "-F", f"label=@{label}", "-F", "params={}"
-    )
-    assert (next_study(server)["id"], next_study(server)["unread"]) == ("broken", 1)
+    label.write_bytes(server.infer(REGIONS, order[1], "image"))
+    path = f"/datastore/label?image={order[1]}"
+    server.json(path, "PUT", "-F", f"label=@{label}", "-F", "params={}")
+    assert (server.next_study()["id"], server.next_study()["unread"]) == ("broken", 1)
     server.mark("broken", "abnormal")
-    assert next_study(server) == {}
+    assert server.next_study() == {}
 
 
 def test_scoring_has_nothing_more_to_do(server):
-    scored(server, 3)
+    scored(server)
     assert server.json("/scoring/tiny_screening?run_sync=true", "POST") == {}
 
 
 def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     """MONAI Label's own `monaibundle`, with the bundle's folder copied into it."""
-    download = [
-        "-m",
-        "monailabel.main",
-        "apps",
-        "--download",
-        "--name",
-        "monaibundle",
-        "--output",
-        str(tmp_path),
-    ]
-    subprocess.run([label_python(), *download], check=True, capture_output=True)
+    command = [label_python(), "-m", "monailabel.main", "apps", "--download"]
+    command += ["--name", "monaibundle", "--output", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
     shutil.copytree(tiny, tmp_path / "monaibundle" / "model" / "tiny")
     conf = {"models": "tiny", "zoo_source": "ngc", "sam2": "false", "skip_trainers": "true"}
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
-        answer = parts(
-            stock.infer("tiny", "lesion", "all", device="cpu", result_extension=".nii.gz")
-        )
-        assert (
-            stock.ask("POST", "/infer/tiny?image=broken&output=json", "-F", "params={}")[0] == 500
-        )
+        options = {"device": "cpu", "result_extension": ".nii.gz"}
+        answer = parts(stock.infer("tiny", "lesion", "all", **options))
+        path = "/infer/tiny?image=broken&output=json"
+        assert stock.ask("POST", path, "-F", "params={}")[0] == 500
     record = json.loads(answer["params"])
-    assert (record["outcome"], record["score"]) == (
-        expected.outcome,
-        pytest.approx(expected.score, rel=1e-5),
-    )
-    found = read(answer["image"], tmp_path / "regions.nii.gz")
+    assert record["outcome"] == expected.outcome
+    assert record["score"] == pytest.approx(expected.score, rel=1e-5)
+    found = nifti(answer["image"], tmp_path / "regions.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
     assert "not_finite" in (tmp_path / "stock.log").read_text()

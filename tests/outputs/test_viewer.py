@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pathology_screen.outputs.layers import (
+from pathology_screen.outputs.viewer import (
     COLOURS,
+    STOPS,
     TIMES,
-    colour_stops,
     grey_png,
     map_png,
     outline,
@@ -35,12 +35,11 @@ def vertices(path):
     return lines
 
 
-def disc(size, row, column, radius, height=1.0):
-    """A cone that falls to half of its height at the radius; pixel (i, j) is centred at (i + 0.5, j
-    + 0.5)."""
+def disc(size, row, column, radius):
+    """A cone that falls to a half at the radius; pixel (i, j) is centred at (i + 0.5, j + 0.5)."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     distance = np.hypot(rows - row, columns - column)
-    return (height * np.clip(1 - distance / (2 * radius), 0, 1)).astype(np.float32)
+    return np.clip(1 - distance / (2 * radius), 0, 1).astype(np.float32)
 
 
 def test_greys_keep_rows_and_columns_and_clip():
@@ -55,45 +54,34 @@ def test_a_map_is_clear_at_zero_opaque_from_the_threshold_and_one_colour_beyond_
     assert pixels[:, 3].tolist() == pytest.approx([0, 128, 255, 255, 255], abs=2)
     assert np.array_equal(pixels[3], pixels[4]) and not np.array_equal(pixels[2], pixels[3])
     assert pixels[3, :3].tolist() == np.rint(255 * COLOURS[-1]).tolist()
-
-
-def test_the_colour_bar_ends_where_the_map_does():
-    stops = colour_stops()
-    first, last = ([int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in (stops[0], stops[-1]))
-    assert np.allclose([first, last], np.rint(255 * COLOURS[[0, -1]]), atol=1)
+    ends = [[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in (STOPS[0], STOPS[-1])]
+    assert np.allclose(ends, np.rint(255 * COLOURS[[0, -1]]), atol=1)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(12, 20), st.floats(12, 20), st.floats(3, 8))
 def test_an_outline_runs_where_the_map_crosses_the_threshold(row, column, radius):
     values = disc(32, row, column, radius)
-    found = outlines(values, (values > 0.5).astype(np.uint16), 0.5)
-    (line,) = vertices(found[1])
+    (line,) = vertices(outlines(values, (values > 0.5).astype(np.uint16), 0.5)[1])
     distance = np.hypot(line[:, 0] - column, line[:, 1] - row)  # x is the column
     assert np.abs(distance - radius).max() < 0.25
 
 
 def test_each_region_has_its_own_outline_and_unlisted_ones_none():
     first, second, small = disc(40, 10, 10, 4), disc(40, 28, 30, 5), disc(40, 5, 35, 1.5)
-    values = np.maximum.reduce([first, second, small])
     labels = np.where(first > 0.5, 3, np.where(second > 0.5, 7, 0)).astype(np.uint16)
-    found = outlines(values, labels, 0.5)
+    found = outlines(np.maximum.reduce([first, second, small]), labels, 0.5)
     assert sorted(found) == [3, 7]
     assert np.allclose(vertices(found[3])[0].mean(axis=0), (10, 10), atol=0.3)
     assert np.allclose(vertices(found[7])[0].mean(axis=0), (30, 28), atol=0.3)
 
 
 def test_regions_that_touch_keep_apart():
-    values = np.zeros((12, 12), np.float32)
+    values, labels = np.zeros((12, 12), np.float32), np.zeros((12, 12), np.uint16)
     values[3:9, 2:10] = 1
-    labels = np.zeros((12, 12), np.uint16)
     labels[3:9, 2:6], labels[3:9, 6:10] = 1, 2
-    left, right = (vertices(outlines(values, labels, 0.5)[label])[0] for label in (1, 2))
-    assert (
-        left[:, 0].max() <= 6 <= right[:, 0].min()
-        and left[:, 0].min() < 2.6
-        and right[:, 0].max() > 9.4
-    )
+    left, right = (vertices(path)[0][:, 0] for path in outlines(values, labels, 0.5).values())
+    assert left.max() <= 6 <= right.min() and left.min() < 2.6 and right.max() > 9.4
 
 
 def test_an_outline_at_the_edge_is_closed_and_a_hole_is_a_line_of_its_own():

@@ -55,9 +55,8 @@ def as_stock_app(bundle, study):
 
 def steps(config, *keys):
     """The transforms under the last of these keys that is there."""
-    found = [config.get_parsed_content(key, instantiate=True) for key in keys if config.get(key)][
-        -1
-    ]
+    key = [key for key in keys if config.get(key)][-1]
+    found = config.get_parsed_content(key, instantiate=True)
     return list(found.transforms) if isinstance(found, Compose) else found
 
 
@@ -65,32 +64,23 @@ def steps(config, *keys):
 def test_metadata_name_input_output_and_labels(name):
     metadata = json.loads((bundle_root(name) / "configs" / "metadata.json").read_text())
     formats = metadata["network_data_format"]
-    (image_key, image), (output_key, output) = (
-        next(iter(formats[side].items())) for side in ("inputs", "outputs")
-    )
-    assert (image_key, output_key) == ("image", "pred")
-    assert image["spatial_shape"] and metadata["description"] and metadata["version"]
-    assert output["channel_def"] and all(key.isdecimal() for key in output["channel_def"])
-    assert not any(
-        kind in name for kind in TYPES_BY_NAME
-    )  # or it would not be taken for a segmentation
+    keys = [next(iter(formats[side])) for side in ("inputs", "outputs")]
+    assert keys == ["image", "pred"] and formats["inputs"]["image"]["spatial_shape"]
+    assert metadata["description"] and metadata["version"]
+    channels = formats["outputs"]["pred"]["channel_def"]
+    assert channels and all(key.isdecimal() for key in channels)
+    # or it would not be taken for a segmentation
+    assert not any(kind in name for kind in TYPES_BY_NAME)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_one_file_holds_all_that_is_asked_for(name):
     text = (bundle_root(name) / "configs" / "inference.json").read_text()
     config = json.loads(text)
-    assert {
-        "device",
-        "bundle_root",
-        "network_def",
-        "inferer",
-        "preprocessing",
-        "postprocessing",
-    } <= config.keys()
-    assert (
-        not {"detector", "displayable_configs"} & config.keys()
-    )  # or other code than that of segmentations would run
+    assert {"device", "bundle_root", "network_def", "inferer"} <= config.keys()
+    assert {"preprocessing", "postprocessing"} <= config.keys()
+    # or other code than that of segmentations would run
+    assert not {"detector", "displayable_configs"} & config.keys()
     assert '"%' not in text  # references to other files start from the working directory
     assert "scripts" not in text  # a package of that name is unloaded between bundles
 
@@ -107,27 +97,21 @@ def test_the_bundle_is_read_from_where_it_was_copied_to(name, tmp_path, monkeypa
     template = config.get_parsed_content("network_def", instantiate=True)
     if (bundle / "models" / "model.pt").exists():
         state = torch.load(bundle / "models" / "model.pt", weights_only=True)
-        assert (
-            state.keys() == template.state_dict().keys()
-        )  # the stock app would go on where they differ
+        assert state.keys() == template.state_dict().keys()  # the stock app would go on
 
 
 def check_same(data, result):
     """The segmentation and the record are those of a result."""
     pred = data["pred"]
-    assert (
-        isinstance(pred, MetaTensor) and pred.dtype == torch.uint8
-    )  # its affine is that of the file
+    assert isinstance(pred, MetaTensor) and pred.dtype == torch.uint8
     np.testing.assert_array_equal(np.asarray(pred[0]), result.regions_volume > 0)
     np.testing.assert_array_equal(np.asarray(pred.affine), result.affine)
     assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this
     assert (pred.max() == 1) == bool(result.regions)
     record = json.loads(json.dumps(data["result"]))
-    assert (record["outcome"], record["score"], record["percentile"]) == (
-        result.outcome,
-        pytest.approx(result.score, rel=1e-6),
-        result.percentile,
-    )
+    told = record["outcome"], record["percentile"]
+    assert told == (result.outcome, result.percentile)
+    assert record["score"] == pytest.approx(result.score, rel=1e-6)
     assert len(record["regions"]) == len(result.regions) and "name" not in record
 
 

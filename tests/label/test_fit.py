@@ -1,0 +1,199 @@
+"""Training on a MONAI Label server: who is trained on, what is refused, and a real server that gets
+better weights."""
+
+import json
+import shutil
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from drawn_slices import save_discs
+from hypothesis import given
+from hypothesis import strategies as st
+from servers import NO_SCORING, RATE, make_tiny_bundle, running_server
+
+from pathology_screen.calibration import Calibration
+from pathology_screen.errors import ConfigError
+from pathology_screen.files import sha256
+from pathology_screen.label.app_folder import write_app
+from pathology_screen.label.fit import SHARES, Settings, check_people, fit_version, section_of
+from pathology_screen.label.studies import Study
+from pathology_screen.label.versions import SHIPPED, Versions
+from pathology_screen.screening import Screener
+
+PEOPLE = st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=50)
+
+
+@given(PEOPLE, PEOPLE)
+def test_nobody_moves_to_another_section_when_more_people_are_marked(some, more):
+    before = {person: section_of(person) for person in some}
+    after = {person: section_of(person) for person in [*more, *some]}
+    assert before.items() <= after.items()
+
+
+def test_sections_have_their_shares():
+    counts = Counter(section_of(f"person {number}") for number in range(5000))
+    assert set(counts) == set(SHARES)
+    for name, share in SHARES.items():
+        assert counts[name] / 5000 == pytest.approx(share, abs=0.03)
+
+
+def test_too_few_people_are_refused_with_how_many_it_takes():
+    enough = {"training": 1, "validation": 1, "calibration": 19, "test": 1}
+    check_people(enough, 0.05)
+    with pytest.raises(ConfigError, match=r"21 people .*calibration 18 of 19.*mark about 6 more"):
+        check_people(enough | {"calibration": 18}, 0.05)
+    check_people(enough | {"calibration": 3}, 0.25)
+    with pytest.raises(ConfigError, match="test 0 of 1.*mark about 29 more"):
+        check_people(enough | {"test": 0}, 0.05)
+    with pytest.raises(ConfigError, match=r"0 people .*mark about \d\d more"):
+        check_people({}, 0.05)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"max_epochs": 0},
+        {"max_epochs": True},
+        {"max_epochs": "$__import__('os').system('true')"},
+        {"learning_rate": "@seed"},
+        {"learning_rate": float("nan")},
+        {"learning_rate": -1e-3},
+        {"pretrained": "yes"},
+        {"device": "$1"},
+        {"device": "toaster"},
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(request_):
+    with pytest.raises(ConfigError):
+        Settings.of(request_)
+
+
+def test_what_is_not_asked_for_is_left_to_the_bundle():
+    assert Settings.of({"model": "ra_healthy", "gpus": "all"}) == Settings()
+    asked = {"max_epochs": 3, "learning_rate": 1e-4, "pretrained": False, "device": "cpu"}
+    assert Settings.of(asked) == Settings(3, 1e-4, False, "cpu")
+
+
+PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
+"""The fewest that a rate of 0.25 can do with."""
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory) -> Path:
+    """A folder of studies `sub-LABEL_T1w.png` of healthy people, enough for every section."""
+    people = defaultdict(list)
+    for label in (f"X{number}" for number in range(1000)):
+        people[section_of(f"subject:{label}")].append(label)
+    labels = [label for section, count in PEOPLE_OF.items() for label in people[section][:count]]
+    folder = tmp_path_factory.mktemp("healthy")
+    save_discs(folder, [f"sub-{label}_T1w" for label in labels])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studies(healthy) -> list[Study]:
+    paths = sorted(healthy.glob("*.png"))
+    return [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in paths]
+
+
+@pytest.fixture(scope="module")
+def untrained(healthy, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    return make_tiny_bundle(folder, sorted(healthy.iterdir()), steps=0)
+
+
+def test_only_weights_that_are_better_come_into_use(studies, untrained, tmp_path):
+    bundle = shutil.copytree(untrained, tmp_path / "bundle")
+    file = bundle / "configs" / "train.json"
+    config = json.loads(file.read_text())
+    config["slice"]["percentile"] = 90.0  # which is not what is screened
+    file.write_text(json.dumps(config))
+    versions = Versions(tmp_path / "versions", bundle)
+    new = fit_version(versions, studies, Settings(max_epochs=8, learning_rate=5e-3), RATE)
+    assert new.facts["better"] and new == versions.active() and new.name == "v1"
+    assert new.facts["people"] == PEOPLE_OF and new.facts["refused"] == {}
+    assert new.facts["error"]["new"] < new.facts["error"]["old"]
+    assert Calibration.load(new.calibration).identity["slice"]["percentile"] == 98.0
+    bad = Settings(max_epochs=6, learning_rate=1e-7, pretrained=False)
+    worse = fit_version(versions, studies, bad, RATE)
+    told = [worse.facts[name] for name in ("better", "compared_with", "started_from")]
+    assert told == [False, "v1", None]
+    assert versions.active() == new
+    assert worse.facts["error"]["old"] == pytest.approx(new.facts["error"]["new"])
+    with pytest.raises(ConfigError, match="more than 5 epochs, not 5"):
+        fit_version(versions, studies, Settings(max_epochs=5, pretrained=False), RATE)
+    assert {path.name for path in versions.folder.iterdir()} == {"active.json", "v1", "v2"}
+
+
+def test_people_whose_scans_are_refused_do_not_count(studies, untrained, tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"")
+    some = [
+        one._replace(path=broken) if section_of(one.person) == "test" else one for one in studies
+    ]
+    with pytest.raises(ConfigError, match="test 0 of 1"):
+        fit_version(Versions(tmp_path / "versions", untrained), some, Settings(), RATE)
+
+
+@pytest.fixture(scope="module")
+def server(healthy, untrained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("label")
+    app = write_app(folder / "app").parent
+    shutil.copytree(healthy, folder / "studies")
+    conf = {"models": str(untrained), "rate": str(RATE), "device": "cpu"}
+    with running_server(app, folder / "studies", folder / "log", conf, NO_SCORING) as server:
+        yield server, Versions(app / "model" / "tiny", untrained)
+
+
+@pytest.mark.label
+def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, healthy, untrained):
+    server, versions = server
+    names = sorted(path.name.removesuffix(".png") for path in healthy.glob("sub-*.png"))
+    first = healthy / f"{names[0]}.png"
+    before = record(server, names[0])
+    assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(first).score
+
+    refused = server.train("tiny_healthy", max_epochs=1)
+    assert refused["status"] == "ERROR"
+    assert "0 people are too few for a rate of 0.25" in refused["details"][-1]
+
+    for name in names:
+        server.mark(name, "normal")
+    done = server.train("tiny_healthy", max_epochs=8, learning_rate=5e-3)
+    assert done["status"] == "DONE", done["details"]
+    told = server.json("/info/")["train_stats"]["tiny_healthy"]
+    assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
+
+    new = versions.active()
+    files = {"weights": new.weights, "calibration": new.calibration}
+    after = record(server, names[0])
+    expected = Screener.from_bundle(untrained, **files, rate=RATE)(first)
+    assert after["score"] == expected.score != before["score"]
+    assert after["provenance"]["identity"]["weights_sha256"] == sha256(new.weights)
+    assert after["image_threshold"] == expected.image_threshold
+    assert len(after["provenance"]["healthy"]["scores"]) == PEOPLE_OF["calibration"]
+
+    versions.activate(SHIPPED)
+    assert record(server, names[0])["score"] == before["score"]
+
+
+@pytest.mark.label
+def test_a_training_that_is_stopped_leaves_no_version(server, healthy):
+    server, versions = server
+    for path in healthy.glob("sub-*.png"):
+        server.mark(path.name.removesuffix(".png"), "normal")
+    before = [version.name for version in versions.all()], versions.active().name
+    options = ("-H", "Content-Type: application/json", "-d", json.dumps({"max_epochs": 1000}))
+    server.json("/train/tiny_healthy", "POST", *options)
+    for _ in range(3000):
+        if (versions.folder / "training").exists():
+            break
+        time.sleep(0.2)
+    assert server.json("/train/", "DELETE")["status"] == "STOPPED"
+    assert ([version.name for version in versions.all()], versions.active().name) == before
+
+
+def record(server, study):
+    return json.loads(server.infer("tiny_anomaly_map", study, "json"))

@@ -1,0 +1,180 @@
+"""The app without a server: its folder, options, models and scores."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from servers import RATE
+
+from pathology_screen.bundles import bundle_root
+from pathology_screen.calibration import Calibration
+from pathology_screen.cli import main
+from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.label.app_folder import write_app
+from pathology_screen.label.model import Model, Options, find_models
+from pathology_screen.label.versions import SHIPPED
+
+
+@pytest.fixture
+def model(tmp_path, tiny):
+    return Model(tiny, tmp_path / "app", Options(rate=RATE))
+
+
+@pytest.fixture
+def retrain(model, tmp_path):
+    """Function that makes another version active, the same weights with this calibration."""
+
+    def make(calibration):
+        run = tmp_path / "run"
+        run.mkdir()
+        (run / "model.pt").symlink_to(model.bundle / "models" / "model.pt")
+        (run / "log.csv").touch()
+        calibration.save(run / "calibration.json")
+        model.versions.activate(model.versions.add(run, {}).name)
+
+    return make
+
+
+class TestFolder:
+    def test_the_command_writes_an_app_and_says_how_to_start_it(self, tmp_path, capsys):
+        folder = tmp_path / "app"
+        assert main(["label-app", str(folder)]) == 0
+        assert f"python {folder / 'main.py'} --studies STUDIES" in capsys.readouterr().out
+        assert sorted(path.name for path in folder.iterdir()) == ["README.md", "main.py"]
+        compile((folder / "main.py").read_text(), "main.py", "exec")
+
+    def test_an_app_is_brought_up_to_date_and_keeps_what_it_has_learned(self, tmp_path):
+        main_file = write_app(tmp_path / "app")
+        kept = tmp_path / "app" / "model" / "ra" / "active.json"
+        kept.parent.mkdir(parents=True)
+        kept.write_text("{}")
+        main_file.write_text(main_file.read_text() + "# of an older version\n")
+        assert "older version" not in write_app(tmp_path / "app").read_text()
+        assert kept.read_text() == "{}"
+
+    @pytest.mark.parametrize("name", ["notes.txt", "main.py"])
+    def test_another_folder_is_not_written_into(self, tmp_path, name, capsys):
+        (tmp_path / name).write_text("mine")
+        assert main(["label-app", str(tmp_path)]) == 1
+        assert "name a new one" in capsys.readouterr().err
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_options_are_read_from_words():
+    assert Options.from_conf({"server_mode": "true"}) == Options()
+    conf = {"models": "ra, vae", "rate": "0.1", "device": "cpu", "calibration": "mine.json"}
+    assert Options.from_conf(conf) == Options(("ra", "vae"), 0.1, "cpu", Path("mine.json"))
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        ({"model": "ra"}, "there is no --conf model; there are models"),
+        ({"slices": "all"}, "there is no --conf slices"),
+        ({"rate": "five"}, "'five' is not a number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(conf, words):
+    with pytest.raises(ConfigError, match=words):
+        Options.from_conf(conf)
+
+
+def test_bundles_without_weights_are_not_offered(tmp_path, tiny, monkeypatch):
+    shutil.copytree(tiny, tmp_path / "ra")
+    untrained = tmp_path / "vae"
+    shutil.copytree(bundle_root("vae"), untrained, ignore=shutil.ignore_patterns("models", "runs"))
+    monkeypatch.setattr("pathology_screen.label.model.bundles_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "pathology_screen.label.model.bundle_root", lambda name: bundle_root(tmp_path / name)
+    )
+    assert [model.name for model in find_models(tmp_path, Options(rate=RATE))] == ["ra"]
+    with pytest.raises(ArtifactError, match=r"no weights|no version"):
+        find_models(tmp_path, Options(models=(str(untrained),)))
+    with pytest.raises(ConfigError, match="neither a bundle"):
+        find_models(tmp_path, Options(models=("unet",)))
+    shutil.rmtree(tmp_path / "ra")
+    with pytest.raises(ArtifactError, match="no bundle has weights"):
+        find_models(tmp_path, Options())
+
+
+def test_models_that_cannot_be_offered_together_are_told_at_the_start(tmp_path, tiny):
+    copy = shutil.copytree(tiny, tmp_path / "tiny")
+    both = (str(tiny), str(copy))
+    for options, words in (
+        (Options(both, RATE), "same name"),
+        (Options(both[:1], 0.001), "people"),
+        (Options(("ra", "vae"), calibration=tmp_path / "mine.json"), "one model"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            find_models(tmp_path / "app", options)
+
+
+def test_a_model_gives_what_the_screener_gives(model, screener, studies):
+    found, expected = model.screen(studies / "lesion.png"), screener(studies / "lesion.png")
+    for field in ("outcome", "score", "p_value"):
+        assert getattr(found, field) == getattr(expected, field)
+    np.testing.assert_array_equal(found.map_volume, expected.map_volume)
+    np.testing.assert_array_equal(found.regions_volume, expected.regions_volume)
+    assert expected.regions_volume.any()
+
+
+def test_what_cannot_be_read_is_not_assessable(model, tmp_path):
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    assert model.screen(tmp_path / "broken.nii.gz").code == "unsupported_format"
+    assert model.screen(tmp_path / "absent.nii.gz").code == "not_found"
+
+
+def test_another_version_is_used_as_soon_as_it_is_active(model, retrain):
+    """Here the same weights under a name of their own."""
+    before = model.screener()
+    assert model.screener() is before
+    retrain(Calibration.load(model.bundle / "models" / "calibration.json"))
+    after = model.screener()
+    assert after is not before and model.screener() is after
+    model.versions.activate(SHIPPED)
+    assert model.screener() is not after
+
+
+class TestScores:
+    def test_they_are_kept_without_the_name_of_the_study(self, model, studies):
+        scores, result = model.scores, model.screen(studies / "lesion.png")
+        assert scores.waiting(["Jane Doe", "other"]) == ["Jane Doe", "other"]
+        scores.keep("Jane Doe", result)
+        found = scores.of("Jane Doe")
+        kept = found["outcome"], found["score"], found["code"]
+        assert kept == (result.outcome, result.score, None)
+        assert scores.waiting(["Jane Doe", "other"]) == ["other"]
+        (file,) = scores.folder.iterdir()
+        assert "Jane" not in file.name + file.read_text()
+
+    def test_those_of_other_settings_and_damaged_ones_count_for_nothing(
+        self, model, tmp_path, studies
+    ):
+        model.scores.keep("one", model.screen(studies / "broken.nii.gz"))
+        assert model.scores.of("one")["code"] == "not_finite"
+        other = Model(model.bundle, tmp_path / "app", Options(rate=0.4))
+        assert other.scores.folder == model.scores.folder and other.scores.of("one") is None
+        (file,) = model.scores.folder.iterdir()
+        file.write_text(file.read_text()[:-10])
+        assert model.scores.waiting(["one"]) == ["one"]
+
+    def test_one_of_weights_that_went_out_of_use_while_it_was_made_counts_for_nothing(
+        self, model, retrain, studies
+    ):
+        result = model.screen(studies / "broken.nii.gz")
+        calibration = Calibration.load(model.bundle / "models" / "calibration.json")
+        retrain(replace(calibration, pixel_threshold=2 * calibration.pixel_threshold))
+        model.scores.keep("one", result)
+        assert model.scores.waiting(["one"]) == ["one"]
+
+
+def test_what_monai_label_loads_brings_no_highdicom():
+    """It needs pydicom 3, and MONAI Label pydicom 2."""
+    code = "import sys, pathology_screen.label.fit, pathology_screen.label.model, "
+    code += "pathology_screen.io.series_facts; print('highdicom' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.split() == [b"False"]
