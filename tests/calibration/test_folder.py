@@ -9,8 +9,8 @@ from PIL import Image
 from scan_builders import dicom_datasets, save
 
 from pathology_screen.calibration import Calibration
+from pathology_screen.calibration.folder import calibrate_on
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.local_calibration import calibrate_on
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening import Screener
 
@@ -34,7 +34,7 @@ def scans(slices, tmp_path_factory):
 
 
 def fit(folder, file, **options):
-    return calibrate_on(folder, file, axial_slice=True, **{"rate": 0.2} | options)
+    return calibrate_on(folder, file, axial_slice=True, **{"subject_fpr": 0.2} | options)
 
 
 @pytest.fixture
@@ -50,19 +50,15 @@ def normals(scans, tmp_path):
 
 def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
     found = fit(normals, tmp_path / "calibration.json", names="paths")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
+    assert (len(found.calibration.scores), found.calibration.n_subjects) == (5, 4)
     assert {name: refusal.code for name, refusal in found.refused.items()} == {
         "damaged": "unreadable"
     }
     assert Calibration.load(tmp_path / "calibration.json") == found.calibration
     assert found.calibration.agreements == pytest.approx([1] * 5)
     assert found.drift is None
-    text = found.report()
-    assert (
-        "4 healthy people, 5 slices" in text
-        and "left out: damaged" in text
-        and "0 of these 4" in text
-    )
+    for part in ("4 healthy people, 5 slices", "left out: damaged", "0 of these 4"):
+        assert part in found.report()
 
 
 def test_a_folder_above_the_scans_is_no_person(bundle, scans, tmp_path):
@@ -77,7 +73,7 @@ def test_a_folder_above_the_scans_is_no_person(bundle, scans, tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / f"{name}.nii.gz").write_bytes(scans[number % 2].read_bytes())
     found = fit(root, tmp_path / "calibration.json")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (7, 6)
+    assert (len(found.calibration.scores), found.calibration.n_subjects) == (7, 6)
 
 
 def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
@@ -90,7 +86,7 @@ def test_too_few_people_write_nothing(bundle, normals, tmp_path):
     with pytest.raises(
         ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"
     ):
-        fit(normals, tmp_path / "calibration.json", rate=0.05)
+        fit(normals, tmp_path / "calibration.json", subject_fpr=0.05)
     assert not (tmp_path / "calibration.json").exists()
 
 
@@ -103,13 +99,30 @@ def test_nothing_but_refused_scans(bundle, tmp_path):
 def test_drift_from_the_shipped_calibration(bundle, normals, make_calibration, tmp_path):
     scores = np.linspace(0.001, 0.002, 20)
     make_calibration(scores).save(bundle.weights.with_name("calibration.json"))
-    drift = fit(normals, tmp_path / "mine.json").drift
+    found = fit(normals, tmp_path / "mine.json")
+    drift = found.drift
     assert (drift.above.count, drift.above.total, drift.distance) == (4, 4, 1)
-    assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.p_value < 0.001
-    other = make_calibration(scores)
-    replace(other, identity=other.identity | {"weights_sha256": "0" * 64}).save(
-        bundle.weights.with_name("calibration.json")
-    )
+    assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.distance_p_value < 0.001
+    assert drift.alarm and "ALARM" in found.report()
+    make_calibration(scores + 1).save(bundle.weights.with_name("calibration.json"))
+    found = fit(normals, tmp_path / "mine.json")
+    assert not found.drift.alarm and "no alarm" in found.report()
+
+
+def test_few_people_beside_the_weights_are_compared_with_all_the_same(
+    bundle, normals, make_calibration, tmp_path
+):
+    make_calibration([0.001] * 3).save(bundle.weights.with_name("calibration.json"))
+    drift = fit(normals, tmp_path / "mine.json").drift
+    assert drift.above.count == 4 and drift.expected == 1
+
+
+def test_there_is_no_drift_from_a_calibration_of_other_weights(
+    bundle, normals, make_calibration, tmp_path
+):
+    other = make_calibration()
+    identity = other.identity | {"weights_sha256": "0" * 64}
+    replace(other, identity=identity).save(bundle.weights.with_name("calibration.json"))
     assert fit(normals, tmp_path / "mine.json").drift is None
 
 
@@ -122,7 +135,7 @@ def test_dicom_series_of_one_patient_are_one_person(bundle, slices, tmp_path):
             tmp_path / f"normals/{number}",
         )
     found = fit(tmp_path / "normals", tmp_path / "calibration.json")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
+    assert (len(found.calibration.scores), found.calibration.n_subjects) == (5, 4)
     assert (
         "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]
     )
