@@ -22,10 +22,8 @@ class DistillationMap(nn.Module):
     Args:
         network: whose output is the map "discrepancy", and whose gradients are the others.
         kind: "discrepancy" (the network's own forward map), or the gradient of the image score with
-            respect to the
-            image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
-                "guided_backpropagation", which the
-            source takes.
+            respect to the image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
+            "guided_backpropagation", which the source takes.
         sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs
             gradients with 4.
 
@@ -71,21 +69,14 @@ class DistillationMap(nn.Module):
             InputError, ArtifactError, ConfigError: see `AnomalyMap.forward`.
         """
         x, maps = check_pair(image, prediction)
-        with eval_mode(self.network):
-            return self._maps(x, maps)
-
-    def _maps(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        if (
-            self.kind == "smooth_gradient"
-        ):  # the same noise for every image, whatever batch it is in
-            maps = torch.cat(
-                [
-                    self.network.smooth_gradient(one, torch.Generator().manual_seed(0))
-                    for one in x.split(1)
-                ]
-            )
-        elif self.kind != "discrepancy":
-            maps = self.network.gradient(x, guided=self.kind == "guided_backpropagation")
+        network = self.network
+        with eval_mode(network):
+            if self.kind == "smooth_gradient":  # the same noise for every image of a batch
+                parts = x.split(1)
+                draws = (torch.Generator().manual_seed(0) for _ in parts)
+                maps = torch.cat(list(map(network.smooth_gradient, parts, draws)))
+            elif self.kind != "discrepancy":
+                maps = network.gradient(x, guided=self.kind == "guided_backpropagation")
         return gaussian_blur(maps, self.sigma) if self.sigma else maps
 
     @torch.no_grad()

@@ -1,16 +1,32 @@
-"""The anomaly map as a MONAI transform, for the postprocessing of a bundle."""
+"""What every way of scoring offers, whatever the method, and scoring as a MONAI transform for the
+postprocessing of a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from pathology_screen.anomaly.maps import AnomalyMap
-from pathology_screen.anomaly.scoring import Scoring
+
+
+class Scoring(Protocol):
+    """From an image and what a network makes of it to an anomaly map and an image score
+    (`AnomalyMap`, `DistillationMap`)."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the values depend on, ready for JSON; part of the identity of a calibration."""
+
+    def __call__(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Anomaly maps (B, 1, H, W), at least 0, of images and the network's output for them, the
+        same shape."""
+
+    def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
+        """Image scores (B,) of images (B, 1, H, W) and their anomaly maps."""
 
 
 class AnomalyMapd(MapTransform):
@@ -53,6 +69,6 @@ class AnomalyMapd(MapTransform):
 
 
 def _in_the_space_of(image: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The values, float32, with the meta data of the image in place of their own."""
+    """Return the values, float32, with the meta data of the image in place of their own."""
     plain = convert_to_tensor(values, track_meta=False)
     return convert_to_dst_type(plain, image, dtype=torch.float32)[0]

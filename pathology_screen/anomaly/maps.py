@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from scipy.ndimage import gaussian_filter
+from skimage.exposure import equalize_adapthist
 from torch import nn
 
-from pathology_screen.anomaly.equalization import equalize as adaptive_equalization
 from pathology_screen.anomaly.perceptual import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 
 REFERENCE_SIZE = 128
 """Image side in pixels at which `sigma` is given; elsewhere it grows and shrinks with the image."""
+SMALLEST_SIDE = 16
+"""Below this a tile of the equalisation, an eighth of the side, is one pixel: all is noise."""
 
 
 class AnomalyMap(nn.Module):
@@ -84,7 +87,7 @@ class AnomalyMap(nn.Module):
 
         pairs = [(x_ph.clamp(0, 1), x.clamp(0, 1))]
         if self.equalize:
-            pairs.append((adaptive_equalization(x_ph), adaptive_equalization(x)))
+            pairs.append((equalize(x_ph), equalize(x)))
         anomaly_map = torch.abs(pairs[-1][0] - pairs[-1][1])
         if self.perceptual is not None:
             for a, b in pairs:
@@ -94,6 +97,33 @@ class AnomalyMap(nn.Module):
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
         """Image score (B,) of maps (B, 1, H, W): their mean (`image_score`), whatever the image."""
         return image_score(anomaly_map)
+
+
+def equalize(images: torch.Tensor) -> torch.Tensor:
+    """Equalise each image by itself with `skimage.exposure.equalize_adapthist` and its defaults
+    (8 x 8 tiles, clip limit 0.01, 256 bins), as the released code.
+
+    The image is stretched from its own minimum and maximum, so the result spans 0 to 1. An image
+    without contrast (a range below one level of 16 bits) is returned as it is.
+
+    Args:
+        images: shape (B, 1, H, W), floating point; clamped to [0, 1] first.
+
+    Returns:
+        Shape (B, 1, H, W), float32, in [0, 1], on the device of the images.
+
+    Raises:
+        ConfigError: if a side is shorter than 16 px.
+    """
+    if min(images.shape[-2:]) < SMALLEST_SIDE:
+        raise ConfigError(
+            f"adaptive equalisation needs images of at least {SMALLEST_SIDE} px a side"
+        )
+    clamped = images.detach().float().clamp(0, 1).cpu().numpy()[:, 0]  # (B, H, W)
+    equalized = [
+        equalize_adapthist(image) if np.ptp(image) >= 1 / 65535 else image for image in clamped
+    ]
+    return torch.from_numpy(np.stack(equalized)[:, None]).to(images.device)
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -124,10 +124,8 @@ class MultiresolutionDistillation(nn.Module):
         cloner, teacher = self.compare(x)
         maps: list[Tensor] = []
         for a, b in zip(cloner[1:], teacher[1:]):
-            # of unit vectors, |a - b|^2 / 2 = 1 - cosine
-            distance = 0.5 * (F.normalize(a) - F.normalize(b)).square().sum(
-                dim=1, keepdim=True
-            )  # (B, 1, h, w)
+            difference = F.normalize(a) - F.normalize(b)  # |a - b|^2 / 2 = 1 - cosine
+            distance = 0.5 * difference.square().sum(dim=1, keepdim=True)  # (B, 1, h, w)
             maps.append(
                 F.interpolate(distance, size=x.shape[2:], mode="bilinear", align_corners=False)
             )
@@ -147,12 +145,8 @@ class MultiresolutionDistillation(nn.Module):
 
     def gradient(self, x: Tensor, guided: bool = False) -> Tensor:
         """Return the gradient of the score with respect to the image, absolute and summed over the
-        three colours: (B, 1, H, W) -> the same shape, at least 0; not normalised, not blurred.
-
-        Args:
-            x: (B, 1, H, W) in [0, 1].
-            guided: use guided back-propagation in the cloner.
-        """
+        three colours: (B, 1, H, W) in [0, 1] -> the same shape, at least 0; `guided` by guided
+        back-propagation in the cloner."""
         with torch.enable_grad():
             colour = x.detach().repeat(1, 3, 1, 1).requires_grad_()
             cloner = self.cloner.guided(colour) if guided else self.cloner(colour)

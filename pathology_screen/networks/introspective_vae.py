@@ -2,8 +2,8 @@
 encoder's embeddings by name.
 
 Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021,
-https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use
-it (Bercea et al., MIDL 2023, section 3 and Appendix A).
+https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use it (Bercea et al.,
+MIDL 2023, section 3 and Appendix A).
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, norm: str, project: bool = False) -> None:
         super().__init__()
-        self.project = (
-            nn.Conv2d(inputs, outputs, 1, bias=False)
-            if project or inputs != outputs
-            else nn.Identity()
-        )
+        self.project: nn.Module = nn.Identity()
+        if project or inputs != outputs:
+            self.project = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm1 = normalization(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
@@ -85,8 +83,9 @@ class Decoder(nn.Module):
         self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
     ) -> None:
         super().__init__()
-        self.shape = (channels[-1], size >> len(channels), size >> len(channels))
-        self.fc = nn.Linear(latent, channels[-1] * self.shape[1] * self.shape[2])
+        side = size >> len(channels)
+        self.shape = (channels[-1], side, side)
+        self.fc = nn.Linear(latent, channels[-1] * side**2)
         widths = [channels[-1], *reversed(channels)]
         self.blocks = nn.ModuleList(
             ResidualBlock(inputs, outputs, norm, extra_projection and index > 0)

@@ -5,12 +5,12 @@ import torch
 
 from pathology_screen.anomaly import AnomalyMap, equalize
 from pathology_screen.errors import ConfigError
-from pathology_screen.networks.controls import PrincipalComponents, Template, ZeroReconstruction
+from pathology_screen.networks.controls import PrincipalComponents, TrainingMean, ZeroReconstruction
 
 
 def test_the_template_is_the_mean_of_the_training_slices_whatever_it_sees():
     training = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    template = Template(training)
+    template = TrainingMean(training)
     result = template(torch.zeros(3, 1, 16, 16))
     assert result.shape == (3, 1, 16, 16)
     for image in result:
@@ -20,7 +20,7 @@ def test_the_template_is_the_mean_of_the_training_slices_whatever_it_sees():
 
 def test_one_slice_is_its_own_template():
     training = torch.rand(1, 1, 16, 16)
-    assert torch.equal(Template(training)(training), training)
+    assert torch.equal(TrainingMean(training)(training), training)
 
 
 def test_the_zero_reconstruction_is_black():
