@@ -3,7 +3,7 @@ Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -150,16 +150,9 @@ def introspective_step(
 
 
 class EncoderTerms(NamedTuple):
-    """Terms of the encoder's loss (Eq. 2 and 4): -ELBO(x) + 1/alpha exp(alpha ELBO(generated)) +
-    lambda L_reversed.
-
-    Attributes:
-        reconstruction, sample: (B, 1, H, W), with graphs to the decoder, of the reconstruction to
-            the encoder too.
-        error, kl_real: mean squared error (a sum over pixels) and KL divergence of the real images.
-        kl_reconstructed, kl_sampled: mean KL divergence of the generated images.
-        elbo, repelled, reverse: the three terms; the weight of the last is not in it.
-    """
+    """Terms of the encoder's loss (Eq. 2 and 4), and what they are made of: generated images
+    (B, 1, H, W), with graphs to the decoder, of the reconstruction to the encoder too, and means
+    over the batch of the squared error (a sum over pixels) and of the KL divergences."""
 
     reconstruction: Tensor
     sample: Tensor
@@ -167,9 +160,9 @@ class EncoderTerms(NamedTuple):
     kl_real: Tensor
     kl_reconstructed: Tensor
     kl_sampled: Tensor
-    elbo: Tensor
-    repelled: Tensor
-    reverse: Tensor
+    elbo: Tensor  # -ELBO(x)
+    repelled: Tensor  # 1 / alpha exp(alpha ELBO(generated))
+    reverse: Tensor  # L_reversed, without its weight
 
 
 def encoder_terms(
@@ -246,18 +239,15 @@ class IntrospectiveTrainer(Trainer):
     epoch also measure `gradient_ratios`.
 
     Args:
-        device: where the network is.
-        max_epochs: passes over the training set.
-        train_data_loader: yields batches without end from `iteration` on (see `SeededBatches`).
-        epoch_length: batches an epoch.
         network: an `IntrospectiveVAE` on the device.
         encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
-        prepare_batch: gives image, target (not used) and `(noise,)` with noise (B, 4, latent), such
-            as `TrainingBatch`.
+        max_epochs: passes over the training set.
+        train_data_loader: yields batches without end from `iteration` on (see `SeededBatches`).
         weights: fields of `IntrospectiveWeights`.
-        warm_up: epochs of `variational_step` before the first introspective one (the paper has
-            none).
+        warm_up: epochs of `variational_step` before the first introspective one (paper: none).
         train_handlers: as in MONAI's trainers.
+        options: `device`, `epoch_length` and `prepare_batch` of MONAI's `Trainer`; the latter gives
+            image, target (not used) and `(noise,)` with noise (B, 4, latent), as `TrainingBatch`.
 
     Raises:
         ConfigError: if the warm-up is not shorter than the training.
@@ -265,33 +255,24 @@ class IntrospectiveTrainer(Trainer):
 
     def __init__(
         self,
-        device: torch.device | str,
-        max_epochs: int,
-        train_data_loader: Iterable,
-        epoch_length: int,
         network: IntrospectiveVAE,
         encoder_optimizer: Optimizer,
         decoder_optimizer: Optimizer,
-        prepare_batch: Callable,
+        max_epochs: int,
+        train_data_loader: Iterable,
         weights: Mapping[str, float] | None = None,
         warm_up: int = 0,
         train_handlers: Sequence | None = None,
+        **options: Any,
     ) -> None:
         if warm_up >= max_epochs:
             raise ConfigError(
                 f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training"
             )
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            prepare_batch=prepare_batch,
-            handlers=train_handlers,
-            decollate=False,
-        )
+        options |= {"data_loader": train_data_loader, "handlers": train_handlers}
+        super().__init__(max_epochs=max_epochs, decollate=False, **options)
         self.network, self.warm_up = network, warm_up
-        self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
+        self.optimizers = encoder_optimizer, decoder_optimizer
         self.weights = IntrospectiveWeights(**(weights or {}))
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
@@ -302,7 +283,6 @@ class IntrospectiveTrainer(Trainer):
         noise = noise.transpose(0, 1)  # (4, B, latent)
         first = (state.iteration - 1) % state.epoch_length == 0
         ratios = gradient_ratios(self.network, image, noise, self.weights) if first else {}
-        optimizers = self.encoder_optimizer, self.decoder_optimizer
-        state.output = step(self.network, *optimizers, image, noise, self.weights) | ratios
+        state.output = step(self.network, *self.optimizers, image, noise, self.weights) | ratios
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return state.output

@@ -135,7 +135,7 @@ def test_the_first_and_the_last_epoch_are_validated_whatever_the_interval(tmp_pa
 def test_resuming_takes_the_learning_rate_that_is_configured_now(tmp_path):
     train(tmp_path, 1, 4)
     slower = train(tmp_path, 2, 4, learning_rate=1e-5)
-    assert slower.encoder_optimizer.param_groups[0]["lr"] == 1e-5
+    assert slower.optimizers[0].param_groups[0]["lr"] == 1e-5
 
 
 def test_a_run_resumes_where_the_schedule_had_brought_the_learning_rate(tmp_path):
