@@ -63,8 +63,8 @@ class TrainingState:
         network: what is trained.
         optimizers: by name.
         batches: the sampler behind the training loader, moved on when a run resumes.
-        averaged: averaged weights of the network, which are validated; None keeps its own.
-        evaluator: its key metric decides which weights are best; None keeps the last ones.
+        averaged: averaged weights of the network, which are validated and kept.
+        evaluator: its key metric decides which weights are best.
         schedule: schedule of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
         warm_up: epochs whose weights do not compete for the best ones; those that training started
@@ -84,8 +84,8 @@ class TrainingState:
         network: nn.Module,
         optimizers: Mapping[str, Optimizer],
         batches: SeededBatches,
-        averaged: AveragedWeights | None = None,
-        evaluator: Evaluator | None = None,
+        averaged: AveragedWeights,
+        evaluator: Evaluator,
         schedule: LRScheduler | None = None,
         patience: int | None = None,
         warm_up: int = 0,
@@ -93,7 +93,8 @@ class TrainingState:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.network, self.averaged = Path(output_dir), network, averaged
-        self.optimizers, self.batches, self.evaluator = optimizers, batches, evaluator
+        self.optimizers, self.batches = optimizers, batches
+        self.evaluator: Any = evaluator
         self.schedule, self.patience, self.warm_up = schedule, patience, warm_up
         self.interval, self.identity = interval, identity or {}
         self.history: list[dict[str, float]] = []
@@ -121,8 +122,7 @@ class TrainingState:
                 "remove it or name another output_dir"
             )
         self.network.load_state_dict(state["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+        self.averaged.load_state_dict(state["averaged"])
         for name, optimizer in self.optimizers.items():
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
@@ -131,8 +131,7 @@ class TrainingState:
                     group["lr"] = rate
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        if self.evaluator is not None:
-            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         self.history, self.sums = state["history"], state["sums"]
         engine.state.iteration = self.batches.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // len(self.batches)
@@ -141,8 +140,6 @@ class TrainingState:
 
     def start(self) -> None:
         """Validate the network as it is before the first step."""
-        if self.evaluator is None:
-            return
         self.evaluator.run()
         self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
         self.history.append({"epoch": 0, "iteration": 0} | self.validation())
@@ -151,13 +148,13 @@ class TrainingState:
 
     def keep_first(self) -> None:
         """Let the weights that training started from be the best ones."""
-        state: Any = self.evaluator.state  # type: ignore[union-attr]
+        state = self.evaluator.state
         state.best_metric = self.history[0][f"val_{state.key_metric_name}"]
         state.best_metric_epoch = 0
 
     def validation(self) -> dict[str, float]:
         """Return the metrics of the last validation, named as in the log."""
-        return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}  # type: ignore
+        return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
 
     def run(self) -> dict[str, Any]:
         """Return what must agree for a run to be resumed."""
@@ -186,15 +183,14 @@ class TrainingState:
         row: dict[str, float] = {"epoch": epoch, "iteration": engine.state.iteration}
         row |= {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
-        if evaluator is not None:
-            if epoch == engine.state.max_epochs and evaluator.state.epoch != epoch:
-                evaluator.run(epoch)
-            if evaluator.state.epoch == epoch:  # validated at this epoch
-                row |= self.validation()
-            if epoch <= self.warm_up:
-                self.keep_first()
+        if epoch == engine.state.max_epochs and evaluator.state.epoch != epoch:
+            evaluator.run(epoch)
+        if evaluator.state.epoch == epoch:  # validated at this epoch
+            row |= self.validation()
+        if epoch <= self.warm_up:
+            self.keep_first()
         self.history.append(row)
-        if evaluator is None or evaluator.state.best_metric_epoch == epoch:
+        if evaluator.state.best_metric_epoch == epoch:
             self.write_model()
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
@@ -203,38 +199,33 @@ class TrainingState:
         self.stop_if_patience_is_over(engine)
 
     def completed(self, engine: Engine) -> None:
-        if not (self.folder / "model.pt").exists():  # no epoch was validated
+        if not (self.folder / "model.pt").exists():  # it was lost, and nothing better came
             self.write_model()
 
     def stop_if_patience_is_over(self, engine: Engine) -> None:
         """End training where the best epoch lies `patience` epochs back."""
-        if self.evaluator is None or not self.patience:
-            return
         waited = engine.state.epoch - max(self.evaluator.state.best_metric_epoch, self.warm_up)
-        if waited >= self.patience:
+        if self.patience and waited >= self.patience:
             logger.info("no better validation for %d epochs: training stops", waited)
             engine.terminate()
 
     def write_model(self) -> None:
         """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
-        network = self.network if self.averaged is None else self.averaged.module
-        state = network.state_dict()
+        state = self.averaged.module.state_dict()
         self.write("model.pt", {name: value.cpu().contiguous() for name, value in state.items()})
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""
-        best = None
-        if self.evaluator is not None:
-            best = self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch
+        validated = self.evaluator.state
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state: dict[str, Any] = {
             "run": self.run(),
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimizers": optimizers,
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "best": best,
+            "best": (validated.best_metric, validated.best_metric_epoch),
             "history": self.history,
             "sums": self.sums,
         }

@@ -91,11 +91,10 @@ class TestTeacher:
 
     def test_identity_names_the_content_and_not_the_file(self, random_vgg16, random_file, tmp_path):
         assert vgg16("st_vgg16").identity == f"st_vgg16:{ST_VGG16_SHA256}"
+        assert "stlpips_pytorch" not in sys.modules  # no foreign code is imported
         first = vgg16("vgg16", random_file).identity
-        torch.save(
-            torchvision_state(random_vgg16) | {"classifier.0.bias": torch.zeros(3)},
-            tmp_path / "a.pth",
-        )
+        more = torchvision_state(random_vgg16) | {"classifier.0.bias": torch.zeros(3)}
+        torch.save(more, tmp_path / "a.pth")
         assert vgg16("vgg16", tmp_path / "a.pth").identity == first
         torch.save(torchvision_state(random_vgg16, factor=1.01), tmp_path / "b.pth")
         assert vgg16("vgg16", tmp_path / "b.pth").identity != first
@@ -139,10 +138,6 @@ class TestTeacher:
         with pytest.raises(ArtifactError, match="sha256"):
             vgg16("st_vgg16", tmp_path / "other.pth")
 
-    def test_building_imports_no_foreign_code(self):
-        vgg16("st_vgg16")
-        assert "stlpips_pytorch" not in sys.modules
-
 
 class TestCloner:
     @pytest.mark.parametrize("norm", ["batch", "group", "affine"])
@@ -153,10 +148,6 @@ class TestCloner:
         kinds = [[type(layer).__name__ for layer in block] for block in Cloner().blocks]
         normalised, last = ["Conv2d", "BatchNorm2d", "ReLU"], ["Conv2d", "ReLU", "MaxPool2d"]
         assert kinds == [normalised + last] * 2 + [normalised * 2 + last] * 3
-
-    def test_features_have_the_shapes_of_the_teachers(self, network, images):
-        cloner, teacher = network.compare(images)
-        assert [f.shape for f in cloner] == [f.shape for f in teacher]
 
 
 def test_feature_discrepancy_by_hand():
@@ -205,11 +196,6 @@ class TestNetwork:
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         assert result.shape == images.shape and result.min() >= 0 and result.max() <= 1
         assert torch.equal(result, network(images))
-
-    def test_everything_is_zero_where_cloner_and_teacher_agree(self, agreeing, images):
-        assert not agreeing(images).any()
-        torch.testing.assert_close(agreeing.score(images), torch.zeros(2), rtol=0, atol=1e-5)
-        assert agreeing.gradient(images).max() < 1e-4
 
     def test_map_is_zero_in_the_part_where_they_agree(self, agreeing):
         class LeftHalf(nn.Module):
