@@ -2,7 +2,7 @@
 
 from pathology_screen.anomaly.distillation_map import DistillationMap
 from pathology_screen.anomaly.map_transform import AnomalyMapd, Scoring
-from pathology_screen.anomaly.maps import AnomalyMap, equalize, image_score
+from pathology_screen.anomaly.maps import AnomalyMap, equalize
 from pathology_screen.anomaly.perceptual import perceptual_distance
 
 __all__ = [
@@ -11,6 +11,5 @@ __all__ = [
     "DistillationMap",
     "Scoring",
     "equalize",
-    "image_score",
     "perceptual_distance",
 ]

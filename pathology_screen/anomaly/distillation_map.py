@@ -16,8 +16,8 @@ Kind = Literal["discrepancy", "gradient", "smooth_gradient", "guided_backpropaga
 
 
 class DistillationMap(nn.Module):
-    """Where cloner and teacher disagree (Salehi et al., CVPR 2021). Maps are not scaled image by
-    image.
+    """Show where cloner and teacher disagree (Salehi et al., CVPR 2021); no map is scaled by
+    itself.
 
     Args:
         network: whose output is the map "discrepancy", and whose gradients are the others.
@@ -55,19 +55,8 @@ class DistillationMap(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Return the maps.
-
-        Args:
-            image: (B, 1, H, W), in [0, 1].
-            prediction: the network's output for the image, the same shape; the gradient maps do not
-                use it.
-
-        Returns:
-            (B, 1, H, W), float32, at least 0.
-
-        Raises:
-            InputError, ArtifactError, ConfigError: see `AnomalyMap.forward`.
-        """
+        """Return the maps of images and the network's output for them, which the gradient maps do
+        not use; shapes, ranges and errors are those of `AnomalyMap.forward`."""
         x, maps = check_pair(image, prediction)
         network = self.network
         with eval_mode(network):
@@ -81,6 +70,7 @@ class DistillationMap(nn.Module):
 
     @torch.no_grad()
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Image score (B,): the discrepancy of the last three layers, whatever the map."""
+        """Return the image score (B,): the discrepancy of the last three layers, whatever the
+        map."""
         with eval_mode(self.network):  # MONAI's evaluators leave it in training mode by now
             return self.network.score(check_pair(image, anomaly_map)[0])

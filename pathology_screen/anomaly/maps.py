@@ -95,8 +95,9 @@ class AnomalyMap(nn.Module):
         return anomaly_map
 
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Image score (B,) of maps (B, 1, H, W): their mean (`image_score`), whatever the image."""
-        return image_score(anomaly_map)
+        """Return the image score (B,) of maps (B, 1, H, W): their mean over all pixels, background
+        included, as in the released code; the image has no part in it."""
+        return anomaly_map.mean(dim=(1, 2, 3))
 
 
 def equalize(images: torch.Tensor) -> torch.Tensor:
@@ -132,12 +133,6 @@ def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     sigmas = [sigma * side / REFERENCE_SIZE for side in maps.shape[-2:]]
     blurred = gaussian_filter(maps.cpu().numpy(), sigmas, axes=(2, 3))
     return torch.from_numpy(blurred).to(maps.device)
-
-
-def image_score(anomaly_map: torch.Tensor) -> torch.Tensor:
-    """Image score (B,): mean of a map (B, 1, H, W) over all pixels, background included, as in the
-    released code."""
-    return anomaly_map.mean(dim=(1, 2, 3))
 
 
 def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,7 @@ class PerceptualDistance(nn.Module):
     def __init__(self, name: str, metric: nn.Module) -> None:
         super().__init__()
         self.metric = metric.eval().requires_grad_(False)
-        self.identity = f"{name}:{weights_sha256(metric)}"
+        self.identity = f"{name}:{tensors_sha256(metric.state_dict().items())}"
 
     def train(self, mode: bool = True) -> PerceptualDistance:
         """Stay in evaluation mode, also inside a module that is being trained."""
@@ -143,18 +143,23 @@ def perceptual_distance(
         raise ConfigError(
             f'the perceptual backbone "{backbone}" is unknown or takes no module as weights'
         )
-    metric = _st_alex(weights) if backbone == "st_alex" else _lpips(backbone, weights)
-    return PerceptualDistance(backbone, metric)
+    if backbone != "st_alex":
+        return PerceptualDistance(backbone, _lpips(backbone, weights))
+    metric = SpatialLPIPS("alex")
+    with torch.device("meta"):
+        metric.net = AntialiasedAlexNet()
+    file = weights or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")
+    distance = PerceptualDistance(backbone, metric.load(_read(file)))
+    if not distance.identity.endswith(ST_ALEX_SHA256):
+        raise ArtifactError(
+            "these are not the published weights of ST-LPIPS AlexNet: their sha256 differs"
+        )
+    return distance
 
 
 def is_installed(backbone: str) -> bool:
     """Tell whether the weights of one of `HUB_WEIGHTS` are in the torch hub cache."""
     return hub_path(HUB_WEIGHTS[backbone].url).is_file()
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """Return the sha256 over a module's weights, whatever file they came from."""
-    return tensors_sha256(module.state_dict().items())
 
 
 def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
@@ -165,18 +170,6 @@ def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
     keys = (key for key in metric.state_dict() if key.startswith("net."))
     names = {key: "features." + key.split(".", 2)[2] for key in keys}
     return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
-
-
-def _st_alex(file: str | os.PathLike | None) -> SpatialLPIPS:
-    metric = SpatialLPIPS("alex")
-    with torch.device("meta"):
-        metric.net = AntialiasedAlexNet()
-    metric.load(_read(file or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")))
-    if weights_sha256(metric) != ST_ALEX_SHA256:
-        raise ArtifactError(
-            "these are not the published weights of ST-LPIPS AlexNet: their sha256 differs"
-        )
-    return metric
 
 
 def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:

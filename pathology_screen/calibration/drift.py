@@ -22,8 +22,7 @@ class Drift(NamedTuple):
         expected: how many would on average, without drift.
         p_value: probability that so many or more do, without drift (`exceedance_law`).
         distance: greatest difference of the two cumulative distributions of scores, 0 to 1.
-        distance_p_value: of the Kolmogorov-Smirnov test that both are samples of one distribution;
-            no part in the alarm.
+        distance_p_value: p-value of this distance (Kolmogorov and Smirnov); no part in the alarm.
     """
 
     above: Rate

@@ -33,7 +33,7 @@ class Calibrator:
         dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the
             person, `subject`.
         pixel_fpr: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
-        subject_fpr: share of healthy people that screening will ask to be exceeded by at most.
+        subject_fpr: rate of false positives among healthy people that screening will ask for.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Calibrator:
         if people < fewest and rank_and_world_size()[0] == 0:
             warnings.warn(
                 f"{people} healthy people to calibrate on allow a false positive rate of "
-                f"{1 / (people + 1):.3g} at best, not {subject_fpr:g}, which takes {fewest}: scans "
-                "will get maps and regions, but no outcome at that rate",
+                f"{1 / (people + 1):.3g} at best, not {subject_fpr:g}, which takes {fewest}: "
+                "weights and maps come all the same, but no outcome at such a rate",
                 stacklevel=2,
             )
 

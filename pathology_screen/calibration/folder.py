@@ -86,7 +86,7 @@ def calibrate_on(
         output: file of the calibration.
         bundle, weights, profile, device: see `Predictor.load`.
         series_uid, axial_slice: see `io.read_scan`.
-        names: of the scans that are left out, see `list_items`.
+        names: how scans that are left out are named, see `list_items`.
         subject_fpr: rate of false positives among healthy people that the calibration has to allow.
         pixel_fpr: share of healthy pixels that may lie in regions.
 

@@ -25,12 +25,12 @@ class IntrospectiveWeights:
     """Weights of the terms of Eq. 2 and 4, with the defaults of the released RA code.
 
     Attributes:
-        beta_rec: of the squared error.
-        beta_kl: of the KL divergence of real images (encoder) and of generated ones (decoder).
-        beta_neg: of the KL divergence of generated images inside expELBO.
+        beta_rec: weighs the squared error.
+        beta_kl: weighs the KL divergence of real images (encoder) and of generated ones (decoder).
+        beta_neg: weighs the KL divergence of generated images inside expELBO.
         reversed_embedding: lambda of Eq. 4; 0 gives SI-VAE.
-        gamma_rec: of the reconstruction of generated images in the decoder's loss; 0 skips its two
-            decoder passes.
+        gamma_rec: weighs the reconstruction of generated images in the decoder's loss; 0 skips its
+            two decoder passes.
     """
 
     beta_rec: float = 0.5
@@ -82,7 +82,7 @@ def variational_step(
     Arguments and errors are those of `introspective_step`; only the first row of the noise is used.
     """
     mean, log_variance = network.encode(image)
-    reconstruction = network.decode(reparameterize(mean, log_variance, noise[0]))
+    reconstruction = network.decoder(reparameterize(mean, log_variance, noise[0]))
     error = squared_error(image, reconstruction).mean()
     kl_real = kl_divergence(mean, log_variance).mean()
     loss = (weights.beta_rec * error + weights.beta_kl * kl_real) / image[0].numel()
@@ -108,7 +108,7 @@ def introspective_step(
         image: (B, 1, H, W) in [0, 1].
         noise: (4, B, latent) standard normal: for z of the image, the sampled latent, z of the
             reconstruction, z of the sample.
-        weights: of the terms.
+        weights: weights of the terms.
 
     Returns:
         What the step measured, by name: losses, squared error, KL divergences in nats, reversed
@@ -117,7 +117,7 @@ def introspective_step(
     Raises:
         TrainingDiverged: if a loss is not finite.
     """
-    decoder, w = network.decode, weights
+    decoder, w = network.decoder, weights
     scale = 1.0 / image[0].numel()
     terms = encoder_terms(network, image, noise, w)
     encoder_loss = terms.elbo + terms.repelled + w.reversed_embedding * terms.reverse
@@ -169,7 +169,7 @@ def encoder_terms(
     network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
 ) -> EncoderTerms:
     """Compute the terms of the encoder's loss; arguments are those of `introspective_step`."""
-    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
+    encoder, decoder, w = network.encoder, network.decoder, weights
     scale = 1.0 / image[0].numel()
     mean, log_variance, embeddings = encoder(image)
     reconstruction = decoder(reparameterize(mean, log_variance, noise[0]))
@@ -240,7 +240,7 @@ class IntrospectiveTrainer(Trainer):
 
     Args:
         network: an `IntrospectiveVAE` on the device.
-        encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
+        encoder_optimizer, decoder_optimizer: optimizers of its two halves.
         max_epochs: passes over the training set.
         train_data_loader: yields batches without end from `iteration` on (see `SeededBatches`).
         weights: fields of `IntrospectiveWeights`.

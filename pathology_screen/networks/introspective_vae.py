@@ -38,8 +38,8 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Map an image to the mean and log-variance of its latent posterior, and to one embedding a
-    pooling stage.
+    """Map an image (B, 1, H, W) to the mean and log-variance of its latent posterior, (B, latent)
+    each, and to the pooled feature maps E^1..E^L of Eq. 3, finest first.
 
     Args:
         size: height and width of the image in pixels.
@@ -77,7 +77,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Map a latent vector to an image in [0, 1]; arguments as in `Encoder`."""
+    """Map a latent vector (B, latent) to an image (B, 1, H, W) in [0, 1]; arguments as in
+    `Encoder`."""
 
     def __init__(
         self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
@@ -142,20 +143,11 @@ class IntrospectiveVAE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape
         and range."""
-        return self.decode(self.encode(x)[0])
+        return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return posterior mean and log-variance, each (B, latent)."""
         return self.encoder(x)[:2]
-
-    def encode_with_embeddings(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return posterior mean and log-variance, and the pooled feature maps E^1..E^L of Eq. 3,
-        finest first."""
-        return self.encoder(x)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the image of a latent vector: (B, latent) -> (B, 1, H, W) in [0, 1]."""
-        return self.decoder(z)
 
     def embeddings(self, x: Tensor) -> list[Tensor]:
         """Return the pooled feature maps E^1..E^L of Eq. 3, finest first."""

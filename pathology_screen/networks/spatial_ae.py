@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pathology_screen.networks.normalization import normalization
 
 NEGATIVE_SLOPE = 0.3
-"""Of every LeakyReLU: the default of Keras, in which the original is written."""
+"""Slope of every LeakyReLU: the default of Keras, in which the original is written."""
 
 
 class SpatialAutoencoder(nn.Module):

@@ -21,7 +21,7 @@ from pathology_screen.networks.weights import (
 )
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Of the convolutions of each block; a pooling follows each block."""
+"""Channels of the convolutions of each block; a pooling follows each block."""
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
 ST_VGG16_SHA256 = "1ec8e36b36783a16fd557d65174a8c0b2f7c4f7dc4768e388628ea6aab3466f9"

@@ -47,9 +47,8 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     """Load a plain state dict into the network, every key accounted for, and return the network.
 
     Args:
-        network: of the architecture that the weights belong to.
-        path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as
-            it is.
+        network: has the architecture that the weights belong to.
+        path: file written by `torch.save(network.state_dict(), path)`; None loads nothing.
 
     Raises:
         ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.

@@ -10,9 +10,13 @@ from monai.bundle import ConfigParser
 from scipy.ndimage import gaussian_filter
 from skimage.exposure import equalize_adapthist
 
-from pathology_screen.anomaly import AnomalyMap, equalize, image_score, perceptual_distance
+from pathology_screen.anomaly import AnomalyMap, equalize, perceptual_distance
 from pathology_screen.anomaly.maps import gaussian_blur
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
+
+
+def image_score(maps):
+    return AnomalyMap("none").score(None, maps)
 
 
 def close(a, b, **tolerances):

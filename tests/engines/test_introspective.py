@@ -75,7 +75,7 @@ def test_variational_step_follows_the_gradient_of_the_elbo():
     weights = IntrospectiveWeights(beta_rec=3.0)
     step = variational_step(network, *optimizers(network, lr=1.0), image, noise, weights)
     mean, log_variance = literal.encode(image)
-    reconstruction = literal.decode(mean + (log_variance / 2).exp() * noise[0])
+    reconstruction = literal.decoder(mean + (log_variance / 2).exp() * noise[0])
     kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
     loss = (3.0 * ((image - reconstruction) ** 2).sum((1, 2, 3)).mean() + kl) / 256
     loss.backward()
