@@ -29,12 +29,6 @@ def test_map_and_score_of_one_image(images, reconstructions):
     assert set(data) == {"image", "pred", "name"}
 
 
-def test_keys_can_be_chosen(images, reconstructions):
-    transform = AnomalyMapd("x", "x_ph", "map", "mean", AnomalyMap("none"))
-    result = transform({"x": images[0], "x_ph": reconstructions[0]})
-    assert set(result) == {"x", "x_ph", "map", "mean"}
-
-
 @pytest.mark.parametrize("prediction", [torch.Tensor, MetaTensor])
 def test_invertd_takes_map_and_reconstruction_back_to_the_scan(scan, prediction):
     preprocessing = Compose(
