@@ -305,7 +305,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from pathology_screen.local_calibration import calibrate_on
+    from pathology_screen.calibration.folder import calibrate_on
 
     found = calibrate_on(
         options.normals,
@@ -317,8 +317,8 @@ def _calibrate(options: argparse.Namespace) -> None:
         axial_slice=options.axial_slice,
         device=options.device,
         names=options.names,
-        rate=options.rate,
-        pixel_rate=options.pixel_rate,
+        subject_fpr=options.rate,
+        pixel_fpr=options.pixel_rate,
     )
     print(f"{found.report()}\ncalibration: {options.output}")
 

@@ -1,4 +1,9 @@
-"""Losses of the methods, each for one batch; the first three return one value a sample, (B,)."""
+"""Losses of the methods, each for one batch.
+
+RA and SI-VAE: `squared_error`, `kl_divergence`, `exp_elbo` and, of RA alone,
+`reversed_embedding_loss`. VAE: `negative_elbo`. MKD: `feature_discrepancy`. AE-S and DAE: L1 of
+torch.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +37,7 @@ def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Te
     """Compare the encoder's embeddings of image and reconstruction, level by level (Eq. 3).
 
     Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus
-    half the mean
-        squared error.
+    half the mean squared error.
 
     Args:
         image, reconstruction: one (B, C_l, H_l, W_l) a level.

@@ -85,7 +85,7 @@ METHODS = {
             name="template",
             title="Control: difference to the mean of the training slices",
             paper="no method; Meissen et al. (BrainLes 2021) ask for such controls",
-            network=f"{_NETWORKS}.controls.Template",
+            network=f"{_NETWORKS}.controls.TrainingMean",
         ),
         Method(
             name="principal_components",

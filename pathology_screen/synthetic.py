@@ -119,34 +119,5 @@ def add_coarse_noise(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     return image + noise * (image > FOREGROUND)
 
 
-def hide_parts(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Cover parts of images: twice, each with probability 0.4, a rectangle or an ellipse of 16 to
-    72 px of 128 in width and height, filled with a constant or with a shifted part of another image
-    of the batch (after random erasing, Zhong et al., AAAI 2020, and CutMix, Yun et al., ICCV 2019).
-
-    Args:
-        images: (B, 1, H, H), in [0, 1].
-        generator: source of every draw, on the CPU.
-
-    Returns:
-        The same shape and range.
-    """
-    size = images.shape[-1]
-    place = (torch.arange(size, device=images.device) + 0.5) / size
-    for _ in range(2):
-        u = torch.rand(8, len(images), 1, 1, generator=generator).to(images)
-        down = (place[:, None] - 0.125 - 0.75 * u[0]) / (
-            0.0625 + 0.21875 * u[1]
-        )  # (B, H, 1), 1 at the edge
-        right = (place - 0.125 - 0.75 * u[2]) / (0.0625 + 0.21875 * u[3])  # (B, 1, H)
-        rectangle, disc = (down.abs() < 1) & (right.abs() < 1), down.square() + right.square() < 1
-        hidden = torch.where(u[4] < 0.5, rectangle, disc) & (u[5] < 0.4)  # (B, H, H)
-        others = images[torch.randperm(len(images), generator=generator).to(images.device)]
-        shift = torch.randint(size, (2,), generator=generator).tolist()
-        filling = torch.where(u[6][:, None] < 0.5, others.roll(shift, dims=(2, 3)), u[7][:, None])
-        images = torch.where(hidden[:, None], filling, images)
-    return images
-
-
 def _box(corner: np.ndarray, extent: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(start, start + length) for start, length in zip(corner, extent))

@@ -33,21 +33,18 @@ class TestEveryAnomaly:
         np.testing.assert_array_equal(image, brain())
 
     def test_the_generator_decides(self, anomaly):
-        first, again, other = (
-            anomaly(brain(), np.random.default_rng(seed))[0] for seed in (1, 1, 2)
-        )
+        made = [anomaly(brain(), np.random.default_rng(seed))[0] for seed in (1, 1, 2)]
+        first, again, other = made
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
     @pytest.mark.parametrize("size", [64, 256])
     def test_area_scales_with_the_image(self, anomaly, size):
-        share = {
-            n: np.mean(
-                [anomaly(brain(n), np.random.default_rng(seed))[1].mean() for seed in range(40)]
-            )
-            for n in (128, size)
-        }
-        assert share[size] == pytest.approx(share[128], rel=0.1)
+        def share(n):
+            masks = [anomaly(brain(n), np.random.default_rng(seed))[1] for seed in range(40)]
+            return np.mean(masks)
+
+        assert share(size) == pytest.approx(share(128), rel=0.1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -57,11 +54,8 @@ def test_ellipses_keep_their_ranges(seed):
     anomalous, mask = add_ellipses(image, np.random.default_rng(seed), percentiles_of="tissue")
     changed = np.unique(anomalous[mask & (anomalous != image)])
     assert 1 <= len(changed) <= 3
-    bands = [
-        (0.2, 0.27),
-        (0.35, 0.65),
-        (0.73, 0.8),
-    ]  # of values uniform over 0.2-0.8, some of them painted over
+    # of values uniform over 0.2-0.8, some of them painted over
+    bands = [(0.2, 0.27), (0.35, 0.65), (0.73, 0.8)]
     assert all(any(low <= value <= high for low, high in bands) for value in changed)
 
     rows, columns = np.nonzero(mask)
@@ -104,12 +98,9 @@ def test_rectangles_keep_their_ranges(seed):
     assert min(height, width) >= 25 and max(height, width) < 50
     assert min(rows.min(), columns.min()) >= 25
     patch = anomalous[mask].reshape(height, width)
-    (source,) = (
-        np.argwhere(image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]) + 25
-    )  # no two pixels are alike
-    np.testing.assert_array_equal(
-        patch, image[source[0] : source[0] + height, source[1] : source[1] + width]
-    )
+    where = image[25 : 129 - height, 25 : 129 - width] == patch[0, 0]  # no two pixels are alike
+    ((row, column),) = np.argwhere(where) + 25
+    np.testing.assert_array_equal(patch, image[row : row + height, column : column + width])
 
 
 class TestCoarseNoise:
@@ -118,16 +109,13 @@ class TestCoarseNoise:
         values are linear."""
         noise = coarse_noise(2, torch.Generator().manual_seed(0), 10, deviation=0.2, resolution=4)
         grid = 0.2 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-        fits = [
-            (row, column)
-            for row in range(10)
-            for column in range(10)
-            if torch.allclose(noise.roll((-row, -column), (2, 3))[..., ::3, ::3], grid, atol=1e-6)
-        ]
+        shifts = [(row, column) for row in range(10) for column in range(10)]
+        rolled = {shift: noise.roll([-s for s in shift], (2, 3)) for shift in shifts}
+        fits = [s for s in shifts if torch.allclose(rolled[s][..., ::3, ::3], grid, atol=1e-6)]
         assert len(fits) == 1  # one shift for the whole batch
-        unrolled = noise.roll([-shift for shift in fits[0]], (2, 3))
         between = (2 * grid[..., :-1, :] + grid[..., 1:, :]) / 3
-        torch.testing.assert_close(unrolled[..., 1::3, ::3], between, rtol=1e-4, atol=1e-6)
+        found = rolled[fits[0]][..., 1::3, ::3]
+        torch.testing.assert_close(found, between, rtol=1e-4, atol=1e-6)
 
     def test_has_the_paper_s_deviation_and_resolution(self):
         """Bilinear interpolation keeps 2/3 of the variance an axis between its nodes, and nearly
@@ -149,14 +137,11 @@ class TestCoarseNoise:
         assert len(seams) > 4  # the wrapped border is the one jump
 
     def test_the_generator_decides(self):
-        first, again, other = (
-            coarse_noise(3, torch.Generator().manual_seed(seed), 32) for seed in (1, 1, 2)
-        )
-        assert torch.equal(first, again) and not torch.equal(first, other)
+        draws = [coarse_noise(3, torch.Generator().manual_seed(seed), 32) for seed in (1, 1, 2)]
+        assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
     def test_is_added_to_the_foreground_alone(self):
         image = torch.tensor([0.0, 0.01, 0.011, 1.0]).reshape(1, 1, 2, 2)
         noisy = add_coarse_noise(image, torch.tensor([0.5, 0.5, -0.5, 0.5]).reshape(1, 1, 2, 2))
-        torch.testing.assert_close(
-            noisy.flatten(), torch.tensor([0.0, 0.01, -0.489, 1.5])
-        )  # not clipped
+        expected = torch.tensor([0.0, 0.01, -0.489, 1.5])  # not clipped
+        torch.testing.assert_close(noisy.flatten(), expected)

@@ -1,11 +1,9 @@
 """From an image and what a network makes of it to an anomaly map and an image score."""
 
 from pathology_screen.anomaly.distillation_map import DistillationMap
-from pathology_screen.anomaly.equalization import equalize
-from pathology_screen.anomaly.map_transform import AnomalyMapd
-from pathology_screen.anomaly.maps import AnomalyMap, image_score
+from pathology_screen.anomaly.map_transform import AnomalyMapd, Scoring
+from pathology_screen.anomaly.maps import AnomalyMap, equalize
 from pathology_screen.anomaly.perceptual import perceptual_distance
-from pathology_screen.anomaly.scoring import Scoring
 
 __all__ = [
     "AnomalyMap",
@@ -13,6 +11,5 @@ __all__ = [
     "DistillationMap",
     "Scoring",
     "equalize",
-    "image_score",
     "perceptual_distance",
 ]

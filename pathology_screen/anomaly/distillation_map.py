@@ -16,16 +16,14 @@ Kind = Literal["discrepancy", "gradient", "smooth_gradient", "guided_backpropaga
 
 
 class DistillationMap(nn.Module):
-    """Where cloner and teacher disagree (Salehi et al., CVPR 2021). Maps are not scaled image by
-    image.
+    """Show where cloner and teacher disagree (Salehi et al., CVPR 2021); no map is scaled by
+    itself.
 
     Args:
         network: whose output is the map "discrepancy", and whose gradients are the others.
         kind: "discrepancy" (the network's own forward map), or the gradient of the image score with
-            respect to the
-            image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
-                "guided_backpropagation", which the
-            source takes.
+            respect to the image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
+            "guided_backpropagation", which the source takes.
         sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs
             gradients with 4.
 
@@ -57,39 +55,22 @@ class DistillationMap(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Return the maps.
-
-        Args:
-            image: (B, 1, H, W), in [0, 1].
-            prediction: the network's output for the image, the same shape; the gradient maps do not
-                use it.
-
-        Returns:
-            (B, 1, H, W), float32, at least 0.
-
-        Raises:
-            InputError, ArtifactError, ConfigError: see `AnomalyMap.forward`.
-        """
+        """Return the maps of images and the network's output for them, which the gradient maps do
+        not use; shapes, ranges and errors are those of `AnomalyMap.forward`."""
         x, maps = check_pair(image, prediction)
-        with eval_mode(self.network):
-            return self._maps(x, maps)
-
-    def _maps(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        if (
-            self.kind == "smooth_gradient"
-        ):  # the same noise for every image, whatever batch it is in
-            maps = torch.cat(
-                [
-                    self.network.smooth_gradient(one, torch.Generator().manual_seed(0))
-                    for one in x.split(1)
-                ]
-            )
-        elif self.kind != "discrepancy":
-            maps = self.network.gradient(x, guided=self.kind == "guided_backpropagation")
+        network = self.network
+        with eval_mode(network):
+            if self.kind == "smooth_gradient":  # the same noise for every image of a batch
+                parts = x.split(1)
+                draws = (torch.Generator().manual_seed(0) for _ in parts)
+                maps = torch.cat(list(map(network.smooth_gradient, parts, draws)))
+            elif self.kind != "discrepancy":
+                maps = network.gradient(x, guided=self.kind == "guided_backpropagation")
         return gaussian_blur(maps, self.sigma) if self.sigma else maps
 
     @torch.no_grad()
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Image score (B,): the discrepancy of the last three layers, whatever the map."""
+        """Return the image score (B,): the discrepancy of the last three layers, whatever the
+        map."""
         with eval_mode(self.network):  # MONAI's evaluators leave it in training mode by now
             return self.network.score(check_pair(image, anomaly_map)[0])

@@ -1,58 +1,61 @@
-"""The anomaly map as a MONAI transform, for the postprocessing of a bundle."""
+"""What every way of scoring offers, whatever the method, and scoring as a MONAI transform for the
+postprocessing of a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from pathology_screen.anomaly.maps import AnomalyMap
-from pathology_screen.anomaly.scoring import Scoring
+
+
+class Scoring(Protocol):
+    """From an image and what a network makes of it to an anomaly map and an image score
+    (`AnomalyMap`, `DistillationMap`)."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the values depend on, ready for JSON; part of the identity of a calibration."""
+
+    def __call__(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Anomaly maps (B, 1, H, W), at least 0, of images and the network's output for them, the
+        same shape."""
+
+    def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
+        """Image scores (B,) of images (B, 1, H, W) and their anomaly maps."""
 
 
 class AnomalyMapd(MapTransform):
-    """Add the anomaly map and the image score of one image to a dictionary.
+    """Add the anomaly map and the image score of one image to a dictionary: to `image` and `pred`,
+    what the network made of it, both (1, H, W), `anomaly_map`, (1, H, W), float32, and `score`.
 
     Map and prediction take over the image's affine, meta data and record of applied transforms, so
-    that MONAI's `Invertd(keys, transform=preprocessing, orig_keys=image_key)` takes both back to
-    the scan.
+    that MONAI's `Invertd(keys, transform=preprocessing, orig_keys="image")` takes both back to the
+    scan.
 
     Args:
-        image_key: image (1, H, W), a tensor or MetaTensor.
-        prediction_key: what the network made of it (1, H, W): the pseudo-healthy reconstruction, or
-            a map.
-        map_key: where the map (1, H, W), float32, is put.
-        score_key: where the image score, a float, is put.
         anomaly_map: makes the map and the score; `AnomalyMap()` by default.
     """
 
-    def __init__(
-        self,
-        image_key: Hashable = "image",
-        prediction_key: Hashable = "pred",
-        map_key: Hashable = "anomaly_map",
-        score_key: Hashable = "score",
-        anomaly_map: Scoring | None = None,
-    ) -> None:
-        super().__init__((image_key, prediction_key))
-        self.image_key, self.prediction_key = image_key, prediction_key
-        self.map_key, self.score_key = map_key, score_key
+    def __init__(self, anomaly_map: Scoring | None = None) -> None:
+        super().__init__(("image", "pred"))
         self.anomaly_map = AnomalyMap() if anomaly_map is None else anomaly_map
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        image, prediction = data[self.image_key], data[self.prediction_key]
+        image, prediction = data["image"], data["pred"]
         anomaly_map = self.anomaly_map(image[None], prediction[None])  # (1, 1, H, W)
         return dict(data) | {
-            self.prediction_key: _in_the_space_of(image, prediction),
-            self.map_key: _in_the_space_of(image, anomaly_map[0]),
-            self.score_key: self.anomaly_map.score(image[None], anomaly_map).item(),
+            "pred": _in_the_space_of(image, prediction),
+            "anomaly_map": _in_the_space_of(image, anomaly_map[0]),
+            "score": self.anomaly_map.score(image[None], anomaly_map).item(),
         }
 
 
 def _in_the_space_of(image: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The values, float32, with the meta data of the image in place of their own."""
+    """Return the values, float32, with the meta data of the image in place of their own."""
     plain = convert_to_tensor(values, track_meta=False)
     return convert_to_dst_type(plain, image, dtype=torch.float32)[0]

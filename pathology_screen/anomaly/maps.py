@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from scipy.ndimage import gaussian_filter
+from skimage.exposure import equalize_adapthist
 from torch import nn
 
-from pathology_screen.anomaly.equalization import equalize as adaptive_equalization
 from pathology_screen.anomaly.perceptual import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.space import brain_in_plane
@@ -21,6 +22,8 @@ PEAK_SIGMA = 3.0
 
 REFERENCE_SIZE = 128
 """Image side in pixels at which `sigma` is given; elsewhere it grows and shrinks with the image."""
+SMALLEST_SIDE = 16
+"""Below this a tile of the equalisation, an eighth of the side, is one pixel: all is noise."""
 
 
 class AnomalyMap(nn.Module):
@@ -41,7 +44,7 @@ class AnomalyMap(nn.Module):
         equalize: whether to equalise.
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.
-        score: "mean" or "peak", see `image_score`.
+        score: "mean" or "peak", see `score`.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class AnomalyMap(nn.Module):
 
         pairs = [(x_ph.clamp(0, 1), x.clamp(0, 1))]
         if self.equalize:
-            pairs.append((adaptive_equalization(x_ph), adaptive_equalization(x)))
+            pairs.append((equalize(x_ph), equalize(x)))
         anomaly_map = torch.abs(pairs[-1][0] - pairs[-1][1])
         if self.perceptual is not None:
             for a, b in pairs:
@@ -106,8 +109,43 @@ class AnomalyMap(nn.Module):
         return anomaly_map
 
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Score maps (B, 1, H, W) by `image_score`, whatever the image: (B,)."""
-        return image_score(anomaly_map, self.kind_of_score)
+        """Score maps: (B, 1, H, W) -> (B,); the image has no part in it.
+
+        "mean" is over all pixels, background included, as in the released code. "peak" is the
+        highest value inside the template's brain after a blur of `PEAK_SIGMA`: a lesion moves it
+        that is small beside the slice.
+        """
+        if self.kind_of_score == "mean":
+            return anomaly_map.mean(dim=(1, 2, 3))
+        brain = torch.from_numpy(brain_in_plane(tuple(anomaly_map.shape[2:])))
+        return gaussian_blur(anomaly_map, PEAK_SIGMA)[:, 0, brain.to(anomaly_map.device)].amax(1)
+
+
+def equalize(images: torch.Tensor) -> torch.Tensor:
+    """Equalise each image by itself with `skimage.exposure.equalize_adapthist` and its defaults
+    (8 x 8 tiles, clip limit 0.01, 256 bins), as the released code.
+
+    The image is stretched from its own minimum and maximum, so the result spans 0 to 1. An image
+    without contrast (a range below one level of 16 bits) is returned as it is.
+
+    Args:
+        images: shape (B, 1, H, W), floating point; clamped to [0, 1] first.
+
+    Returns:
+        Shape (B, 1, H, W), float32, in [0, 1], on the device of the images.
+
+    Raises:
+        ConfigError: if a side is shorter than 16 px.
+    """
+    if min(images.shape[-2:]) < SMALLEST_SIDE:
+        raise ConfigError(
+            f"adaptive equalisation needs images of at least {SMALLEST_SIDE} px a side"
+        )
+    clamped = images.detach().float().clamp(0, 1).cpu().numpy()[:, 0]  # (B, H, W)
+    equalized = [
+        equalize_adapthist(image) if np.ptp(image) >= 1 / 65535 else image for image in clamped
+    ]
+    return torch.from_numpy(np.stack(equalized)[:, None]).to(images.device)
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -116,20 +154,6 @@ def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     sigmas = [sigma * side / REFERENCE_SIZE for side in maps.shape[-2:]]
     blurred = gaussian_filter(maps.cpu().numpy(), sigmas, axes=(2, 3))
     return torch.from_numpy(blurred).to(maps.device)
-
-
-def image_score(anomaly_map: torch.Tensor, kind: Score = "mean") -> torch.Tensor:
-    """Score maps: (B, 1, H, W) -> (B,).
-
-    Args:
-        kind: "mean" over all pixels, background included, as in the released code; or "peak", the
-            highest value inside the template's brain after a blur of `PEAK_SIGMA`, which a lesion
-            moves that is small beside the slice.
-    """
-    if kind == "mean":
-        return anomaly_map.mean(dim=(1, 2, 3))
-    brain = torch.from_numpy(brain_in_plane(tuple(anomaly_map.shape[2:]))).to(anomaly_map.device)
-    return gaussian_blur(anomaly_map, PEAK_SIGMA)[:, 0, brain].amax(1)
 
 
 def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,8 +16,13 @@ from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
 
 from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.networks.installed_weights import hub_file, hub_path, st_lpips_file
-from pathology_screen.networks.weights import tensors_sha256
+from pathology_screen.networks.weights import (
+    hub_file,
+    hub_path,
+    read_checkpoint,
+    st_lpips_file,
+    tensors_sha256,
+)
 
 MICRO_BATCH = 8
 """Images at a time: on a CPU small batches are faster than one large one."""
@@ -45,7 +50,7 @@ class PerceptualDistance(nn.Module):
     def __init__(self, name: str, metric: nn.Module) -> None:
         super().__init__()
         self.metric = metric.eval().requires_grad_(False)
-        self.identity = f"{name}:{weights_sha256(metric)}"
+        self.identity = f"{name}:{tensors_sha256(metric.state_dict().items())}"
 
     def train(self, mode: bool = True) -> PerceptualDistance:
         """Stay in evaluation mode, also inside a module that is being trained."""
@@ -53,8 +58,8 @@ class PerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Distance between two batches (B, 1, H, W) in [0, 1] -> (B, 1, H, W) float32, at least
-        0."""
+        """Return the distance of two batches (B, 1, H, W) in [0, 1]: (B, 1, H, W), float32, at
+        least 0."""
         self.metric.to(a.device)
         pairs = zip(a.split(MICRO_BATCH), b.split(MICRO_BATCH))
         return torch.cat([self.metric(x, y) for x, y in pairs])
@@ -103,10 +108,8 @@ class EmbeddingDistance(nn.Module):
         self.encoder: Any = copy.deepcopy(encoder)
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        distance = torch.zeros_like(a)
-        for f, g in zip(
-            self.encoder.embeddings(a), self.encoder.embeddings(b)
-        ):  # each (B, C, h, w)
+        distance, encoder = torch.zeros_like(a), self.encoder
+        for f, g in zip(encoder.embeddings(a), encoder.embeddings(b)):  # each (B, C, h, w)
             squared = (lpips.normalize_tensor(f) - lpips.normalize_tensor(g)).square()
             distance += lpips.upsample(squared.mean(dim=1, keepdim=True), out_HW=a.shape[-2:])
         return distance
@@ -140,9 +143,18 @@ def perceptual_distance(
         raise ConfigError(
             f'the perceptual backbone "{backbone}" is unknown or takes no module as weights'
         )
-    return PerceptualDistance(
-        backbone, _st_alex(weights) if backbone == "st_alex" else _lpips(backbone, weights)
-    )
+    if backbone != "st_alex":
+        return PerceptualDistance(backbone, _lpips(backbone, weights))
+    metric = SpatialLPIPS("alex")
+    with torch.device("meta"):
+        metric.net = AntialiasedAlexNet()
+    file = weights or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")
+    distance = PerceptualDistance(backbone, metric.load(_read(file)))
+    if not distance.identity.endswith(ST_ALEX_SHA256):
+        raise ArtifactError(
+            "these are not the published weights of ST-LPIPS AlexNet: their sha256 differs"
+        )
+    return distance
 
 
 def is_installed(backbone: str) -> bool:
@@ -150,43 +162,18 @@ def is_installed(backbone: str) -> bool:
     return hub_path(HUB_WEIGHTS[backbone].url).is_file()
 
 
-def weights_sha256(module: nn.Module) -> str:
-    """sha256 over a module's weights, whatever file they came from."""
-    return tensors_sha256(module.state_dict().items())
-
-
 def _lpips(backbone: str, file: str | os.PathLike | None) -> SpatialLPIPS:
     needed_by, otherwise = f'LPIPS on "{backbone}"', 'choose perceptual="st_alex"'
     metric = SpatialLPIPS(backbone)
     trunk = _read(file or hub_file(HUB_WEIGHTS[backbone].url, needed_by, otherwise))
     heads = _read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth")
-    names = {
-        key: "features." + key.split(".", 2)[2]
-        for key in metric.state_dict()
-        if key.startswith("net.")
-    }
+    keys = (key for key in metric.state_dict() if key.startswith("net."))
+    names = {key: "features." + key.split(".", 2)[2] for key in keys}
     return metric.load({key: trunk[name] for key, name in names.items() if name in trunk} | heads)
 
 
-def _st_alex(file: str | os.PathLike | None) -> SpatialLPIPS:
-    metric = SpatialLPIPS("alex")
-    with torch.device("meta"):
-        metric.net = AntialiasedAlexNet()
-    metric.load(_read(file or st_lpips_file("alex_shift_tolerant.pth", "ST-LPIPS")))
-    if weights_sha256(metric) != ST_ALEX_SHA256:
-        raise ArtifactError(
-            "these are not the published weights of ST-LPIPS AlexNet: their sha256 differs"
-        )
-    return metric
-
-
 def _read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
-    if not Path(file).is_file():
-        raise ArtifactError(f"the perceptual weights {Path(file).name} do not exist")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: tensor.float() for name, tensor in state.items()}
-    except Exception as error:  # torch.load and the unpickler raise many kinds
-        raise ArtifactError(
-            f"{Path(file).name} does not hold weights that can be read safely"
-        ) from error
+        return {name: tensor.float() for name, tensor in read_checkpoint(Path(file)).items()}
+    except AttributeError as error:
+        raise ArtifactError(f"{Path(file).name} holds no state dict") from error

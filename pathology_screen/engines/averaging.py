@@ -1,5 +1,4 @@
-"""Average the weights over the iterations of training: the average wanders less than they, and is
-what is kept."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class AveragedWeights(AveragedModel):
-    """A copy of a network that follows it as an exponential moving average; to be attached to the
-    trainer.
+    """Handler of a trainer: a copy of its network with the exponential moving average of the
+    weights.
 
     After n iterations the latest weights count max(1 - decay, 9 / (9 + n)), so that the average
     forgets where training started, however short it is. Called, it is the network with the averaged

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def prepare_reconstruction(
     batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of reconstruction
-    methods."""
+    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of a method that
+    reconstructs."""
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, image
 
@@ -20,25 +20,21 @@ def prepare_reconstruction(
 def prepare_healthy_map(
     batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """Give each healthy image, (B, 1, H, W), the empty map as its target: the `prepare_batch` of
-    methods whose network gives an anomaly map."""
-    image = batchdata["image"].to(device=device, non_blocking=non_blocking)
+    """Give each healthy image, (B, 1, H, W), the empty map as its target: the `prepare_batch` of a
+    method whose network gives an anomaly map."""
+    image = prepare_reconstruction(batchdata, device, non_blocking)[0]
     return image, torch.zeros_like(image)
 
 
 def improves(current: float, best: float) -> bool:
-    """True where an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an
+    """Tell whether an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an
     evaluator."""
     return current < best - 1e-8
 
 
 class MeanPerceptualDistance(nn.Module):
-    """Mean of a spatial perceptual distance over the pixels, for
-    `monai.handlers.IgniteMetricHandler(loss_fn=...)`.
-
-    Args:
-        distance: (a, b) -> (B, 1, H, W), such as `anomaly.perceptual_distance(...)`.
-    """
+    """Mean over the pixels of a distance (a, b) -> (B, 1, H, W), such as
+    `anomaly.perceptual_distance(...)`; for `monai.handlers.IgniteMetricHandler(loss_fn=...)`."""
 
     def __init__(self, distance: nn.Module) -> None:
         super().__init__()
@@ -46,6 +42,5 @@ class MeanPerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
-        return self.distance(reconstruction.as_subclass(Tensor), image.as_subclass(Tensor)).mean(
-            (1, 2, 3)
-        )[:, None]
+        maps = self.distance(reconstruction.as_subclass(Tensor), image.as_subclass(Tensor))
+        return maps.mean((1, 2, 3))[:, None]

@@ -3,7 +3,7 @@ Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,14 +13,11 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pathology_screen.engines.gradients import average_over_ranks
-from pathology_screen.errors import ConfigError, ScreeningError
+from pathology_screen.engines.ranks import average_over_ranks
+from pathology_screen.engines.training_state import TrainingDiverged
+from pathology_screen.errors import ConfigError
 from pathology_screen.losses import exp_elbo, kl_divergence, reversed_embedding_loss, squared_error
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
-
-
-class TrainingDiverged(ScreeningError):
-    """A loss or a weight is NaN or infinite; the last good checkpoint is kept."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +25,12 @@ class IntrospectiveWeights:
     """Weights of the terms of Eq. 2 and 4, with the defaults of the released RA code.
 
     Attributes:
-        beta_rec: of the squared error.
-        beta_kl: of the KL divergence of real images (encoder) and of generated ones (decoder).
-        beta_neg: of the KL divergence of generated images inside expELBO.
+        beta_rec: weighs the squared error.
+        beta_kl: weighs the KL divergence of real images (encoder) and of generated ones (decoder).
+        beta_neg: weighs the KL divergence of generated images inside expELBO.
         reversed_embedding: lambda of Eq. 4; 0 gives SI-VAE.
-        gamma_rec: of the reconstruction of generated images in the decoder's loss; 0 skips its two
-            decoder passes.
+        gamma_rec: weighs the reconstruction of generated images in the decoder's loss; 0 skips its
+            two decoder passes.
     """
 
     beta_rec: float = 0.5
@@ -61,9 +58,8 @@ def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> 
         raise TrainingDiverged(
             f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"
         )
-    parameters = [
-        p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
-    ]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
     average_over_ranks(gradients)
     for parameter, gradient in zip(parameters, gradients):
@@ -86,11 +82,9 @@ def variational_step(
     Arguments and errors are those of `introspective_step`; only the first row of the noise is used.
     """
     mean, log_variance = network.encode(image)
-    reconstruction = network.decode(reparameterize(mean, log_variance, noise[0]))
-    error, kl_real = (
-        squared_error(image, reconstruction).mean(),
-        kl_divergence(mean, log_variance).mean(),
-    )
+    reconstruction = network.decoder(reparameterize(mean, log_variance, noise[0]))
+    error = squared_error(image, reconstruction).mean()
+    kl_real = kl_divergence(mean, log_variance).mean()
     loss = (weights.beta_rec * error + weights.beta_kl * kl_real) / image[0].numel()
     update(loss, encoder_optimizer, decoder_optimizer)
     return {"loss": loss.item(), "squared_error": error.item(), "kl_real": kl_real.item()}
@@ -114,35 +108,31 @@ def introspective_step(
         image: (B, 1, H, W) in [0, 1].
         noise: (4, B, latent) standard normal: for z of the image, the sampled latent, z of the
             reconstruction, z of the sample.
-        weights: of the terms.
+        weights: weights of the terms.
 
     Returns:
         What the step measured, by name: losses, squared error, KL divergences in nats, reversed
-            embedding loss.
+        embedding loss.
 
     Raises:
         TrainingDiverged: if a loss is not finite.
     """
-    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
+    decoder, w = network.decoder, weights
     scale = 1.0 / image[0].numel()
     terms = encoder_terms(network, image, noise, w)
     encoder_loss = terms.elbo + terms.repelled + w.reversed_embedding * terms.reverse
     update(encoder_loss, encoder_optimizer, retain_graph=True)
 
     # decoder: -ELBO(x) + KL(generated), seen by the updated encoder
-    mean_r, log_variance_r, _ = encoder(terms.reconstruction)
-    mean_s, log_variance_s, _ = encoder(terms.sample)
-    kl_generated = 0.5 * (
-        kl_divergence(mean_r, log_variance_r).mean() + kl_divergence(mean_s, log_variance_s).mean()
-    )
+    posterior_r, posterior_s = network.encode(terms.reconstruction), network.encode(terms.sample)
+    kl_generated = 0.5 * (kl_divergence(*posterior_r).mean() + kl_divergence(*posterior_s).mean())
     decoder_loss = scale * (w.beta_rec * terms.error + w.beta_kl * kl_generated)
     if w.gamma_rec:
-        z_r = reparameterize(mean_r, log_variance_r, noise[2]).detach()
-        z_s = reparameterize(mean_s, log_variance_s, noise[3]).detach()
-        error_generated = 0.5 * (
-            squared_error(terms.reconstruction.detach(), decoder(z_r)).mean()
-            + squared_error(terms.sample.detach(), decoder(z_s)).mean()
-        )
+        z_r = reparameterize(*posterior_r, noise[2]).detach()
+        z_s = reparameterize(*posterior_s, noise[3]).detach()
+        error_r = squared_error(terms.reconstruction.detach(), decoder(z_r)).mean()
+        error_s = squared_error(terms.sample.detach(), decoder(z_s)).mean()
+        error_generated = 0.5 * (error_r + error_s)
         decoder_loss = decoder_loss + scale * w.gamma_rec * w.beta_rec * error_generated
     update(decoder_loss, decoder_optimizer)
 
@@ -160,16 +150,9 @@ def introspective_step(
 
 
 class EncoderTerms(NamedTuple):
-    """What the encoder's loss (Eq. 2 and 4) is made of: -ELBO(x) + 1/alpha exp(alpha
-    ELBO(generated)) + lambda L_reversed.
-
-    Attributes:
-        reconstruction, sample: (B, 1, H, W), with graphs to the decoder, of the reconstruction to
-            the encoder too.
-        error, kl_real: mean squared error (a sum over pixels) and KL divergence of the real images.
-        kl_reconstructed, kl_sampled: mean KL divergence of the generated images.
-        elbo, repelled, reverse: the three terms; the weight of the last is not in it.
-    """
+    """Terms of the encoder's loss (Eq. 2 and 4), and what they are made of: generated images
+    (B, 1, H, W), with graphs to the decoder, of the reconstruction to the encoder too, and means
+    over the batch of the squared error (a sum over pixels) and of the KL divergences."""
 
     reconstruction: Tensor
     sample: Tensor
@@ -177,43 +160,39 @@ class EncoderTerms(NamedTuple):
     kl_real: Tensor
     kl_reconstructed: Tensor
     kl_sampled: Tensor
-    elbo: Tensor
-    repelled: Tensor
-    reverse: Tensor
+    elbo: Tensor  # -ELBO(x)
+    repelled: Tensor  # 1 / alpha exp(alpha ELBO(generated))
+    reverse: Tensor  # L_reversed, without its weight
 
 
 def encoder_terms(
     network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
 ) -> EncoderTerms:
     """Compute the terms of the encoder's loss; arguments are those of `introspective_step`."""
-    encoder, decoder, w = network.encode_with_embeddings, network.decode, weights
+    encoder, decoder, w = network.encoder, network.decoder, weights
     scale = 1.0 / image[0].numel()
     mean, log_variance, embeddings = encoder(image)
-    reconstruction, sample = (
-        decoder(reparameterize(mean, log_variance, noise[0])),
-        decoder(noise[1]),
-    )
-    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
-    mean_s, log_variance_s, _ = encoder(sample.detach())
-    error_r = squared_error(
-        reconstruction, decoder(reparameterize(mean_r, log_variance_r, noise[2]))
-    )
-    error_s = squared_error(
-        sample.detach(), decoder(reparameterize(mean_s, log_variance_s, noise[3]))
-    )
+    reconstruction = decoder(reparameterize(mean, log_variance, noise[0]))
+    sample = decoder(noise[1])
     error = squared_error(image, reconstruction).mean()
     kl_real = kl_divergence(mean, log_variance).mean()
-    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
-    repelled = 0.25 * (
-        exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale).mean()
-        + exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale).mean()
-    )
-    reverse = (
-        reversed_embedding_loss(embeddings, embeddings_r)
-        if w.reversed_embedding
-        else image.new_zeros(())
-    )
     elbo = scale * (w.beta_rec * error + w.beta_kl * kl_real)
+
+    mean_r, log_variance_r, embeddings_r = encoder(reconstruction.detach())
+    mean_s, log_variance_s, _ = encoder(sample.detach())
+    again_r = decoder(reparameterize(mean_r, log_variance_r, noise[2]))
+    again_s = decoder(reparameterize(mean_s, log_variance_s, noise[3]))
+    error_r, error_s = (
+        squared_error(reconstruction, again_r),
+        squared_error(sample.detach(), again_s),
+    )
+    kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
+    exp_r = exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale)
+    exp_s = exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale)
+    repelled = 0.25 * (exp_r.mean() + exp_s.mean())
+    reverse = image.new_zeros(())
+    if w.reversed_embedding:
+        reverse = reversed_embedding_loss(embeddings, embeddings_r)
     return EncoderTerms(
         reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse
     )
@@ -229,8 +208,7 @@ def gradient_ratios(
 
     Returns:
         Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for
-            the encoder's
-        parameters, "gradient_kl_generated" for the decoder's.
+        the encoder's parameters, "gradient_kl_generated" for the decoder's.
     """
     terms, w = encoder_terms(network, image, noise, weights), weights
     kl_r, kl_s = (
@@ -241,20 +219,18 @@ def gradient_ratios(
     def norm(loss: Tensor, half: nn.Module) -> float:
         if not loss.requires_grad:  # of a term without weight
             return 0.0
-        parts = torch.autograd.grad(
-            loss, list(half.parameters()), retain_graph=True, allow_unused=True
-        )
-        return float(
-            torch.stack([part.square().sum() for part in parts if part is not None]).sum().sqrt()
-        )
+        parameters = list(half.parameters())
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        squares = [part.square().sum() for part in parts if part is not None]
+        return float(torch.stack(squares).sum().sqrt())
 
-    of_encoder = norm(terms.elbo, network.encoder)
+    encoder, decoder = network.encoder, network.decoder
+    of_elbo, of_error = norm(terms.elbo, encoder), norm(w.beta_rec * terms.error, decoder)
+    of_reversed = norm(w.reversed_embedding * terms.reverse, encoder)
     return {
-        "gradient_exp_elbo": norm(terms.repelled, network.encoder) / of_encoder,
-        "gradient_reversed": norm(w.reversed_embedding * terms.reverse, network.encoder)
-        / of_encoder,
-        "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), network.decoder)
-        / norm(w.beta_rec * terms.error, network.decoder),
+        "gradient_exp_elbo": norm(terms.repelled, encoder) / of_elbo,
+        "gradient_reversed": of_reversed / of_elbo,
+        "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), decoder) / of_error,
     }
 
 
@@ -262,69 +238,51 @@ class IntrospectiveTrainer(Trainer):
     """Run `introspective_step` on every batch, after a warm-up if wanted; on the first of each
     epoch also measure `gradient_ratios`.
 
-    Raises:
-        ConfigError: if the warm-up is not shorter than the training.
-
     Args:
-        device: where the network is.
+        network: an `IntrospectiveVAE` on the device.
+        encoder_optimizer, decoder_optimizer: optimizers of its two halves.
         max_epochs: passes over the training set.
         train_data_loader: yields batches without end from `iteration` on (see `SeededBatches`).
-        epoch_length: batches an epoch.
-        network: an `IntrospectiveVAE` on the device.
-        encoder_optimizer, decoder_optimizer: of `network.encoder` and `network.decoder`.
-        prepare_batch: gives image, target (not used) and `(noise,)` with noise (B, 4, latent), such
-            as `TrainingBatch`.
-        weights: of the loss terms, `IntrospectiveWeights` or its fields.
-        warm_up: epochs of `variational_step` before the first introspective one (the paper has
-            none).
+        weights: fields of `IntrospectiveWeights`.
+        warm_up: epochs of `variational_step` before the first introspective one (paper: none).
         train_handlers: as in MONAI's trainers.
+        options: `device`, `epoch_length` and `prepare_batch` of MONAI's `Trainer`; the latter gives
+            image, target (not used) and `(noise,)` with noise (B, 4, latent), as `TrainingBatch`.
+
+    Raises:
+        ConfigError: if the warm-up is not shorter than the training.
     """
 
     def __init__(
         self,
-        device: torch.device | str,
-        max_epochs: int,
-        train_data_loader: Iterable,
-        epoch_length: int,
         network: IntrospectiveVAE,
         encoder_optimizer: Optimizer,
         decoder_optimizer: Optimizer,
-        prepare_batch: Callable,
-        weights: IntrospectiveWeights | dict[str, float] | None = None,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        weights: Mapping[str, float] | None = None,
         warm_up: int = 0,
         train_handlers: Sequence | None = None,
+        **options: Any,
     ) -> None:
         if warm_up >= max_epochs:
             raise ConfigError(
                 f"a warm-up of {warm_up} epochs leaves nothing of {max_epochs} epochs of training"
             )
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            data_loader=train_data_loader,
-            epoch_length=epoch_length,
-            prepare_batch=prepare_batch,
-            handlers=train_handlers,
-            decollate=False,
-        )
+        options |= {"data_loader": train_data_loader, "handlers": train_handlers}
+        super().__init__(max_epochs=max_epochs, decollate=False, **options)
         self.network, self.warm_up = network, warm_up
-        self.encoder_optimizer, self.decoder_optimizer = encoder_optimizer, decoder_optimizer
-        self.weights = (
-            IntrospectiveWeights(**weights)
-            if isinstance(weights, dict)
-            else weights or IntrospectiveWeights()
-        )
+        self.optimizers = encoder_optimizer, decoder_optimizer
+        self.weights = IntrospectiveWeights(**(weights or {}))
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
-        image, _, (noise,), _ = self.prepare_batch(
-            batchdata, engine.state.device, engine.non_blocking
-        )
+        state = engine.state
+        image, _, (noise,), _ = self.prepare_batch(batchdata, state.device, engine.non_blocking)
         self.network.train()
-        step = variational_step if engine.state.epoch <= self.warm_up else introspective_step
+        step = variational_step if state.epoch <= self.warm_up else introspective_step
         noise = noise.transpose(0, 1)  # (4, B, latent)
-        first = (engine.state.iteration - 1) % engine.state.epoch_length == 0
+        first = (state.iteration - 1) % state.epoch_length == 0
         ratios = gradient_ratios(self.network, image, noise, self.weights) if first else {}
-        optimizers = self.encoder_optimizer, self.decoder_optimizer
-        engine.state.output = step(self.network, *optimizers, image, noise, self.weights) | ratios
+        state.output = step(self.network, *self.optimizers, image, noise, self.weights) | ratios
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return state.output

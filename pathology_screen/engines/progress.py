@@ -1,5 +1,5 @@
-"""Show a run's progress: a bar with losses and remaining time, and pictures of what the network
-paints."""
+"""Show a run's progress: a bar with the loss and the remaining time, and pictures of what the
+network paints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pathology_screen.engines.random import rank_and_world_size
+from pathology_screen.engines.ranks import rank_and_world_size
 from pathology_screen.engines.training_state import training_values
 from pathology_screen.files import replacing
 
@@ -23,31 +23,23 @@ class ProgressBar:
     (rank 0 only)."""
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
         self.bar: tqdm | None = None
+        if rank_and_world_size()[0] == 0:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+            engine.add_event_handler(Events.COMPLETED, self.close)
 
     def advance(self, engine: Engine) -> None:
         state: Any = engine.state
         if self.bar is None:
-            self.bar = tqdm(
-                total=state.max_epochs * state.epoch_length,
-                initial=state.iteration - 1,
-                desc="training",
-                unit="it",
-                disable=rank_and_world_size()[0] > 0,
-                mininterval=1.0,
-            )
-        self.bar.set_postfix(
-            epoch=state.epoch, loss=f"{training_values(state.output)['loss']:.4f}", refresh=False
-        )
+            total, done = state.max_epochs * state.epoch_length, state.iteration - 1
+            self.bar = tqdm(desc="training", total=total, initial=done, unit="it", mininterval=1.0)
+        loss = training_values(state.output)["loss"]
+        self.bar.set_postfix(epoch=state.epoch, loss=f"{loss:.4f}", refresh=False)
         self.bar.update()
 
-    def close(self, engine: Engine, error: Exception | None = None) -> None:
+    def close(self, engine: Engine) -> None:
         if self.bar is not None:
             self.bar.close()
-        if error is not None:
-            raise error
 
 
 class ReconstructionPictures:
@@ -86,17 +78,13 @@ class ReconstructionPictures:
         self.network.eval()
         images = self.images.to(state.device)
         prediction = self.network(images)
-        maps = self.anomaly_map(images, prediction).cpu()
-        highest = float(maps.max()) or 1.0
-        figure = Figure(figsize=(2 * len(self.images), 6), layout="tight")
-        axes = figure.subplots(3, len(self.images), squeeze=False)
-        rows = [
-            (self.images, "gray", 1.0),
-            (prediction.cpu(), "gray", 1.0),
-            (maps, "inferno", highest),
-        ]
+        maps = self.anomaly_map(images, prediction)
+        rows = [(images, "gray", 1.0), (prediction, "gray", 1.0)]
+        rows += [(maps, "inferno", float(maps.max()) or 1.0)]
+        figure = Figure(figsize=(2 * len(images), 6), layout="tight")
+        axes = figure.subplots(3, len(images), squeeze=False)
         for row, (pictures, colours, brightest) in zip(axes, rows):
-            for axis, picture in zip(row, pictures):
+            for axis, picture in zip(row, pictures.cpu()):
                 axis.imshow(picture[0], cmap=colours, vmin=0, vmax=brightest)
                 axis.axis("off")
         with replacing(self.folder / f"epoch-{state.epoch:04d}.png") as path:

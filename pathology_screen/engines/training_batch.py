@@ -1,17 +1,27 @@
-"""Augmentation and noise of a training batch, the same whether a run is resumed, distributed, or
-neither."""
+"""The batches of training, their augmentation and noise: functions of the seed and the iteration
+alone, so that a resumed or a distributed run repeats them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import Generator, Tensor
+from torch.utils.data import Sampler
 
-from pathology_screen.engines.random import rank_and_world_size, seeded_generator
+from pathology_screen.engines.ranks import rank_and_world_size
+from pathology_screen.errors import ConfigError
 from pathology_screen.transforms import RandomAffineBatch
+
+
+def seeded_generator(seed: int, *position: int) -> Generator:
+    """Return a CPU generator that is a function of the seed and the position (stream, iteration,
+    ...) alone."""
+    state = np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def normal_noise(count: int, generator: Generator, shape: Sequence[int]) -> Tensor:
@@ -19,17 +29,56 @@ def normal_noise(count: int, generator: Generator, shape: Sequence[int]) -> Tens
     return torch.randn(count, *shape, generator=generator)
 
 
-class TrainingBatch:
-    """Augment a batch and draw its noise: the `prepare_batch` of a trainer, and one of its
-    handlers.
+class SeededBatches(Sampler[list[int]]):
+    """Yield batches of indices without end, each epoch a new permutation, starting after
+    `iteration` batches.
 
-    Every draw is a function of the seed and the iteration alone. Each rank draws for the global
-    batch and takes its own part. As a handler it learns the iteration, so it must also be attached
-    to the trainer.
+    Each rank takes its part of one batch that is `world_size` times as large: together they see
+    what one process with the larger batch sees. The last, incomplete batch of an epoch is dropped.
 
     Args:
-        seed: of all draws.
-        augmentation: of whole batches; None for none.
+        length: number of samples.
+        batch_size: samples a batch and rank.
+        seed: fixes every permutation.
+
+    Raises:
+        ConfigError: if there are fewer samples than one batch over all ranks needs.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int = 0) -> None:
+        self.rank, self.world_size = rank_and_world_size()
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.iteration = 0
+        if not len(self):
+            raise ConfigError(
+                f"{length} training samples do not fill one batch of {batch_size} x "
+                f"{self.world_size} processes"
+            )
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        return self.length // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, start = divmod(self.iteration, len(self))
+        while True:
+            generator = seeded_generator(self.seed, 0, epoch)
+            order = torch.randperm(self.length, generator=generator).tolist()
+            for index in range(start, len(self)):
+                first = (index * self.world_size + self.rank) * self.batch_size
+                yield order[first : first + self.batch_size]
+            epoch, start = epoch + 1, 0
+
+
+class TrainingBatch:
+    """Augment a batch and draw its noise: the `prepare_batch` of a trainer.
+
+    Each rank draws for the global batch and takes its own part. It must also be attached to the
+    trainer as a handler, to learn the iteration.
+
+    Args:
+        seed: fixes every draw.
+        augmentation: applied to whole batches; None for none.
         noise: (count, generator) -> (count, ...); None for none.
         corrupt: (image, noise) -> what the network sees, for a denoising network. Without it, the
             noise is handed to the trainer's inferer.
@@ -64,21 +113,14 @@ class TrainingBatch:
             )
         image = batchdata["image"].to(device=device, non_blocking=non_blocking)
         rank, world_size = rank_and_world_size()
-        count = len(image)
-        part = slice(rank * count, (rank + 1) * count)
+        total, own = len(image) * world_size, slice(rank * len(image), (rank + 1) * len(image))
         if self.augmentation is not None:
-            parameters = self.augmentation.draw(
-                count * world_size, seeded_generator(self.seed, 2, self.iteration)
-            )
-            image = self.augmentation.apply(image, parameters[part])
+            generator = seeded_generator(self.seed, 2, self.iteration)
+            image = self.augmentation.apply(image, self.augmentation.draw(total, generator)[own])
         image = image.contiguous(memory_format=torch.channels_last)
         if self.noise is None:
             return image, image
-        noise = self.noise(count * world_size, seeded_generator(self.seed, 1, self.iteration))[
-            part
-        ].to(image)
-        return (
-            (image, image, (noise,), {})
-            if self.corrupt is None
-            else (self.corrupt(image, noise), image)
-        )
+        noise = self.noise(total, seeded_generator(self.seed, 1, self.iteration))[own].to(image)
+        if self.corrupt is None:
+            return image, image, (noise,), {}
+        return self.corrupt(image, noise), image

@@ -20,12 +20,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pathology_screen.engines.averaging import AveragedWeights
-from pathology_screen.engines.introspective import TrainingDiverged
-from pathology_screen.engines.random import SeededBatches, rank_and_world_size
-from pathology_screen.errors import ConfigError
+from pathology_screen.engines.ranks import rank_and_world_size
+from pathology_screen.engines.training_batch import SeededBatches
+from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.files import replacing
 
 logger = logging.getLogger(__name__)
+
+
+class TrainingDiverged(ScreeningError):
+    """A loss or a weight is NaN or infinite; the last good checkpoint is kept."""
 
 
 def training_values(output: Mapping[str, Any]) -> dict[str, float]:
@@ -49,27 +53,24 @@ class TrainingState:
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics;
       row 0 is the validation of the weights that training starts from.
 
-    All randomness of training is a function of seed and iteration, so these are the whole state.
-    Attach it after the ValidationHandler and the averaged weights. The last epoch is validated
-    whatever the handler's interval, or a short run would learn nothing that counts.
+    All randomness of training is a function of seed and iteration, so these are the whole state. A
+    run goes on from `resume.pt` where there is one, at the learning rate that is configured now, or
+    where the schedule had brought it. Attach it after the ValidationHandler and the averaged
+    weights. The last epoch is validated whatever the handler's interval.
 
     Args:
         output_dir: folder of the run.
         network: what is trained.
-        averaged: its averaged weights, what is validated; None keeps the network's own.
         optimizers: by name.
         batches: the sampler behind the training loader, moved on when a run resumes.
-        evaluator: its key metric decides which weights are best; None keeps the last ones.
-        schedule: of the learning rate, if there is one.
+        averaged: averaged weights of the network, which are validated and kept.
+        evaluator: its key metric decides which weights are best.
+        schedule: schedule of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
         warm_up: epochs whose weights do not compete for the best ones; those that training started
             from do.
         interval: seconds between checkpoints within an epoch.
-        identity: what else must agree for a run to be resumed, as JSON values; options may then not
-            change in between.
-
-    A run goes on from `resume.pt` where there is one, at the learning rate that is configured now,
-    or where the schedule had brought it.
+        identity: what else must agree for a run to be resumed, as JSON values.
 
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
@@ -83,33 +84,21 @@ class TrainingState:
         network: nn.Module,
         optimizers: Mapping[str, Optimizer],
         batches: SeededBatches,
-        averaged: AveragedWeights | None = None,
-        evaluator: Evaluator | None = None,
+        averaged: AveragedWeights,
+        evaluator: Evaluator,
         schedule: LRScheduler | None = None,
         patience: int | None = None,
         warm_up: int = 0,
         interval: float = 120.0,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = Path(output_dir)
-        self.network, self.optimizers, self.batches, self.evaluator = (
-            network,
-            optimizers,
-            batches,
-            evaluator,
-        )
-        self.averaged = averaged
-        self.schedule, self.patience, self.warm_up, self.interval = (
-            schedule,
-            patience,
-            warm_up,
-            interval,
-        )
-        self.identity = {} if identity is None else dict(identity)
+        self.folder, self.network, self.averaged = Path(output_dir), network, averaged
+        self.optimizers, self.batches = optimizers, batches
+        self.evaluator: Any = evaluator
+        self.schedule, self.patience, self.warm_up = schedule, patience, warm_up
+        self.interval, self.identity = interval, identity or {}
         self.history: list[dict[str, float]] = []
-        self.sums: dict[
-            str, tuple[float, int]
-        ] = {}  # sum and count of each training value in this epoch
+        self.sums: dict[str, tuple[float, int]] = {}  # of each training value in this epoch
         self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -126,17 +115,14 @@ class TrainingState:
             self.start()
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
+        differing = [name for name, value in self.run().items() if state["run"].get(name) != value]
         if state["run"] != self.run():
-            differing = [
-                name for name, value in self.run().items() if state["run"].get(name) != value
-            ]
             raise ConfigError(
                 f"{path.name} belongs to another run: {', '.join(differing)} differ; "
                 "remove it or name another output_dir"
             )
         self.network.load_state_dict(state["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+        self.averaged.load_state_dict(state["averaged"])
         for name, optimizer in self.optimizers.items():
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
@@ -145,8 +131,7 @@ class TrainingState:
                     group["lr"] = rate
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        if self.evaluator is not None:
-            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         self.history, self.sums = state["history"], state["sums"]
         engine.state.iteration = self.batches.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // len(self.batches)
@@ -155,8 +140,6 @@ class TrainingState:
 
     def start(self) -> None:
         """Validate the network as it is before the first step."""
-        if self.evaluator is None:
-            return
         self.evaluator.run()
         self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
         self.history.append({"epoch": 0, "iteration": 0} | self.validation())
@@ -165,15 +148,13 @@ class TrainingState:
 
     def keep_first(self) -> None:
         """Let the weights that training started from be the best ones."""
-        state: Any = self.evaluator.state  # type: ignore[union-attr]
-        state.best_metric, state.best_metric_epoch = (
-            self.history[0][f"val_{state.key_metric_name}"],
-            0,
-        )
+        state = self.evaluator.state
+        state.best_metric = self.history[0][f"val_{state.key_metric_name}"]
+        state.best_metric_epoch = 0
 
     def validation(self) -> dict[str, float]:
         """Return the metrics of the last validation, named as in the log."""
-        return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}  # type: ignore
+        return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
 
     def run(self) -> dict[str, Any]:
         """Return what must agree for a run to be resumed."""
@@ -198,23 +179,18 @@ class TrainingState:
             self.save(engine)
 
     def epoch_completed(self, engine: Engine) -> None:
-        row: dict[str, float] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        epoch, evaluator = engine.state.epoch, self.evaluator
+        row: dict[str, float] = {"epoch": epoch, "iteration": engine.state.iteration}
         row |= {name: total / count for name, (total, count) in self.sums.items()}
         self.sums = {}
-        best = True
-        if self.evaluator is not None:
-            if (
-                engine.state.epoch == engine.state.max_epochs
-                and self.evaluator.state.epoch != engine.state.epoch
-            ):
-                self.evaluator.run(engine.state.epoch)
-            if self.evaluator.state.epoch == engine.state.epoch:  # validated at this epoch
-                row |= self.validation()
-            if engine.state.epoch <= self.warm_up:
-                self.keep_first()
-            best = self.evaluator.state.best_metric_epoch == engine.state.epoch
+        if epoch == engine.state.max_epochs and evaluator.state.epoch != epoch:
+            evaluator.run(epoch)
+        if evaluator.state.epoch == epoch:  # validated at this epoch
+            row |= self.validation()
+        if epoch <= self.warm_up:
+            self.keep_first()
         self.history.append(row)
-        if best:
+        if evaluator.state.best_metric_epoch == epoch:
             self.write_model()
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
@@ -223,42 +199,33 @@ class TrainingState:
         self.stop_if_patience_is_over(engine)
 
     def completed(self, engine: Engine) -> None:
-        if not (self.folder / "model.pt").exists():  # no epoch was validated
+        if not (self.folder / "model.pt").exists():  # it was lost, and nothing better came
             self.write_model()
 
     def stop_if_patience_is_over(self, engine: Engine) -> None:
         """End training where the best epoch lies `patience` epochs back."""
-        if self.evaluator is None or not self.patience:
-            return
-        best = max(self.evaluator.state.best_metric_epoch, self.warm_up)
-        if engine.state.epoch - best >= self.patience:
-            logger.info(
-                "no better validation for %d epochs: training stops", engine.state.epoch - best
-            )
+        waited = engine.state.epoch - max(self.evaluator.state.best_metric_epoch, self.warm_up)
+        if self.patience and waited >= self.patience:
+            logger.info("no better validation for %d epochs: training stops", waited)
             engine.terminate()
 
     def write_model(self) -> None:
         """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
-        network = self.network if self.averaged is None else self.averaged.module
-        self.write(
-            "model.pt",
-            {name: value.cpu().contiguous() for name, value in network.state_dict().items()},
-        )
+        state = self.averaged.module.state_dict()
+        self.write("model.pt", {name: value.cpu().contiguous() for name, value in state.items()})
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""
+        validated = self.evaluator.state
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state: dict[str, Any] = {
             "run": self.run(),
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "optimizers": {
-                name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
-            },
+            "averaged": self.averaged.state_dict(),
+            "optimizers": optimizers,
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "best": (self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch)
-            if self.evaluator
-            else None,
+            "best": (validated.best_metric, validated.best_metric_epoch),
             "history": self.history,
             "sums": self.sums,
         }

@@ -18,7 +18,7 @@ from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments.slices import Slices
 from pathology_screen.files import sha256
-from pathology_screen.networks.controls import PrincipalComponents, Template, ZeroReconstruction
+from pathology_screen.networks.controls import PrincipalComponents, TrainingMean, ZeroReconstruction
 from pathology_screen.predictor import BATCH, Predictor, build_preprocessing
 from pathology_screen.registry import METHODS, Method
 
@@ -31,7 +31,7 @@ SCORINGS = {
 """Name -> the terms of Eq. 5 that it takes: those of Table 3 of the paper."""
 
 CONTROLS: dict[str, Callable[[Tensor], nn.Module]] = {
-    "template": Template,
+    "template": TrainingMean,
     "principal_components": PrincipalComponents,
 }
 """Control that learns from the training slices -> its network."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pathology_screen.errors import ConfigError
 
 
-class Template(nn.Module):
+class TrainingMean(nn.Module):
     """Take the mean of the healthy training slices for the reconstruction of any slice.
 
     On aligned brains the difference to an average is a strong detector.
@@ -32,8 +32,7 @@ class Template(nn.Module):
 
 class PrincipalComponents(nn.Module):
     """Reconstruct a slice as the mean of the healthy training slices plus its projection on their
-    principal
-    components: the best linear autoencoder of that latent size.
+    principal components: the best linear autoencoder of that latent size.
 
     Args:
         training: healthy slices, (N, 1, H, W); their mirror images count too.
@@ -50,7 +49,8 @@ class PrincipalComponents(nn.Module):
         super().__init__()
         if len(training) * 2 < count:
             raise ConfigError(
-                f"{count} components take {(count + 1) // 2} training slices or more, not {len(training)}"
+                f"{count} components take {(count + 1) // 2} training slices or more, "
+                f"not {len(training)}"
             )
         slices = torch.cat([training, training.flip(3)]).flatten(1).cpu().float()  # (2 N, P)
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(slices.numpy())
@@ -65,9 +65,8 @@ class PrincipalComponents(nn.Module):
 
 class ZeroReconstruction(nn.Module):
     """Take a black image for the reconstruction of any slice, so that the anomaly map is the slice
-    itself, equalised
-    if the scoring equalises: bright is abnormal (Meissen et al., Challenging Current
-    Semi-supervised Anomaly Segmentation Methods for Brain MRI, BrainLes 2021)."""
+    itself, equalised if the scoring equalises: bright is abnormal (Meissen et al., Challenging
+    Current Semi-supervised Anomaly Segmentation Methods for Brain MRI, BrainLes 2021)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros: (B, 1, H, W) -> the same shape."""

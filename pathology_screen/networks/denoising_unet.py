@@ -29,13 +29,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice a 3x3 convolution with reflected borders, Swish and GroupNorm, in this order."""
+    """Build twice a 3x3 convolution with reflected borders, Swish and GroupNorm, in this order."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
-        convolution = WeightStandardizedConv2d(
-            channels, outputs, 3, padding=1, padding_mode="reflect"
-        )
-        layers += [convolution, nn.SiLU(), group_norm(outputs)]
+        layers += [
+            WeightStandardizedConv2d(channels, outputs, 3, padding=1, padding_mode="reflect"),
+            nn.SiLU(),
+            group_norm(outputs),
+        ]
     return nn.Sequential(*layers)
 
 
@@ -48,10 +49,8 @@ class DenoisingUNet(nn.Module):
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
-        up = list(reversed(channels))
-        self.down = nn.ModuleList(
-            double_convolution(a, b) for a, b in zip([1, *channels], channels[:-1])
-        )
+        down, up = [1, *channels], list(reversed(channels))
+        self.down = nn.ModuleList(double_convolution(a, b) for a, b in zip(down, channels[:-1]))
         self.bottom = double_convolution(channels[-2], channels[-1])
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(up, up[1:]))
         self.merge = nn.ModuleList(double_convolution(2 * b, b) for b in up[1:])

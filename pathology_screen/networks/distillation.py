@@ -93,9 +93,8 @@ class MultiresolutionDistillation(nn.Module):
     Args:
         teacher: "vgg16" (paper) or "st_vgg16" (see `vgg.vgg16`).
         teacher_weights: path of the teacher's weights where they are not in their usual place.
-        width: of the cloner.
-        norm: of the cloner.
-        mse_weight: of the squared error (see `losses.feature_discrepancy`).
+        width, norm: see `Cloner`.
+        mse_weight: see `losses.feature_discrepancy`.
 
     Raises:
         ArtifactError, ConfigError: see `vgg.vgg16`.
@@ -124,18 +123,15 @@ class MultiresolutionDistillation(nn.Module):
         cloner, teacher = self.compare(x)
         maps: list[Tensor] = []
         for a, b in zip(cloner[1:], teacher[1:]):
-            # of unit vectors, |a - b|^2 / 2 = 1 - cosine
-            distance = 0.5 * (F.normalize(a) - F.normalize(b)).square().sum(
-                dim=1, keepdim=True
-            )  # (B, 1, h, w)
+            difference = F.normalize(a) - F.normalize(b)  # |a - b|^2 / 2 = 1 - cosine
+            distance = 0.5 * difference.square().sum(dim=1, keepdim=True)  # (B, 1, h, w)
             maps.append(
                 F.interpolate(distance, size=x.shape[2:], mode="bilinear", align_corners=False)
             )
         return torch.stack(maps).mean(dim=0)
 
     def compare(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the pooled features of blocks 2 to 5 of cloner and teacher for `x`, (B, 1, H,
-        W)."""
+        """Return the pooled features of blocks 2 to 5 of cloner and teacher for (B, 1, H, W)."""
         colour = x.expand(-1, 3, -1, -1)
         return self.cloner(colour), self.teacher(colour)
 
@@ -147,12 +143,8 @@ class MultiresolutionDistillation(nn.Module):
 
     def gradient(self, x: Tensor, guided: bool = False) -> Tensor:
         """Return the gradient of the score with respect to the image, absolute and summed over the
-        three colours: (B, 1, H, W) -> the same shape, at least 0; not normalised, not blurred.
-
-        Args:
-            x: (B, 1, H, W) in [0, 1].
-            guided: use guided back-propagation in the cloner.
-        """
+        three colours: (B, 1, H, W) in [0, 1] -> the same shape, at least 0; `guided` by guided
+        back-propagation in the cloner."""
         with torch.enable_grad():
             colour = x.detach().repeat(1, 3, 1, 1).requires_grad_()
             cloner = self.cloner.guided(colour) if guided else self.cloner(colour)
@@ -163,15 +155,8 @@ class MultiresolutionDistillation(nn.Module):
     def smooth_gradient(
         self, x: Tensor, generator: torch.Generator, passes: int = 50, deviation: float = 0.05
     ) -> Tensor:
-        """Return the mean of `gradient` over noisy copies of the image (SmoothGrad, Smilkov et al.,
-        2017).
-
-        Args:
-            x: (B, 1, H, W) in [0, 1].
-            generator: source of the noise, on the CPU.
-            passes: number of copies.
-            deviation: standard deviation of the Gaussian noise.
-        """
+        """Return the mean of `gradient` over so many copies of the image with Gaussian noise of
+        this standard deviation, drawn on the CPU (SmoothGrad, Smilkov et al., 2017)."""
         total = torch.zeros_like(x)
         for _ in range(passes):
             total += self.gradient(x + deviation * torch.randn(x.shape, generator=generator).to(x))

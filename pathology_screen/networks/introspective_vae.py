@@ -2,8 +2,8 @@
 encoder's embeddings by name.
 
 Layers follow Soft-IntroVAE (Daniel and Tamar, CVPR 2021,
-https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use
-it (Bercea et al., MIDL 2023, section 3 and Appendix A).
+https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders use it (Bercea et al.,
+MIDL 2023, section 3 and Appendix A).
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, norm: str, project: bool = False) -> None:
         super().__init__()
-        self.project = (
-            nn.Conv2d(inputs, outputs, 1, bias=False)
-            if project or inputs != outputs
-            else nn.Identity()
-        )
+        self.project: nn.Module = nn.Identity()
+        if project or inputs != outputs:
+            self.project = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm1 = normalization(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
@@ -40,8 +38,8 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Map an image to the mean and log-variance of its latent posterior, and to one embedding a
-    pooling stage.
+    """Map an image (B, 1, H, W) to the mean and log-variance of its latent posterior, (B, latent)
+    each, and to the pooled feature maps E^1..E^L of Eq. 3, finest first.
 
     Args:
         size: height and width of the image in pixels.
@@ -79,14 +77,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Map a latent vector to an image in [0, 1]; arguments as in `Encoder`."""
+    """Map a latent vector (B, latent) to an image (B, 1, H, W) in [0, 1]; arguments as in
+    `Encoder`."""
 
     def __init__(
         self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
     ) -> None:
         super().__init__()
-        self.shape = (channels[-1], size >> len(channels), size >> len(channels))
-        self.fc = nn.Linear(latent, channels[-1] * self.shape[1] * self.shape[2])
+        side = size >> len(channels)
+        self.shape = (channels[-1], side, side)
+        self.fc = nn.Linear(latent, channels[-1] * side**2)
         widths = [channels[-1], *reversed(channels)]
         self.blocks = nn.ModuleList(
             ResidualBlock(inputs, outputs, norm, extra_projection and index > 0)
@@ -143,20 +143,11 @@ class IntrospectiveVAE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape
         and range."""
-        return self.decode(self.encode(x)[0])
+        return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return posterior mean and log-variance, each (B, latent)."""
         return self.encoder(x)[:2]
-
-    def encode_with_embeddings(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return posterior mean and log-variance, and the pooled feature maps E^1..E^L of Eq. 3,
-        finest first."""
-        return self.encoder(x)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the image of a latent vector: (B, latent) -> (B, 1, H, W) in [0, 1]."""
-        return self.decoder(z)
 
     def embeddings(self, x: Tensor) -> list[Tensor]:
         """Return the pooled feature maps E^1..E^L of Eq. 3, finest first."""

@@ -26,25 +26,35 @@ NETWORK = {
 
 _EPSILON = 1e-5  # of torch's BatchNorm
 _BLOCKS = {
-    "encoder.main.res_in_64": "encoder.blocks.0",
-    "encoder.main.res_in_32": "encoder.blocks.1",
-    "encoder.main.res_in_16": "encoder.blocks.2",
-    "encoder.main.res_in_8": "encoder.blocks.3",
+    **{f"encoder.main.res_in_{64 >> i}": f"encoder.blocks.{i}" for i in range(4)},
     "encoder.main.res_in_4": "encoder.tail",
-    "decoder.main.res_in_4": "decoder.blocks.0",
-    "decoder.main.res_in_8": "decoder.blocks.1",
-    "decoder.main.res_in_16": "decoder.blocks.2",
-    "decoder.main.res_in_32": "decoder.blocks.3",
-    "decoder.main.res_in_64": "decoder.blocks.4",
+    **{f"decoder.main.res_in_{4 << i}": f"decoder.blocks.{i}" for i in range(5)},
     "decoder.main.res_in_128": "decoder.tail",
 }
-_LAYERS = {"conv_expand": "project", "conv1": "conv1", "conv2": "conv2"}
-_PLAIN = {
-    "encoder.main.0": "encoder.stem.0",
-    "encoder.fc": "encoder.fc",
-    "decoder.fc.0": "decoder.fc",
-    "decoder.main.predict": "decoder.predict",
+_NO_PROJECTION = {"encoder.tail", "decoder.blocks.0", "decoder.tail"}
+_COPIED = {
+    "encoder.main.0.weight": "encoder.stem.0.weight",
+    **{
+        f"{source}.{part}": f"{target}.{part}"
+        for source, target in {
+            "encoder.fc": "encoder.fc",
+            "decoder.fc.0": "decoder.fc",
+            "decoder.main.predict": "decoder.predict",
+        }.items()
+        for part in ("weight", "bias")
+    },
+    **{
+        f"{source}.{layer}.weight": f"{target}.{ours}.weight"
+        for source, target in _BLOCKS.items()
+        for layer, ours in {"conv_expand": "project", "conv1": "conv1", "conv2": "conv2"}.items()
+        if ours != "project" or target not in _NO_PROJECTION
+    },
 }
+_FOLDED = {
+    "encoder.main.1": "encoder.stem.1",
+    **{f"{s}.bn{i}": f"{t}.norm{i}" for s, t in _BLOCKS.items() for i in (1, 2)},
+}
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -67,46 +77,21 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ArtifactError: naming the keys that are missing or left over.
     """
-    if not (
-        isinstance(released, dict) and all(isinstance(value, Tensor) for value in released.values())
-    ):
-        raise ArtifactError("not a released RA checkpoint: it holds no state dict")
-    left = dict(released)
-    missing: list[str] = []
-    state: dict[str, Tensor] = {}
-
-    def take(key: str) -> Tensor:
-        if key not in left:
-            missing.append(key)
-            return torch.zeros(1)
-        return left.pop(key)
-
-    def fold(source: str, target: str) -> None:
-        weight, bias, mean, variance = (
-            take(f"{source}.{name}") for name in ("weight", "bias", "running_mean", "running_var")
-        )
-        left.pop(f"{source}.num_batches_tracked", None)
-        if not weight.shape == bias.shape == mean.shape == variance.shape:
-            raise ArtifactError(
-                f"not a released RA checkpoint: the shapes of {source} do not agree"
-            )
-        scale = weight / torch.sqrt(variance + _EPSILON)
-        state[f"{target}.weight"], state[f"{target}.bias"] = scale, bias - mean * scale
-
-    for source, target in _PLAIN.items():
-        state[f"{target}.weight"] = take(f"{source}.weight")
-        if source != "encoder.main.0":
-            state[f"{target}.bias"] = take(f"{source}.bias")
-    fold("encoder.main.1", "encoder.stem.1")
-    for source, target in _BLOCKS.items():
-        for layer, ours in _LAYERS.items():
-            if layer == "conv_expand" and (target.endswith("tail") or target == "decoder.blocks.0"):
-                continue
-            state[f"{target}.{ours}.weight"] = take(f"{source}.{layer}.weight")
-        fold(f"{source}.bn1", f"{target}.norm1")
-        fold(f"{source}.bn2", f"{target}.norm2")
+    refusal = "not a released RA checkpoint"
+    if not isinstance(released, dict) or not all(isinstance(v, Tensor) for v in released.values()):
+        raise ArtifactError(f"{refusal}: it holds no state dict")
+    expected = _COPIED.keys() | {f"{norm}.{part}" for norm in _FOLDED for part in _BATCH_NORM}
+    missing = expected - released.keys()
+    left = released.keys() - expected - {f"{norm}.num_batches_tracked" for norm in _FOLDED}
     if missing or left:
         raise ArtifactError(
-            f"not a released RA checkpoint: missing {sorted(missing)[:5]}, left over {sorted(left)[:5]}"
+            f"{refusal}: missing {sorted(missing)[:5]}, left over {sorted(left)[:5]}"
         )
+    state = {target: released[source] for source, target in _COPIED.items()}
+    for source, target in _FOLDED.items():
+        weight, bias, mean, variance = (released[f"{source}.{part}"] for part in _BATCH_NORM)
+        if not weight.shape == bias.shape == mean.shape == variance.shape:
+            raise ArtifactError(f"{refusal}: the shapes of {source} do not agree")
+        scale = weight / torch.sqrt(variance + _EPSILON)
+        state[f"{target}.weight"], state[f"{target}.bias"] = scale, bias - mean * scale
     return state

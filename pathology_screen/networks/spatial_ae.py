@@ -1,6 +1,5 @@
 """AE-S, the autoencoder with a spatial code (Baur et al., Autoencoders for unsupervised anomaly
-segmentation in brain
-MR images: a comparative study, Medical Image Analysis 2021,
+segmentation in brain MR images: a comparative study, Medical Image Analysis 2021,
 https://github.com/StefanDenn3r/Unsupervised_Anomaly_Detection_Brain_MRI).
 
 Layers follow the PyTorch port of the RA authors, which has no dropout and ends in a sigmoid, but
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from pathology_screen.networks.normalization import normalization
 
 NEGATIVE_SLOPE = 0.3
-"""Of every LeakyReLU: the default of Keras, in which the original is written."""
+"""Slope of every LeakyReLU: the default of Keras, in which the original is written."""
 
 
 class SpatialAutoencoder(nn.Module):
@@ -32,23 +31,19 @@ class SpatialAutoencoder(nn.Module):
     def __init__(self, channels: Sequence[int] = (32, 64, 128, 128), norm: str = "group") -> None:
         super().__init__()
 
-        def activated(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-            return nn.Sequential(
-                convolution,
-                normalization(norm, convolution.out_channels),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-            )
+        def halve(a: int, b: int) -> nn.Sequential:
+            return activated(nn.Conv2d(a, b, 5, stride=2, padding=2))
+
+        def double(a: int, b: int) -> nn.Sequential:
+            return activated(nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1))
+
+        def activated(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+            norm_layer = normalization(norm, layer.out_channels)
+            return nn.Sequential(layer, norm_layer, nn.LeakyReLU(NEGATIVE_SLOPE))
 
         down, up = [1, *channels], [*reversed(channels), channels[0]]
-        self.encoder = nn.Sequential(
-            *(activated(nn.Conv2d(a, b, 5, stride=2, padding=2)) for a, b in zip(down, down[1:]))
-        )
-        self.decoder = nn.Sequential(
-            *(
-                activated(nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1))
-                for a, b in zip(up, up[1:])
-            )
-        )
+        self.encoder = nn.Sequential(*map(halve, down, down[1:]))
+        self.decoder = nn.Sequential(*map(double, up, up[1:]))
         self.predict = nn.Conv2d(channels[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:

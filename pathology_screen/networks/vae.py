@@ -36,24 +36,16 @@ class VAE(nn.Module):
                 f"the image size must be a multiple of {2 ** len(channels)}, not {size}"
             )
         self.latent = latent
-        side = size >> len(channels)
+        side, down, up = size >> len(channels), [1, *channels], [*reversed(channels), 1]
         encoder: list[nn.Module] = []
-        for a, b in zip([1, *channels], channels):
+        for a, b in zip(down, down[1:]):
             encoder += [nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False), nn.LeakyReLU()]
-        self.encoder = nn.Sequential(
-            *encoder, nn.Conv2d(channels[-1], 2 * latent, side, bias=False), nn.Flatten()
-        )
-        up = list(reversed(channels))
-        decoder: list[nn.Module] = [
-            nn.Unflatten(1, (latent, 1, 1)),
-            nn.ConvTranspose2d(latent, up[0], side, bias=False),
-        ]
-        for a, b in zip(up, [*up[1:], 1]):
-            decoder += [
-                nn.LeakyReLU(),
-                nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False),
-            ]
-        self.decoder = nn.Sequential(*decoder)
+        encoder += [nn.Conv2d(down[-1], 2 * latent, side, bias=False), nn.Flatten()]
+        decoder: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1))]
+        decoder += [nn.ConvTranspose2d(latent, up[0], side, bias=False)]
+        for a, b in zip(up, up[1:]):
+            decoder += [nn.LeakyReLU(), nn.ConvTranspose2d(a, b, 4, 2, padding=1, bias=False)]
+        self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstruction of `x` from its posterior mean: (B, 1, H, W) in [0, 1] -> the

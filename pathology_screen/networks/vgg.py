@@ -13,11 +13,15 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_Weights
 
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.networks.installed_weights import hub_file, st_lpips_file
-from pathology_screen.networks.weights import read_checkpoint, tensors_sha256
+from pathology_screen.networks.weights import (
+    hub_file,
+    read_checkpoint,
+    st_lpips_file,
+    tensors_sha256,
+)
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Of the convolutions of each block; a pooling follows each block."""
+"""Channels of the convolutions of each block; a pooling follows each block."""
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
 ST_VGG16_SHA256 = "1ec8e36b36783a16fd557d65174a8c0b2f7c4f7dc4768e388628ea6aab3466f9"
@@ -80,11 +84,8 @@ class Vgg16(nn.Module):
             layers: list[nn.Module] = []
             for _ in channels:
                 layers += [next(convolutions), nn.ReLU()]
-            self.blocks.append(
-                nn.Sequential(
-                    *layers, MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)
-                )
-            )
+            layers += [MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)]
+            self.blocks.append(nn.Sequential(*layers))
         self.identity = f"{name}:{tensors_sha256(self.named_buffers())}"
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -128,19 +129,17 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
 def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield weight and bias of each convolution; the pattern names it by its block and its place
     among the layers."""
-    if not Path(path).is_file():
-        raise ArtifactError(f"the weights of the teacher, {Path(path).name}, do not exist")
-    state = read_checkpoint(path)
+    content = read_checkpoint(path)
+    state: dict[str, Tensor] = content if isinstance(content, dict) else {}
     layer, inputs = 0, 3
     for block, channels in enumerate(CHANNELS, start=1):
         for outputs in channels:
             name = pattern.format(block=block, layer=layer)
             expected = {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
-            if any(
-                key not in state or state[key].shape != shape for key, shape in expected.items()
-            ):
+            if any(getattr(state.get(k), "shape", None) != shape for k, shape in expected.items()):
                 raise ArtifactError(
-                    f"{Path(path).name} does not hold VGG-16: {name} is missing or has another shape"
+                    f"{Path(path).name} does not hold VGG-16: {name} is missing or has another "
+                    "shape"
                 )
             yield state[f"{name}.weight"], state[f"{name}.bias"]
             layer, inputs = layer + 2, outputs

@@ -1,8 +1,10 @@
-"""Load a network's weights without running anything that a file may hold."""
+"""Find and load weights on this machine: nothing that a file may hold is run, and nothing is
+downloaded."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from pathology_screen.errors import ArtifactError
 
 LFS_POINTER = b"version https://git-lfs"
-"""How a file begins that stands for one which was not fetched."""
+"""Start of a file that stands for one which was not fetched."""
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -45,9 +47,8 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     """Load a plain state dict into the network, every key accounted for, and return the network.
 
     Args:
-        network: of the architecture that the weights belong to.
-        path: file written by `torch.save(network.state_dict(), path)`; None leaves the network as
-            it is.
+        network: has the architecture that the weights belong to.
+        path: file written by `torch.save(network.state_dict(), path)`; None loads nothing.
 
     Raises:
         ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
@@ -64,9 +65,51 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
 
 
 def tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over the names, types, shapes and bytes of tensors."""
+    """Return the sha256 over the names, types, shapes and bytes of tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def hub_path(url: str) -> Path:
+    """Return where the torch hub cache keeps what is published at a URL, whether or not it is
+    there."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
+def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
+    """Return the path of a file in the torch hub cache.
+
+    Args:
+        url: where the file is published.
+        needed_by: what needs it, for the message.
+        otherwise: what can be done without it, likewise.
+
+    Raises:
+        ArtifactError: if it is not there.
+    """
+    file = hub_path(url)
+    if not file.is_file():
+        raise ArtifactError(
+            f"{needed_by} needs {file.name} in the torch hub cache ($TORCH_HOME/hub/checkpoints, "
+            f"by default ~/.cache/torch/hub/checkpoints). Download {url} and put it there, or give "
+            f"its path, or {otherwise}, which needs no download"
+        )
+    return file
+
+
+def st_lpips_file(name: str, needed_by: str) -> Path:
+    """Return the path of weights in the installed package `stlpips-pytorch`, which is found and not
+    imported.
+
+    Raises:
+        ArtifactError: if the package is not installed.
+    """
+    package = importlib.util.find_spec("stlpips_pytorch")
+    if package is None or package.origin is None:
+        raise ArtifactError(
+            f"{needed_by} needs the package stlpips-pytorch: pip install stlpips-pytorch"
+        )
+    return Path(package.origin).parent / "weights" / "vST0.0" / name

@@ -2,7 +2,7 @@
 
 from pathology_screen.screening.inspection import Inspection, Inspector
 from pathology_screen.screening.result import Finding, Region, ScreenedSlice, ScreeningResult
-from pathology_screen.screening.scans import AcceptedScans, calibration_beside, scans
+from pathology_screen.screening.scans import AcceptedScans, scans
 from pathology_screen.screening.screener import Screener
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "ScreenedSlice",
     "Screener",
     "ScreeningResult",
-    "calibration_beside",
     "scans",
 ]

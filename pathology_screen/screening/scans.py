@@ -1,4 +1,4 @@
-"""Which scans a run screens, which it refuses, and with which calibration."""
+"""Which scans a run screens, and which it refuses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
-from pathology_screen.errors import ArtifactError, ConfigError, InputError, find_refusal
+from pathology_screen.errors import ConfigError, InputError, find_refusal
 from pathology_screen.io import bids_labels, find_scans, safe_names
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening.context import ScanContext, prepare
@@ -122,20 +121,3 @@ def _named(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         needed = {key: item[key] for key in ("image", *READ_BY_READER) if item.get(key) is not None}
         named[label.casefold()] = {**needed, "name": label}
     return list(named.values())
-
-
-def calibration_beside(predictor: Predictor, file: str | Path | None = None) -> Calibration:
-    """Load `calibration.json` beside the weights, or another file.
-
-    Raises:
-        ArtifactError: if it is missing, or belongs to other weights, preprocessing or scoring.
-    """
-    path = predictor.weights.with_name("calibration.json") if file is None else Path(file)
-    if not path.is_file():
-        raise ArtifactError(
-            f"{path.name} is missing{' beside the weights' if file is None else ''}: scores mean nothing without it; "
-            "run `calibrating` of train.json with the run's folder as output_dir"
-        )
-    calibration = Calibration.load(path)
-    calibration.check_identity(predictor.identity)
-    return calibration

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from pathology_screen.calibration import Calibration
+from pathology_screen.calibration import Calibration, calibration_beside
 from pathology_screen.errors import find_refusal
 from pathology_screen.io import Scan, read_scan
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening.context import ScanContext, prepare
 from pathology_screen.screening.judge import Judge, measure_slice
 from pathology_screen.screening.result import ScreeningResult
-from pathology_screen.screening.scans import calibration_beside
 
 
 class Screener:

@@ -2,101 +2,82 @@
 the fast step against."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
+
+
+def sampled(posterior, eps):
+    mean, log_variance, _ = posterior
+    return mean + (log_variance / 2).exp() * eps
+
+
+def kl(posterior):
+    mean, log_variance, _ = posterior
+    return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).sum(1)
+
+
+def sse(a, b):
+    return ((a - b) ** 2).sum((1, 2, 3))
+
+
+def expelbo(network, target, eps, weights):
+    posterior = network.encoder(target.detach())
+    error = sse(target, network.decoder(sampled(posterior, eps)))
+    elbo = -(weights.beta_rec * error + weights.beta_neg * kl(posterior)) / target[0].numel()
+    return torch.exp(2 * elbo).mean()
+
+
+def reversed_loss(network, image, reconstruction):
+    total = 0
+    for a, b in zip(network.encoder(image)[2], network.encoder(reconstruction.detach())[2]):
+        cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
+        total = total + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
+    return total
 
 
 def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, weights):
     """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two
     losses."""
-    encoder, decoder = network.encode_with_embeddings, network.decode
+    encoder, decoder = network.encoder, network.decoder
     scale = 1 / image[0].numel()
 
-    def sampled(parameters, eps):
-        mean, log_variance, _ = parameters
-        return mean + (log_variance / 2).exp() * eps
-
-    def kl(parameters):
-        mean, log_variance, _ = parameters
-        return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).sum(1)
-
-    def sse(a, b):
-        return ((a - b) ** 2).sum((1, 2, 3))
-
-    def expelbo(target, detached, eps):
-        posterior = encoder(detached)
-        error = sse(target, decoder(sampled(posterior, eps)))
-        return torch.exp(
-            -2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(posterior))
-        ).mean()
-
-    freeze(network.encoder, False)
-    freeze(network.decoder, True)
+    encoder.requires_grad_(True)
+    decoder.requires_grad_(False)
     posterior = encoder(image)
     z = sampled(posterior, noise[0])
     r, f = decoder(z), decoder(noise[1])
-    real = scale * (
-        weights.beta_rec * sse(image, r).mean() + weights.beta_kl * kl(posterior).mean()
-    )
-    fake = (expelbo(r, r.detach(), noise[2]) + expelbo(f, f.detach(), noise[3])) / 4
-    reversed_loss = 0
-    for a, b in zip(posterior[2], encoder(r.detach())[2]):
-        cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
-        reversed_loss = reversed_loss + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
-    encoder_loss = real + fake + weights.reversed_embedding * reversed_loss
+    real = weights.beta_rec * sse(image, r).mean() + weights.beta_kl * kl(posterior).mean()
+    fake = expelbo(network, r, noise[2], weights) + expelbo(network, f, noise[3], weights)
+    reverse = weights.reversed_embedding * reversed_loss(network, image, r)
+    encoder_loss = scale * real + fake / 4 + reverse
     encoder_optimizer.zero_grad()
     encoder_loss.backward()
     encoder_optimizer.step()
 
-    freeze(network.encoder, True)
-    freeze(network.decoder, False)
+    encoder.requires_grad_(False)
+    decoder.requires_grad_(True)
     r, f = decoder(z.detach()), decoder(noise[1])
     posterior_r, posterior_f = encoder(r), encoder(f)
     again_r = decoder(sampled(posterior_r, noise[2]).detach())
     again_f = decoder(sampled(posterior_f, noise[3]).detach())
+    again = (sse(r.detach(), again_r).mean() + sse(f.detach(), again_f).mean()) / 2
     decoder_loss = scale * (
         weights.beta_rec * sse(image, r).mean()
         + weights.beta_kl * (kl(posterior_r).mean() + kl(posterior_f).mean()) / 2
-        + weights.gamma_rec
-        * weights.beta_rec
-        * (sse(r.detach(), again_r).mean() + sse(f.detach(), again_f).mean())
-        / 2
+        + weights.gamma_rec * weights.beta_rec * again
     )
     decoder_optimizer.zero_grad()
     decoder_loss.backward()
     decoder_optimizer.step()
-    freeze(network.encoder, False)
+    encoder.requires_grad_(True)
     return encoder_loss.detach(), decoder_loss.detach()
 
 
 def literal_ratios(network, image, noise, weights):
     """What `gradient_ratios` returns, each term on a pass of its own."""
-    encoder, decoder, scale = network.encode_with_embeddings, network.decode, 1 / image[0].numel()
+    encoder, decoder, w = network.encoder, network.decoder, weights
 
     def generated():
-        mean, log_variance, _ = encoder(image)
-        return decoder(mean + (log_variance / 2).exp() * noise[0]), decoder(noise[1])
-
-    def sse(a, b):
-        return ((a - b) ** 2).sum((1, 2, 3))
-
-    def kl(seen):
-        mean, log_variance, _ = encoder(seen)
-        return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).sum(1)
-
-    def expelbo(target, eps):
-        mean, log_variance, _ = encoder(target.detach())
-        error = sse(target, decoder(mean + (log_variance / 2).exp() * eps))
-        return torch.exp(
-            -2 * scale * (weights.beta_rec * error + weights.beta_neg * kl(target.detach()))
-        ).mean()
-
-    def reversed_loss():
-        total = 0
-        for a, b in zip(encoder(image)[2], encoder(generated()[0].detach())[2]):
-            cosine = F.cosine_similarity(a.reshape(len(a), -1), b.reshape(len(b), -1))
-            total = total + 0.5 * ((a - b) ** 2).mean() + (1 - cosine).mean()
-        return weights.reversed_embedding * total
+        return decoder(sampled(encoder(image), noise[0])), decoder(noise[1])
 
     def norm(loss, half):
         network.zero_grad()
@@ -105,21 +86,16 @@ def literal_ratios(network, image, noise, weights):
         network.zero_grad()
         return sum(squares).sqrt().item()
 
-    error = scale * weights.beta_rec * sse(image, generated()[0]).mean()
-    elbo = error + scale * weights.beta_kl * kl(image).mean()
+    scale = 1 / image[0].numel()
+    error = scale * w.beta_rec * sse(image, generated()[0]).mean()
+    elbo = norm(error + scale * w.beta_kl * kl(encoder(image)).mean(), encoder)
     r, f = generated()
-    of_generated = scale * weights.beta_kl * (kl(r).mean() + kl(f).mean()) / 2
-    of_elbo = norm(elbo, network.encoder)
-    r_again, f_again = generated()
-    repelled = (expelbo(r_again, noise[2]) + expelbo(f_again.detach(), noise[3])) / 4
+    repelled = (expelbo(network, r, noise[2], w) + expelbo(network, f.detach(), noise[3], w)) / 4
+    reverse = w.reversed_embedding * reversed_loss(network, image, generated()[0])
+    error = norm(scale * w.beta_rec * sse(image, generated()[0]).mean(), decoder)
+    kl_r, kl_f = (kl(encoder(image)).mean() for image in generated())
     return {
-        "gradient_exp_elbo": norm(repelled, network.encoder) / of_elbo,
-        "gradient_reversed": norm(reversed_loss(), network.encoder) / of_elbo,
-        "gradient_kl_generated": norm(of_generated, network.decoder)
-        / norm(scale * weights.beta_rec * sse(image, generated()[0]).mean(), network.decoder),
+        "gradient_exp_elbo": norm(repelled, encoder) / elbo,
+        "gradient_reversed": norm(reverse, encoder) / elbo,
+        "gradient_kl_generated": norm(scale * w.beta_kl * (kl_r + kl_f) / 2, decoder) / error,
     }
-
-
-def freeze(module: nn.Module, frozen: bool) -> None:
-    for parameter in module.parameters():
-        parameter.requires_grad_(not frozen)

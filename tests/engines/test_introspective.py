@@ -26,9 +26,7 @@ def setup(norm="group", seed=0):
 
 
 def optimizers(network, kind=torch.optim.SGD, **options):
-    return kind(network.encoder.parameters(), **options), kind(
-        network.decoder.parameters(), **options
-    )
+    return [kind(half.parameters(), **options) for half in (network.encoder, network.decoder)]
 
 
 @pytest.mark.parametrize("norm", ["group", "affine"])
@@ -42,22 +40,17 @@ def test_step_equals_the_literal_definition(norm, gamma, reverse):
     weights = IntrospectiveWeights(gamma_rec=gamma, reversed_embedding=reverse)
     before = [p.clone() for p in network.parameters()]
     step = introspective_step(network, *optimizers(network, lr=1.0), image, noise, weights)
-    encoder_loss, decoder_loss = literal_step(
-        literal, *optimizers(literal, lr=1.0), image, noise, weights
-    )
-    assert step["encoder_loss"] == pytest.approx(encoder_loss.item(), rel=1e-8)
-    assert step["decoder_loss"] == pytest.approx(decoder_loss.item(), rel=1e-8)
-    for start, ours, theirs in zip(before, network.parameters(), literal.parameters()):
-        torch.testing.assert_close(start - ours, start - theirs, rtol=1e-8, atol=1e-12)
+    losses = literal_step(literal, *optimizers(literal, lr=1.0), image, noise, weights)
+    ours = step["encoder_loss"], step["decoder_loss"]
+    assert ours == pytest.approx([loss.item() for loss in losses], rel=1e-8)
+    for start, a, b in zip(before, network.parameters(), literal.parameters()):
+        torch.testing.assert_close(start - a, start - b, rtol=1e-8, atol=1e-12)
 
 
 def test_several_adam_steps_stay_with_the_literal_definition():
     network, image, noise = setup()
     literal = copy.deepcopy(network)
-    ours, theirs = (
-        optimizers(network, torch.optim.Adam, lr=1e-3),
-        optimizers(literal, torch.optim.Adam, lr=1e-3),
-    )
+    ours, theirs = (optimizers(n, torch.optim.Adam, lr=1e-3) for n in (network, literal))
     for index in range(5):
         introspective_step(network, *ours, image, noise + index, IntrospectiveWeights())
         literal_step(literal, *theirs, image, noise + index, IntrospectiveWeights())
@@ -71,20 +64,18 @@ def test_encoder_update_leaves_the_decoder_alone_and_the_other_way_round():
     _, moving = optimizers(network, lr=1.0)
     before = copy.deepcopy(network.state_dict())
     introspective_step(network, still, moving, image, noise, IntrospectiveWeights())
-    changed = {
-        name for name, value in network.state_dict().items() if not torch.equal(value, before[name])
-    }
+    state = network.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed and all(name.startswith("decoder") for name in changed)
 
 
 def test_variational_step_follows_the_gradient_of_the_elbo():
     network, image, noise = setup()
     literal = copy.deepcopy(network)
-    step = variational_step(
-        network, *optimizers(network, lr=1.0), image, noise, IntrospectiveWeights(beta_rec=3.0)
-    )
+    weights = IntrospectiveWeights(beta_rec=3.0)
+    step = variational_step(network, *optimizers(network, lr=1.0), image, noise, weights)
     mean, log_variance = literal.encode(image)
-    reconstruction = literal.decode(mean + (log_variance / 2).exp() * noise[0])
+    reconstruction = literal.decoder(mean + (log_variance / 2).exp() * noise[0])
     kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
     loss = (3.0 * ((image - reconstruction) ** 2).sum((1, 2, 3)).mean() + kl) / 256
     loss.backward()
@@ -118,15 +109,10 @@ def test_the_step_counts_at_most_0_72_of_the_literal_flops():
 
 def test_a_nan_stops_before_anything_changes():
     network, image, noise = setup()
-    before = copy.deepcopy(network.state_dict())
+    before, broken = copy.deepcopy(network.state_dict()), image * float("nan")
+    both = optimizers(network, lr=1.0)
     with pytest.raises(TrainingDiverged, match="nan"):
-        introspective_step(
-            network,
-            *optimizers(network, lr=1.0),
-            image * float("nan"),
-            noise,
-            IntrospectiveWeights(),
-        )
+        introspective_step(network, *both, broken, noise, IntrospectiveWeights())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -143,10 +129,8 @@ def test_gradient_ratios_equal_those_of_the_literal_definition(norm):
 
 
 def test_a_term_without_weight_has_no_gradient():
-    assert (
-        gradient_ratios(*setup(), IntrospectiveWeights(reversed_embedding=0.0))["gradient_reversed"]
-        == 0.0
-    )
+    ratios = gradient_ratios(*setup(), IntrospectiveWeights(reversed_embedding=0.0))
+    assert ratios["gradient_reversed"] == 0.0
 
 
 @pytest.mark.parametrize("batch", [4, 12])
@@ -161,6 +145,5 @@ def test_gradient_ratios_are_measured_on_the_first_batch_of_each_epoch(batch, tm
     assert measured == [number % (12 // batch) == 0 for number in range(24 // batch)]
     log = pd.read_csv(tmp_path / "log.csv")
     names = ["gradient_exp_elbo", "gradient_reversed", "gradient_kl_generated"]
-    assert log.loc[log.epoch > 0, names].gt(0).all(axis=None) and log.loc[
-        log.epoch == 0, names
-    ].isna().all(axis=None)
+    assert log.loc[log.epoch > 0, names].gt(0).all(axis=None)
+    assert log.loc[log.epoch == 0, names].isna().all(axis=None)

@@ -38,61 +38,52 @@ from pathology_screen.transforms import RandomAffineBatch
 
 def images(count, seed=0, size=16):
     """Smooth random images (1, size, size) in [0, 1]."""
-    coarse = torch.rand(
-        count, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
-    )
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 1, 4, 4, generator=generator, dtype=torch.float32)
     coarse = coarse.to(torch.get_default_dtype())
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+
+
+def loader(count, seed=0, size=16, **options):
+    data = Dataset([{"image": image} for image in images(count, seed, size)])
+    return DataLoader(data, num_workers=0, **options)
 
 
 def introspective(learning_rate, warm_up):
     """Network, optimizers, noise and a function that makes the trainer, of RA."""
     network = IntrospectiveVAE(size=16, channels=(8, 8), latent=4)
+    halves = {"encoder": network.encoder, "decoder": network.decoder}
     optimizers = {
-        "encoder": torch.optim.Adam(network.encoder.parameters(), lr=learning_rate),
-        "decoder": torch.optim.Adam(network.decoder.parameters(), lr=learning_rate),
+        name: torch.optim.Adam(half.parameters(), lr=learning_rate) for name, half in halves.items()
     }
-
-    def trainer(**options):
-        return IntrospectiveTrainer(
-            encoder_optimizer=optimizers["encoder"],
-            decoder_optimizer=optimizers["decoder"],
-            warm_up=warm_up,
-            **options,
-        )
-
+    given = {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
+    trainer = partial(IntrospectiveTrainer, warm_up=warm_up, **given)
     return network, optimizers, {"noise": partial(normal_noise, shape=(4, 4))}, trainer
 
 
 def supervised(method, learning_rate):
     """The same of a method that MONAI's SupervisedTrainer trains."""
-    draws, calls = {}, {"loss_function": torch.nn.L1Loss(), "inferer": SimpleInferer()}
+    draws, loss, inferer = {}, torch.nn.L1Loss(), SimpleInferer()
     if method == "ae_s":
         network = SpatialAutoencoder(channels=(8, 8))
     elif method == "vae":
-        network = VAE(size=16, channels=(8, 8), latent=4)
+        network, loss = VAE(size=16, channels=(8, 8), latent=4), negative_elbo
         draws = {"noise": partial(normal_noise, shape=(4,))}
-        calls = {
-            "loss_function": negative_elbo,
-            "inferer": lambda image, network, noise: network.sample(image, noise),
-        }
+        inferer = lambda image, network, noise: network.sample(image, noise)  # noqa: E731
     elif method == "dae":
         network = DenoisingUNet(channels=(4, 8))
         draws = {"noise": partial(coarse_noise, size=16, resolution=4), "corrupt": add_coarse_noise}
     else:
         network = MultiresolutionDistillation("st_vgg16", width=8, norm="group", mse_weight=1e-4)
-        calls = {
-            "loss_function": lambda features, _: feature_discrepancy(*features, network.mse_weight),
-            "inferer": lambda image, network: network.compare(image),
-        }
+        loss = lambda features, _: feature_discrepancy(*features, network.mse_weight)  # noqa: E731
+        inferer = lambda image, network: network.compare(image)  # noqa: E731
     network = network.to(torch.get_default_dtype())
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
     def trainer(train_handlers, **options):
+        calls = {"optimizer": optimizer, "loss_function": loss, "inferer": inferer}
         handlers = [AverageGradients(), *train_handlers]
-        return SupervisedTrainer(
-            optimizer=optimizer, decollate=False, train_handlers=handlers, **calls, **options
-        )
+        return SupervisedTrainer(decollate=False, train_handlers=handlers, **calls, **options)
 
     return network, {"network": optimizer}, draws, trainer
 
@@ -103,79 +94,51 @@ def make_trainer(
     batch,
     *,
     method="ra",
-    patience=None,
-    interval=0.0,
     learning_rate=1e-3,
-    samples=12,
     warm_up=0,
-    identity=None,
     plateau=None,
     decay=0.5,
     val_interval=1,
+    **state,
 ):
-    """Return a trainer of 12 images, with validation, checkpoints (after every iteration by
-    default) and augmentation; with `plateau`, the learning rate falls to a tenth after so many
-    epochs without a gain."""
+    """Return a trainer of 12 images, with validation, checkpoints (after every iteration) and
+    augmentation; with `plateau`, the learning rate falls to a tenth after so many epochs without a
+    gain. `state` are options of `TrainingState`."""
     torch.manual_seed(0)
-    size = 64 if method == "mkd" else 16
-    make = (
-        introspective(learning_rate, warm_up)
-        if method == "ra"
-        else supervised(method, learning_rate)
-    )
-    network, optimizers, draws, trainer = make
+    size, is_ra = 64 if method == "mkd" else 16, method == "ra"
+    parts = introspective(learning_rate, warm_up) if is_ra else supervised(method, learning_rate)
+    network, optimizers, draws, trainer = parts
     averaged = AveragedWeights(network, decay)
-    dataset = Dataset([{"image": image} for image in images(samples, size=size)])
-    batches = SeededBatches(len(dataset), batch, seed=7)
-    schedule, val_handlers = None, None
+    batches = SeededBatches(12, batch, seed=7)
+    val_handlers = None
     if plateau is not None:
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizers["network"], factor=0.1, patience=plateau
         )
-        follow = LrScheduleHandler(
-            schedule,
-            print_lr=False,
-            step_transform=lambda engine: engine.state.metrics[engine.state.key_metric_name],
-        )
-        val_handlers = [follow]
+        metric = lambda engine: engine.state.metrics[engine.state.key_metric_name]  # noqa: E731
+        val_handlers = [LrScheduleHandler(schedule, print_lr=False, step_transform=metric)]
+        state["schedule"] = schedule
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=DataLoader(
-            Dataset([{"image": image} for image in images(4, seed=1, size=size)]), batch_size=4
-        ),
+        val_data_loader=loader(4, 1, size, batch_size=4),
         network=averaged,
         prepare_batch=prepare_healthy_map if method == "mkd" else prepare_reconstruction,
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
         metric_cmp_fn=improves,
         val_handlers=val_handlers,
     )
-    state = TrainingState(
-        output,
-        network,
-        optimizers,
-        batches,
-        averaged,
-        evaluator,
-        schedule=schedule,
-        patience=patience,
-        warm_up=warm_up,
-        interval=interval,
-        identity=identity,
-    )
+    options = {"averaged": averaged, "evaluator": evaluator, "warm_up": warm_up, "interval": 0.0}
+    kept = TrainingState(output, network, optimizers, batches, **options, **state)
     prepare_batch = TrainingBatch(7, RandomAffineBatch(), **draws)
+    validate = ValidationHandler(interval=val_interval, validator=evaluator)
     return trainer(
         device="cpu",
         max_epochs=epochs,
-        train_data_loader=DataLoader(dataset, batch_sampler=batches, num_workers=0),
+        train_data_loader=loader(12, 0, size, batch_sampler=batches),
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
-        train_handlers=[
-            prepare_batch,
-            averaged,
-            ValidationHandler(interval=val_interval, validator=evaluator),
-            state,
-        ],
+        train_handlers=[prepare_batch, averaged, validate, kept],
     )
 
 
@@ -191,7 +154,6 @@ if __name__ == "__main__":
         trainer.add_event_handler(kill, lambda engine: os.kill(os.getpid(), signal.SIGKILL))
     trainer.run()
     if "RANK" in os.environ:
-        torch.save(
-            trainer.network.state_dict(), Path(output) / f"rank{torch.distributed.get_rank()}.pt"
-        )
+        rank = torch.distributed.get_rank()
+        torch.save(trainer.network.state_dict(), Path(output) / f"rank{rank}.pt")
         torch.distributed.destroy_process_group()

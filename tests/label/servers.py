@@ -18,7 +18,7 @@ import nibabel as nib
 import torch
 
 from pathology_screen.bundles import bundle_root, read_settings
-from pathology_screen.engines import calibrate
+from pathology_screen.calibration import calibrate
 from pathology_screen.predictor import Predictor, build_network
 
 START, STOP = 600.0, 60.0  # seconds, for a busy machine

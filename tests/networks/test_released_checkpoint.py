@@ -18,42 +18,31 @@ from pathology_screen.networks.released_checkpoint import (
 def released_reconstruction(state, x):
     """Run the released layers straight from their state dict, BatchNorm in evaluation mode."""
 
+    def conv(y, key, padding=0):
+        return F.conv2d(y, state[f"{key}.weight"], state.get(f"{key}.bias"), padding=padding)
+
     def norm(y, key):
         names = ("running_mean", "running_var", "weight", "bias")
         return F.batch_norm(y, *(state[f"{key}.{name}"] for name in names), eps=1e-5)
 
     def block(y, key):
-        skip = (
-            F.conv2d(y, state[f"{key}.conv_expand.weight"])
-            if f"{key}.conv_expand.weight" in state
-            else y
-        )
-        h = F.leaky_relu(
-            norm(F.conv2d(y, state[f"{key}.conv1.weight"], padding=1), f"{key}.bn1"), 0.2
-        )
-        return F.leaky_relu(
-            norm(F.conv2d(h, state[f"{key}.conv2.weight"], padding=1), f"{key}.bn2") + skip, 0.2
-        )
+        skip = conv(y, f"{key}.conv_expand") if f"{key}.conv_expand.weight" in state else y
+        h = F.leaky_relu(norm(conv(y, f"{key}.conv1", 1), f"{key}.bn1"), 0.2)
+        return F.leaky_relu(norm(conv(h, f"{key}.conv2", 1), f"{key}.bn2") + skip, 0.2)
 
-    y = F.leaky_relu(
-        norm(F.conv2d(x, state["encoder.main.0.weight"], padding=2), "encoder.main.1"), 0.2
-    )
+    def linear(y, key):
+        return F.linear(y, state[f"{key}.weight"], state[f"{key}.bias"])
+
+    y = F.leaky_relu(norm(conv(x, "encoder.main.0", 2), "encoder.main.1"), 0.2)
     y = F.avg_pool2d(y, 2)
     for resolution in (64, 32, 16, 8):
         y = F.avg_pool2d(block(y, f"encoder.main.res_in_{resolution}"), 2)
-    y = block(y, "encoder.main.res_in_4").flatten(1)
-    mean = F.linear(y, state["encoder.fc.weight"], state["encoder.fc.bias"])[:, :128]
-    y = F.relu(F.linear(mean, state["decoder.fc.0.weight"], state["decoder.fc.0.bias"])).reshape(
-        -1, 512, 4, 4
-    )
+    mean = linear(block(y, "encoder.main.res_in_4").flatten(1), "encoder.fc")[:, :128]
+    y = F.relu(linear(mean, "decoder.fc.0")).reshape(-1, 512, 4, 4)
     for resolution in (4, 8, 16, 32, 64):
         y = F.interpolate(block(y, f"decoder.main.res_in_{resolution}"), scale_factor=2)
     y = block(y, "decoder.main.res_in_128")
-    return torch.sigmoid(
-        F.conv2d(
-            y, state["decoder.main.predict.weight"], state["decoder.main.predict.bias"], padding=2
-        )
-    )
+    return torch.sigmoid(conv(y, "decoder.main.predict", 2))
 
 
 def test_converted_weights_reconstruct_as_the_released_network_does(tmp_path):
@@ -70,26 +59,23 @@ def test_converted_weights_reconstruct_as_the_released_network_does(tmp_path):
 
 @pytest.mark.needs_shared
 def test_key_names_are_those_of_the_released_checkpoints(shared_data):
-    rows = [
-        line.split(",")
-        for line in (shared_data.parent / "reference/ra_checkpoint_keys.csv")
-        .read_text()
-        .split()[1:]
-    ]
-    shapes = {
-        key: () if shape == "scalar" else tuple(map(int, shape.split("x")))
-        for key, shape, _ in rows
-    }
+    table = shared_data.parent / "reference/ra_checkpoint_keys.csv"
+    rows = [line.split(",") for line in table.read_text().split()[1:]]
+    shapes = {k: () if s == "scalar" else tuple(map(int, s.split("x"))) for k, s, _ in rows}
     assert {key: tuple(value.shape) for key, value in released_state().items()} == shapes
 
 
-def test_missing_and_left_over_keys_are_refused():
-    state = released_state()
-    del state["encoder.fc.bias"]
-    with pytest.raises(ArtifactError, match="encoder.fc.bias"):
-        convert_released_state(state)
-    with pytest.raises(ArtifactError, match="surprise"):
-        convert_released_state(released_state() | {"surprise": torch.zeros(1)})
+def test_what_is_no_released_checkpoint_is_refused():
+    state, one = released_state(), torch.zeros(1)
+    without = {key: value for key, value in state.items() if key != "encoder.fc.bias"}
+    for wrong, message in (
+        (without, "encoder.fc.bias"),
+        (state | {"surprise": one}, "surprise"),
+        (state | {"encoder.main.1.bias": one}, "shapes of encoder.main.1 do not agree"),
+        (state | {"epoch": 3}, "no state dict"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            convert_released_state(wrong)
 
 
 class Payload:

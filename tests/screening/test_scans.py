@@ -9,9 +9,8 @@ import pytest
 from monai.data import DataLoader
 from monai.transforms import Compose
 
-from pathology_screen.anomaly import AnomalyMap
-from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.screening import AcceptedScans, Finding, calibration_beside, context, scans
+from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.screening import AcceptedScans, Finding, context, scans
 
 
 def save_scan(path, value=1.0):
@@ -201,35 +200,3 @@ def test_nothing_to_screen_is_refused(datalist, tmp_path):
         scans(str(tmp_path / "folder"), None)
     with pytest.raises(InputError, match="not_found"):
         scans(str(tmp_path / "nowhere"), None)
-
-
-# --- the calibration beside the weights ---
-
-
-@pytest.fixture
-def calibrated(predictor, make_calibration):
-    """The predictor, with a calibration beside its weights."""
-    make_calibration().save(predictor.weights.with_name("calibration.json"))
-    return predictor
-
-
-def test_calibration_beside_its_weights(calibrated):
-    assert calibration_beside(calibrated).n_subjects == 20
-
-
-def test_a_calibration_of_something_else_is_refused(calibrated):
-    with pytest.raises(ArtifactError, match=r"slice\.plane_mm"):
-        calibration_beside(
-            replace(calibrated, slice_options={**calibrated.slice_options, "plane_mm": 30.0})
-        )
-    with pytest.raises(ArtifactError, match="equalize"):
-        calibration_beside(replace(calibrated, scoring=AnomalyMap("none")))
-    calibrated.weights.write_bytes(b"other weights")
-    with pytest.raises(ArtifactError, match="weights_sha256"):
-        calibration_beside(calibrated)
-
-
-def test_weights_without_calibration_are_refused(calibrated):
-    calibrated.weights.with_name("calibration.json").unlink()
-    with pytest.raises(ArtifactError, match="run `calibrating`"):
-        calibration_beside(calibrated)

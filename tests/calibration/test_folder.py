@@ -9,8 +9,8 @@ from PIL import Image
 from scan_builders import dicom_datasets, save
 
 from pathology_screen.calibration import Calibration
+from pathology_screen.calibration.folder import calibrate_on
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.local_calibration import calibrate_on
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening import Screener
 
@@ -34,50 +34,48 @@ def scans(slices, tmp_path_factory):
 
 
 def fit(folder, file, **options):
-    return calibrate_on(folder, file, axial_slice=True, **{"rate": 0.2} | options)
+    return calibrate_on(folder, file, axial_slice=True, **{"subject_fpr": 0.2} | options)
+
+
+def place(root, names, scans):
+    """Put the two scans in turn below a folder."""
+    for number, name in enumerate(names):
+        path = root / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scans[number % 2].read_bytes())
+    return root
 
 
 @pytest.fixture
 def normals(scans, tmp_path):
     """Five scans of four people, as BIDS has them, and one that is damaged."""
-    root = tmp_path / "normals"
-    for number, name in enumerate(("sub-1/ses-1", "sub-1/ses-2", "sub-2", "sub-3", "sub-4")):
-        (root / name).mkdir(parents=True)
-        (root / name / "T1w.nii.gz").write_bytes(scans[number % 2].read_bytes())
+    people = ("sub-1/ses-1", "sub-1/ses-2", "sub-2", "sub-3", "sub-4")
+    root = place(tmp_path / "normals", [f"{person}/T1w" for person in people], scans)
     (root / "damaged.nii.gz").write_bytes(b"\x1f\x8b damaged")
     return root
 
 
+def slices_and_people(found):
+    return len(found.calibration.scores), found.calibration.n_subjects
+
+
 def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
     found = fit(normals, tmp_path / "calibration.json", names="paths")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
-    assert {name: refusal.code for name, refusal in found.refused.items()} == {
-        "damaged": "unreadable"
-    }
+    assert slices_and_people(found) == (5, 4)
+    assert [(name, r.code) for name, r in found.refused.items()] == [("damaged", "unreadable")]
     assert Calibration.load(tmp_path / "calibration.json") == found.calibration
     assert found.calibration.agreements == pytest.approx([1] * 5)
     assert found.drift is None
-    text = found.report()
-    assert (
-        "4 healthy people, 5 slices" in text
-        and "left out: damaged" in text
-        and "0 of these 4" in text
-    )
+    for part in ("4 healthy people, 5 slices", "left out: damaged", "0 of these 4"):
+        assert part in found.report()
 
 
 def test_a_folder_above_the_scans_is_no_person(bundle, scans, tmp_path):
-    """Twenty people below `sub-cohort`, of whom BIDS knows two: the same person twice."""
-    root = tmp_path / "sub-cohort" / "sub-site"
-    names = [f"p{number}/T1w" for number in range(4)] + [
-        "sub-7/ses-1/anat/T1w",
-        "sub-7/ses-2/anat/T1w",
-        "sub-8_T1w",
-    ]
-    for number, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / f"{name}.nii.gz").write_bytes(scans[number % 2].read_bytes())
-    found = fit(root, tmp_path / "calibration.json")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (7, 6)
+    """Six people below `sub-cohort`, of whom BIDS knows two: one of them with two scans."""
+    names = [f"p{number}/T1w" for number in range(4)]
+    names += ["sub-7/ses-1/anat/T1w", "sub-7/ses-2/anat/T1w", "sub-8_T1w"]
+    root = place(tmp_path / "sub-cohort" / "sub-site", names, scans)
+    assert slices_and_people(fit(root, tmp_path / "calibration.json")) == (7, 6)
 
 
 def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
@@ -87,10 +85,8 @@ def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
 
 
 def test_too_few_people_write_nothing(bundle, normals, tmp_path):
-    with pytest.raises(
-        ConfigError, match="4 healthy people allow a false positive rate of 0.2 at best"
-    ):
-        fit(normals, tmp_path / "calibration.json", rate=0.05)
+    with pytest.raises(ConfigError, match="4 healthy people allow .* 0.2 at best"):
+        fit(normals, tmp_path / "calibration.json", subject_fpr=0.05)
     assert not (tmp_path / "calibration.json").exists()
 
 
@@ -100,29 +96,32 @@ def test_nothing_but_refused_scans(bundle, tmp_path):
         fit(tmp_path, tmp_path / "calibration.json")
 
 
-def test_drift_from_the_shipped_calibration(bundle, normals, make_calibration, tmp_path):
+def test_drift_from_the_calibration_beside_the_weights(bundle, normals, make_calibration, tmp_path):
+    def fit_beside(calibration):
+        calibration.save(bundle.weights.with_name("calibration.json"))
+        return fit(normals, tmp_path / "mine.json")
+
     scores = np.linspace(0.001, 0.002, 20)
-    make_calibration(scores).save(bundle.weights.with_name("calibration.json"))
-    drift = fit(normals, tmp_path / "mine.json").drift
+    found = fit_beside(make_calibration(scores))
+    drift = found.drift
     assert (drift.above.count, drift.above.total, drift.distance) == (4, 4, 1)
-    assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.p_value < 0.001
+    assert drift.above.low == pytest.approx(0.025 ** (1 / 4)) and drift.distance_p_value < 0.001
+    assert drift.alarm and "ALARM" in found.report()
+    found = fit_beside(make_calibration(scores + 1))
+    assert not found.drift.alarm and "no alarm" in found.report()
+    drift = fit_beside(make_calibration(scores[:3])).drift  # too few for a threshold
+    assert drift.above.count == 4 and drift.expected == 1
     other = make_calibration(scores)
-    replace(other, identity=other.identity | {"weights_sha256": "0" * 64}).save(
-        bundle.weights.with_name("calibration.json")
-    )
-    assert fit(normals, tmp_path / "mine.json").drift is None
+    identity = other.identity | {"weights_sha256": "0" * 64}
+    assert fit_beside(replace(other, identity=identity)).drift is None
 
 
 def test_dicom_series_of_one_patient_are_one_person(bundle, slices, tmp_path):
     pixels = np.asarray(Image.open(slices[0]))[None].astype("uint16")
     for number, patient in enumerate(("A", "A", "B", "C", "D")):
         pixels[0, 0, 0] = number  # five scans, not five copies of one
-        save(
-            dicom_datasets(pixels, PatientID=patient, series_uid=f"1.2.{number}"),
-            tmp_path / f"normals/{number}",
-        )
-    found = fit(tmp_path / "normals", tmp_path / "calibration.json")
-    assert (found.calibration.n_slices, found.calibration.n_subjects) == (5, 4)
-    assert (
-        "A" not in (tmp_path / "calibration.json").read_text().split('"subjects"')[1].split("]")[0]
-    )
+        series = dicom_datasets(pixels, PatientID=patient, series_uid=f"1.2.{number}")
+        save(series, tmp_path / f"normals/{number}")
+    file = tmp_path / "calibration.json"
+    assert slices_and_people(fit(tmp_path / "normals", file)) == (5, 4)
+    assert "A" not in file.read_text().split('"subjects"')[1].split("]")[0]

@@ -1,4 +1,4 @@
-"""Gradients of several ranks made one."""
+"""Training by several processes, of which each takes its part of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor
 from torch import distributed as dist
 
-from pathology_screen.engines.random import rank_and_world_size
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process's rank and the number of processes; (0, 1) when training is not
+    distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
 
 def average_over_ranks(gradients: Iterable[Tensor]) -> None:

@@ -1,0 +1,24 @@
+"""What healthy people look like to one method: fitted, kept in a file, asked, and compared.
+
+`calibration.folder` fits on a folder of scans. It needs the acceptance gate, so import it by its
+own name.
+"""
+
+from pathology_screen.calibration.drift import Drift, measure_drift
+from pathology_screen.calibration.fit import Calibrator, calibrate, fit_calibration
+from pathology_screen.calibration.store import Calibration, calibration_beside
+from pathology_screen.calibration.thresholds import Rate, count_rate, fewest_people, pixel_threshold
+
+__all__ = [
+    "Calibration",
+    "Calibrator",
+    "Drift",
+    "Rate",
+    "calibrate",
+    "calibration_beside",
+    "count_rate",
+    "fewest_people",
+    "fit_calibration",
+    "measure_drift",
+    "pixel_threshold",
+]

@@ -1,0 +1,156 @@
+"""The file of a calibration, its identity, and what it says of a score."""
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.bundles import bundle_root
+from pathology_screen.calibration import Calibration, calibration_beside
+from pathology_screen.errors import ArtifactError
+
+SHIPPED = bundle_root("ra") / "models" / "calibration.json"
+
+
+def canonical(content):
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def test_people_count_by_their_highest_slice(calibration):
+    assert calibration.subject_scores.tolist() == [0.4, 0.5, 0.6] and calibration.n_subjects == 3
+    percentiles = [calibration.percentile(score) for score in (0.3, 0.4, 0.55, 0.6)]
+    assert percentiles == pytest.approx([0, 100 / 3, 200 / 3, 100])
+    p_values = [calibration.p_value(score) for score in (0.3, 0.45, 0.6, 0.7)]
+    assert p_values == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
+
+
+def test_file_round_trip(tmp_path, calibration):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    loaded, document = Calibration.load(path), json.loads(path.read_text())
+    assert loaded == calibration and list(tmp_path.iterdir()) == [path]
+    assert loaded.calibration_id == calibration.calibration_id == document["calibration_id"]
+    assert "anna" not in path.read_text()
+    other = replace(calibration, pixel_threshold=calibration.pixel_threshold + 1e-9)
+    assert other.calibration_id != calibration.calibration_id
+
+
+def test_the_shipped_file_is_written_as_it_was_read(tmp_path):
+    """Names of fields and identity of files that exist stay as they are."""
+    Calibration.load(SHIPPED).save(tmp_path / "calibration.json")
+    assert json.loads((tmp_path / "calibration.json").read_text()) == json.loads(
+        SHIPPED.read_text()
+    )
+
+
+def test_damaged_files_are_refused(tmp_path, calibration):
+    path = tmp_path / "calibration.json"
+    with pytest.raises(ArtifactError, match=r"calibration\.json"):
+        Calibration.load(path)
+    for text in (
+        *("", "[]", "{}", '{"schema_version": 2, "calibration_id": "", "scores": [NaN]}'),
+        *("[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "x": ' + "9" * 5000 + "}"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ArtifactError, match="can be read"):
+            Calibration.load(path)
+    calibration.save(path)
+    document = json.loads(path.read_text())
+    for change, message in (
+        ({"pixel_threshold": 0.5}, "altered"),
+        ({"schema_version": 99}, "version 99"),
+    ):
+        path.write_text(json.dumps(document | change))
+        with pytest.raises(ArtifactError, match=message):
+            Calibration.load(path)
+
+
+def nested(depth):
+    value = "end"
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+IMPOSSIBLE = {
+    "pixel_threshold": [0, -1, 1e308, True, "0.1", None],
+    "false_positive_rate": [0, 1, True, []],
+    "achieved_false_positive_rate": [[], {"all_pixels": 2}, {"x": "y"}],
+    "scores": [[], [10**400] * 6, [True] * 6, [[]] * 6, ["1"] * 6],
+    "subjects": [[], [0.5] * 6, [-1] * 6, [10**400] * 6, [True] * 6],
+    "agreements": [[0.5], [10**400] * 6, ["a"] * 6],
+    "identity": [[], "a", nested(9), nested(300)],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[
+            ({name: value}, f"no calibration: {name}")
+            for name, values in IMPOSSIBLE.items()
+            for value in values
+        ],
+        ({"scores": 5}, "lacks what"),
+        ({"surplus": 5}, "lacks what"),
+    ],
+)
+def test_what_is_no_calibration_is_refused_whatever_its_id(changes, message, calibration, tmp_path):
+    """The id is that of the content: the file was not altered, but made so."""
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    content = json.loads(path.read_text()) | changes
+    del content["schema_version"], content["calibration_id"]
+    made = {"calibration_id": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
+    path.write_text(json.dumps({"schema_version": 2, **made}))
+    with pytest.raises(ArtifactError, match=message):
+        Calibration.load(path)
+
+
+def test_a_calibration_of_millions_is_refused_and_one_of_many_is_quick(of_people, tmp_path):
+    path, people = tmp_path / "calibration.json", 3_000_000
+    path.write_text(f'{{"scores": [{"0.25," * people}0], "subjects": [{"1000000," * people}0]}}')
+    start = time.process_time()
+    with pytest.raises(ArtifactError, match="bytes"):
+        Calibration.load(path)
+    of_people(np.linspace(0, 1, 100_000)).save(path)
+    loaded = Calibration.load(path)
+    assert loaded.image_threshold(0.05) == pytest.approx(0.95, abs=1e-4)
+    assert loaded.n_subjects == 100_000 and time.process_time() - start < 5
+
+
+def test_identity_is_checked_by_value(calibration):
+    identity = json.loads(json.dumps(calibration.identity))
+    calibration.check_identity(identity)
+    scoring = {"perceptual": "st_alex:1", "equalize": True}
+    with pytest.raises(ArtifactError) as refusal:
+        calibration.check_identity(identity | {"weights_sha256": "b" * 64, "scoring": scoring})
+    message = str(refusal.value)
+    for part in (
+        "weights_sha256",
+        "scoring.perceptual (none in the calibration, st_alex:1 here)",
+        "scoring.sigma (2.0 in the calibration, absent here)",
+    ):
+        assert part in message
+    assert "equalize" not in message and "preprocessing" not in message
+
+
+def test_the_calibration_beside_the_weights(predictor, make_calibration):
+    file = predictor.weights.with_name("calibration.json")
+    make_calibration().save(file)
+    assert calibration_beside(predictor).n_subjects == 20
+    slice_options = {**predictor.slice_options, "plane_mm": 30.0}
+    with pytest.raises(ArtifactError, match=r"slice\.plane_mm"):
+        calibration_beside(replace(predictor, slice_options=slice_options))
+    with pytest.raises(ArtifactError, match="equalize"):
+        calibration_beside(replace(predictor, scoring=AnomalyMap("none")))
+    predictor.weights.write_bytes(b"other weights")
+    with pytest.raises(ArtifactError, match="weights_sha256"):
+        calibration_beside(predictor)
+    file.unlink()
+    with pytest.raises(ArtifactError, match="run `calibrating`"):
+        calibration_beside(predictor)
