@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from scipy.stats import ks_2samp
 from tqdm import tqdm
 
-from pathology_screen.archive import Item, list_items
 from pathology_screen.calibration import Calibration, Rate, count_rate
 from pathology_screen.cohorts.folder import SUBJECT_LABEL
 from pathology_screen.engines import calibrate
 from pathology_screen.errors import InputError, fault, find_refusal
 from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor
-from pathology_screen.screening.context import ScanContext, prepare
+from pathology_screen.result import ScanContext
+from pathology_screen.screening.batch import Item, list_items
+from pathology_screen.screening.context import prepare
 
 
 class Drift(NamedTuple):

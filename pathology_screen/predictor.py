@@ -158,16 +158,11 @@ class Predictor:
             "brain_extraction_sha256": brain_extraction_sha256(),
         }
 
-    def prepare(
-        self,
-        item: Mapping[str, Any],
-        after: Mapping[type, Callable[[Mapping[str, Any]], None]] | None = None,
-    ) -> dict[str, Any]:
+    def prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Take the slice of a scan.
 
         Args:
-            item: of a datalist: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
-            after: step -> what is called with the item after it, which may refuse it.
+            item: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
 
         Returns:
             The item with `image`, a MetaTensor (1, H, W) in [0, 1].
@@ -176,7 +171,10 @@ class Predictor:
             InputError: if the scan cannot be read, has no brain, or cannot be brought to the
                 standard plane.
         """
-        return run_steps(self.preprocessing, item, after or {})
+        prepared = dict(item)
+        for step in self.preprocessing.transforms:
+            prepared = cast(Callable, step)(prepared)
+        return prepared
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -199,20 +197,6 @@ class Predictor:
             maps.append(map_.cpu())
             scores.append(self.scoring.score(batch, map_).cpu())
         return Prediction(torch.cat(outputs), torch.cat(maps), torch.cat(scores))
-
-
-def run_steps(
-    preprocessing: Compose,
-    item: Mapping[str, Any],
-    after: Mapping[type, Callable[[Mapping[str, Any]], None]],
-) -> dict[str, Any]:
-    """Run a preprocessing step by step, see `Predictor.prepare`."""
-    prepared = dict(item)
-    for step in preprocessing.transforms:
-        prepared = cast(Callable, step)(prepared)
-        if type(step) in after:
-            after[type(step)](prepared)
-    return prepared
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:

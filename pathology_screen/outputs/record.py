@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pathology_screen.files import replacing
-from pathology_screen.screening import Inspection, ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScanContext, ScreenedSlice, ScreeningResult
 from pathology_screen.space import SPACE
 
 SCHEMA_VERSION = 2
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis."
 
-Sourced = TypeVar("Sourced", ScreeningResult, Inspection)
+Sourced = TypeVar("Sourced", ScreeningResult, ScanContext)
 
 
 def hide_uid(result: Sourced) -> Sourced:

@@ -21,7 +21,7 @@ from pathology_screen.outputs.record import INTENDED_USE, hide_uid, make_record,
 from pathology_screen.outputs.report import save_report
 from pathology_screen.outputs.template_outline import template_on_slice
 from pathology_screen.outputs.words import plane_in_words
-from pathology_screen.screening import ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScreenedSlice, ScreeningResult
 from pathology_screen.space import SPACE
 
 SIDECARS: Mapping[str, Mapping[str, Any]] = {

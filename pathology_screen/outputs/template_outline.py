@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage as ndi
 
-from pathology_screen.screening import ScreenedSlice
+from pathology_screen.result import ScreenedSlice
 from pathology_screen.space import load_brain_template, tissue_mask
 
 

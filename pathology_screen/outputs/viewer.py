@@ -17,7 +17,7 @@ from pathology_screen.outputs.layers import (
     outlines,
 )
 from pathology_screen.outputs.template_outline import template_on_slice
-from pathology_screen.screening import ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScreenedSlice, ScreeningResult
 
 SCALE_BAR = 50  # mm
 Point = tuple[int, int]

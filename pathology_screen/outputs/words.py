@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathology_screen.screening import ScreenedSlice
+from pathology_screen.result import ScreenedSlice
 
 OUTCOMES = {
     "suspicious": ("▲", "Suspicious"),

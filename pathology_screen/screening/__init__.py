@@ -1,19 +1,16 @@
 """Screening: which scans are accepted, what a network makes of them, and what that means."""
 
-from pathology_screen.screening.inspection import Inspection, Inspector
-from pathology_screen.screening.result import Finding, Region, ScreenedSlice, ScreeningResult
-from pathology_screen.screening.scans import AcceptedScans, calibration_beside, scans
-from pathology_screen.screening.screener import Screener
+from pathology_screen.result import Finding, Region, ScanContext, ScreenedSlice, ScreeningResult
+from pathology_screen.screening.context import Inspector
+from pathology_screen.screening.screener import Screener, calibration_beside
 
 __all__ = [
-    "AcceptedScans",
     "Finding",
-    "Inspection",
     "Inspector",
     "Region",
+    "ScanContext",
     "ScreenedSlice",
     "Screener",
     "ScreeningResult",
     "calibration_beside",
-    "scans",
 ]

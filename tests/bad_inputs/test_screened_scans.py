@@ -25,9 +25,9 @@ from pydicom.uid import (
 )
 from scan_builders import SAGITTAL, dicom_datasets, head_volume, save, series_of
 
-from pathology_screen.archive import list_items, screen_archive
 from pathology_screen.cli import NOT_ASSESSABLE, main
 from pathology_screen.errors import REFUSALS
+from pathology_screen.screening.batch import Batch, list_items
 
 REFUSED = refused_scans()
 PASSED_OVER = {

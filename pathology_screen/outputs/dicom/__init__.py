@@ -26,7 +26,7 @@ from pathology_screen.outputs.dicom.source_images import (
     references_to,
 )
 from pathology_screen.outputs.dicom.structured_report import make_structured_report
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 __all__ = ["NAMES", "write_dicom"]
 

@@ -23,7 +23,7 @@ from pathology_screen.outputs.dicom.source_images import Reference
 from pathology_screen.outputs.figures import OUTLINE
 from pathology_screen.outputs.template_outline import template_on_slice
 from pathology_screen.outputs.words import plane_in_words
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 SERIES_NUMBER = 9004
 LONGER_SIDE = 768

@@ -17,7 +17,7 @@ from pydicom import Dataset
 
 from pathology_screen.outputs.dicom.codes import code, coding_schemes
 from pathology_screen.outputs.dicom.maker import BODY_PART, Maker
-from pathology_screen.screening.result import Region
+from pathology_screen.result import Region
 
 SERIES_NUMBER = 9002
 CATEGORY = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")

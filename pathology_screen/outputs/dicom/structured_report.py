@@ -35,7 +35,7 @@ from pathology_screen.outputs.dicom.codes import DESIGNATOR, code, coding_scheme
 from pathology_screen.outputs.dicom.maker import PACKAGE, Maker
 from pathology_screen.outputs.dicom.segmentation import CATEGORY
 from pathology_screen.outputs.dicom.source_images import Reference
-from pathology_screen.screening.result import Region, ScreeningResult
+from pathology_screen.result import Region, ScreeningResult
 
 SERIES_NUMBER = 9003
 MOST_REGIONS = 50
