@@ -147,18 +147,18 @@ def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[D
     """Read the images among the files up to their pixels; "no_image", "unsupported_format" or
     "empty" where none is.
 
-    A file that cannot be read is refused; where a series is chosen, only if it states that it
-    belongs to that.
+    A damaged file is refused; where a series is chosen, only if it states that it belongs to that,
+    or if nothing of it can be read.
     """
     images = []
     for file in files:
-        try:
-            with one_of(file, files):
+        with one_of(file, files):
+            try:
                 image = read_header(file)
-        except InputError:
-            if series_uid is None or series_of(file) == series_uid:
-                raise
-            continue
+            except InputError:
+                if series_uid is None or series_of(file) == series_uid:
+                    raise
+                continue
         if image is not None:
             images.append(image)
     if not images:

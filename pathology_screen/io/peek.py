@@ -81,10 +81,15 @@ def dicom_start(head: bytes) -> DicomStart:
 
 def series_of(file: File) -> str | None:
     """SeriesInstanceUID that a DICOM file states at its start, whatever comes behind; None where it
-    states none."""
+    states none.
+
+    Raises:
+        InputError: if the file cannot be read, as a member of an archive with a wrong checksum.
+    """
+    with opened(file) as stream:
+        start = stream.read(LONGEST_HEAD)
     try:
-        with opened(file) as stream:
-            return dicom_start(stream.read(LONGEST_HEAD)).series_uid
+        return dicom_start(start).series_uid
     except InputError:
         return None
 
