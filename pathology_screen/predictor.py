@@ -26,19 +26,9 @@ from pathology_screen.versions import brain_extraction_sha256
 
 BATCH = 8
 
-STEPS = {
-    **{
-        f"pathology_screen.transforms.{step.__name__}": step
-        for step in (
-            transforms.LoadScand,
-            transforms.ExtractBraind,
-            transforms.StandardPlaned,
-            transforms.ScaleByTissuePercentiled,
-        )
-    },
-    "Resized": Resized,
-    "SpatialPadd": SpatialPadd,
-}
+_OWN = ("LoadScand", "ExtractBraind", "StandardPlaned", "ScaleByTissuePercentiled")
+STEPS = {f"pathology_screen.transforms.{name}": getattr(transforms, name) for name in _OWN}
+STEPS |= {"Resized": Resized, "SpatialPadd": SpatialPadd}
 """`_target_` of a step of a bundle's `preprocessing` -> its class; no other is built."""
 
 
@@ -61,15 +51,15 @@ class Predictor:
     """A method ready to look at slices.
 
     Attributes:
-        method: its name in the registry.
+        method: name in the registry.
         network: (B, 1, H, W) -> the same shape, in evaluation mode.
         scoring: makes maps and image scores of slices and the network's output.
-        preprocessing: from an item with `image` (a path, or a scan that was read) to the slice, (1,
-            H, W) in [0, 1].
+        preprocessing: takes an item with `image` (a path, or a scan that was read) to the slice,
+            (1, H, W) in [0, 1].
         slice_options: what decides the slice, part of a calibration's identity: `domain`,
             `plane_mm`, `percentile` and `size`.
-        weights: file that the network's weights came from.
-        inferer: how the network is applied.
+        weights: file of the network's weights.
+        inferer: applies the network.
     """
 
     method: str
@@ -111,25 +101,14 @@ class Predictor:
         root = bundle_root(bundle)
         path = root / "models" / "model.pt" if weights is None else Path(weights)
         if not path.is_file():
-            advice = (
-                f"; train the bundle {root.name} and name the model.pt of the run"
-                if weights is None
-                else ""
-            )
-            raise ArtifactError(f"there are no weights {path.name}{advice}")
+            advice = f"; train the bundle {root.name} and name the model.pt of the run"
+            raise ArtifactError(f"there are no weights {path.name}{'' if weights else advice}")
         settings = read_settings(bundle, PROFILES[profile])
         method = settings["method"]
-        network = (
-            load_weights(build_network(method, settings["network_def"]), path)
-            .eval()
-            .requires_grad_(False)
-        )
+        network = load_weights(build_network(method, settings["network_def"]), path)
         try:
-            network = network.to(device)
-        except (
-            RuntimeError,
-            AssertionError,
-        ) as error:  # AssertionError where torch was built without it
+            network = network.eval().requires_grad_(False).to(device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch lacks the device
             raise ConfigError(
                 f"the device {device} cannot be used: {str(error).splitlines()[0]}"
             ) from error
@@ -253,8 +232,7 @@ def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., An
 
 @contextmanager
 def _checked(name: str) -> Iterator[None]:
-    """Say of whatever is raised where a class is called with arguments from a file that these are
-    wrong."""
+    """Say of whatever a class raises that its arguments from a file are wrong."""
     try:
         yield
     except ScreeningError:
