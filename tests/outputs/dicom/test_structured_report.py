@@ -14,7 +14,7 @@ from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs.dicom import structured_report, write_dicom
 from pathology_screen.outputs.dicom.codes import MEANINGS, code
 from pathology_screen.outputs.dicom.structured_report import refusal_code
-from pathology_screen.screening.result import Finding
+from pathology_screen.result import Finding
 
 
 @pytest.fixture
