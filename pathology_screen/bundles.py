@@ -16,11 +16,8 @@ def bundles_folder() -> Path:
     """Return the folder that holds all bundles: `bundles/` of the checkout, or the copy that the
     wheel carries."""
     checkout = _PACKAGE.parent / "bundles"
-    return (
-        checkout
-        if (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
-        else _PACKAGE / "_bundles"
-    )
+    in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
+    return checkout if in_checkout else _PACKAGE / "_bundles"
 
 
 def bundle_root(name_or_path: str | Path) -> Path:
@@ -33,31 +30,30 @@ def bundle_root(name_or_path: str | Path) -> Path:
     for candidate in (bundles_folder() / name_or_path, Path(name_or_path)):
         if (candidate / "configs" / "metadata.json").is_file():
             return candidate.resolve()
-    known = ", ".join(
-        sorted(path.parent.parent.name for path in bundles_folder().glob("*/configs/metadata.json"))
+    known = sorted(
+        path.parents[1].name for path in bundles_folder().glob("*/configs/metadata.json")
     )
     raise ConfigError(
-        f"{name_or_path!s} is neither a bundle nor a folder of one; bundles here: {known}"
+        f"{name_or_path!s} is neither a bundle nor a folder of one; "
+        f"bundles here: {', '.join(known)}"
     )
 
 
 PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
 """Profile -> the configurations laid over a bundle's own."""
 
-SETTINGS = ("method", "slice", "preprocessing", "scoring", "network_def", "calibration_section")
-"""What of `inference.json` describes the network and all around it."""
-
+SETTINGS = {
+    "method": str,
+    "slice": dict,
+    "preprocessing": dict,
+    "scoring": dict,
+    "network_def": dict,
+    "calibration_section": str,
+}
+"""What of `inference.json` describes the network and all around it -> the kind of its value."""
 
 LARGEST_NUMBER, MOST_VALUES = 1024, 2000
-"""Bounds on the settings: of any number, such as a width or a number of channels, and of how many values there are."""
-_KINDS: dict[str, tuple[type, ...]] = {
-    "method": (str,),
-    "slice": (dict,),
-    "preprocessing": (dict,),
-    "scoring": (dict,),
-    "network_def": (dict,),
-    "calibration_section": (str,),
-}
+"""Bounds on the settings: of any number, such as a width, and of how many values there are."""
 
 
 def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
@@ -77,28 +73,23 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
             beyond the bounds, or holds an expression.
     """
     folder = bundle_root(bundle) / "configs"
+    name = folder.parent.name
     config: dict[str, Any] = {"calibration_section": "calibration"}
     try:
-        for name in ("inference.json", *overlays):
-            for key, value in json.loads((folder / name).read_text("utf-8")).items():
+        for file in ("inference.json", *overlays):
+            for key, value in json.loads((folder / file).read_text("utf-8")).items():
                 _put(config, key.split("#"), value)
-        absent = [name for name in SETTINGS if name not in config]
-        if absent:
-            raise ArtifactError(
-                f"inference.json of the bundle {folder.parent.name} lacks {', '.join(absent)}"
-            )
+        if absent := [key for key in SETTINGS if key not in config]:
+            raise ArtifactError(f"inference.json of the bundle {name} lacks {', '.join(absent)}")
         budget = iter(range(MOST_VALUES))
-        settings = {name: _resolve(config[name], config, budget) for name in SETTINGS}
-        wrong = [name for name, kinds in _KINDS.items() if type(settings[name]) not in kinds]
-        if wrong:
-            raise ArtifactError(
-                f"{', '.join(wrong)} of the bundle {folder.parent.name} is of another kind than it should"
-            )
-        return settings
+        settings = {key: _resolve(config[key], config, budget) for key in SETTINGS}
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise ArtifactError(
-            f"the configuration of the bundle {folder.parent.name} is absent or damaged"
+            f"the configuration of the bundle {name} is absent or damaged"
         ) from error
+    if wrong := [key for key, kind in SETTINGS.items() if type(settings[key]) is not kind]:
+        raise ArtifactError(f"the bundle {name} has a value of the wrong kind: {', '.join(wrong)}")
+    return settings
 
 
 def _put(config: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -16,12 +16,10 @@ from typing import Any, cast
 
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
-from pathology_screen.errors import ConfigError, ScreeningError
+from pathology_screen.errors import NOT_ASSESSABLE, ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.registry import METHODS
 
-NOT_ASSESSABLE = 3
-"""Exit status of `screen` and `inspect` where a scan was not assessable."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
@@ -230,14 +228,8 @@ def _screener(options: argparse.Namespace) -> Any:
 
 
 def _screen(options: argparse.Namespace) -> int:
-    from pathology_screen.archive import (
-        check_processes,
-        is_first_process,
-        list_items,
-        screen_archive,
-    )
     from pathology_screen.io import discover
-    from pathology_screen.outputs.worklist import summary
+    from pathology_screen.screening.batch import Batch, check_processes, list_items
 
     check_processes()
     if options.output.resolve().is_relative_to(options.input.resolve()):
@@ -247,37 +239,25 @@ def _screen(options: argparse.Namespace) -> int:
     screener = _screener(options)
     found = discover(options.input)
     items = list_items(found, names=options.names, series_uid=options.series_uid)
-    chosen = {item.scan for item in items}
-    others = [
-        *found.passed_over,
-        *(file for scan in found.scans if scan not in chosen for file in scan.files),
-    ]
-    rows = screen_archive(
-        screener,
+    batch = Batch(
+        screener.judge,
         items,
         options.output,
-        root=options.input,
-        others=others,
+        found=found,
         key=options.key,
         plane_mm=options.plane_mm,
         axial_slice=options.axial_slice,
         report=options.report,
         dicom=options.dicom,
     )
-    if is_first_process():
-        print(summary(rows))
-        if others:
-            print(
-                f"passed over: {len(others)} files or links that belong to none of these scans (--key lists them)"
-            )
-        print(f"look at: {options.output / 'index.html'}")
-    return NOT_ASSESSABLE if any(row["outcome"] == "not_assessable" for row in rows) else 0
+    batch.screen(screener)
+    return batch.summarize()
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from pathology_screen.archive import list_items
     from pathology_screen.outputs.record import hide_uid
     from pathology_screen.screening import Inspector
+    from pathology_screen.screening.batch import list_items
 
     inspect = Inspector.from_bundle(options.bundle, options.profile)
     refused = False

@@ -26,21 +26,12 @@ from pathology_screen.versions import brain_extraction_sha256
 
 BATCH = 8
 
-STEPS = {
-    **{
-        f"pathology_screen.transforms.{step.__name__}": step
-        for step in (
-            transforms.LoadScand,
-            transforms.ExtractBraind,
-            transforms.StandardPlaned,
-            transforms.ScaleByTissuePercentiled,
-            transforms.BlackenBackgroundd,
-            transforms.StandardContrastd,
-        )
-    },
-    "Resized": Resized,
-    "SpatialPadd": SpatialPadd,
-}
+_OWN = (
+    *("LoadScand", "ExtractBraind", "StandardPlaned", "ScaleByTissuePercentiled"),
+    *("BlackenBackgroundd", "StandardContrastd"),
+)
+STEPS = {f"pathology_screen.transforms.{name}": getattr(transforms, name) for name in _OWN}
+STEPS |= {"Resized": Resized, "SpatialPadd": SpatialPadd}
 """`_target_` of a step of a bundle's `preprocessing` -> its class; no other is built."""
 
 
@@ -63,15 +54,15 @@ class Predictor:
     """A method ready to look at slices.
 
     Attributes:
-        method: its name in the registry.
+        method: name in the registry.
         network: (B, 1, H, W) -> the same shape, in evaluation mode.
         scoring: makes maps and image scores of slices and the network's output.
-        preprocessing: from an item with `image` (a path, or a scan that was read) to the slice, (1,
-            H, W) in [0, 1].
+        preprocessing: takes an item with `image` (a path, or a scan that was read) to the slice,
+            (1, H, W) in [0, 1].
         slice_options: what decides the slice, part of a calibration's identity: `domain`,
             `plane_mm`, `percentile` and `size`.
-        weights: file that the network's weights came from.
-        inferer: how the network is applied.
+        weights: file of the network's weights.
+        inferer: applies the network.
     """
 
     method: str
@@ -113,25 +104,14 @@ class Predictor:
         root = bundle_root(bundle)
         path = root / "models" / "model.pt" if weights is None else Path(weights)
         if not path.is_file():
-            advice = (
-                f"; train the bundle {root.name} and name the model.pt of the run"
-                if weights is None
-                else ""
-            )
-            raise ArtifactError(f"there are no weights {path.name}{advice}")
+            advice = f"; train the bundle {root.name} and name the model.pt of the run"
+            raise ArtifactError(f"there are no weights {path.name}{'' if weights else advice}")
         settings = read_settings(bundle, PROFILES[profile])
         method = settings["method"]
-        network = (
-            load_weights(build_network(method, settings["network_def"]), path)
-            .eval()
-            .requires_grad_(False)
-        )
+        network = load_weights(build_network(method, settings["network_def"]), path)
         try:
-            network = network.to(device)
-        except (
-            RuntimeError,
-            AssertionError,
-        ) as error:  # AssertionError where torch was built without it
+            network = network.eval().requires_grad_(False).to(device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch lacks the device
             raise ConfigError(
                 f"the device {device} cannot be used: {str(error).splitlines()[0]}"
             ) from error
@@ -160,16 +140,11 @@ class Predictor:
             "brain_extraction_sha256": brain_extraction_sha256(),
         }
 
-    def prepare(
-        self,
-        item: Mapping[str, Any],
-        after: Mapping[type, Callable[[Mapping[str, Any]], None]] | None = None,
-    ) -> dict[str, Any]:
+    def prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Take the slice of a scan.
 
         Args:
-            item: of a datalist: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
-            after: step -> what is called with the item after it, which may refuse it.
+            item: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
 
         Returns:
             The item with `image`, a MetaTensor (1, H, W) in [0, 1].
@@ -178,7 +153,10 @@ class Predictor:
             InputError: if the scan cannot be read, has no brain, or cannot be brought to the
                 standard plane.
         """
-        return run_steps(self.preprocessing, item, after or {})
+        prepared = dict(item)
+        for step in self.preprocessing.transforms:
+            prepared = cast(Callable, step)(prepared)
+        return prepared
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -201,20 +179,6 @@ class Predictor:
             maps.append(map_.cpu())
             scores.append(self.scoring.score(batch, map_).cpu())
         return Prediction(torch.cat(outputs), torch.cat(maps), torch.cat(scores))
-
-
-def run_steps(
-    preprocessing: Compose,
-    item: Mapping[str, Any],
-    after: Mapping[type, Callable[[Mapping[str, Any]], None]],
-) -> dict[str, Any]:
-    """Run a preprocessing step by step, see `Predictor.prepare`."""
-    prepared = dict(item)
-    for step in preprocessing.transforms:
-        prepared = cast(Callable, step)(prepared)
-        if type(step) in after:
-            after[type(step)](prepared)
-    return prepared
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
@@ -271,8 +235,7 @@ def _build(definition: Mapping[str, Any], classes: Mapping[str, Callable[..., An
 
 @contextmanager
 def _checked(name: str) -> Iterator[None]:
-    """Say of whatever is raised where a class is called with arguments from a file that these are
-    wrong."""
+    """Say of whatever a class raises that its arguments from a file are wrong."""
     try:
         yield
     except ScreeningError:

@@ -41,7 +41,10 @@ METHODS = {
         Method(
             name="ra",
             title="Reversed Autoencoder",
-            paper="Bercea, Wiestler, Rueckert, Schnabel: Generalizing Unsupervised Anomaly Detection (MIDL 2023)",
+            paper=(
+                "Bercea, Wiestler, Rueckert, Schnabel: Generalizing Unsupervised Anomaly Detection "
+                "(MIDL 2023)"
+            ),
             network=f"{_NETWORKS}.introspective_vae.IntrospectiveVAE",
             parameters={"compact": 1_844_225, "paper": 29_430_785},
         ),
@@ -55,28 +58,40 @@ METHODS = {
         Method(
             name="vae",
             title="Variational autoencoder",
-            paper="Zimmerer et al.: Unsupervised Anomaly Localization Using Variational Auto-Encoders (MICCAI 2019)",
+            paper=(
+                "Zimmerer et al.: Unsupervised Anomaly Localization Using Variational "
+                "Auto-Encoders (MICCAI 2019)"
+            ),
             network=f"{_NETWORKS}.vae.VAE",
             parameters={"compact": 1_655_296, "paper": 8_995_328},
         ),
         Method(
             name="ae_s",
             title="Spatial autoencoder",
-            paper="Baur et al.: Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images (MedIA 2021)",
+            paper=(
+                "Baur et al.: Autoencoders for Unsupervised Anomaly Segmentation in Brain MR "
+                "Images (MedIA 2021)"
+            ),
             network=f"{_NETWORKS}.spatial_ae.SpatialAutoencoder",
             parameters={"compact": 1_359_457, "paper": 1_359_457},
         ),
         Method(
             name="dae",
             title="Denoising autoencoder",
-            paper="Kascenas et al.: Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI (MIDL 2022)",
+            paper=(
+                "Kascenas et al.: Denoising Autoencoders for Unsupervised Anomaly Detection in "
+                "Brain MRI (MIDL 2022)"
+            ),
             network=f"{_NETWORKS}.denoising_unet.DenoisingUNet",
             parameters={"compact": 483_153, "paper": 7_701_825},
         ),
         Method(
             name="mkd",
             title="Multiresolution knowledge distillation",
-            paper="Salehi et al.: Multiresolution Knowledge Distillation for Anomaly Detection (CVPR 2021)",
+            paper=(
+                "Salehi et al.: Multiresolution Knowledge Distillation for Anomaly Detection (CVPR "
+                "2021)"
+            ),
             network=f"{_NETWORKS}.distillation.MultiresolutionDistillation",
             parameters={"compact": 343_984, "paper": 343_984},
             reconstructs=False,
@@ -96,7 +111,10 @@ METHODS = {
         Method(
             name="intensity",
             title="Control: the slice's own equalised intensity",
-            paper="Meissen et al.: Challenging Current Semi-supervised Anomaly Segmentation Methods (BrainLes 2021)",
+            paper=(
+                "Meissen et al.: Challenging Current Semi-supervised Anomaly Segmentation Methods "
+                "(BrainLes 2021)"
+            ),
             network=f"{_NETWORKS}.controls.ZeroReconstruction",
             reconstructs=False,
         ),

@@ -17,10 +17,11 @@ def versions() -> dict[str, str]:
     """Return the versions of the packages that a score depends on, and the hash of the brain
     extraction's weights."""
     packages = ("torch", "monai", "numpy", "scikit-image", "lpips", "deepbet")
-    found = {"pathology_screen": __version__} | {
-        name: importlib.metadata.version(name) for name in packages
+    return {
+        "pathology_screen": __version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "brain_extraction_sha256": brain_extraction_sha256(),
     }
-    return found | {"brain_extraction_sha256": brain_extraction_sha256()}
 
 
 @cache
@@ -36,12 +37,11 @@ def brain_extraction_sha256() -> str:
     package = importlib.util.find_spec("deepbet")
     if package is None or package.origin is None:
         raise ArtifactError("brain extraction needs the package deepbet: pip install deepbet")
-    folder = (
-        Path(package.origin).parents[1] / "data" / "models"
-    )  # where deepbet itself looks for them
+    folder = Path(package.origin).parents[1] / "data" / "models"  # where deepbet looks for them
     files = [folder / name for name in ("bbox_model.pt", "model.pt")]
     if not all(file.is_file() for file in files):
         raise ArtifactError(
-            "the weights of brain extraction are not installed: pip install --force-reinstall deepbet"
+            "the weights of brain extraction are not installed: "
+            "pip install --force-reinstall deepbet"
         )
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()

@@ -46,6 +46,10 @@ def one(**attributes):
     return lambda datasets: each(**attributes)(datasets[3:4])
 
 
+def tilted(slices, y, z, x=0):
+    return slices(ImageOrientationPatient=[1, 0, 0, x, y, z])
+
+
 def without(keyword):
     def change(datasets):
         for dataset in datasets:
@@ -71,62 +75,49 @@ def shear(datasets):
         move(0, [0, 0.4 * k, 0])([dataset])
 
 
+def more(datasets, added, at=slice(0, 0), **attributes):
+    """Put slices into a series, as if they belonged to it."""
+    first = datasets[0]
+    uids = {name: first.get(name) for name in ("SeriesInstanceUID", "StudyInstanceUID")}
+    each(**uids, **attributes)(added)
+    datasets[at] = added
+
+
 def localizer(datasets):
-    volume = head_volume(1, rows=32)
-    datasets += dicom_datasets(
-        volume,
-        orientation=SAGITTAL,
-        series_uid=datasets[0].SeriesInstanceUID,
-        StudyInstanceUID=datasets[0].StudyInstanceUID,
-    )
+    more(datasets, dicom_datasets(head_volume(1, rows=32), orientation=SAGITTAL))
 
 
 def second_echo(datasets):
-    echo = dicom_datasets(head_volume(), series_uid=datasets[0].SeriesInstanceUID, EchoTime=9.2)
-    each(
-        FrameOfReferenceUID=datasets[0].FrameOfReferenceUID,
-        StudyInstanceUID=datasets[0].StudyInstanceUID,
-    )(echo)
-    datasets += echo
+    frame = datasets[0].FrameOfReferenceUID
+    more(datasets, dicom_datasets(head_volume(), EchoTime=9.2), FrameOfReferenceUID=frame)
+
+
+def same_instance(datasets):
+    one(SOPInstanceUID=datasets[0].SOPInstanceUID)(datasets)
 
 
 def smaller_slice(datasets):
-    first = datasets[0]
-    datasets[2:3] = dicom_datasets(head_volume(1, rows=10), series_uid=first.SeriesInstanceUID)
-    each(FrameOfReferenceUID=first.FrameOfReferenceUID, StudyInstanceUID=first.StudyInstanceUID)(
-        datasets[2:3]
-    )
-    datasets[2].ImagePositionPatient = [-30.0, -40.0, -46.0]
+    place = {"FrameOfReferenceUID": datasets[0].FrameOfReferenceUID}
+    place["ImagePositionPatient"] = [-30.0, -40.0, -46.0]
+    more(datasets, dicom_datasets(head_volume(1, rows=10)), slice(2, 3), **place)
 
 
 BAD_SERIES = {
     "a slice is missing": (lambda datasets: datasets.pop(3), "missing_slice"),
-    "three slices are missing": (
-        lambda datasets: datasets.__delitem__(slice(2, 5)),
-        "missing_slice",
-    ),
+    "three slices are missing": (lambda data: data.__delitem__(slice(2, 5)), "missing_slice"),
     "two patients": (one(PatientID="CANARY_OTHER"), "mixed_identity"),
     "a slice without the patient": (one(PatientID=""), "mixed_identity"),
     "two studies": (one(StudyInstanceUID="1.2.3"), "mixed_identity"),
     "one SOPInstanceUID in all slices": (each(SOPInstanceUID="1.2.3"), "mixed_identity"),
-    "one SOPInstanceUID in two slices": (
-        lambda datasets: each(SOPInstanceUID=datasets[0].SOPInstanceUID)(datasets[3:4]),
-        "mixed_identity",
-    ),
+    "one SOPInstanceUID in two slices": (same_instance, "mixed_identity"),
     "a slice is there twice": (lambda datasets: datasets.append(datasets[2]), "duplicate_slice"),
     "a slice lies beside another": (move(3, [5, 0, -2]), "duplicate_slice"),
     "two echoes": (second_echo, "duplicate_slice"),
     "a slice is off by a fifth": (move(3, [0, 0, 0.4]), "uneven_spacing"),
     "tilted gantry": (shear, "not_a_stack"),
-    "a slice is tilted": (
-        one(ImageOrientationPatient=[1, 0, 0, 0, 0.999, 0.0447]),
-        "mixed_orientation",
-    ),
+    "a slice is tilted": (tilted(one, 0.999, 0.0447), "mixed_orientation"),
     "localizer in the series": (localizer, "mixed_orientation"),
-    "two frames of reference": (
-        one(FrameOfReferenceUID=generate_uid()),
-        "mixed_frame_of_reference",
-    ),
+    "two frames of reference": (one(FrameOfReferenceUID="1.2.3"), "mixed_frame_of_reference"),
     "no frame of reference": (without("FrameOfReferenceUID"), "missing_geometry"),
     "a smaller slice": (smaller_slice, "mixed_size"),
     "another pixel spacing": (one(PixelSpacing=[1.5, 1.2]), "mixed_size"),
@@ -140,10 +131,7 @@ BAD_SERIES = {
     "pixel spacing is zero": (each(PixelSpacing=[0, 0]), "missing_geometry"),
     "pixel spacing is negative": (each(PixelSpacing=[-1, 1]), "missing_geometry"),
     "orientation is zero": (each(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "missing_geometry"),
-    "orientation is skewed": (
-        each(ImageOrientationPatient=[1, 0, 0, 0.3, 0.954, 0]),
-        "missing_geometry",
-    ),
+    "orientation is skewed": (tilted(each, 0.954, 0, 0.3), "missing_geometry"),
     "pixels of a kilometre": (each(PixelSpacing=[1e6, 1e6]), "voxel_size"),
     "pixels of a micrometre": (each(PixelSpacing=[1e-3, 1e-3]), "voxel_size"),
     "rescale slope is zero": (one(RescaleSlope=0, RescaleIntercept=0), "bad_rescale"),
@@ -162,10 +150,7 @@ BAD_SERIES = {
     "rows are of no size": (each(Rows=0), "unreadable"),
     "one slice": (lambda datasets: datasets.__delitem__(slice(1, None)), "single_slice"),
     "frames without positions": (each(NumberOfFrames=2), "missing_geometry"),
-    "tilted by 31 degrees": (
-        each(ImageOrientationPatient=[1, 0, 0, 0, 0.857167301, 0.515038075]),
-        "not_a_stack",
-    ),
+    "tilted by 31 degrees": (tilted(each, 0.857167301, 0.515038075), "not_a_stack"),
     "implausibly large slices": (each(Rows=60000, Columns=60000), "too_large"),
 }
 """What is wrong -> the change, and the code of the refusal."""
@@ -191,30 +176,30 @@ REAL_FILES = {
 # --- DICOM: one change to the bytes of a file ---
 
 
-def patch(old: bytes, new: bytes, **options) -> Callable[[Path], Path]:
-    """Function that writes a series of two slices and replaces bytes in the second one."""
+def second_file(change: Callable[[bytes], bytes], **options) -> Callable[[Path], Path]:
+    """Function that writes a series of two slices and changes the bytes of the second file."""
 
     def make(folder):
-        series = save(dicom_datasets(head_volume(2, 64, 64), **options), folder)
-        file = series / "IM0001"
-        content = file.read_bytes()
-        assert content.count(old) == 1 and len(old) > 3
-        file.write_bytes(content.replace(old, new))
-        return series
+        file = save(dicom_datasets(head_volume(2, 64, 64), **options), folder) / "IM0001"
+        file.write_bytes(change(file.read_bytes()))
+        return folder
 
     return make
+
+
+def patch(old: bytes, new: bytes, **options) -> Callable[[Path], Path]:
+    """The same, which replaces bytes that occur once."""
+
+    def change(content):
+        assert content.count(old) == 1 and len(old) > 3
+        return content.replace(old, new)
+
+    return second_file(change, **options)
 
 
 def cut(length: int, **options) -> Callable[[Path], Path]:
-    """Function that writes a series of two slices and cuts the second file at `length` (negative:
-    from the end)."""
-
-    def make(folder):
-        series = save(dicom_datasets(head_volume(2, 64, 64), **options), folder)
-        (series / "IM0001").write_bytes((series / "IM0001").read_bytes()[:length])
-        return series
-
-    return make
+    """The same, which cuts the file at `length` (negative: from the end)."""
+    return second_file(lambda content: content[:length], **options)
 
 
 def nested(depth: int) -> Callable[[Path], Path]:
@@ -290,6 +275,15 @@ def damaged_multiframe(folder):
     return folder
 
 
+def huge_multiframe(folder):
+    path = multiframe(dicom_datasets(head_volume()), folder / "e.dcm")
+    return sparse(path, 3 * 2**30).parent
+
+
+def coronal_slice(folder):
+    return save(dicom_datasets(head_volume(1), orientation=CORONAL), folder)
+
+
 def dicomdir(folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "DICOMDIR").write_bytes((PYDICOM_FILES / "dicomdirtests" / "DICOMDIR").read_bytes())
@@ -297,6 +291,7 @@ def dicomdir(folder):
 
 
 COMPRESSED, RLE = {"transfer_syntax": JPEG2000Lossless}, {"transfer_syntax": RLELossless}
+OUTSIDE = b"\2\0\0\0\xff\xff\xff\xff"
 RUN_LENGTHS = b"\x02\0\0\0\x40\0\0\0"  # two segments, the first at byte 64
 SYNTAX = b"1.2.840.10008.1.2.1\0"
 
@@ -307,35 +302,27 @@ BAD_DICOM_FILES = {
     "cut in the pixels": (cut(-300), "unreadable"),
     "compressed pixels cut by little": (cut(-30, **COMPRESSED), "unreadable"),
     "compressed pixels cut by much": (cut(-400, **COMPRESSED), "unreadable"),
-    "run lengths lead out of the file": (
-        patch(RUN_LENGTHS, b"\2\0\0\0\xff\xff\xff\xff", **RLE),
-        "unreadable",
-    ),
+    "run lengths lead out of the file": (patch(RUN_LENGTHS, OUTSIDE, **RLE), "unreadable"),
     "run lengths are off by one": (patch(RUN_LENGTHS, b"\2\0\0\0\x41\0\0\0", **RLE), "unreadable"),
-    "transfer syntax that there is not": (
-        patch(SYNTAX, b"1.2.840.10008.1.2.7\0"),
-        "unsupported_compression",
-    ),
-    "transfer syntax is text": (patch(SYNTAX, b"CANARY^JOHN^19010203"), "unsupported_compression"),
+    **{
+        f"transfer syntax {what}": (patch(SYNTAX, syntax), "unsupported_compression")
+        for what, syntax in {
+            "that there is not": b"1.2.840.10008.1.2.7\0",
+            "is text": b"CANARY^JOHN^19010203",
+        }.items()
+    },
     "sequences 300 deep": (nested(300), "unreadable"),
     "pixels of two gigabytes": (two_gigabytes, "unreadable"),
     "file of 80 megabytes for one slice": (huge_slice, "too_large"),
-    "file of three gigabytes": (
-        lambda folder: (
-            sparse(multiframe(dicom_datasets(head_volume()), folder / "e.dcm"), 3 * 2**30).parent
-        ),
-        "too_large",
-    ),
+    "file of three gigabytes": (huge_multiframe, "too_large"),
     "two multi-frame objects": (two_multiframes, "not_3d"),
     "multi-frame object of two volumes": (multiframe_of_two_volumes, "duplicate_slice"),
     "multi-frame object cut short": (damaged_multiframe, "unreadable"),
     "a DICOMDIR alone": (dicomdir, "unsupported_format"),
-    "coronal slice": (
-        lambda folder: save(dicom_datasets(head_volume(1), orientation=CORONAL), folder),
-        "single_slice",
-    ),
+    "coronal slice": (coronal_slice, "single_slice"),
 }
-"""What is wrong -> a function that writes such a scan into an empty folder and returns its path, and the code."""
+"""What is wrong -> a function that writes such a scan into an empty folder and returns its path,
+and the code."""
 
 
 # --- NIfTI ---
@@ -360,6 +347,7 @@ def rotated(degrees):
     return affine
 
 
+FLAT = np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 RGB = np.zeros((4, 5, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
 
 BAD_NIFTI = {
@@ -377,10 +365,7 @@ BAD_NIFTI = {
     "one slice": ({"voxels": head_volume()[:, :, :1]}, "single_slice"),
     "one sagittal slice": ({"voxels": head_volume()[:1]}, "single_slice"),
     "5000 slices": ({"voxels": np.zeros((2, 2, 5000), "uint8")}, "too_large"),
-    "flat": (
-        {"affine": np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])},
-        "singular_affine",
-    ),
+    "flat": ({"affine": FLAT}, "singular_affine"),
     "sheared": ({"affine": np.eye(4) + np.eye(4, k=1) * [0, 0.2, 0, 0]}, "sheared_affine"),
     "huge voxels": ({"affine": np.diag([1e6, 1e6, 1e6, 1])}, "voxel_size"),
     "tiny voxels": ({"affine": np.diag([1e-4, 1e-4, 1e-4, 1])}, "voxel_size"),
@@ -406,7 +391,7 @@ HEADER_PATCHES = {
     "voxel of size zero": (280, np.zeros(4, "<f4").tobytes(), "singular_affine"),
     "units": (123, b"\x07", "unreadable"),
 }
-"""What is wrong -> offset in the NIfTI-1 header, bytes written there, and the code of the refusal."""
+"""What is wrong -> offset in the NIfTI-1 header, bytes written there, and the code."""
 
 
 def patched_nifti(path: Path, offset: int, content: bytes) -> Path:
@@ -525,43 +510,44 @@ def zipped(folder: Path, *more: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
     return folder / "CANARY_JOHN.zip"
 
 
-def link_member() -> zipfile.ZipInfo:
+def link_member() -> tuple[zipfile.ZipInfo, bytes]:
     member = zipfile.ZipInfo("link")
     member.external_attr = 0o120777 << 16
-    return member
+    return member, b"/etc/passwd"
 
 
-def damaged_member(folder):
-    path = zipped(folder)
-    data = bytearray(path.read_bytes())
+def edited(change: Callable[[bytearray], object]) -> Callable[[Path], Path]:
+    """Function that writes an archive and changes its bytes in place."""
+
+    def make(folder):
+        path = zipped(folder)
+        data = bytearray(path.read_bytes())
+        change(data)
+        path.write_bytes(data)
+        return path
+
+    return make
+
+
+@edited
+def damaged_member(data):
     data[data.index(PIXEL_DATA) + 40] ^= 0xFF  # in the pixels: the member's checksum tells
-    path.write_bytes(data)
-    return path
 
 
-def encrypted(folder):
-    path = zipped(folder)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"PK\1\2")
-    data[at + 8] |= 1
-    path.write_bytes(data)
-    return path
+@edited
+def encrypted(data):
+    data[data.index(b"PK\1\2") + 8] |= 1
 
 
-def unknown_method(folder):
-    """A member packed by a method that nobody knows."""
-    path = zipped(folder)
-    data = bytearray(path.read_bytes())
+@edited
+def unknown_method(data):
     for start, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
         data[data.index(start) + offset] = 99
-    path.write_bytes(data)
-    return path
 
 
-def cut_archive(folder):
-    path = zipped(folder)
-    path.write_bytes(path.read_bytes()[:-200])
-    return path
+@edited
+def cut_archive(data):
+    del data[-200:]
 
 
 def archive_bomb(folder):
@@ -623,10 +609,7 @@ BAD_ARCHIVES = {
     "slip": (lambda folder: zipped(folder, ("../evil", b"")), "unsafe_archive"),
     "absolute path": (lambda folder: zipped(folder, ("/tmp/evil", b"")), "unsafe_archive"),
     "drive": (lambda folder: zipped(folder, ("C:\\evil", b"")), "unsafe_archive"),
-    "symbolic link": (
-        lambda folder: zipped(folder, (link_member(), b"/etc/passwd")),
-        "unsafe_archive",
-    ),
+    "symbolic link": (lambda folder: zipped(folder, link_member()), "unsafe_archive"),
     "bomb": (archive_bomb, "unsafe_archive"),
     "fifty thousand members": (archive_of_many, "unsafe_archive"),
     "member that is larger than it says": (archive_that_lies, "unreadable"),
@@ -698,24 +681,17 @@ def real_file(name: str) -> Callable[[Path], Path]:
 def refused_scans() -> dict[str, tuple[Callable[[Path], Path], str]]:
     """All of the above: what is wrong -> a function that writes such a scan into an empty folder,
     and the code."""
-    cases = {
-        f"DICOM, {name}": (bad_series(change), code) for name, (change, code) in BAD_SERIES.items()
-    }
-    cases |= {f"DICOM, {name}": (real_file(name), code) for name, code in REAL_FILES.items()}
-    cases["DICOM, MR_truncated.dcm"] = (
+    gz = "CANARY_JOHN.nii.gz"
+    cases = {name: (bad_series(change), code) for name, (change, code) in BAD_SERIES.items()}
+    cases |= {name: (real_file(name), code) for name, code in REAL_FILES.items()}
+    cases["MR_truncated.dcm"] = (
         real_file("MR_truncated.dcm"),
         "single_slice",
-    )  # not looked at any further
-    cases |= {f"DICOM, {name}": case for name, case in BAD_DICOM_FILES.items()}
+    )  # nothing else is read
+    cases = {f"DICOM, {name}": case for name, case in {**cases, **BAD_DICOM_FILES}.items()}
     for name, (arguments, code) in BAD_NIFTI.items():
-        cases[f"NIfTI, {name}"] = (
-            lambda folder, a=arguments: nifti(folder / "CANARY_JOHN.nii.gz", **a),
-            code,
-        )
-    for name, (offset, data, code) in HEADER_PATCHES.items():
-        cases[f"NIfTI, {name}"] = (
-            lambda folder, o=offset, d=data: patched_nifti(folder / "CANARY_JOHN.nii.gz", o, d),
-            code,
-        )
+        cases[f"NIfTI, {name}"] = lambda folder, a=arguments: nifti(folder / gz, **a), code
+    for name, (*change, code) in HEADER_PATCHES.items():
+        cases[f"NIfTI, {name}"] = lambda folder, c=change: patched_nifti(folder / gz, *c), code
     cases |= {f"NIfTI, {name}": case for name, case in BAD_NIFTI_FILES.items()}
     return cases | {f"archive, {name}": case for name, case in BAD_ARCHIVES.items()}

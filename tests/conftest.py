@@ -9,16 +9,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
 from PIL import Image
 from template_brains import Located, template_brain
 from torch import nn
 
-from pathology_screen.anomaly import AnomalyMap
+from pathology_screen.anomaly import AnomalyMap, AnomalyMapd
 from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import Calibration
+from pathology_screen.engines import prepare_reconstruction
 from pathology_screen.predictor import Predictor, build_preprocessing
 from pathology_screen.screening import Screener
+from pathology_screen.screening.batch import Batch
+from pathology_screen.screening.evaluated import EvaluatedBatch
+from pathology_screen.screening.judge import Judge
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCORES = tuple(round(0.001 * number, 3) for number in range(1, 21))
@@ -110,6 +116,31 @@ def make_brain_screener(brain_predictor, make_calibration):
         return Screener(brain_predictor, calibration, rate)
 
     return make
+
+
+@pytest.fixture
+def evaluate(tmp_path, brain_predictor, make_brain_screener):
+    """Function that screens items as the bundles do, around a network that needs no training, and
+    gives the exit status."""
+
+    def run(items, output=tmp_path / "out", network=None, rate=0.05, **options):
+        calibration = make_brain_screener(0.5, **options).judge.calibration
+        dataset = EvaluatedBatch(Batch(Judge(brain_predictor, calibration, rate), items, output))
+        evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0),
+            network=network or brain_predictor.network,
+            prepare_batch=prepare_reconstruction,
+            postprocessing=Compose([AnomalyMapd(anomaly_map=brain_predictor.scoring)]),
+            val_handlers=[dataset],
+        )
+        try:
+            dataset.run(evaluator)
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run
 
 
 @pytest.fixture

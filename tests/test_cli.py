@@ -128,8 +128,7 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsy
         return np.full((233, 197), 50.0, np.float32) * (np.mgrid[:233, :197][0] > 100)
 
     monkeypatch.setattr(
-        "pathology_screen.transforms.brain.find_brain",
-        lambda scan, affine: (scan > 0, False),
+        "pathology_screen.transforms.brain.find_brain", lambda scan, affine: (scan > 0, False)
     )
     monkeypatch.setattr(
         "pathology_screen.transforms.standard_plane.register",

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from pathology_screen.archive import Item, list_items
 from pathology_screen.calibration.drift import ALARM, Drift, measure_drift
 from pathology_screen.calibration.fit import calibrate
 from pathology_screen.calibration.store import Calibration
@@ -17,7 +16,9 @@ from pathology_screen.cohorts.folder import SUBJECT_LABEL
 from pathology_screen.errors import InputError, fault, find_refusal
 from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor
-from pathology_screen.screening.context import ScanContext, prepare
+from pathology_screen.result import ScanContext
+from pathology_screen.screening.batch import Item, list_items
+from pathology_screen.screening.context import prepare
 
 
 class FolderCalibration(NamedTuple):

@@ -81,10 +81,15 @@ def dicom_start(head: bytes) -> DicomStart:
 
 
 def series_of(file: File) -> str | None:
-    """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind."""
+    """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind.
+
+    Raises:
+        InputError: if the file cannot be read, as a member of an archive with a wrong checksum.
+    """
+    with opened(file) as stream:
+        start = stream.read(LONGEST_HEAD)
     try:
-        with opened(file) as stream:
-            return dicom_start(stream.read(LONGEST_HEAD)).series_uid
+        return dicom_start(start).series_uid
     except InputError:
         return None
 
@@ -198,17 +203,17 @@ def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[D
     """Read the images among the files up to their pixels; "no_image", "unsupported_format" or
     "empty" where none is.
 
-    A file that cannot be read is refused; where a series is chosen, only if it states that it
-    belongs to that.
+    A damaged file is refused; where a series is chosen, only if it states that it belongs to that,
+    or if nothing of it can be read.
     """
     images = []
     for file in files:
-        try:
-            with one_of(file, files):
+        with one_of(file, files):
+            try:
                 images.append(read_header(file))
-        except InputError:
-            if series_uid is None or series_of(file) == series_uid:
-                raise
+            except InputError:
+                if series_uid is None or series_of(file) == series_uid:
+                    raise
     found = [image for image in images if image is not None]
     if found:
         return found

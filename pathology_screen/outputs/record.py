@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from pathology_screen.screening import Inspection, ScreeningResult
+from pathology_screen.result import ScanContext, ScreeningResult
 from pathology_screen.space import SPACE
 
 SCHEMA_VERSION = 2
@@ -17,7 +17,7 @@ NUMBERS = (
     "false_positive_rate",
 )
 
-Sourced = TypeVar("Sourced", ScreeningResult, Inspection)
+Sourced = TypeVar("Sourced", ScreeningResult, ScanContext)
 
 
 def hide_uid(result: Sourced) -> Sourced:

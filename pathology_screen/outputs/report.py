@@ -13,7 +13,7 @@ from pathology_screen.outputs.charts import Distribution, distribution, histogra
 from pathology_screen.outputs.figures import plane_in_words
 from pathology_screen.outputs.viewer import make_viewer
 from pathology_screen.pages import render
-from pathology_screen.screening import ScreeningResult
+from pathology_screen.result import ScreeningResult
 from pathology_screen.space import registration
 
 OUTCOMES = {

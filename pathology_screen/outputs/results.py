@@ -18,7 +18,7 @@ from pathology_screen.files import replacing, write_text
 from pathology_screen.outputs.figures import plane_in_words, save_panel, template_on_slice
 from pathology_screen.outputs.record import hide_uid, make_record
 from pathology_screen.outputs.report import report_html
-from pathology_screen.screening import ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScreenedSlice, ScreeningResult
 from pathology_screen.space import SPACE
 
 SIDECARS: Mapping[str, Mapping[str, Any]] = {

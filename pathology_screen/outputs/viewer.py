@@ -15,7 +15,7 @@ from skimage.measure import find_contours
 
 from pathology_screen.geometry import spacing
 from pathology_screen.outputs.figures import template_on_slice
-from pathology_screen.screening import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 TIMES = 4
 """The colours end at so many pixel thresholds: a colour means the same in every report."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from skimage.measure import label, regionprops
 
-from pathology_screen.screening.result import Point, Region
+from pathology_screen.result import Point, Region
 
 SMALLEST_MM2 = 10.0
 """Smaller regions are not listed: a blob of the blur's own width is noise."""

@@ -3,20 +3,17 @@ judge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 
 from pathology_screen.calibration import Calibration, calibration_beside
 from pathology_screen.errors import find_refusal
-from pathology_screen.io import Scan, read_scan
 from pathology_screen.predictor import Predictor
-from pathology_screen.screening.context import ScanContext, prepare
-from pathology_screen.screening.judge import Judge, measure_slice
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScanContext, ScreeningResult
+from pathology_screen.screening.context import ScanOptions, ScanSource, prepare, scan_item
+from pathology_screen.screening.judge import Judge
 
 
 class Screener:
@@ -26,17 +23,15 @@ class Screener:
 
     Args:
         predictor: the method, ready to look at slices.
-        calibration: of it.
-        rate: of false positives among healthy people, that the image threshold is for.
+        calibration: its calibration.
+        rate: share of false positives among healthy people that the image threshold allows.
 
     Raises:
         ConfigError: if the calibration has too few people for the rate.
     """
 
     def __init__(self, predictor: Predictor, calibration: Calibration, rate: float = 0.05) -> None:
-        calibration.image_threshold(
-            rate
-        )  # or the people are too few: better told before the first scan than of each
+        calibration.image_threshold(rate)  # or the people are too few, told before the first scan
         self.predictor, self.judge = predictor, Judge(predictor, calibration, rate)
 
     @classmethod
@@ -54,13 +49,9 @@ class Screener:
         evaluated.
 
         Args:
-            bundle: name or folder.
-            weights: in place of the bundle's own `models/model.pt`.
-            calibration: in place of the `calibration.json` beside the weights, such as one fitted
-                on your scanner.
-            profile: "compact" or "paper", which the weights belong to.
-            rate: of false positives among healthy people, that the image threshold is for.
-            device: of the network.
+            bundle, weights, profile, device: see `Predictor.load`.
+            calibration: file in place of the `calibration.json` beside the weights.
+            rate: see `Screener`.
 
         Raises:
             ArtifactError: if weights or calibration are missing, damaged or altered, or do not
@@ -71,20 +62,8 @@ class Screener:
         predictor = Predictor.load(bundle, weights, profile, device)
         return cls(predictor, calibration_beside(predictor, calibration), rate)
 
-    def __call__(
-        self,
-        scan: str | Path | Sequence[str | Path] | Scan,
-        *,
-        plane_mm: float | None = None,
-        series_uid: str | None = None,
-        axial_slice: bool = False,
-    ) -> ScreeningResult:
+    def __call__(self, scan: ScanSource, **options: Unpack[ScanOptions]) -> ScreeningResult:
         """Screen one scan.
-
-        Args:
-            scan: see `io.read_scan`; or a scan that was read.
-            plane_mm: z of another plane of MNI152 space, which is mapped and not judged.
-            series_uid, axial_slice: see `io.read_scan`.
 
         Returns:
             The result; "not_assessable" for a scan that the reader or the acceptance gate refuses,
@@ -94,19 +73,12 @@ class Screener:
             ArtifactError: if the weights turn out to be broken.
         """
         context = ScanContext()
-        item: dict[str, Any] = {} if plane_mm is None else {"z_mm": plane_mm}
         try:
-            with context.timed("reading"):
-                if not isinstance(scan, Scan):
-                    scan = read_scan(scan, series_uid=series_uid, axial_slice=axial_slice)
-            with context.timed("preparation"):
-                image = prepare(self.predictor, {**item, "image": scan}, context)
+            image = prepare(self.predictor, scan_item(scan, **options), context)
             with context.timed("screening"):
-                prediction = self.predictor.predict(image[None])
-                result = self.judge(measure_slice(self.predictor, image, prediction), context)
+                return self.judge(image, self.predictor.predict(image[None]), context)
         except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
             refusal = find_refusal(error)
             if refusal is None:
                 raise
-            result = self.judge.refuse(refusal, context)
-        return replace(result, seconds=context.seconds)
+            return self.judge.refuse(refusal, context)

@@ -34,7 +34,9 @@ class BlackenBackgroundd(MapTransform):
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
-        for key in self.key_iterator(d) if self.level is not None else ():
+        if self.level is None:
+            return d
+        for key in self.key_iterator(d):
             d[key] = d[key] * torch.from_numpy(head_mask(np.asarray(d[key][0]), self.level))
         return d
 

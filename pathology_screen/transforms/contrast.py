@@ -40,14 +40,13 @@ class StandardContrastd(MapTransform):
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
-        for key in self.key_iterator(d) if self.median is not None else ():
-            z_mm = float(d.get("z_mm", self.z_mm))
-            median = float(
-                np.median(np.asarray(d[key][0])[brain_in_plane(tuple(d[key].shape[1:]), z_mm)])
-            )
+        if self.median is None:
+            return d
+        for key in self.key_iterator(d):
+            brain = brain_in_plane(tuple(d[key].shape[1:]), float(d.get("z_mm", self.z_mm)))
+            median = float(np.median(np.asarray(d[key][0])[brain]))
             if not 0 < median < 1:
-                raise InputError(
-                    "no_tissue", f"the median of the brain is {median:g} of its 98th percentile"
-                )
+                detail = f"the median of the brain is {median:g} of its 98th percentile"
+                raise InputError("no_tissue", detail)
             d[key] = d[key] ** (np.log(self.median) / np.log(median))
         return d

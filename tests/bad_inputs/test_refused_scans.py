@@ -27,14 +27,11 @@ from pydicom.uid import ImplicitVRLittleEndian
 from scan_builders import CORONAL, dicom_datasets, head_volume, save
 
 from pathology_screen.errors import REFUSALS, InputError
-from pathology_screen.io import read_scan
+from pathology_screen.io import discover, read_scan
 
+LARGE = ("pixels of two gigabytes", "file of three gigabytes", "file of 80 megabytes for one slice")
 BOMBS = {
-    **{
-        name: BAD_DICOM_FILES[name]
-        for name in ("pixels of two gigabytes", "file of three gigabytes")
-    },
-    "file of 80 megabytes for one slice": BAD_DICOM_FILES["file of 80 megabytes for one slice"],
+    **{name: BAD_DICOM_FILES[name] for name in LARGE},
     "zip": BAD_ARCHIVES["bomb"],
     "zip that lies": BAD_ARCHIVES["member that is larger than it says"],
     "nii.gz": BAD_NIFTI_FILES["bomb"],
@@ -164,6 +161,15 @@ def test_dicomdir_beside_what_is_no_scan(tmp_path):
 @pytest.mark.parametrize(("make", "code"), BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
 def test_archive(tmp_path, make, code):
     assert refusal(make(tmp_path / "CANARY")).code == code
+
+
+def test_a_damaged_member_is_told_also_where_a_series_is_chosen(tmp_path):
+    """The rest of its series would be a scan with fewer slices."""
+    path = BAD_ARCHIVES["damaged member"][0](tmp_path / "CANARY")
+    uids = {scan.series_uid for scan in discover(path).scans}
+    for uid in (*uids - {None}, "1.2.9"):
+        found = refusal(path, series_uid=uid)
+        assert found.code == "unreadable" and "file 1 of 8 in order of names" in str(found)
 
 
 @pytest.mark.parametrize(("make", "code"), BOMBS.values(), ids=BOMBS)

@@ -25,9 +25,14 @@ from pydicom.uid import (
 )
 from scan_builders import SAGITTAL, dicom_datasets, head_volume, save, series_of
 
-from pathology_screen.archive import list_items, screen_archive
 from pathology_screen.cli import NOT_ASSESSABLE, main
 from pathology_screen.errors import REFUSALS
+from pathology_screen.screening.batch import Batch, list_items
+
+
+def screen(screener, items, out):
+    return Batch(screener.judge, items, out).screen(screener)
+
 
 REFUSED = refused_scans()
 PASSED_OVER = {
@@ -42,10 +47,11 @@ LISTED = {
     "DICOM, transfer syntax that there is not": {"": ["single_slice", "unsupported_compression"]},
     "DICOM, transfer syntax is text": {"": ["single_slice", "unsupported_compression"]},
     "DICOM, sequences 300 deep": {"": ["single_slice"], "IM0000": ["unreadable"]},
-    "archive, damaged member": {"CANARY_JOHN.zip": ["short_slab", "unreadable"]},
+    "archive, damaged member": {"CANARY_JOHN.zip": ["unreadable", "unreadable"]},
 }
-"""Where a damaged file does not say of which series it is, it costs itself alone: a search lists it beside the rest of
-its series, which is judged as it is. What is wrong -> place in the folder of the scan -> codes."""
+"""Where a damaged file does not say of which series it is, it costs itself alone: a search lists it
+beside the rest of its series, which is judged as it is; but nothing of an archive is read of which
+a member has a wrong checksum. What is wrong -> place in the folder of the scan -> codes."""
 
 
 def listed(name: str, path: Path, code: str) -> list[tuple[Path, str]]:
@@ -56,19 +62,19 @@ def listed(name: str, path: Path, code: str) -> list[tuple[Path, str]]:
     return [(path if path.suffix in (".gz", ".nii", ".zip") else folder, code)]
 
 
+def check_refused(result, code):
+    nothing = (result.score, result.map_volume, result.slice, result.regions)
+    assert (result.outcome, result.code) == ("not_assessable", code)
+    assert nothing == (None, None, None, ())
+    assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name, wrong, make_screener, bounded):
     path, code = wrong[name]
     with bounded():
         result = make_screener()(path)
-    assert (result.outcome, result.code) == ("not_assessable", code)
-    assert (
-        result.score is None
-        and result.map_volume is None
-        and result.slice is None
-        and result.regions == ()
-    )
-    assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
+    check_refused(result, code)
 
 
 @pytest.fixture
@@ -83,28 +89,21 @@ def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
     tree = next(iter(wrong.values())).path.parent
     searched = {name: scan for name, scan in wrong.items() if name not in PASSED_OVER}
     assert len(searched) == len(REFUSED) - len(PASSED_OVER) > 100
-    expected = sorted(
-        row for name, (path, code) in searched.items() for row in listed(name, path, code)
-    )
-    codes = {code for _, code in expected}
-    key, out = tmp_path / "key.csv", tmp_path / "out"
+    expected = sorted(row for name, scan in searched.items() for row in listed(name, *scan))
+    key, out, count = tmp_path / "key.csv", tmp_path / "out", len(expected)
     with bounded():
         assert by_command("screen", tree, "-o", out, "--key", key) == NOT_ASSESSABLE
     table = pd.read_csv(out / "worklist.csv").merge(pd.read_csv(key), on="name")
     assert sorted(zip(map(Path, table.path), table.code)) == expected
     assert set(table.outcome) == {"not_assessable"} and table.score.isna().all()
-    assert {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")} == {
-        "report.html",
-        "screening.json",
-    }
+    written = {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")}
+    assert written == {"report.html", "screening.json"}
     printed = "".join(capfd.readouterr())
-    assert (
-        f"{len(expected)} scans: 0 suspicious, 0 normal, {len(expected)} not assessable" in printed
-    )
+    assert f"{count} scans: 0 suspicious, 0 normal, {count} not assessable" in printed
     assert "CANARY" not in printed.replace(str(out), "")
     assert by_command("inspect", tree) == NOT_ASSESSABLE
     printed = "".join(capfd.readouterr())
-    assert all(f"[{code}]" in printed for code in codes) and "CANARY" not in printed
+    assert all(f"[{code}]" in printed for _, code in expected) and "CANARY" not in printed
 
 
 # --- scans that are read, and that the acceptance gate refuses ---
@@ -116,6 +115,7 @@ def series(brain):
     return partial(series_of, nib.load(brain))
 
 
+SPIN = {"ScanningSequence": "SE"}
 REFUSED_BY_HEADER = {
     "CT": ({"Modality": "CT"}, "not_mr"),
     "screenshot": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary_capture"),
@@ -126,22 +126,10 @@ REFUSED_BY_HEADER = {
     "phase": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "computed_map"),
     "knee": ({"BodyPartExamined": "KNEE"}, "other_body_part"),
     "contrast agent": ({"ContrastBolusAgent": "CANARY"}, "contrast_agent"),
-    "contrast agent by its description": (
-        {"SeriesDescription": "T1 CANARY post gd"},
-        "contrast_agent",
-    ),
-    "long echo": (
-        {"ScanningSequence": "SE", "EchoTime": 90, "RepetitionTime": 4000},
-        "stated_not_t1w",
-    ),
-    "long repetition": (
-        {"ScanningSequence": "SE", "EchoTime": 15, "RepetitionTime": 3000},
-        "stated_not_t1w",
-    ),
-    "FLAIR": (
-        {"ScanningSequence": ["SE", "IR"], "EchoTime": 120, "InversionTime": 2500},
-        "stated_not_t1w",
-    ),
+    "agent in words": ({"SeriesDescription": "T1 CANARY post gd"}, "contrast_agent"),
+    "long echo": (SPIN | {"EchoTime": 90, "RepetitionTime": 4000}, "stated_not_t1w"),
+    "long repetition": (SPIN | {"EchoTime": 15, "RepetitionTime": 3000}, "stated_not_t1w"),
+    "FLAIR": (SPIN | {"EchoTime": 120, "InversionTime": 2500}, "stated_not_t1w"),
     "thick slices": ({"SliceThickness": 12}, "thick_slices"),
 }
 
@@ -149,57 +137,43 @@ REFUSED_BY_HEADER = {
 @pytest.mark.parametrize(("attributes", "code"), REFUSED_BY_HEADER.values(), ids=REFUSED_BY_HEADER)
 def test_refused_by_its_header(attributes, code, series, make_brain_screener, tmp_path):
     result = make_brain_screener()(save(series(**attributes), tmp_path / "s"))
-    assert (result.outcome, result.code, result.score, result.map_volume) == (
-        "not_assessable",
-        code,
-        None,
-        None,
-    )
+    check_refused(result, code)
     assert "accepted: " in result.reason and result.source["format"] == "dicom"
-    assert "CANARY" not in result.reason + str(result.source) + str(result.findings)
+    assert "CANARY" not in str(result.source) + str(result.findings)
 
 
-def resized(*factors):
-    return lambda v, affine: (v, affine @ np.diag([*factors, 1]))
+def small(v, affine):
+    return np.pad(v, ((40, 40), (40, 40), (0, 0))), affine @ np.diag([0.5, 0.5, 1, 1])
 
 
-def painted(paint):
-    return lambda v, affine: (paint(v), affine)
+def one_voxel(v):
+    only = np.zeros_like(v)
+    only.flat[v.argmax()] = v.max()
+    return only
 
 
-def random_like(v):
-    return np.random.default_rng(0).random(v.shape) * 1000 + 100
+def noise(v):
+    return np.where(v > 0, np.random.default_rng(0).random(v.shape) * 1000 + 100, 0)
 
 
+FAR, COARSE = np.diag([1, 1, 4.5, 1]), np.diag([2, 2, 1, 1])
 REFUSED_BY_IMAGE = {
-    "slices far apart": (resized(1, 1, 4.5), "thick_slices"),
-    "coarse pixels": (
-        lambda v, affine: (v[::2, ::2], affine @ np.diag([2, 2, 1, 1])),
-        "coarse_pixels",
-    ),
-    "three slices": (painted(lambda v: v[..., 40:43]), "short_slab"),
-    "a part of the brain": (painted(lambda v: v[20:55, 25:65]), "small_field_of_view"),
-    "half of the brain": (painted(lambda v: v[:, :45]), "brain_cut_off"),
-    "brain of a cat": (
-        lambda v, affine: (
-            np.pad(v, ((40, 40), (40, 40), (0, 0))),
-            affine @ np.diag([0.5, 0.5, 1, 1]),
-        ),
-        "brain_size",
-    ),
-    "overexposed": (painted(lambda v: np.minimum(v, v.max() / 2)), "saturated"),
-    "mask": (painted(lambda v: (v > 0) * 1.0), "few_grey_values"),
-    "eight grey values": (painted(lambda v: np.round(v / v.max() * 8)), "few_grey_values"),
-    "noise in the shape of a brain": (
-        painted(lambda v: np.where(v > 0, random_like(v), 0)),
-        "noisy",
-    ),
-    "one voxel": (
-        painted(
-            lambda v: np.where(v == v.max(), v, 0) * (np.cumsum(v == v.max()).reshape(v.shape) == 1)
-        ),
-        "brain_size",
-    ),
+    "slices far apart": (lambda v, affine: (v, affine @ FAR), "thick_slices"),
+    "coarse pixels": (lambda v, affine: (v[::2, ::2], affine @ COARSE), "coarse_pixels"),
+    "brain of a cat": (small, "brain_size"),
+    **{
+        name: (lambda v, affine, paint=paint: (paint(v), affine), code)
+        for name, paint, code in (
+            ("three slices", lambda v: v[..., 40:43], "short_slab"),
+            ("a part of the brain", lambda v: v[20:55, 25:65], "small_field_of_view"),
+            ("half of the brain", lambda v: v[:, :45], "brain_cut_off"),
+            ("overexposed", lambda v: np.minimum(v, v.max() / 2), "saturated"),
+            ("mask", lambda v: v > 0, "few_grey_values"),
+            ("eight grey values", lambda v: np.round(v / v.max() * 8), "few_grey_values"),
+            ("noise in the shape of a brain", noise, "noisy"),
+            ("one voxel", one_voxel, "brain_size"),
+        )
+    },
 }
 
 
@@ -210,12 +184,7 @@ def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path
     nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), affine), tmp_path / "s.nii")
     with bounded():
         result = make_brain_screener()(tmp_path / "s.nii")
-    assert (result.outcome, result.code, result.score, result.map_volume) == (
-        "not_assessable",
-        code,
-        None,
-        None,
-    )
+    check_refused(result, code)
 
 
 # --- scans that only look odd ---
@@ -265,6 +234,16 @@ def as_list(datasets, folder):
     return sorted(save(datasets, folder).iterdir(), reverse=True)
 
 
+def one_object(datasets, folder):
+    return multiframe(datasets, folder / "CANARY.dcm")
+
+
+def of_12_bits(voxels, **attributes):
+    return {"voxels": voxels, "BitsStored": 12, "HighBit": 11, **attributes}
+
+
+FACTS = ("ScanningSequence", "EchoTime", "RepetitionTime")
+RESCALED = {"RescaleSlope": 0.25, "RescaleIntercept": -12.5}
 ODD_SERIES = {
     "names and numbers mixed up": ({}, mixed_up),
     "among others": ({}, among_others),
@@ -272,45 +251,25 @@ ODD_SERIES = {
     "links to files": ({}, through_links),
     "archive": ({}, packed),
     "list of files": ({}, as_list),
-    "one multi-frame object": (
-        {},
-        lambda datasets, folder: multiframe(datasets, folder / "CANARY.dcm"),
-    ),
-    "implicit": ({"transfer_syntax": ImplicitVRLittleEndian}, save),
-    "big endian": ({"transfer_syntax": ExplicitVRBigEndian}, save),
-    "run lengths": ({"transfer_syntax": RLELossless}, save),
-    "JPEG-LS": ({"transfer_syntax": JPEGLSLossless}, save),
-    "JPEG 2000": ({"transfer_syntax": JPEG2000Lossless}, save),
-    "signed": ({"voxels": lambda stored: stored.astype("int16")}, save),
-    "bits above the stored ones": (
-        {
-            "voxels": lambda stored: stored.astype("uint16") | 0x8000,
-            "BitsStored": 12,
-            "HighBit": 11,
-        },
-        save,
-    ),
-    "inverted": (
-        {
-            "voxels": lambda stored: (4095 - stored).astype("uint16"),
-            "PhotometricInterpretation": "MONOCHROME1",
-        }
-        | {"BitsStored": 12, "HighBit": 11},
-        save,
-    ),
-    "rescaled": (
-        {
-            "voxels": lambda stored: (stored + 50).astype("uint16"),
-            "RescaleSlope": 0.25,
-            "RescaleIntercept": -12.5,
-        },
-        save,
-    ),
-    "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, save),
-    "no other attributes": (
-        {"ScanningSequence": None, "EchoTime": None, "RepetitionTime": None},
-        save,
-    ),
+    "one multi-frame object": ({}, one_object),
+    **{
+        name: (options, save)
+        for name, options in {
+            "implicit": {"transfer_syntax": ImplicitVRLittleEndian},
+            "big endian": {"transfer_syntax": ExplicitVRBigEndian},
+            "run lengths": {"transfer_syntax": RLELossless},
+            "JPEG-LS": {"transfer_syntax": JPEGLSLossless},
+            "JPEG 2000": {"transfer_syntax": JPEG2000Lossless},
+            "signed": {"voxels": lambda v: v.astype("int16")},
+            "bits above the stored ones": of_12_bits(lambda v: v.astype("uint16") | 0x8000),
+            "inverted": of_12_bits(
+                lambda v: (4095 - v).astype("uint16"), PhotometricInterpretation="MONOCHROME1"
+            ),
+            "rescaled": {"voxels": lambda v: (v + 50).astype("uint16"), **RESCALED},
+            "derived": {"ImageType": ["DERIVED", "SECONDARY"]},
+            "no other attributes": dict.fromkeys(FACTS),
+        }.items()
+    },
 }
 
 
@@ -323,9 +282,8 @@ def test_odd_series(options, write, series, make_brain_screener, tmp_path, bound
         odd = screener(write(series(**options), tmp_path / "odd"))
     assert (odd.outcome, odd.code) == (plain.outcome, None), odd.reason
     assert odd.score == pytest.approx(plain.score, rel=1e-5)
-    assert np.allclose(odd.map_volume, plain.map_volume, atol=1e-5) and np.allclose(
-        odd.affine, plain.affine, atol=1e-4
-    )
+    assert np.allclose(odd.map_volume, plain.map_volume, atol=1e-5)
+    assert np.allclose(odd.affine, plain.affine, atol=1e-4)
 
 
 def test_a_conversion_to_one_object_hides_no_contrast_agent(series, make_brain_screener, tmp_path):
@@ -361,37 +319,26 @@ def test_odd_facts(keyword, value, series, make_brain_screener, tmp_path):
     datasets = series(transfer_syntax=ImplicitVRLittleEndian)
     raw(keyword, value)(datasets)
     save(datasets, tmp_path / "s")
-    (row,) = screen_archive(make_brain_screener(), list_items(tmp_path / "s"), tmp_path / "out")
+    (row,) = screen(make_brain_screener(), list_items(tmp_path / "s"), tmp_path / "out")
     assert row["outcome"] == "suspicious"
-    written = [
-        path.read_text()
-        for path in (tmp_path / "out").glob("sub-*/*")
-        if path.suffix in (".json", ".html")
-    ]
-    assert any(text.startswith("<!") for text in written)
-    record = json.loads(next((tmp_path / "out").glob("sub-*/*_screening.json")).read_text())
-    facts = record["source"]
+    (folder,) = (tmp_path / "out").glob("sub-*")
+    (report,), (record,) = (
+        [path.read_text() for path in folder.glob(f"*_{name}")]
+        for name in ("report.html", "screening.json")
+    )
+    facts = json.loads(record)["source"]
     for name in ("echo_time", "flip_angle"):
         assert name not in facts or isinstance(facts[name], float)
-    assert all(
-        text.isprintable() and len(text) <= 64 for text in facts.values() if isinstance(text, str)
-    )
-    assert not any("CANARY" in text for text in written)
-    assert "<script>alert" not in "".join(
-        text for text in written if text.startswith("<!")
-    )  # a record is data
-
-
-def canonical(image):
-    return image
+    texts = [text for text in facts.values() if isinstance(text, str)]
+    assert all(text.isprintable() and len(text) <= 64 for text in texts)
+    assert "CANARY" not in report + record and "<script>alert" not in report  # a record is data
 
 
 def stored_as(axcodes):
     def change(image):
         target = nib.orientations.axcodes2ornt(axcodes)
-        return image.as_reoriented(
-            nib.orientations.ornt_transform(nib.io_orientation(image.affine), target)
-        )
+        stored = nib.io_orientation(image.affine)
+        return image.as_reoriented(nib.orientations.ornt_transform(stored, target))
 
     return change
 
@@ -409,14 +356,16 @@ def with_type(dtype, slope=1, intercept=0, kind=nib.Nifti1Image):
     return change
 
 
-def with_header(**fields):
-    def change(image):
-        made = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
-        for field, value in fields.items():
-            made.header[field] = value
-        return made
+def with_values(change):
+    """With other values, as float32."""
+    return lambda image: nib.Nifti1Image(
+        np.asarray(change(np.asarray(image.dataobj, np.float32)), np.float32), image.affine
+    )
 
-    return change
+
+def without_slope(image):
+    image.header["scl_slope"], image.header["scl_inter"] = 0, np.nan
+    return image
 
 
 def by_qform_alone(image):
@@ -425,31 +374,20 @@ def by_qform_alone(image):
     return made
 
 
-def raised_by(constant, scale=1.0):
-    def change(image):
-        return nib.Nifti1Image(
-            np.asarray(image.dataobj, np.float32) * scale + np.float32(constant), image.affine
-        )
-
-    return change
-
-
 def with_extension(image):
-    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"CANARY" * 1000))
     return image
 
 
-def with_background_below_zero(image):
-    values = np.asarray(image.dataobj, np.float32)
-    some = np.random.default_rng(0).random(values.shape) < 0.2  # as ringing leaves it
-    return nib.Nifti1Image(np.where((values == 0) & some, -3, values), image.affine)
+def ringing(values):
+    some = np.random.default_rng(0).random(values.shape) < 0.2
+    return np.where((values == 0) & some, -3, values)
 
 
 ODD_NIFTI = {
     **{
-        f"stored {codes}": (stored_as(codes), "s.nii.gz")
-        for codes in ("LPS", "RSA", "ASR", "PIR", "LAI")
+        f"stored {axes}": (stored_as(axes), "s.nii.gz")
+        for axes in ["LPS", "RSA", "ASR", "PIR", "LAI"]
     },
     **{
         dtype: (with_type(dtype), "s.nii")
@@ -458,19 +396,16 @@ ODD_NIFTI = {
     "big endian": (with_type(">i2"), "s.nii"),
     "NIfTI-2": (with_type("int16", kind=nib.Nifti2Image), "s.nii"),
     "scaled": (with_type("float32", slope=0.5, intercept=-7), "s.nii.gz"),
-    "slope 0 and NaN": (with_header(scl_slope=0, scl_inter=np.nan), "s.nii.gz"),
+    "slope 0 and NaN": (without_slope, "s.nii.gz"),
     "by its qform alone": (by_qform_alone, "s.nii.gz"),
-    "all 1000 brighter": (raised_by(1000), "s.nii.gz"),
-    "all below zero": (raised_by(-5000), "s.nii.gz"),
-    "from -1 to 1": (raised_by(-1, 0.001), "s.nii.gz"),
-    "one volume of one": (
-        lambda image: nib.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine),
-        "s.nii.gz",
-    ),
+    "all 1000 brighter": (with_values(lambda values: values + 1000), "s.nii.gz"),
+    "all below zero": (with_values(lambda values: values - 5000), "s.nii.gz"),
+    "from -1 to 1": (with_values(lambda values: values * 0.001 - 1), "s.nii.gz"),
+    "one volume of one": (with_values(lambda values: values[..., None]), "s.nii.gz"),
     "extension": (with_extension, "s.nii.gz"),
-    "background below zero": (with_background_below_zero, "s.nii.gz"),
-    "upper case": (canonical, "S.NII.GZ"),
-    "path of another alphabet": (canonical, "磁共振 – Ünïcødé.nii.gz"),
+    "background below zero": (with_values(ringing), "s.nii.gz"),
+    "upper case": (lambda image: image, "S.NII.GZ"),
+    "path of another alphabet": (lambda image: image, "磁共振 – Ünïcødé.nii.gz"),
     "very bright": (with_type("float32", slope=1e-30), "s.nii"),
 }
 
@@ -484,10 +419,9 @@ def test_odd_nifti(change, name, brain, make_brain_screener, tmp_path, bounded):
         odd = screener(tmp_path / name)
     assert plain.outcome == odd.outcome == "suspicious"
     assert odd.score == pytest.approx(plain.score, rel=2e-3)
-    to_canonical = [
-        nib.as_closest_canonical(nib.Nifti1Image(r.map_volume, r.affine)) for r in (plain, odd)
-    ]
-    assert np.allclose(*(np.asarray(image.dataobj) for image in to_canonical), atol=2e-3)
+    images = (nib.Nifti1Image(one.map_volume, one.affine) for one in (plain, odd))
+    maps = (np.asarray(nib.as_closest_canonical(image).dataobj) for image in images)
+    assert np.allclose(*maps, atol=2e-3)
 
 
 def test_packing_and_names_do_not_matter(brain, make_brain_screener, tmp_path):
@@ -498,14 +432,11 @@ def test_packing_and_names_do_not_matter(brain, make_brain_screener, tmp_path):
     half = len(data) // 2
     (tmp_path / "plain.nii.gz").write_bytes(data)
     (tmp_path / "packed.nii").write_bytes(gzip.compress(data))
-    (tmp_path / "parts.nii.gz").write_bytes(
-        gzip.compress(data[:half]) + gzip.compress(data[half:] + b"behind")
-    )
+    parts = gzip.compress(data[:half]), gzip.compress(data[half:] + b"behind")
+    (tmp_path / "parts.nii.gz").write_bytes(b"".join(parts))
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
         archive.writestr("a/b.nii.gz", gzip.compress(data))
-    scores = {
-        make_brain_screener()(path).score for path in tmp_path.iterdir() if path.suffix != ".pt"
-    }
+    scores = {make_brain_screener()(path).score for path in tmp_path.iterdir()}
     assert len(scores) == 1 and None not in scores
 
 
@@ -517,10 +448,8 @@ def test_intensities_at_the_ends_of_the_scale(
     refused."""
     image = nib.load(brain)
     values = np.asarray(image.dataobj, np.float64)
-    nib.save(
-        nib.Nifti1Image((values / values.max() * factor).astype("float32"), image.affine),
-        tmp_path / "s.nii",
-    )
+    values = (values / values.max() * factor).astype("float32")
+    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "s.nii")
     with bounded():
         result = make_brain_screener()(tmp_path / "s.nii")
     if result.outcome != "not_assessable":
@@ -530,23 +459,14 @@ def test_intensities_at_the_ends_of_the_scale(
 def test_two_series_in_one_folder_are_two_scans(series, make_brain_screener, tmp_path):
     """A localiser and a volume: the one is refused, the other screened, and neither hides the
     other."""
-    save(series(series_uid="1.2.1"), tmp_path / "study", name="v{}".format)
-    save(
-        dicom_datasets(head_volume(1), orientation=SAGITTAL, series_uid="1.2.2"),
-        tmp_path / "study",
-        name="l{}".format,
-    )
-    rows = screen_archive(make_brain_screener(), list_items(tmp_path / "study"), tmp_path / "out")
-    assert [(row["outcome"], row["code"]) for row in rows] == [
-        ("suspicious", None),
-        ("not_assessable", "single_slice"),
-    ]
-    assert make_brain_screener()(tmp_path / "study").code == "several_series"
-    (row,) = screen_archive(
-        make_brain_screener(),
-        list_items(tmp_path / "study", series_uid="1.2.9"),
-        tmp_path / "other",
-    )
+    study, screener = tmp_path / "study", make_brain_screener()
+    localizer = dicom_datasets(head_volume(1), orientation=SAGITTAL, series_uid="1.2.2")
+    save(series(series_uid="1.2.1"), study, name="v{}".format)
+    save(localizer, study, name="l{}".format)
+    rows = screen(screener, list_items(study), tmp_path / "out")
+    assert [row["code"] for row in rows] == [None, "single_slice"]
+    assert screener(study).code == "several_series"
+    (row,) = screen(screener, list_items(study, series_uid="1.2.9"), tmp_path / "other")
     assert row["code"] == "series_not_found" and "1.2.1" not in row["reason"]
 
 
@@ -591,6 +511,5 @@ def test_any_damage_ends_in_a_result(data, intact, make_brain_screener, tmp_path
         warnings.simplefilter("ignore")
         result = make_brain_screener()(path)
     assert result.outcome in ("normal", "suspicious", "not_assessable")
-    assert (
-        (result.code in REFUSALS) == (result.outcome == "not_assessable") == (result.score is None)
-    )
+    assert (result.code in REFUSALS) == (result.outcome == "not_assessable")
+    assert (result.code in REFUSALS) == (result.score is None)

@@ -52,80 +52,36 @@ def test_every_command(from_root, cohort, tmp_path):
     folder, out = (CHECKOUT if from_root else tmp_path), tmp_path / "out"
     data = ["--dataset_dir", cohort.parent, "--datalist", cohort]
     short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4"]
-    ckpt, meta = out / "model.pt", ["--meta_file", configs(folder, "metadata")]
-    inference = ["--config_file", configs(folder, "inference")]
-    run(
-        folder,
-        "run",
-        "training",
-        "--config_file",
-        configs(folder, "train"),
-        *data,
-        "--output_dir",
-        out,
-        *short,
-        *NARROW,
+    ckpt, meta = ["--ckpt", out / "model.pt"], ["--meta_file", configs(folder, "metadata")]
+    train, inference, evaluate = (
+        ["--config_file", configs(folder, *files)]
+        for files in (["train"], ["inference"], ["train", "evaluate"])
     )
+    run(folder, "run", "training", *train, *data, "--output_dir", out, *short, *NARROW)
     first = Calibration.load(out / "calibration.json").calibration_id
-    run(
-        folder,
-        "run",
-        "calibrating",
-        "--config_file",
-        configs(folder, "train"),
-        *data,
-        "--output_dir",
-        out,
-        *NARROW,
-    )
+    run(folder, "run", "calibrating", *train, *data, "--output_dir", out, *NARROW)
     assert Calibration.load(out / "calibration.json").calibration_id == first
-    overlaid = [
-        "--config_file",
-        configs(folder, "train", "evaluate"),
-        "--ckpt",
-        ckpt,
-        "--output_dir",
-        out / "eval",
-    ]
-    run(folder, "run", "evaluating", *overlaid, *data, *NARROW)
+    evaluated = ["--output_dir", out / "eval"]
+    run(folder, "run", "evaluating", *evaluate, *ckpt, *evaluated, *data, *NARROW)
     assert list((out / "eval").glob("*.csv"))
-    screened = ["--ckpt", ckpt, "--output_dir", out / "screened", "--rate", "0.5"]
-    run(folder, "run", *inference, *data, *screened, *NARROW)
+    screened = ["--output_dir", out / "screened", "--rate", "0.5"]
+    run(folder, "run", *inference, *data, *ckpt, *screened, *NARROW)
     assert len(pd.read_csv(out / "screened/worklist.csv")) == 2
-    run(
-        folder, "verify_net_in_out", "--net_id", "network_def", *meta, *inference, "--device", "cpu"
-    )
-    exported = ["--net_id", "network_def", "--filepath", out / "model.ts", "--ckpt_file", ckpt]
-    run(
-        folder, "ckpt_export", *exported, *meta, *inference, "--input_shape", "[1,1,64,64]", *NARROW
-    )
+    network = ["--net_id", "network_def", *meta, *inference]
+    run(folder, "verify_net_in_out", *network, "--device", "cpu")
+    exported = ["--filepath", out / "model.ts", "--ckpt_file", out / "model.pt"]
+    run(folder, "ckpt_export", *exported, *network, "--input_shape", "[1,1,64,64]", *NARROW)
     assert torch.jit.load(out / "model.ts")(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_bundle(cohort, tmp_path):
-    short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
-    torchrun = (
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "monai.bundle",
-    )
     data = ["--datalist", cohort, "--output_dir", tmp_path / "out"]
-    files = configs(tmp_path, "train", "multi_gpu_train")
-    run(
-        tmp_path,
-        "run",
-        "training",
-        "--config_file",
-        files,
-        *data,
-        *short,
-        *NARROW,
-        program=torchrun,
-    )
+    files = ["--config_file", configs(tmp_path, "train", "multi_gpu_train")]
+    short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    program = (*torchrun, "-m", "monai.bundle")
+    run(tmp_path, "run", "training", *files, *data, *short, *NARROW, program=program)
     assert pd.read_csv(tmp_path / "out/log.csv").epoch.tolist() == [0, 1]
     calibration = Calibration.load(tmp_path / "out/calibration.json")
     assert calibration.n_subjects == len(json.loads(cohort.read_text())["calibration"])

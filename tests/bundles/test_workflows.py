@@ -47,6 +47,7 @@ def screen(trained, cohort, tmp_path_factory):
             "ckpt": str(ckpt or weights / "model.pt"),
             "output_dir": str(output),
             "rate": 0.5,
+            "names": "paths",
         }
         made = make_workflow(
             name, "inference", run_id="run", **options | {"datalist": str(cohort)} | overrides

@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.io import read_scan
-from pathology_screen.predictor import build_preprocessing, run_steps
+from pathology_screen.predictor import build_preprocessing
 from pathology_screen.transforms import LoadScand, slice_affines, slice_to_scan
 
 TEMPLATE_BRAIN = {"length": (171, 8), "width": (139, 10)}
@@ -77,11 +77,11 @@ def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
     else:
         mark_nifti(path, copy, voxel)
     place = {name: image.meta[name] for name in ("to_scan", "fit")}
-    marked = run_steps(
-        preprocessing,
-        {"image": str(copy)},
-        {LoadScand: lambda item: item["image"].meta.update(place)},
-    )
+    marked = {"image": str(copy)}
+    for step in preprocessing.transforms:
+        marked = step(marked)
+        if isinstance(step, LoadScand):
+            marked["image"].meta.update(place)
     marked = marked["image"]
     difference = np.abs(
         np.asarray(slice_to_scan(preprocessing, marked, marked)[0]) - np.asarray(plain[0])

@@ -31,28 +31,19 @@ from pathology_screen.io import read_scan
 from pathology_screen.io.source import PATIENT_AND_STUDY
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening import Inspector
+from pathology_screen.screening.batch import list_items
 
 BIRTH_DATE, UID = "19010203", "1.2.999.77777777"
 PATIENT_HASH = hashlib.sha256(b"CANARY-ID").hexdigest()
 SECRETS = ("canary", "john", BIRTH_DATE, UID, PATIENT_HASH)
 
-TEXTS = (
-    *(
-        "InstitutionName",
-        "InstitutionAddress",
-        "StationName",
-        "DeviceSerialNumber",
-        "PerformingPhysicianName",
-    ),
-    *("OperatorsName", "PatientComments", "PatientAddress", "OtherPatientNames", "ImageComments"),
-    *(
-        "StudyDescription",
-        "ProtocolName",
-        "RequestedProcedureDescription",
-        "PerformedProcedureStepDescription",
-    ),
-    *("MedicalRecordLocator", "Occupation", "AdditionalPatientHistory", "CountryOfResidence"),
+SAID = (
+    "InstitutionName InstitutionAddress StationName DeviceSerialNumber PerformingPhysicianName "
+    "OperatorsName PatientComments PatientAddress OtherPatientNames ImageComments "
+    "StudyDescription ProtocolName RequestedProcedureDescription Occupation CountryOfResidence "
+    "PerformedProcedureStepDescription MedicalRecordLocator AdditionalPatientHistory"
 )
+"""Attributes that hold free text."""
 
 
 @pytest.fixture
@@ -60,17 +51,15 @@ def series(brain):
     """Function that gives the brain, in slices of 4.8 mm, as DICOM data sets full of secrets."""
     image = nib.load(brain).slicer[:, :, ::2]
 
+    texts = dict.fromkeys(SAID.split(), "CANARY")
+    study = {"StudyInstanceUID": f"{UID}.8", "FrameOfReferenceUID": f"{UID}.9"}
+
     def make(number=1, **attributes):
         datasets = series_of(image, series_uid=f"{UID}.{number}", **attributes)
+        each(**texts, **study)(datasets)
         for k, dataset in enumerate(datasets):
-            each(
-                **dict.fromkeys(TEXTS, "CANARY"),
-                StudyInstanceUID=f"{UID}.8",
-                FrameOfReferenceUID=f"{UID}.9",
-            )([dataset])
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = (
-                f"{UID}.{number}.{k}"
-            )
+            dataset.SOPInstanceUID = f"{UID}.{number}.{k}"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
             dataset.private_block(0x0011, "CANARY", create=True).add_new(1, "LO", "CANARY")
         return datasets
 
@@ -87,14 +76,8 @@ def tree(brain, series, tmp_path) -> Path:
     save(series(4)[:3] + series(4)[5:], root / "gap")
     save(series(5, PhotometricInterpretation="YBR_FULL"), root / "colour")
     odd = series(6, transfer_syntax=ImplicitVRLittleEndian)
-    for keyword in (
-        "PatientBirthDate",
-        "PatientAge",
-        "PatientSize",
-        "EchoTime",
-        "StudyDate",
-        "AccessionNumber",
-    ):
+    odd_texts = "PatientBirthDate PatientAge PatientSize EchoTime StudyDate AccessionNumber"
+    for keyword in odd_texts.split():
         raw(keyword, b"CANARY-JOHN-CANARY-JOHN ")(odd)
     save(odd, root / "odd")
     cut = save(series(7), root / "cut") / "IM0003"
@@ -134,12 +117,9 @@ def said(path: Path) -> str:
     pictures."""
     data = path.read_bytes()
     if path.suffix == ".gz":
-        image = nib.load(path)
-        data += (
-            gzip.decompress(data)
-            + str(image.header).encode()
-            + b"".join(e.get_content() for e in image.header.extensions)
-        )
+        header = nib.load(path).header
+        content = b"".join(extension.get_content() for extension in header.extensions)
+        data += gzip.decompress(data) + str(header).encode() + content
     elif path.suffix == ".png":
         data += str(Image.open(path).info).encode()
     elif path.suffix == ".html":
@@ -158,21 +138,18 @@ def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, ca
     inspector = Inspector(brain_predictor.preprocessing, brain_predictor.slice_options["domain"])
     monkeypatch.setattr(Inspector, "from_bundle", lambda *arguments: inspector)
 
-    def run(*arguments, status=NOT_ASSESSABLE, out=tmp_path / "out"):
+    def run(command, *arguments, status=NOT_ASSESSABLE, out=tmp_path / "out"):
         for kept in (caplog, recwarn):
             kept.clear()
         capfd.readouterr()
-        assert main([str(argument) for argument in arguments]) == status
+        if callable(command):
+            assert command(*arguments) == status
+        else:
+            assert main([command, *map(str, arguments)]) == status
         captured = capfd.readouterr()
         messages = {"stdout": captured.out, "stderr": captured.err, "log": caplog.text}
         messages["warnings"] = " ".join(f"{one.message} {one.source}" for one in recwarn.list)
-        files = (
-            [path for path in out.rglob("*") if path.is_file()]
-            if out.is_dir()
-            else [out]
-            if out.is_file()
-            else []
-        )
+        files = [path for path in (out, *out.rglob("*")) if path.is_file()]
         return messages | {path.relative_to(tmp_path).as_posix(): said(path) for path in files}
 
     return run
@@ -196,6 +173,12 @@ def test_screen(tree, told, tmp_path):
     assert "19 scans" in places["stdout"]
     # what is done is not done again, and says no more
     assert leaks(told("screen", tree, "-o", tmp_path / "out")) == {}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_screening_by_the_evaluator_of_a_bundle(tree, told, evaluate):
+    places = told(evaluate, list_items(tree))
+    assert leaks(places) == {} and "19 scans" in places["stdout"] and len(places) > 40
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
@@ -229,11 +212,7 @@ def test_dicom_objects_alone_name_patient_and_study(series, told, tmp_path):
     for place in objects:
         dataset = pydicom.dcmread(tmp_path / place)
         assert str(dataset.PatientName) == "CANARY^PATIENT" and dataset.PatientID == "CANARY-ID"
-        named = {
-            element.keyword
-            for element in dataset.iterall()
-            if "canary" in str(element.value).lower()
-        }
+        named = {one.keyword for one in dataset.iterall() if "canary" in str(one.value).lower()}
         # what holds items holds what is in them
         named = {keyword for keyword in named if not keyword.endswith("Sequence")}
         assert named <= {*PATIENT_AND_STUDY}, place
@@ -269,16 +248,11 @@ def test_what_parsers_warn_of_is_not_shown(command, keyword, series, told, tmp_p
     """They repeat technical attributes that are not valid: on their own logger, to which no command
     listens."""
     datasets = series(transfer_syntax=ImplicitVRLittleEndian)
-    raw(keyword, b"CANARY-JOHN")(
-        datasets[:1] if keyword == "SOPInstanceUID" else datasets
-    )  # or all are one image
+    alone = keyword == "SOPInstanceUID"  # or all are one image
+    raw(keyword, b"CANARY-JOHN")(datasets[:1] if alone else datasets)
     save(datasets, tmp_path / "in")
-    places = told(
-        command,
-        tmp_path / "in",
-        *(["-o", tmp_path / "out"] if command == "screen" else []),
-        status=0,
-    )
+    output = ["-o", tmp_path / "out"] if command == "screen" else []
+    places = told(command, tmp_path / "in", *output, status=0)
     places.pop("log")
     assert leaks(places) == {}
 
@@ -286,22 +260,13 @@ def test_what_parsers_warn_of_is_not_shown(command, keyword, series, told, tmp_p
 @pytest.mark.parametrize("command", ["screen", "inspect"])
 def test_commands_that_fail(command, tree, told, tmp_path):
     output = ["-o", tmp_path / "out"] if command == "screen" else []
-    for path in (
-        tree / "CANARY_absent",
-        tree / "CANARY_absent.nii.gz",
-        tree / "lost/CANARY.nii.gz",
-    ):
-        places = told(command, path, *output, status=1)
+    for name in ("CANARY_absent", "CANARY_absent.nii.gz", "lost/CANARY.nii.gz"):
+        places = told(command, tree / name, *output, status=1)
         assert leaks(places) == {} and "[not_found]" in places["stderr"]
     (tree / "CANARY_empty").mkdir()
     assert leaks(told(command, tree / "CANARY_empty", *output, status=1)) == {}
-    for path in (
-        tree / "CANARY.txt",
-        tree / "CANARY_text.nii.gz",
-        tree / "damaged.zip",
-        tree / "cut",
-    ):
-        assert leaks(told(command, path, *output)) == {}
+    for name in ("CANARY.txt", "CANARY_text.nii.gz", "damaged.zip", "cut"):
+        assert leaks(told(command, tree / name, *output)) == {}
     assert leaks(told(command, tree / "gap", *output, "--series-uid", f"{UID}.2")) == {}
 
 
@@ -320,13 +285,8 @@ def test_results_and_errors_in_python(tree, make_brain_screener):
     texts = {f"result {number}": repr(result) for number, result in enumerate(results)}
     assert leaks(texts, ("canary", "john", BIRTH_DATE, PATIENT_HASH)) == {}
     for number, error in enumerate(errors):
-        shown = (
-            "".join(traceback.format_exception(error))
-            + repr(error)
-            + " ".join(getattr(error, "__notes__", []))
-        )
-        allowed = () if error.code == "several_series" else (UID,)
-        assert (
-            leaks({f"error {number}": shown}, ("canary^", "canary_", "john", BIRTH_DATE, *allowed))
-            == {}
-        )
+        notes = " ".join(getattr(error, "__notes__", []))
+        shown = "".join(traceback.format_exception(error)) + repr(error) + notes
+        secrets = ("canary^", "canary_", "john", BIRTH_DATE)
+        secrets += () if error.code == "several_series" else (UID,)
+        assert leaks({f"error {number}": shown}, secrets) == {}

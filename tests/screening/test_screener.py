@@ -1,6 +1,7 @@
 """From a path to an outcome."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 
@@ -13,11 +14,11 @@ from scan_builders import save, series_of
 from scipy import ndimage as ndi
 from template_brains import TO_SCAN, Located
 
-from pathology_screen.bundles import bundle_root
-from pathology_screen.calibration import Calibration
+from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.io import read_scan
-from pathology_screen.screening import Screener
+from pathology_screen.predictor import Predictor, build_network
+from pathology_screen.screening import Finding, Inspector, Screener, context
 from pathology_screen.space import PLANE_Z, plane_affine, take_plane
 
 
@@ -55,51 +56,54 @@ def test_a_single_slice_is_compared_as_it_is_with_a_warning(slices, make_screene
 # --- volumes ---
 
 
-def test_a_volume_is_registered_and_its_plane_screened(brain, brain_predictor, make_brain_screener):
-    """The one test that registers: the template's brain comes back to where it was."""
-    screener = make_brain_screener()
-    steps = [
-        step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)
-    ]
-    registering = replace(screener.predictor, preprocessing=Compose(steps))
-    result = Screener(registering, screener.judge.calibration)(brain)
+@pytest.fixture
+def registering(brain_predictor, make_brain_screener):
+    """A screener that does not know where `brain` lies."""
+    steps = brain_predictor.preprocessing.transforms
+    preprocessing = Compose([step for step in steps if not isinstance(step, Located)])
+    calibration = make_brain_screener().judge.calibration
+    return Screener(replace(brain_predictor, preprocessing=preprocessing), calibration)
+
+
+def test_a_volume_is_registered_and_its_plane_screened(brain, registering, make_brain_screener):
+    """The template's brain comes back to where it was."""
+    result, known = registering(brain), make_brain_screener()(brain)
     one = result.slice
     assert result.outcome != "not_assessable" and result.warnings == ()
     assert one.plane_mm == PLANE_Z and one.fit.dice > 0.98 and one.fit.correlation > 0.98
     assert np.abs(one.affine @ np.linalg.inv(one.mni_affine) - TO_SCAN).max() < 0.1
-    known = screener(brain)
     assert np.corrcoef(known.slice.image.ravel(), one.image.ravel())[0, 1] > 0.999
     assert known.score == pytest.approx(result.score, rel=0.01)
+
+
+def test_a_scan_that_does_not_fit_the_template_is_refused(brain, registering, tmp_path):
+    """Half a turn about the vertical axis names left and right, front and back wrongly."""
+    image = nib.load(brain)
+    turned = nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine)
+    nib.save(turned, tmp_path / "upside_down.nii")
+    result = registering(tmp_path / "upside_down.nii")
+    assert (result.code, result.slice) == ("registration_failed", None)
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SPL"])
 def test_volumes_lie_on_the_voxels_of_the_scan(brain, make_brain_screener, tmp_path, axcodes):
     stored = nib.load(brain)
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axcodes)
-    )
+    target = nib.orientations.axcodes2ornt(axcodes)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(stored.affine), target)
     nib.save(stored.as_reoriented(turn), tmp_path / "scan.nii")
     scan = read_scan(tmp_path / "scan.nii")
     result = make_brain_screener(pixel_threshold=0.08)(tmp_path / "scan.nii")
-    assert (
-        result.map_volume.shape == result.regions_volume.shape == result.reconstruction_volume.shape
-    )
-    assert result.map_volume.shape == scan.voxels.shape and np.allclose(result.affine, scan.affine)
-    i, j, k = np.nonzero(result.map_volume)
+    volume, regions = result.map_volume, result.regions_volume
+    assert volume.shape == regions.shape == result.reconstruction_volume.shape
+    assert volume.shape == scan.voxels.shape and np.allclose(result.affine, scan.affine)
+    i, j, k = np.nonzero(volume)
     z = (np.linalg.inv(TO_SCAN) @ scan.affine @ [i, j, k, np.ones_like(i)])[2]
-    assert (
-        len(i) > 1000 and np.abs(z - PLANE_Z).max() < 1.3
-    )  # half a voxel of 2.4 mm, in the smaller millimetres of MNI
-    values = result.map_volume[i, j, k]
-    assert (
-        np.corrcoef(values, scan.voxels[i, j, k])[0, 1] > 0.85
-    )  # a share of the image, blurred by the grid
-    assert set(np.unique(result.regions_volume)) - {0} <= {
-        region.label for region in result.regions
-    }
-    assert (
-        result.regions_volume.any() and (result.regions_volume[result.map_volume == 0] == 0).all()
-    )
+    # half a voxel of 2.4 mm, in the smaller millimetres of MNI
+    assert len(i) > 1000 and np.abs(z - PLANE_Z).max() < 1.3
+    # a share of the image, blurred by the grid
+    assert np.corrcoef(volume[i, j, k], scan.voxels[i, j, k])[0, 1] > 0.85
+    assert set(np.unique(regions)) - {0} <= {region.label for region in result.regions}
+    assert regions.any() and (regions[volume == 0] == 0).all()
 
 
 def test_pixels_of_the_slice_lie_where_the_scan_has_the_same_value(brain, make_brain_screener):
@@ -108,27 +112,21 @@ def test_pixels_of_the_slice_lie_where_the_scan_has_the_same_value(brain, make_b
     seen = ndi.affine_transform(scan.voxels, to_voxel, output_shape=(64, 64, 1), order=1)[..., 0]
     assert np.corrcoef(seen.ravel(), one.image.ravel())[0, 1] > 0.97
     assert np.allclose(one.affine, TO_SCAN @ one.mni_affine)
-    assert np.allclose(one.mni_affine[:3, 0], [0, -233 / 64, 0]) and np.allclose(
-        one.mni_affine[2], [0, 0, 1, PLANE_Z]
-    )
+    assert np.allclose(one.mni_affine[:3, 0], [0, -233 / 64, 0])
+    assert np.allclose(one.mni_affine[2], [0, 0, 1, PLANE_Z])
     template = take_plane(scan.voxels, scan.affine, TO_SCAN)
-    row, column = np.rint(
-        np.linalg.solve(plane_affine(), one.mni_affine @ [32, 32, 0, 1])[:2]
-    ).astype(int)
-    assert one.image[32, 32] == pytest.approx(
-        template[row - 1 : row + 2, column - 1 : column + 2].mean() / 1000, abs=0.3
-    )
+    place = np.linalg.solve(plane_affine(), one.mni_affine @ [32, 32, 0, 1])
+    row, column = np.rint(place[:2]).astype(int)
+    around = template[row - 1 : row + 2, column - 1 : column + 2].mean() / 1000
+    assert one.image[32, 32] == pytest.approx(around, abs=0.3)
 
 
 def test_regions_have_a_side_and_a_place_in_mni_space(brain, make_brain_screener, tmp_path):
     """A bright ball that is put at x = -40 mm, the patient's left, is found there."""
     image = nib.load(brain)
     voxels = np.array(image.dataobj)
-    places = (
-        np.linalg.inv(TO_SCAN)
-        @ image.affine
-        @ np.vstack([np.indices(voxels.shape).reshape(3, -1), np.ones(voxels.size)])
-    )
+    indices = np.vstack([np.indices(voxels.shape).reshape(3, -1), np.ones(voxels.size)])
+    places = np.linalg.inv(TO_SCAN) @ image.affine @ indices
     ball = np.linalg.norm(places[:3].T - (-40, -20, PLANE_Z), axis=1).reshape(voxels.shape) < 12
     voxels[ball] = 1500
     nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "ball.nii")
@@ -147,35 +145,9 @@ def test_another_plane_is_mapped_and_not_judged(brain, make_brain_screener):
     assert result.slice.mni_affine[2, 3] == 40
 
 
-def test_scans_of_the_other_domain_are_refused(brain, slices, make_screener):
+def test_scans_of_the_other_domain_are_refused(brain, make_screener):
     result = make_screener()(brain)
-    assert (result.outcome, result.code, result.map_volume) == (
-        "not_assessable",
-        "other_domain",
-        None,
-    )
-
-
-def test_a_scan_that_does_not_fit_the_template_is_refused(
-    brain, brain_predictor, make_brain_screener, tmp_path
-):
-    """Half a turn about the vertical axis names left and right, front and back wrongly."""
-    image = nib.load(brain)
-    nib.save(
-        nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine),
-        tmp_path / "upside_down.nii",
-    )
-    screener = make_brain_screener()
-    steps = [
-        step for step in brain_predictor.preprocessing.transforms if not isinstance(step, Located)
-    ]
-    registering = replace(screener.predictor, preprocessing=Compose(steps))
-    result = Screener(registering, screener.judge.calibration)(tmp_path / "upside_down.nii")
-    assert (result.outcome, result.code, result.slice) == (
-        "not_assessable",
-        "registration_failed",
-        None,
-    )
+    assert (result.code, result.map_volume) == ("other_domain", None)
 
 
 def test_dicom_and_nifti_of_one_scan_agree(brain, make_brain_screener, tmp_path):
@@ -198,43 +170,56 @@ def test_what_cannot_be_read_is_not_assessable(tmp_path, make_screener):
     (tmp_path / "text.nii.gz").write_text("no image")
     nan = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
     nib.save(nan, tmp_path / "nan.nii.gz")
-    for path, code in (
-        (tmp_path / "lost.nii", "not_found"),
-        (tmp_path / "nan.nii.gz", "not_finite"),
-    ):
-        result = make_screener()(path)
-        assert (result.outcome, result.code) == (
-            "not_assessable",
-            code,
-        ) and f"[{code}]" in result.reason
+    for name, code in (("lost.nii", "not_found"), ("nan.nii.gz", "not_finite")):
+        result = make_screener()(tmp_path / name)
+        assert (result.outcome, result.code) == ("not_assessable", code)
+        assert f"[{code}]" in result.reason
         assert result.score is None and result.map_volume is None and result.slice is None
     assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
+
+
+def test_what_the_gate_finds_is_kept_and_refuses(brain, make_brain_screener, monkeypatch):
+    found = [Finding("voxel_size", "9 mm", "up to 8 mm", refused=False)]
+    monkeypatch.setattr(context, "geometry_findings", lambda *scan: found)
+    assert make_brain_screener()(brain).findings == tuple(found)
+    found[:] = [Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")]
+    result = make_brain_screener()(brain)
+    assert (result.code, result.findings) == ("voxel_size", tuple(found))
+    assert result.reason.endswith("9 mm; accepted: up to 8 mm. Resample it")
+
+
+def test_inspecting_goes_as_far_as_screening_without_a_network(
+    brain, slices, brain_predictor, make_brain_screener
+):
+    inspect = Inspector(brain_predictor.preprocessing, brain_predictor.slice_options["domain"])
+    for path in (brain, slices[0], "nowhere"):
+        found, result = inspect(path), make_brain_screener()(path)
+        assert tuple(found.findings) == result.findings and found.source == result.source
+        assert found.fit == (result.slice.fit if result.slice else None)
+        assert (found.refusal.code if found.refusal else None) == result.code
 
 
 def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_screener):
     def broken(item):
         raise ZeroDivisionError
 
-    screener = make_screener()
-    faulty = replace(
-        predictor, preprocessing=Compose([*predictor.preprocessing.transforms, broken])
-    )
-    with pytest.raises((ZeroDivisionError, RuntimeError)):
-        Screener(faulty, screener.judge.calibration)(slices[0])
+    steps = [*predictor.preprocessing.transforms, broken]
+    faulty = replace(predictor, preprocessing=Compose(steps))
+    with pytest.raises(ZeroDivisionError):
+        Screener(faulty, make_screener().judge.calibration)(slices[0])
+    inspected = Inspector(faulty.preprocessing, "whole_head")(slices[0])
+    assert "ZeroDivisionError in test_screener.py" in str(inspected.refusal)
 
 
 def test_stages_are_timed_apart(slices, make_screener):
     seconds = make_screener()(slices[0]).seconds
-    assert list(seconds) == ["reading", "preparation", "screening"] and all(
-        value > 0 for value in seconds.values()
-    )
+    assert list(seconds) == ["reading", "preparation", "screening"] and min(seconds.values()) > 0
     assert list(make_screener()("nowhere").seconds) == ["reading"]
 
 
 def test_too_few_people_for_the_rate(make_screener, make_calibration):
-    with pytest.raises(
-        ConfigError, match="18 healthy people allow a false positive rate of 0.0526 at best"
-    ):
+    message = "18 healthy people allow a false positive rate of 0.0526 at best"
+    with pytest.raises(ConfigError, match=message):
         make_screener(make_calibration([0.001 * n for n in range(18)]))
     make_screener(make_calibration([0.001 * n for n in range(19)]))
     make_screener(make_calibration([0.001 * n for n in range(9)]), rate=0.1)
@@ -260,25 +245,16 @@ def test_threads_share_a_screener(slices, brain, make_brain_screener):
 
 
 @pytest.fixture
-def bundle(tmp_path, predictor):
+def bundle(tmp_path, make_calibration):
     """A copy of the bundle of VAE with weights of its own and a calibration of them."""
-    from pathology_screen.bundles import PROFILES, read_settings
-    from pathology_screen.predictor import Predictor, build_network
-
-    folder = tmp_path / "mine"
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    for file in (bundle_root("vae") / "configs").iterdir():
-        (folder / "configs" / file.name).write_bytes(file.read_bytes())
+    folder, models = tmp_path / "mine", tmp_path / "mine/models"
+    shutil.copytree(bundle_root("vae") / "configs", folder / "configs")
+    models.mkdir()
     torch.manual_seed(0)
-    network = build_network("vae", read_settings("vae", PROFILES["compact"])["network_def"])
-    torch.save(network.state_dict(), folder / "models/model.pt")
-    identity = Predictor.load(folder).identity
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    scores = tuple(0.01 * number for number in range(20))
-    Calibration(0.1, 0.05, rates, scores, tuple(range(20)), identity).save(
-        folder / "models/calibration.json"
-    )
+    network = build_network("vae", read_settings("vae")["network_def"])
+    torch.save(network.state_dict(), models / "model.pt")
+    calibration = replace(make_calibration(), identity=Predictor.load(folder).identity)
+    calibration.save(models / "calibration.json")
     return folder
 
 
@@ -288,38 +264,33 @@ def test_the_same_slice_gets_the_same_score(bundle, slices):
     assert json.dumps(first.provenance) == json.dumps(second.provenance)
 
 
-def test_no_configuration_is_evaluated(bundle, slices, tmp_path):
+def test_no_configuration_is_evaluated(bundle, tmp_path):
     """A bundle whose files hold expressions is read as data; an expression where data are needed is
     refused."""
-    path = bundle / "configs/inference.json"
-    train = bundle / "configs/train.json"
-    config = json.loads(path.read_text())
-    bomb = f"$open({str(tmp_path / 'harm')!r}, 'w')"
+    path, harm = bundle / "configs/inference.json", tmp_path / "harm"
+    config, bomb = json.loads(path.read_text()), f"$open({str(harm)!r}, 'w')"
     path.write_text(json.dumps(config | {"imports": [bomb], "initialize": [bomb]}))
     Screener.from_bundle(bundle)
-    for name, value in (
-        ("slice", bomb),
-        ("network_def", {"_target_": "os.system", "command": "true"}),
-    ):
-        for file in (path, train):
-            content = json.loads(file.read_text())
-            if name in content:
-                file.write_text(json.dumps(content | {name: value}))
+    command = {"_target_": "os.system", "command": "true"}
+    for entry in ({"slice": bomb}, {"network_def": command}):
+        path.write_text(json.dumps(config | entry))
         with pytest.raises((ArtifactError, ConfigError)):
             Screener.from_bundle(bundle)
-    assert not (tmp_path / "harm").exists()
+    assert not harm.exists()
 
 
 def test_weights_and_calibration_have_to_belong_together(bundle, tmp_path):
-    models = bundle / "models"
-    own = tmp_path / "model.pt"
+    models, own = bundle / "models", tmp_path / "model.pt"
     state = torch.load(models / "model.pt", weights_only=True)
     torch.save({name: value + 0.01 for name, value in state.items()}, own)
-    with pytest.raises(ArtifactError, match=r"calibration\.json is missing beside the weights"):
-        Screener.from_bundle(bundle, weights=own)
-    with pytest.raises(ArtifactError, match="weights_sha256"):
-        Screener.from_bundle(bundle, weights=own, calibration=models / "calibration.json")
-    with pytest.raises(ArtifactError, match="there are no weights"):
-        Screener.from_bundle(bundle, weights=tmp_path / "lost.pt")
-    with pytest.raises(ConfigError, match="profile"):
-        Screener.from_bundle(bundle, profile="huge")
+    for options, error, message in (
+        ({"weights": own}, ArtifactError, "calibration.json is missing beside .*run `calibrating`"),
+        (
+            {"weights": own, "calibration": models / "calibration.json"},
+            *(ArtifactError, "weights_sha256"),
+        ),
+        ({"weights": tmp_path / "lost.pt"}, ArtifactError, "there are no weights"),
+        ({"profile": "huge"}, ConfigError, "profile"),
+    ):
+        with pytest.raises(error, match=message):
+            Screener.from_bundle(bundle, **options)

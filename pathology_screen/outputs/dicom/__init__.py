@@ -18,7 +18,7 @@ from pathology_screen.outputs.dicom.images import make_parametric_map, make_segm
 from pathology_screen.outputs.dicom.maker import Maker
 from pathology_screen.outputs.dicom.secondary_capture import draw_overlay, make_secondary_capture
 from pathology_screen.outputs.dicom.structured_report import make_structured_report
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 __all__ = ["NAMES", "write_dicom"]
 

@@ -23,7 +23,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from pathology_screen.outputs.dicom.maker import ABNORMAL, BODY_PART, SCHEMES, Maker, code
-from pathology_screen.screening.result import Region
+from pathology_screen.result import Region
 
 MAP_NUMBER, REGIONS_NUMBER = 9001, 9002
 """SeriesNumber of both."""

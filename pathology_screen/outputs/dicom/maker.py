@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 
 from pathology_screen import __version__
 from pathology_screen.registry import METHODS
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 PACKAGE = "pathology_screen"
 BODY_PART = "BRAIN"

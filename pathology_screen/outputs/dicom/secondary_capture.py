@@ -25,7 +25,7 @@ from pathology_screen.outputs.figures import (
     plane_in_words,
     template_on_slice,
 )
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 
 SERIES_NUMBER = 9004
 LONGER_SIDE = 768

@@ -21,7 +21,7 @@ from pydicom import Dataset
 
 from pathology_screen.geometry import spacing
 from pathology_screen.io.source import IMAGE, PATIENT_AND_STUDY, SourceSeries, SourceStack
-from pathology_screen.screening.result import ScreeningResult
+from pathology_screen.result import ScreeningResult
 from pathology_screen.space import PLANE_SHAPE, put_back
 
 PATIENT = CoordinateSystemNames.PATIENT

@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 
 from pathology_screen.outputs.dicom.maker import ABNORMAL, PACKAGE, SCHEMES, Maker, code
 from pathology_screen.outputs.dicom.source_images import Reference
-from pathology_screen.screening.result import Region, ScreeningResult
+from pathology_screen.result import Region, ScreeningResult
 
 SERIES_NUMBER = 9003
 MOST_REGIONS = 50

@@ -13,7 +13,7 @@ from scan_builders import SAGITTAL, dicom_datasets, head_volume, save
 from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs.dicom import structured_report, write_dicom
 from pathology_screen.outputs.dicom.maker import MEANINGS, code
-from pathology_screen.screening.result import Finding
+from pathology_screen.result import Finding
 
 
 @pytest.fixture

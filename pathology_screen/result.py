@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from pathology_screen.errors import InputError
 from pathology_screen.space import Fit
 
 Outcome = Literal["normal", "suspicious", "not_assessable"]
@@ -37,18 +40,53 @@ class Finding:
     hint: str = ""
 
 
+@dataclass
+class ScanContext:
+    """What is known of a scan so far; it grows on the way through the gate.
+
+    Attributes:
+        source: facts about the scan without patient data (`Scan.source`).
+        findings: findings of the acceptance gate.
+        seconds: wall time of the stages "reading", "preparation" and "screening".
+        fit: fit of the brain to the template; None for a single slice.
+        refusal: why `inspect` would refuse the scan; None where it is accepted.
+    """
+
+    source: Mapping[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    fit: Fit | None = None
+    refusal: InputError | None = None
+
+    def accept(self, findings: Sequence[Finding]) -> None:
+        """Note findings of the gate; raise InputError for the first that refuses the scan."""
+        self.findings += findings
+        for one in findings:
+            if one.refused:
+                raise InputError(one.code, f"{one.measured}; accepted: {one.limit}", one.hint)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note how long a stage takes, also where it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - start
+
+
 @dataclass(frozen=True)
 class Region:
     """A connected region in which the anomaly map exceeds the pixel threshold.
 
     Attributes:
-        label: its value in `ScreeningResult.regions_volume`; 1 is the one with the highest peak.
-        area_mm2: on the slice, in the scan's own millimetres.
+        label: value in `ScreeningResult.regions_volume`; 1 has the highest peak.
+        area_mm2: area on the slice, in the scan's own millimetres.
         centroid_mm: centre of gravity, RAS+ mm of the scan.
-        peak: highest value of the anomaly map in it.
-        peak_mm: where that is, RAS+ mm of the scan.
-        peak_mni_mm: likewise in MNI152 space; None for a slice that was not registered.
-        mean: of the anomaly map in it.
+        peak: highest value of the anomaly map.
+        peak_mm: place of the peak, RAS+ mm of the scan.
+        peak_mni_mm: the same in MNI152 space; None for a slice that was not registered.
+        mean: mean of the anomaly map.
     """
 
     label: int
@@ -61,8 +99,7 @@ class Region:
 
     @property
     def side(self) -> Side | None:
-        """The patient's side that the peak lies on, by x in MNI152 space; None for a slice that was
-        not registered."""
+        """The patient's side of the peak, by x in MNI152 space; None without registration."""
         if self.peak_mni_mm is None:
             return None
         x = self.peak_mni_mm[0]
@@ -76,14 +113,13 @@ class ScreenedSlice:
     Attributes:
         score: image score.
         image: (size, size), float32, in [0, 1].
-        reconstruction: the pseudo-healthy slice, the same shape; None from a method that does not
-            reconstruct.
+        reconstruction: pseudo-healthy slice, the same shape; None from a method without one.
         anomaly_map: the same shape, at least 0.
         labels: the same shape, uint16, the label of the region or 0.
         affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
         plane_mm: z of the plane in MNI152 space; None for a slice that was not registered.
         mni_affine: (4, 4), (row, column, 0, 1) -> mm of MNI152 space; None likewise.
-        fit: how well the brain fits the template, `dice` and `correlation`; None likewise.
+        fit: fit of the brain to the template; None likewise.
     """
 
     score: float
@@ -102,29 +138,26 @@ class ScreeningResult:
     """The outcome of screening one scan, and what it rests on.
 
     Attributes:
-        outcome: "suspicious" where the score exceeds the image threshold; "not_assessable" where a
-            rule of the acceptance gate or the reader refused the scan; else "normal".
+        outcome: "suspicious" where the score exceeds the image threshold; "not_assessable" where
+            the reader or the acceptance gate refused the scan; else "normal".
         code: why it was not assessable, a key of `errors.REFUSALS`; None otherwise.
         reason: the same in words, with the measured value and the limit.
-        findings: what the acceptance gate found, warnings included.
-        score: of the slice; None without an outcome.
-        percentile: share, 0 to 100, of the healthy people of the calibration whose score is at most
-            this one.
-        p_value: conformal p-value; the outcome is "suspicious" where it is at most
-            `false_positive_rate`.
-        image_threshold: of the score; None where the calibration does not cover the slice.
-        pixel_threshold: of the map; it draws the regions and has no part in the outcome.
-        false_positive_rate: of healthy people, that the image threshold is for.
-        slice: that was screened.
-        regions: highest peak first.
+        findings: findings of the acceptance gate, warnings included.
+        score: image score; None without an outcome.
+        percentile: share, 0 to 100, of the calibration's people whose score is at most this one.
+        p_value: conformal p-value; "suspicious" where it is at most `false_positive_rate`.
+        image_threshold: limit of the score; None where the calibration does not cover the slice.
+        pixel_threshold: limit of the map, which draws the regions alone.
+        false_positive_rate: share of healthy people that the image threshold allows.
+        slice: the slice that was screened.
+        regions: regions, highest peak first.
         affine: (4, 4), voxel of the scan -> RAS+ mm.
         map_volume: anomaly map on the voxels of the scan, (I, J, K) float32, zero where the plane
             does not cut it.
         reconstruction_volume: likewise; None from a method that does not reconstruct.
         regions_volume: (I, J, K) uint16, the label of the region or 0.
-        source: facts about the scan without patient data (`Scan.source`).
+        source, seconds: see `ScanContext`.
         provenance: hashes and versions of what made the result, JSON values.
-        seconds: wall time of "reading", "preparation" (with brain extraction) and "screening".
 
     A scan that is not assessable has neither score, slice nor volumes; with the code
     "not_calibrated" it has slice and volumes, and no score.

@@ -1,0 +1,453 @@
+"""Screen many scans: list them, share them out, go on after an interruption, account for every
+one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import distributed as dist
+from tqdm import tqdm
+
+from pathology_screen import __version__
+from pathology_screen.cohorts import resolve_dataset
+from pathology_screen.errors import (
+    NOT_ASSESSABLE,
+    ConfigError,
+    InputError,
+    RunError,
+    as_refusal,
+    fault,
+)
+from pathology_screen.files import replacing
+from pathology_screen.io import Discovery, FoundScan, bids_labels, discover, safe_names, source_id
+from pathology_screen.outputs.results import finished, free_name, write_result
+from pathology_screen.outputs.run_folder import Manifest, locked
+from pathology_screen.outputs.worklist import as_text, save_overview, summary, worklist_rows
+from pathology_screen.result import ScanContext, ScreeningResult
+from pathology_screen.screening.context import ScanOptions
+from pathology_screen.screening.judge import Judge
+from pathology_screen.screening.screener import Screener
+from pathology_screen.transforms import READ_BY_READER
+
+LONGEST_WAIT = timedelta(days=30)
+"""For the slowest process, at the end of a run of several."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One scan to be screened.
+
+    Attributes:
+        name: name in the results: letters and digits, unique.
+        scan: where the scan is.
+        options: what its datalist says of how to read it.
+    """
+
+    name: str
+    scan: FoundScan
+    options: ScanOptions = field(default_factory=ScanOptions)
+
+    @property
+    def path(self) -> Path:
+        """The file or archive, or the folder of the series."""
+        return self.scan.place
+
+    @property
+    def series_uid(self) -> str | None:
+        return self.scan.series_uid
+
+
+def list_items(
+    root: str | Path | Discovery | None = None,
+    datalist: str | Path | None = None,
+    *,
+    names: str = "pseudonyms",
+    series_uid: str | None = None,
+) -> list[Item]:
+    """List the scans at or below a path, of which every DICOM series is one, or the section "test"
+    of a datalist.
+
+    Args:
+        root: see `io.discover`, or what that found; with a datalist, the folder its paths start
+            from; with neither, the embedded cohort is listed.
+        datalist: Decathlon datalist; an item may hold its own `name`.
+        names: "pseudonyms", a "p" and twelve digits of `source_id`, which tell nothing of the
+            patient; "paths", letters and digits of the path below `root` (of a datalist, below the
+            folder that all images share).
+        series_uid: list only this series.
+
+    Raises:
+        InputError: if there is no scan.
+        ConfigError: if the datalist is faulty, two of its names are alike, or a name holds no
+            letter or digit.
+    """
+    if names not in ("pseudonyms", "paths"):
+        raise ConfigError(f'names are "pseudonyms" or "paths", not {names!r}')
+    if datalist or not root:
+        return _items_of_datalist(root, datalist, names)
+    found = root if isinstance(root, Discovery) else discover(root)
+    if not found.scans:
+        raise InputError("empty")
+    labels = bids_labels(found.names if names == "paths" else _pseudonyms(found.scans))
+    items = [Item(label, scan) for label, scan in zip(labels, found.scans)]
+    if not series_uid:
+        return items
+    absent = FoundScan(found.root, (found.root,), series_uid, _digest([series_uid]))
+    chosen = [item for item in items if item.series_uid == series_uid]
+    return chosen or [Item(_pseudonyms([absent])[0], absent)]  # reading will refuse it
+
+
+def _pseudonyms(scans: Sequence[FoundScan]) -> list[str]:
+    return [f"p{scan.source_id[:12]}" for scan in scans]
+
+
+def _items_of_datalist(root: Any, datalist: str | Path | None, names: str) -> list[Item]:
+    listed = resolve_dataset(root, datalist, section="test")
+    if not listed:
+        raise InputError("empty", 'section "test" of the datalist')
+    images = [Path(item["image"]).absolute() for item in listed]
+    scans = [
+        FoundScan(image, (image,), item.get("series_uid"), source_id(image))
+        for image, item in zip(images, listed)
+    ]
+    shared = os.path.commonpath([image.parent for image in images])
+    below = safe_names([image.relative_to(shared).as_posix() for image in images])
+    labels = bids_labels(below if names == "paths" else _pseudonyms(scans))
+    items: dict[str, Item] = {}
+    for label, scan, item in zip(labels, scans, listed):
+        if "name" in item:
+            if not re.search("[A-Za-z0-9]", str(item["name"])):
+                raise ConfigError(
+                    f"the name {item['name']!r} in the datalist holds no letter or digit"
+                )
+            (label,) = bids_labels([str(item["name"])])
+        if label.casefold() in items:
+            raise ConfigError(
+                f'two scans of the datalist are named "{label}": give each item a "name" of its own'
+            )
+        options: Any = {key: item[key] for key in READ_BY_READER if item.get(key) is not None}
+        options.pop("series_uid", None)
+        items[label.casefold()] = Item(label, scan, options)
+    return list(items.values())
+
+
+def save_key(items: Sequence[Item], others: Sequence[Path], path: Path) -> None:
+    """Write which name is which scan, as CSV that only its owner may read; it holds paths, and so
+    perhaps patients.
+
+    Paths are written in the bytes of the file system, whatever encoding that is.
+
+    Args:
+        items: scans that have a name.
+        others: files that were passed over.
+        path: the CSV.
+    """
+    with replacing(path) as temporary:
+        temporary.chmod(0o600)
+        rows = [(item.name, as_text(str(item.path)), item.series_uid) for item in items]
+        rows += [("", as_text(str(other)), None) for other in others]
+        table = pd.DataFrame(rows, columns=["name", "path", "series_uid"])
+        table.to_csv(temporary, index=False, errors="surrogateescape")
+
+
+@dataclass
+class Batch:
+    """A run over scans, which writes their results, a worklist, an index page and a manifest.
+
+    Scans whose results are there already, of the same content and settings, are not screened again;
+    the worklist also lists what other inputs left in the folder. Started by `torchrun`, every
+    process takes its share.
+
+    Args:
+        judge: the judge of the weights in use.
+        items: scans, see `list_items`.
+        folder: folder of the results.
+        found: what a search found, of which the items are all or some.
+        key: CSV to write, see `save_key`.
+        plane_mm, axial_slice: see `ScanOptions`.
+        report: whether to write HTML reports.
+        dicom: whether to write DICOM objects for the scans that are DICOM.
+
+    Attributes:
+        records: records of the scans, after the run.
+
+    Raises:
+        ConfigError: in the environment of several processes where `torchrun` did not make it.
+    """
+
+    judge: Judge
+    items: Sequence[Item]
+    folder: Path
+    found: Discovery | None = None
+    key: Path | None = None
+    plane_mm: float | None = None
+    axial_slice: bool = False
+    report: bool = True
+    dicom: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list, init=False)
+    runs: dict[str, str] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        check_processes()
+        self.folder = Path(self.folder)
+
+    @property
+    def others(self) -> list[Path]:
+        """Files that were found and belong to none of the items."""
+        if self.found is None:
+            return []
+        chosen = {item.scan for item in self.items}
+        left = (scan for scan in self.found.scans if scan not in chosen)
+        return [*self.found.passed_over, *(file for scan in left for file in scan.files)]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row of the worklist for every item."""
+        return worklist_rows(self.records)
+
+    def options(self, item: Item) -> ScanOptions:
+        """How to read a scan, and which plane to take."""
+        own: Any = {"plane_mm": self.plane_mm, "axial_slice": self.axial_slice, **item.options}
+        return {**own, "series_uid": item.series_uid}
+
+    def screen(self, screener: Screener) -> list[dict[str, Any]]:
+        """Screen the scans; a fault of the software in the face of one makes that not assessable.
+
+        Returns:
+            One row of the worklist for every item.
+
+        Raises:
+            RunError: if another run writes into the folder, it holds results of other settings, or
+                a result is gone at the end.
+            ScreeningError: if the weights turn out to be broken, or a setting makes no sense.
+            OSError: if the folder cannot be written.
+        """
+        with self.pending() as items:
+            for item in items:
+                try:
+                    result = screener(item.scan.source, **self.options(item))
+                except Exception as error:
+                    result = self.judge.refuse(as_refusal(error))
+                self.write(item, result)
+        return self.rows
+
+    @contextmanager
+    def pending(self) -> Iterator[Iterator[Item]]:
+        """Keep the folder for this run, give the scans of this process that are to be screened, and
+        account for all at the end, also after an error."""
+        settings = self._settings()
+        with (
+            _processes() as processes,
+            locked(self.folder) if processes.is_first else nullcontext(),
+        ):
+            items, account = list(self.items), None
+            if processes.is_first:
+                items = [
+                    replace(item, name=free_name(self.folder, item.name, item.scan.source_id))
+                    for item in items
+                ]
+                account = _Account(self, settings, items)
+                if self.key is not None:
+                    save_key(items, self.others, self.key)
+            items = processes.shared(items)
+            self.runs = {item.name: _run_id(settings, item) for item in items}
+            shown = {"desc": "screening", "unit": "scan", "disable": not processes.is_first}
+            try:
+                with tqdm(items[processes.own], **shown) as own:
+                    yield (
+                        item
+                        for item in own
+                        if finished(self.folder, item.name, self.runs[item.name]) is None
+                    )
+                processes.wait()
+            finally:
+                records = (finished(self.folder, name, run) for name, run in self.runs.items())
+                self.records = [record for record in records if record is not None]
+                if account is not None:
+                    account.write(self.records)
+            processes.wait()
+        if gone := len(items) - len(self.records):
+            raise RunError(
+                f"{gone} of {len(items)} results are gone, for the folder was changed meanwhile: "
+                "start again"
+            )
+
+    def write(self, item: Item, result: ScreeningResult) -> None:
+        """Write the result of a scan; one that cannot be written whole is none."""
+        options: dict[str, Any] = {"report": self.report, "run": self.runs[item.name]}
+        options["source_id"] = item.scan.source_id
+        dicom = self.dicom and result.source.get("format") == "dicom"
+        try:
+            write_result(
+                result,
+                item.name,
+                self.folder,
+                dicom_source=item.scan.source if dicom else None,
+                series_uid=item.series_uid,
+                **options,
+            )
+        except (OSError, RunError):
+            raise
+        except Exception as error:
+            context = ScanContext(result.source, list(result.findings))
+            write_result(
+                self.judge.refuse(fault(error), context), item.name, self.folder, **options
+            )
+
+    def summarize(self) -> int:
+        """Print what came out, and on standard error why scans were not assessable.
+
+        Returns:
+            The exit status: `NOT_ASSESSABLE` where a scan was not, else 0.
+        """
+        rows, others = self.rows, self.others
+        refused = [row for row in rows if row["outcome"] == "not_assessable"]
+        if _is_first_process():
+            print(summary(rows))
+            if others:
+                print(
+                    f"passed over: {len(others)} files or links that belong to none of these "
+                    "scans (--key lists them)"
+                )
+            print(f"look at: {self.folder / 'index.html'}")
+            for row in refused:
+                print(f"not assessable: {row['name']}: {row['reason']}", file=sys.stderr)
+        return NOT_ASSESSABLE if refused else 0
+
+    def _settings(self) -> dict[str, Any]:
+        provenance = self.judge.provenance
+        own = {name: provenance[name] for name in ("method", "calibration_id", "identity")}
+        return own | {
+            "rate": self.judge.rate,
+            "plane_mm": self.plane_mm,
+            "axial_slice": self.axial_slice,
+            "report": self.report,
+            "dicom": self.dicom,
+            "software": __version__,
+        }
+
+
+class _Account:
+    """What a run has to answer for: the worklist, the index page, and its entry in the manifest."""
+
+    def __init__(self, batch: Batch, settings: Mapping[str, Any], items: Sequence[Item]) -> None:
+        self.folder, self.passed_over = batch.folder, len(batch.others)
+        self.names = [item.name for item in items]
+        root = (
+            batch.found.root
+            if batch.found
+            else os.path.commonpath([i.path.absolute() for i in items])
+        )
+        self.input_id = hashlib.sha256(os.fsencode(Path(root).resolve())).hexdigest()[:16]
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.since = time.perf_counter()
+        self.manifest = Manifest(self.folder, settings, batch.judge.provenance["versions"])
+        self._note([])
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Account for the scans that have a record; the worklist adds those of other inputs."""
+        self._note(records)
+        others = (name for name in self.manifest.names if name not in set(self.names))
+        earlier = (finished(self.folder, name) for name in others)
+        rows = worklist_rows([*records, *(record for record in earlier if record is not None)])
+        save_overview(rows, self.folder)
+
+    def _note(self, records: Sequence[Mapping[str, Any]]) -> None:
+        refused = sum(record["outcome"] == "not_assessable" for record in records)
+        entry = {
+            "found": len(self.names) + self.passed_over,
+            "screened": len(records) - refused,
+            "refused": refused,
+            "passed_over": self.passed_over,
+            "started": self.started,
+            "seconds": round(time.perf_counter() - self.since, 1),
+            "names": self.names,
+        }
+        self.manifest.note(self.input_id, entry)
+
+
+def _run_id(settings: Mapping[str, Any], item: Item) -> str:
+    """Changes with the settings, and where a file of the scan does: its name, size or time."""
+    try:
+        stats = [(file.name, file.stat()) for file in item.scan.files]
+        files = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    except OSError:  # it vanished, or one may not look: the next run shall try again
+        files = secrets.token_hex()
+    return _digest([settings, item.name, item.scan.source_id, files, dict(item.options)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# --- several processes ---
+
+
+def check_processes() -> None:
+    """Refuse the environment of several processes where `torchrun` did not make it: each would wait
+    for the others.
+
+    Raises:
+        ConfigError: in such an environment.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1" and not dist.is_torchelastic_launched():
+        raise ConfigError(
+            "WORLD_SIZE is set, but torchrun did not start this process: unset it, or use torchrun"
+        )
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
+
+
+@dataclass(frozen=True)
+class _Processes:
+    """The processes that `torchrun` started; one without it."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def own(self) -> slice:
+        """The share of this process."""
+        return slice(self.rank, None, self.size)
+
+    def shared(self, items: Sequence[Item]) -> list[Item]:
+        """The items of the first process."""
+        received = [list(items)]
+        if self.size > 1:
+            dist.broadcast_object_list(received)
+        return received[0]
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def _processes() -> Iterator[_Processes]:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield _Processes()
+        return
+    dist.init_process_group("gloo", timeout=LONGEST_WAIT)
+    try:
+        yield _Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,427 @@
+"""Many scans: listed, shared out, gone on with, and accounted for."""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from batches import contents
+from scan_builders import dicom_datasets, save
+
+from pathology_screen import cli
+from pathology_screen.errors import ArtifactError, ConfigError, InputError, RunError
+from pathology_screen.io import discover, read_scan, source_id
+from pathology_screen.outputs import results
+from pathology_screen.outputs.results import finished
+from pathology_screen.outputs.run_folder import locked
+from pathology_screen.screening import Screener
+from pathology_screen.screening import screener as screener_module
+from pathology_screen.screening.batch import Batch, list_items, save_key
+
+COMMAND = ["-m", "pathology_screen.cli", "screen", "--axial-slice"]
+
+
+def screen(screener, items, out, **options):
+    return Batch(screener.judge, items, out, axial_slice=True, **options).screen(screener)
+
+
+def worklist(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "worklist.csv")
+
+
+@pytest.fixture(scope="session")
+def phantoms(slices, tmp_path_factory) -> list[Path]:
+    """A healthy slice and one with a lesion, as NIfTI files."""
+    paths = []
+    for path in slices:
+        scan = read_scan(path)
+        paths.append(tmp_path_factory.mktemp("phantoms") / f"{path.stem}.nii.gz")
+        nib.save(nib.Nifti1Image(scan.voxels, scan.affine), paths[-1])
+    return paths
+
+
+@pytest.fixture
+def tree(phantoms, tmp_path) -> Path:
+    """Four good scans, and one that is damaged."""
+    root = tmp_path / "studies"
+    for number in range(5):
+        data = phantoms[number % 2].read_bytes()
+        (root / f"s{number}").mkdir(parents=True)
+        (root / f"s{number}/T1w.nii.gz").write_bytes(data if number < 4 else data[:2000])
+    return root
+
+
+@pytest.fixture
+def make_interrupted(make_screener):
+    """Function that makes a screener which does something on its third scan; it counts scans."""
+
+    def make(happens):
+        screener = make_screener()
+
+        class Interrupted:
+            judge, calls = screener.judge, 0
+
+            def __call__(self, path, **options):
+                self.calls += 1
+                if self.calls == 3:
+                    happens()
+                return screener(path, **options)
+
+        return Interrupted()
+
+    return make
+
+
+# --- listing ---
+
+
+def test_names_are_pseudonyms_that_stay_the_same_or_paths(tree):
+    names = [item.name for item in list_items(tree)]
+    assert len(set(names)) == 5 and [item.name for item in list_items(tree)] == names
+    assert all(name.isalnum() and name[0] == "p" for name in names)  # no number for a spreadsheet
+    assert not any("s0" in name or "T1w" in name for name in names)
+    named = [item.name for item in list_items(tree, names="paths")]
+    assert named == [f"s{number}T1w" for number in range(5)]
+    with pytest.raises(ConfigError, match="names are"):
+        list_items(tree, names="dates")
+
+
+def test_every_series_of_a_folder_is_a_scan(tmp_path):
+    volume = np.arange(8 * 6 * 5, dtype="uint16").reshape(8, 6, 5)
+    for number in (1, 2):  # both in one folder
+        datasets = dicom_datasets(volume, series_uid=f"1.2.{number}")
+        save(datasets, tmp_path / "study", name=f"{number}-{{}}".format)
+    items = list_items(tmp_path / "study")
+    assert [item.series_uid for item in items] == ["1.2.1", "1.2.2"]
+    assert len({item.name for item in items}) == 2
+    (one,) = list_items(tmp_path / "study", series_uid="1.2.2")
+    assert one == items[1]
+    (absent,) = list_items(tmp_path / "study", series_uid="1.2.9")
+    with pytest.raises(InputError, match="series_not_found"):
+        read_scan(absent.scan.source, series_uid=absent.series_uid)
+
+
+def test_the_key_tells_which_name_is_which_path_and_holds_no_formula(phantoms, tmp_path):
+    """Names may be any bytes, and longer than a file system takes for a name of results."""
+    root = tmp_path / "in"
+    root.mkdir()
+    names = [b"\xff\xfe.nii.gz", b"\xfe" * 200 + b".nii.gz", b'a,"b\n.nii.gz']
+    for name in names:
+        (root / os.fsdecode(name)).write_bytes(phantoms[0].read_bytes() + name)
+    others = [Path("=cmd()"), Path("-x"), Path("@y"), Path("plain")]
+    with contextlib.chdir(tmp_path):
+        items = list_items("in")
+        save_key(items, others, tmp_path / "key.csv")
+    with (tmp_path / "key.csv").open(newline="", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [*(item.name for item in items), *[""] * 4]
+    assert {os.fsencode(row["path"]) for row in rows[:3]} == {b"in/" + name for name in names}
+    assert [row["path"] for row in rows[3:]] == ["'=cmd()", "'-x", "'@y", "plain"]
+    assert (tmp_path / "key.csv").stat().st_mode & 0o077 == 0
+
+
+# --- listing a datalist ---
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Function that lists a datalist of test scans, whose files it writes."""
+
+    def write(*entries, names="paths"):
+        section = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
+        for entry in section:
+            (tmp_path / entry["image"]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / entry["image"]).write_bytes(entry["image"].encode())
+        (tmp_path / "datalist.json").write_text(json.dumps({"test": section}))
+        return list_items(None, tmp_path / "datalist.json", names=names)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        (
+            ("images/sub-1_T1w.nii.gz", "images/sub-2.run-1.nii", "images/1.2.840.NII"),
+            ["1T1w", "2run1", "12840"],
+        ),
+        (
+            ("site/sub-1/anat/T1w.nii.gz", "site/sub-2/anat/T1w.nii.gz", "site/sub 3/T1w.nii.gz"),
+            ["1anatT1w", "2anatT1w", "sub3T1w"],
+        ),
+        (("a/1.nii.gz", "a_1.nii.gz"), ["a1", "a12"]),
+        (({"image": "a.nii.gz", "name": 7}, {"image": "b.nii.gz", "name": "case-7"}), "7 case7"),
+    ],
+)
+def test_names_of_a_datalist_are_its_own_or_letters_and_digits_of_paths(entries, names, listed):
+    names = names.split() if isinstance(names, str) else names
+    assert [item.name for item in listed(*entries)] == names
+
+
+def test_without_names_the_scans_of_a_datalist_have_pseudonyms(listed, tmp_path):
+    plain, named = listed("a.nii.gz", {"image": "b.nii.gz", "name": "x"}, names="pseudonyms")
+    assert plain.name == f"p{source_id(tmp_path / 'a.nii.gz')[:12]}" and named.name == "x"
+
+
+def test_of_an_item_what_reading_needs_stays(listed):
+    item = {"image": "a.png", "axial_slice": True, "axes": "RA", "series_uid": "1.2", "age": 9}
+    (item,) = listed(item)
+    assert (item.series_uid, item.options) == ("1.2", {"axial_slice": True, "axes": "RA"})
+
+
+def test_paths_start_from_the_root_where_it_is_named(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.nii.gz").write_bytes(b"")
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": [{"image": "a.nii.gz"}]}))
+    (item,) = list_items(tmp_path / "elsewhere", tmp_path / "datalist.json")
+    assert item.path == tmp_path / "elsewhere/a.nii.gz"
+
+
+@pytest.mark.parametrize("names", [("x", "x"), ("x", "X"), ("sub-1", "1"), ("b", None)])
+def test_two_scans_cannot_be_given_one_name(names, listed):
+    entries = ({"image": f"{image}.nii"} for image in "ab")
+    with pytest.raises(ConfigError, match='"name"'):
+        listed(*(e | ({"name": name} if name else {}) for e, name in zip(entries, names)))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".hid", "a b", "a\\b", "é1", "a\n"])
+def test_of_a_name_only_letters_and_digits_stay(name, listed):
+    (item,) = listed({"image": "a.nii.gz", "name": name})
+    assert item.name.isascii() and item.name.isalnum()
+
+
+@pytest.mark.parametrize("name", ["..", "é", "", "日"])
+def test_a_name_without_letters_or_digits_is_refused(name, listed):
+    with pytest.raises(ConfigError, match="no letter or digit"):
+        listed({"image": "a.nii.gz", "name": name})
+
+
+def test_nothing_to_screen_is_refused(listed, tmp_path):
+    with pytest.raises(InputError, match="empty"):
+        listed()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        list_items(tmp_path / "folder")
+    with pytest.raises(InputError, match="not_found"):
+        list_items(tmp_path / "nowhere")
+
+
+# --- running ---
+
+
+def test_every_scan_is_accounted_for_and_sorted(tree, make_screener, tmp_path):
+    items, out = list_items(tree, names="paths"), tmp_path / "out"
+    rows = screen(make_screener(), items, out)
+    table = worklist(out)
+    assert table.name.tolist() == [row["name"] for row in rows]
+    assert set(table.name) == {item.name for item in items}
+    assert (table.name[4], table.outcome[4], table.code[4]) == (
+        *("s4T1w", "not_assessable", "unreadable"),
+    )
+    assert table.score[:4].is_monotonic_decreasing
+    assert all((out / row[link]).is_file() for row in rows[:4] for link in ("report", "panel"))
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert "s0T1w" in (out / "index.html").read_text() and not list(out.rglob(".*"))
+
+
+def test_a_scan_that_changed_is_screened_again_and_other_settings_are_refused(
+    tree, make_screener, tmp_path, phantoms
+):
+    items, out = list_items(tree, names="paths"), tmp_path / "out"
+
+    def runs():
+        screen(make_screener(), items, out)
+        return {item.name: finished(out, item.name)["run"] for item in items}
+
+    before = runs()
+    assert (out / "sub-s1T1w/sub-s1T1w_desc-anomaly_map.nii.gz").is_file()
+    (tree / "s0/T1w.nii.gz").write_bytes(phantoms[1].read_bytes())
+    (tree / "s1/T1w.nii.gz").write_bytes(b"damaged")
+    after = runs()
+    assert {name for name in after if after[name] != before[name]} == {"s0T1w", "s1T1w"}
+    left = {path.name for path in (out / "sub-s1T1w").iterdir()}
+    assert left == {"sub-s1T1w_screening.json", "sub-s1T1w_report.html"}
+    kept = contents(out)
+    with pytest.raises(RunError, match=r"other settings \(rate: 0.05 there, 0.2 here\)"):
+        screen(make_screener(rate=0.2), items, out)
+    with pytest.raises(RunError, match="report: true there, false here"):
+        screen(make_screener(), items, out, report=False)
+    assert contents(out) == kept
+
+
+@pytest.mark.parametrize(
+    ("module", "step"), [(screener_module, "prepare"), (results, "save_report")]
+)
+def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(
+    module, step, tree, make_screener, tmp_path, monkeypatch
+):
+    original, calls = getattr(module, step), []
+
+    def fails(*arguments):
+        calls.append(0)
+        if len(calls) == 2:
+            raise ZeroDivisionError("CANARY")
+        return original(*arguments)
+
+    monkeypatch.setattr(module, step, fails)
+    rows = screen(make_screener(), list_items(tree), tmp_path / "out")
+    reasons = {row["code"]: row["reason"] for row in rows if row["code"]}
+    assert len(rows) == 5 and reasons.keys() == {"unexpected_error", "unreadable"}
+    assert "ZeroDivisionError in test_batch.py" in reasons["unexpected_error"]
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(b"CANARY" in path.read_bytes() for path in files)
+
+
+def test_broken_weights_end_the_run(tree, make_screener, tmp_path):
+    screener = make_screener()
+    screener.predictor.network.share.data.fill_(float("nan"))
+    with pytest.raises(ArtifactError, match="weights are broken"):
+        screen(screener, list_items(tree), tmp_path / "out")
+
+
+# --- accounting ---
+
+
+def test_the_manifest_tells_what_was_found_and_done(tree, make_screener, tmp_path):
+    out = tmp_path / "out"
+    (tree / "s0/notes.txt").write_text("no scan")
+    found = discover(tree)
+    screen(make_screener(), list_items(found), out, found=found, report=False)
+    written = json.loads((out / "run.json").read_text())
+    (entry,) = written["inputs"].values()
+    counts = {"found": 6, "screened": 4, "refused": 1, "passed_over": 1}
+    assert counts.items() <= entry.items() and entry["seconds"] > 0
+    assert set(entry["names"]) == set(worklist(out).name)
+    assert written["settings"]["rate"] == 0.05 and written["settings"]["report"] is False
+    assert written["versions"]["torch"] and str(tree) not in json.dumps(written)
+
+
+@pytest.mark.parametrize("names", ["pseudonyms", "paths"])
+def test_two_patients_whose_files_have_one_name_both_have_a_result(
+    names, phantoms, make_screener, tmp_path
+):
+    out, ids = tmp_path / "out", []
+    for patient, phantom in zip(("p1", "p2"), phantoms):
+        path = tmp_path / patient / "T1.nii.gz"
+        path.parent.mkdir()
+        path.write_bytes(phantom.read_bytes())
+        found = discover(path)
+        ids.append(found.scans[0].source_id)
+        screen(make_screener(), list_items(found, names=names), out, found=found, report=False)
+    table = worklist(out)
+    assert len(table) == 2 and table.score.nunique() == 2
+    records = [json.loads(path.read_text()) for path in out.glob("sub-*/*_screening.json")]
+    assert {record["source_id"] for record in records} == set(ids)
+    assert names == "pseudonyms" or set(table.name) == {"T1", f"T1x{ids[1][:12]}"}
+
+
+def test_results_that_vanish_during_the_run_are_missed(
+    tree, make_screener, make_interrupted, tmp_path
+):
+    out, items = tmp_path / "out", list_items(tree)
+    with pytest.raises(RunError, match="2 of 5 results are gone"):
+        screen(make_interrupted(lambda: shutil.rmtree(out)), items, out, report=False)
+    assert len(worklist(out)) == 3
+    assert len(screen(make_screener(), items, out, report=False)) == len(worklist(out)) == 5
+
+
+def test_a_manifest_that_cannot_be_read_is_no_reason_to_mix_results(tree, make_screener, tmp_path):
+    for text in ("{", "[]", '{"settings": {}, "inputs": {"a": []}}', "[" * 100_000):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(RunError, match=r"run.json .* cannot be read"):
+            screen(make_screener(), list_items(tree), tmp_path)
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from pathology_screen.outputs.run_folder import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match="another run is writing"), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- by command ---
+
+
+@pytest.mark.parametrize("size", ["2", "many"])
+def test_the_environment_of_torchrun_without_it_is_refused(
+    size, tree, make_screener, tmp_path, monkeypatch, capsys
+):
+    """The process would wait for others that never come."""
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ConfigError, match="torchrun did not start this process"):
+        Batch(make_screener().judge, [], tmp_path)
+    assert cli.main(["screen", str(tree), "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_where_it_was_interrupted(
+    tree, make_screener, make_interrupted, tmp_path, monkeypatch, capsys
+):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    interrupted, out = make_interrupted(interrupt), tmp_path / "out"
+    monkeypatch.setattr(cli, "_screener", lambda options: interrupted)
+    command = ["screen", str(tree), "-o", str(out), "--axial-slice"]
+    assert cli.main(command) == cli.INTERRUPTED == 130
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == "interrupted: what was finished is kept"
+    assert "Traceback" not in said and len(worklist(out)) == 2
+    assert cli.main(command) == cli.NOT_ASSESSABLE == 3
+    assert len(worklist(out)) == 5 and interrupted.calls == 3 + 3  # two are not done again
+    found = discover(tree)
+    screen(make_screener(), list_items(found), tmp_path / "at once", found=found)
+    assert contents(out) == contents(tmp_path / "at once")
+
+
+def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
+    out, key = tmp_path / "out", tmp_path / "key.csv"
+    options = ["-o", str(out), "--axial-slice", "--no-report"]
+    (tree / "s4/notes.txt").write_text("no scan")
+    assert cli.main(["screen", str(tree), *options, "--key", str(key)]) == cli.NOT_ASSESSABLE
+    said = capsys.readouterr()
+    assert "passed over: 1 files or links" in said.out and "[unreadable]" in said.err
+    assert len(worklist(out)) == 5 and len(pd.read_csv(key)) == 6
+    assert cli.main(["screen", str(tree / "s0"), *options]) == 0
+    assert cli.main(["screen", str(tree / "s0"), *options[:-1]]) == 1
+    assert "report: false there, true here" in capsys.readouterr().err
+    assert cli.main(["screen", str(tree / "nowhere"), *options]) == 1
+    assert Screener.from_bundle("ra").judge.image_threshold > 0
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tree, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
+    done = {
+        name: subprocess.run(
+            [sys.executable, *start, *COMMAND, tree, "-o", tmp_path / name],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        for name, start in (("one", []), ("two", torchrun))
+    }
+    assert done["one"].returncode == 3
+    assert all("1 not assessable (unreadable 1)" in run.stdout for run in done.values())
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
