@@ -151,7 +151,7 @@ def _phantom(options: Namespace) -> None:
 
 
 def _prepare(options: Namespace) -> None:
-    from pathology_screen.cohorts.preparation import contact_sheet, summary
+    from pathology_screen.cohorts.contact_sheet import contact_sheet, summary
 
     given = {name: vars(options)[name] for name in vars(options).keys() - {"command", "made_by"}}
     module, _, function = options.made_by.partition(":")

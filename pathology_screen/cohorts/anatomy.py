@@ -11,14 +11,15 @@ millimetres, so the slices of one volume belong together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage as ndi
 from scipy.spatial.transform import Rotation
+from torch.nn.functional import grid_sample
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.space import load_brain_template, template_folder
@@ -32,25 +33,16 @@ CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the ce
 HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Template:
-    """Volumes on the 1 mm MNI152 grid, cut to the brain; float32.
+class Template(NamedTuple):
+    """Volumes on the 1 mm MNI152 grid, cut to the brain; float32."""
 
-    Attributes:
-        origin: (3,), position of voxel (0, 0, 0) in mm.
-        sharp: (4, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to
-            the nearest surface or fissure (mm, positive inside) and to the lateral ventricles
-            (negative inside).
-        smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the
-            direction away from the lateral ventricles (3).
-        outline: (1, I, J, K), with `MARGIN` voxels more on every side: distance to the brain's
-            outer surface in mm, positive inside.
-    """
-
-    origin: np.ndarray
-    sharp: np.ndarray
-    smooth: np.ndarray
-    outline: np.ndarray
+    origin: np.ndarray  # (3,), position of voxel (0, 0, 0) in mm
+    sharp: np.ndarray  # (4, I, J, K): T1w, 0-255; probability of white matter; distance in mm into
+    # the tissue from the nearest surface or fissure, and out of the lateral ventricles
+    smooth: np.ndarray  # (4, I, J, K): 1 where the template is kept, 0 where the cortex is drawn
+    # anew; the direction away from the lateral ventricles (3)
+    outline: np.ndarray  # (1, I, J, K), `MARGIN` voxels more on every side: distance in mm into the
+    # brain from its outer surface
 
     def at(self, volumes: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (C, ...) of volumes (C, I, J, K) at points (3, ...) in mm."""
@@ -65,10 +57,8 @@ def _sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Interpolate volumes (C, I, J, K) linearly at voxel indices (3, ...); float32, (C, ...)."""
     last_axis_first = index.reshape(3, -1)[::-1].T
     grid = 2 * last_axis_first / np.float32(np.array(volumes.shape[:0:-1]) - 1) - 1
-    grid = torch.from_numpy(grid)[None, None, None]
-    values = torch.nn.functional.grid_sample(
-        torch.from_numpy(volumes)[None], grid, padding_mode="border", align_corners=True
-    )
+    inputs = torch.from_numpy(volumes)[None], torch.from_numpy(grid)[None, None, None]
+    values = grid_sample(*inputs, padding_mode="border", align_corners=True)
     return values.numpy().reshape(len(volumes), *index.shape[1:])
 
 
@@ -146,49 +136,37 @@ def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Fie
     return lambda points: _sample(grid, np.mod(points * np.float32(1.5 / sigma), nodes))[0]
 
 
-@dataclass(frozen=True, eq=False)
 class Anatomy:
-    """What makes one brain differ from the template, drawn once for a subject."""
+    """What makes the brain of a healthy adult differ from the template, drawn once for a subject.
 
-    scale: np.ndarray  # (3,), size relative to the template
-    rotation: np.ndarray  # (3, 3)
-    offset: np.ndarray  # (3,) mm, of the head in the scanner
-    bend: Field  # (3, ...) mm, smooth deviation from the template's shape
-    wiggle: Field  # (3, ...) mm, bends the sulci in their depth
-    sulci: tuple[tuple[Field, Field], ...]  # zero at the sulci, and their depth in mm
-    ventricle_growth: float  # mm by which the lateral ventricles' walls lie outside the template's
-    sulcal_width: float  # mm, half the width of a sulcus in its depth
-    cortex: float  # mm, thickness of the grey matter
-    intensity: tuple[float, float]  # of fluid and grey matter; white matter is 1
+    Wide ventricles and wide sulci come together, as with age.
+    """
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Anatomy:
-        """Draw a healthy adult; wide ventricles and wide sulci come together, as with age."""
+    def __init__(self, rng: np.random.Generator) -> None:
         atrophy = float(np.clip(rng.normal(), -1.6, 1.8))
-        wide, fine = [_vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)]
+        wide, fine = _vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)
         primary, secondary = random_field(rng, 4.2, 80), random_field(rng, 3.4, 80)
         depth, shallow = random_field(rng, 8), random_field(rng, 6)
-        return cls(
-            scale=rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3),
-            rotation=turn(rng.normal(0, [3, 1.5, 2.5])),
-            offset=rng.normal(0, [2, 3, 2]),
-            bend=lambda points: wide(points) + fine(points),
-            wiggle=_vector_field(rng, 7, 2.5),
-            sulci=(
-                (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
-                (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
-            ),
-            ventricle_growth=0.6 + 1.1 * atrophy + rng.normal(0, 0.4),
-            sulcal_width=0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1),
-            cortex=rng.uniform(2.6, 3.2),
-            intensity=(rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)),
+        self.scale = rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3)  # relative to the template
+        self.rotation = turn(rng.normal(0, [3, 1.5, 2.5]))
+        self.offset = rng.normal(0, [2, 3, 2])  # mm, of the head in the scanner
+        self.bend: Field = lambda points: wide(points) + fine(points)  # (3, ...) mm, of the shape
+        self.wiggle = _vector_field(rng, 7, 2.5)  # (3, ...) mm, bends the sulci in their depth
+        self.sulci: tuple[tuple[Field, Field], ...] = (  # zero at the sulci; their depth in mm
+            (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
+            (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
         )
+        self.ventricle_growth = 0.6 + 1.1 * atrophy + rng.normal(0, 0.4)  # mm that walls move out
+        self.sulcal_width = 0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1)  # mm, half, in the depth
+        self.cortex = rng.uniform(2.6, 3.2)  # mm of grey matter
+        # of fluid and grey matter, white matter being 1
+        self.intensity = rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)
 
     def to_template(self, points: np.ndarray) -> np.ndarray:
         """Position in the template of points (3, ...) in scanner mm, before the ventricles grow."""
         centred = points - _along(self.offset, points) + self.bend(points)
-        rows = np.float32(self.rotation).T
-        turned = [sum(row[j] * centred[j] for j in range(3)) for row in rows]
+        columns = self.rotation.astype(np.float32).T
+        turned = [sum(column[j] * centred[j] for j in range(3)) for column in columns]
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
@@ -227,25 +205,17 @@ def _fold_space(points: np.ndarray) -> np.ndarray:
     return np.stack([centre[i] + offset[i] * stretch for i in range(3)])
 
 
-@dataclass(frozen=True, eq=False)
 class Coat:
-    """What lies outside the brain: layers by distance from its surface, and the flesh of face and
-    neck."""
+    """What lies outside the brain: layers by distance from its surface; flesh of face and neck."""
 
-    gap: float  # mm of fluid
-    bone: float  # mm of skull
-    fat: float  # mm under the skin
-    marrow: float  # intensity of the skull's spongy middle
-    brightness: float  # intensity of the fat
-    waviness: Field  # of the thickness of the layers
-    flesh: Field  # texture of muscle; its highest parts are cavities full of air
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Coat:
-        """Draw the layers of an adult head."""
-        ranges = [(1.0, 3.0), (4.5, 7.0), (1.5, 4.5), (0.25, 0.55), (0.75, 1.2)]
-        numbers = [rng.uniform(*range_) for range_ in ranges]
-        return cls(*numbers, waviness=random_field(rng, 14), flesh=random_field(rng, 7))
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.gap = rng.uniform(1.0, 3.0)  # mm of fluid
+        self.bone = rng.uniform(4.5, 7.0)  # mm
+        self.fat = rng.uniform(1.5, 4.5)  # mm under the skin
+        self.marrow = rng.uniform(0.25, 0.55)  # intensity of the skull's spongy middle
+        self.brightness = rng.uniform(0.75, 1.2)  # intensity of the fat
+        self.waviness = random_field(rng, 14)  # of the thickness of the layers
+        self.flesh = random_field(rng, 7)  # of muscle; its highest parts are cavities full of air
 
     def intensity(self, slow: np.ndarray, fluid: float) -> np.ndarray:
         """Intensity (S, H, W) outside the brain, by `slow_fields` (12, S, H, W) and the intensity
@@ -271,8 +241,7 @@ def _layers(distance: np.ndarray, edges: list[float], values: list[float]) -> np
     return np.interp(distance, np.add.outer(edges, [-0.5, 0.5]).ravel(), np.repeat(values, 2)[1:-1])
 
 
-@dataclass(frozen=True, eq=False)
-class Tissue:
+class Tissue(NamedTuple):
     """A brain at sampled points; every array float32, shape (S, H, W)."""
 
     intensity: np.ndarray  # 0 outside the brain, white matter near 1

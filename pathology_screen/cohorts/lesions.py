@@ -3,20 +3,11 @@ voxel it fills."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.anatomy import (
-    Anatomy,
-    Field,
-    Template,
-    Tissue,
-    random_field,
-    soft_step,
-)
+from pathology_screen.cohorts.anatomy import Anatomy, Template, Tissue, random_field, soft_step
 
 RADII = {  # mm, smallest and largest
     "hypointense lesion": (8, 15),
@@ -27,39 +18,32 @@ RADII = {  # mm, smallest and largest
 KINDS = (*RADII, "enlarged ventricles")
 
 
-@dataclass(frozen=True, eq=False)
 class Lesion:
-    """One focal lesion."""
+    """One focal lesion, drawn where its kind (one of `RADII`) occurs: a cavity at the surface, what
+    is bright in the cortex, the others in the depth. The standard plane cuts it near its centre."""
 
-    kind: str  # one of `RADII`
-    centre: np.ndarray  # (3,) in scanner mm
-    radius: float  # mm, mean
-    outline: Field  # the border's relative deviation from a sphere
-    texture: Field  # variation of the intensity
-    strength: float  # 0-1, place in the range of contrasts of its kind
-
-    @classmethod
-    def draw(
-        cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy
-    ) -> Lesion:
-        """Draw a lesion where its kind occurs: a cavity at the surface, what is bright in the
-        cortex, the others in the depth. The standard plane cuts it near its centre."""
+    def __init__(
+        self, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy
+    ) -> None:
         to_scanner = anatomy.standard(template)
-        radius = float(rng.uniform(*RADII[kind]))
-        shallow, deep = {  # mm below the surface
+        self.kind = kind
+        self.radius = radius = float(rng.uniform(*RADII[kind]))  # mm, mean
+        at_surface = {
             "resection cavity": (2, 7),
             "hyperintense lesion": (0.3 * radius, 0.9 * radius),
-        }.get(kind, (0.8 * radius, 40))
-        surface = ventricles = -np.inf
-        while not (shallow < surface < deep and ventricles > 0.6 * radius):
+        }
+        shallow, deep = at_surface.get(kind, (0.8 * radius, 40))  # mm below it
+        while True:
             x = rng.choice([-1, 1]) * rng.uniform(14, 60)
             place = [x, rng.uniform(-75, 42), rng.uniform(21, 25)]
-            centre = nib.affines.apply_affine(to_scanner, place)
-            position = anatomy.to_template(centre.astype(np.float32))
-            surface = template.surface(position)
+            self.centre = nib.affines.apply_affine(to_scanner, place)  # (3,) in scanner mm
+            position = anatomy.to_template(self.centre.astype(np.float32))
             (ventricles,) = template.at(template.sharp[3:], position)
-        outline, texture = random_field(rng, 0.5 * radius), random_field(rng, 2.5, 48)
-        return cls(kind, centre, radius, outline, texture, strength=float(rng.uniform()))
+            if shallow < template.surface(position) < deep and ventricles > 0.6 * radius:
+                break
+        self.outline = random_field(rng, 0.5 * radius)  # the border's relative deviation
+        self.texture = random_field(rng, 2.5, 48)
+        self.strength = float(rng.uniform())  # place in the range of contrasts of its kind
 
     def _offset(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vector and distance from the centre."""
@@ -106,4 +90,4 @@ class Lesion:
             around = soft_step(inward + 0.5 * self.radius, 2.0) * white
             old = old + around * (0.95 * grey - old)
         intensity = (old + share * (new - old)) * brain
-        return replace(tissue, intensity=intensity), np.maximum(share, around) * brain
+        return tissue._replace(intensity=intensity), np.maximum(share, around) * brain

@@ -3,7 +3,6 @@ field, noise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,65 +37,41 @@ class Volume(NamedTuple):
     affine: np.ndarray  # float64, (4, 4), voxel index -> mm in RAS+
 
 
-@dataclass(frozen=True, eq=False)
 class Scanner:
-    """How one scan was taken."""
+    """Settings of a clinical scanner."""
 
-    spacing: np.ndarray  # (3,) mm, of pixels and slices
-    centre: np.ndarray  # (3,) mm, of the volume in the scanner
-    blur: float  # pixels, width of the in-plane point spread
-    grain: float  # relative deviation of the tissue's texture
-    noise: float  # deviation in both channels, white matter being 1
-    gain: float  # stored value of white matter
-    bias: Field  # logarithm of the coil's sensitivity
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Scanner:
-        """Draw the settings of a clinical scanner."""
+    def __init__(self, rng: np.random.Generator) -> None:
         bias, strength = random_field(rng, 55, 16), rng.uniform(0.02, 0.08)
         pixel = rng.uniform(0.9, 1.1)
-        return cls(
-            spacing=np.array([pixel, pixel, rng.uniform(2.5, 3.0)]).round(3),
-            centre=rng.uniform(-6, 6, 3).round(1),
-            blur=rng.uniform(0.35, 0.6),
-            grain=rng.uniform(0.01, 0.025),
-            noise=rng.uniform(0.01, 0.025),
-            gain=rng.uniform(350, 900),
-            bias=lambda points: strength * bias(points),
-        )
+        self.spacing = np.array([pixel, pixel, rng.uniform(2.5, 3.0)]).round(3)  # mm
+        self.centre = rng.uniform(-6, 6, 3).round(1)  # mm, of the volume in the scanner
+        self.blur = rng.uniform(0.35, 0.6)  # pixels, width of the in-plane point spread
+        self.grain = rng.uniform(0.01, 0.025)  # relative deviation of the tissue's texture
+        self.noise = rng.uniform(0.01, 0.025)  # deviation in both channels, white matter being 1
+        self.gain = rng.uniform(350, 900)  # stored value of white matter
+        self.bias: Field = lambda points: strength * bias(points)  # log of the coil's sensitivity
 
 
-@dataclass(frozen=True, eq=False)
 class Subject:
-    """A head, the lesion in it, and the scanner that it lies in."""
+    """A head, the lesion in it, and the scanner that it lies in; the same seed gives the same head
+    and scanner, whatever the kind."""
 
-    template: Template
-    anatomy: Anatomy
-    coat: Coat
-    scanner: Scanner
-    lesion: Lesion | None
-
-    @classmethod
-    def draw(cls, template: Template, seed: tuple[int, ...], kind: str) -> Subject:
-        """Draw all; the same seed gives the same head and scanner, whatever the kind."""
-        streams = [np.random.default_rng([*seed, stream]) for stream in range(4)]
-        anatomy, scanner = Anatomy.draw(streams[0]), Scanner.draw(streams[1])
-        coat, lesion = Coat.draw(streams[2]), None
+    def __init__(self, template: Template, seed: tuple[int, ...], kind: str) -> None:
+        rngs = [np.random.default_rng([*seed, stream]) for stream in range(5)]
+        self.template, self.rng = template, rngs[4]
+        self.anatomy, self.scanner, self.coat = Anatomy(rngs[0]), Scanner(rngs[1]), Coat(rngs[2])
+        self.lesion = None
         if kind == "enlarged ventricles":
-            anatomy = replace(anatomy, ventricle_growth=streams[3].uniform(6.5, 9.0))
+            self.anatomy.ventricle_growth = rngs[3].uniform(6.5, 9.0)
         elif kind != "healthy":
-            lesion = Lesion.draw(kind, streams[3], template, anatomy)
-        return cls(template, anatomy, coat, scanner, lesion)
+            self.lesion = Lesion(kind, rngs[3], template, self.anatomy)
 
-    def scan(
-        self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...]:
+    def scan(self, affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Take slices.
 
         Args:
             affine: (4, 4), index of a pixel and slice -> mm from the middle of the scanner.
             shape: (I, J, K), K slices of I x J square pixels.
-            rng: source of texture and noise.
 
         Returns:
             Signal, white matter being about 1; share of the lesion (of the ventricles where there
@@ -115,13 +90,11 @@ class Subject:
             tissue, share = self.lesion.paint(tissue, _points(affine, shape), *anatomy.intensity)
         brain = tissue.surface > -0.5
         signal = np.where(brain, tissue.intensity, self.coat.intensity(slow, fluid))
-        return self._acquire(signal, bias, rng), share, brain
+        return self._acquire(signal, bias), share, brain
 
-    def _acquire(
-        self, signal: np.ndarray, bias: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _acquire(self, signal: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """Add texture, point spread, coil sensitivity and Rician noise; (K, I, J)."""
-        scanner = self.scanner
+        scanner, rng = self.scanner, self.rng
         grain = ndi.gaussian_filter(rng.standard_normal(signal.shape, np.float32), (0, 1.2, 1.2))
         signal = signal * (1 + scanner.grain / grain.std() * grain)
         signal = ndi.gaussian_filter(signal, (0, scanner.blur, scanner.blur)) * np.exp(bias)
@@ -129,20 +102,27 @@ class Subject:
         return np.hypot(signal + real, imaginary)
 
 
-def simulate(template: Template, seed: tuple[int, ...], kind: str = "healthy") -> Volume:
+def simulate(
+    template: Template,
+    seed: tuple[int, ...],
+    kind: str = "healthy",
+    intensity: tuple[float, float] | None = None,
+) -> Volume:
     """Draw a subject and scan the whole head in axial slices.
 
     Args:
         template: see `load_template`.
         seed: entropy of every random draw.
         kind: "healthy" or one of `lesions.KINDS`.
+        intensity: of fluid and grey matter, white matter being 1, in place of those of T1w.
     """
-    subject = Subject.draw(template, seed, kind)
+    subject = Subject(template, seed, kind)
+    subject.anatomy.intensity = intensity or subject.anatomy.intensity
     scanner = subject.scanner
     affine = np.diag([*scanner.spacing, 1.0])
     shape = tuple(np.rint(FIELD_OF_VIEW / scanner.spacing).astype(int).tolist())
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
-    found = subject.scan(affine, shape, np.random.default_rng([*seed, 4]))
+    found = subject.scan(affine, shape)
     signal, share, brain = (array.transpose(1, 2, 0) for array in found)
     mask = _solid(brain & (share > 0.5)) if kind != "healthy" else np.zeros(shape, np.uint8)
     affine[:3, 3] += scanner.centre
@@ -159,14 +139,15 @@ def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarra
         Image, uint8, the 98th percentile of the brain being 255; and the brain, bool; (233, 197),
         rows from anterior, columns to the patient's left.
     """
-    subject, rng = Subject.draw(template, seed, "healthy"), np.random.default_rng([*seed, 4])
+    subject = Subject(template, seed, "healthy")
+    rng = subject.rng
     error = np.eye(4)
     error[:3, :3] = turn(rng.normal(0, 1, 3)) * rng.normal(1, 0.01, 3)
     error[:3, 3] = rng.normal(0, 1, 3)
     apart = 0.82 * subject.scanner.spacing[2]  # mm; spreads as interpolation between slices does
     slices = plane_affine(PLANE_Z - apart / 2) @ np.diag([1, 1, apart, 1])
     to_scanner = subject.anatomy.standard(template) @ error @ slices
-    signal, _, brain = subject.scan(to_scanner, (*PLANE_SHAPE, 2), rng)
+    signal, _, brain = subject.scan(to_scanner, (*PLANE_SHAPE, 2))
     image, inside = ndi.gaussian_filter(signal.mean(0), 0.46), brain[0] & brain[1]
     image = 255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)
     return np.rint(image).astype(np.uint8), inside
