@@ -12,7 +12,8 @@ from fastmri_builder import pictures, write_annotations, write_hdf5
 
 from pathology_screen.cli import _parser, main
 from pathology_screen.cohorts import make_phantom_cohort
-from pathology_screen.cohorts.preparation import listed, save_scan, write_datalist
+from pathology_screen.cohorts.datalist import write_datalist
+from pathology_screen.cohorts.preparation import listed, save_scan
 
 NORMAL, LOCAL = "file_brain_AXT1_201_6002699", "file_brain_AXT1_202_2020486"
 
