@@ -40,9 +40,6 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
 
     Returns:
         (I, J, K), float32, with the mean of the brain unchanged.
-
-    Raises:
-        ConfigError: if ITK is not installed.
     """
     itk = import_itk()
     coarse = coarsen(nib.Nifti1Image(voxels, affine, dtype=np.float32), WORKING_MM)

@@ -26,12 +26,7 @@ COLUMNS = 8
 
 
 def summary(datalist: Path) -> str:
-    """A table of a datalist, a line for each group of each section, and its notes with how many
-    they are about.
-
-    Raises:
-        ConfigError: see `load_datalist`.
-    """
+    """A table of a datalist, a line for each group of each section, and its notes."""
     rows = [("section", "group", "images", "subjects", "boxes")]
     for section, group, items in _groups(datalist):
         subjects = len({item["subject"] for item in items})
@@ -51,11 +46,7 @@ def contact_sheet(datalist: Path) -> Path:
 
     A row shows up to `COLUMNS` scans, spread over the group: a single slice as it is, of a volume
     the slice of the largest box, else the middle one. Anterior is up and the patient's right is
-    left, as the files say.
-
-    Raises:
-        InputError: if a scan cannot be read.
-        ConfigError: see `load_datalist`; or if the datalist is empty.
+    left, as the files say. An empty datalist is a ConfigError.
     """
     path = datalist.with_name("contact_sheet.png")
     rows = _groups(datalist)
@@ -93,9 +84,6 @@ def display_slice(
     item: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, list[float]]]]:
     """Read the slice of an item that the contact sheet shows.
-
-    Args:
-        item: of `load_datalist`.
 
     Returns:
         The slice (rows to posterior, columns to the patient's left), float32; the size of a pixel

@@ -22,17 +22,13 @@ def resolve_dataset(
     *,
     section: str,
 ) -> list[Item]:
-    """Items of one section, from a user's data or, where none is named, from the embedded cohort.
+    """Items of one section, see `load_datalist`, from a user's data or, where none is named, from
+    the embedded cohort, made on first use.
 
     Args:
-        dataset_dir: folder that the paths in the datalist are relative to; default the datalist's
-            own.
-        datalist: JSON file; default `dataset_dir/datalist.json`. With neither, the phantom cohort,
-            made on first use.
+        dataset_dir: folder that the paths are relative to; default the datalist's own.
+        datalist: JSON file; default `dataset_dir/datalist.json`.
         section: "training", "validation", "calibration" or "test".
-
-    Raises:
-        ConfigError: see `load_datalist`.
     """
     from pathology_screen.cohorts.phantom import make_phantom_cohort
 
@@ -101,9 +97,8 @@ def write_datalist(
     Args:
         output: folder of the cohort; the images of the items are relative to it.
         sections: name -> items, see `data_lists/README.md`.
-        description: of the cohort, in a sentence or two.
-        notes: what a reader must know of some files or subjects, such as why they are left out ->
-            their names.
+        description: of the cohort.
+        notes: what there is to know of some files or subjects -> their names.
 
     Raises:
         ConfigError: what `load_datalist` refuses.

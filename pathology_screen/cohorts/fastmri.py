@@ -9,7 +9,7 @@ arXiv:2109.03812), which the user brings as `brain.csv`.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -188,12 +188,12 @@ def _find_sources(folder: Path, rows: Sequence[Row]) -> tuple[str, dict[str, Pat
     for kind, ending in (("hdf5", ".h5"), ("dicom", "_{:03d}.dcm")):
         wanted = {row["file"] + ending.format(row["slice"]): row["file"] for row in rows}
         suffix = ending.rpartition(".")[2]
-        paths = [path for path in folder.rglob(f"{PREFIX}*.{suffix}") if path.name in wanted]
-        for name, times in Counter(path.name for path in paths).items():
-            if times > 1:
-                raise ConfigError(f"{folder} holds {name} {times} times: keep the right one")
-        if paths:
-            return kind, {wanted[path.name]: path for path in paths}
+        found: dict[str, Path] = {}
+        for path in folder.rglob(f"{PREFIX}*.{suffix}"):
+            if path.name in wanted and found.setdefault(wanted[path.name], path) is not path:
+                raise ConfigError(f"{folder} holds {path.name} twice: keep the right one")
+        if found:
+            return kind, found
     return "hdf5", {}
 
 

@@ -20,8 +20,7 @@ from pathology_screen.cohorts.datalist import write_datalist
 from pathology_screen.cohorts.preparation import (
     begin,
     check_excluded,
-    check_failures,
-    find_refused,
+    check_scans,
     name_some,
     path_from,
     read_table,
@@ -36,8 +35,7 @@ from pathology_screen.io.file import File, opened
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 NOT_SCANS = re.compile(r"derivatives|mask|label|(d|prob)?seg|segmentation|roi", re.IGNORECASE)
-"""Name of folders (or its plural), and end of files' names, that hold no scans but what was made of
-them."""
+"""How folders (or their plural) and files end that hold no scans but what was made of them."""
 GROUP_COLUMNS = {"group", "diagnosis", "dx", "disease", "condition", "pathology"}
 """Columns of participants.tsv that may tell who is healthy, so that they are not overlooked."""
 HEALTHY = "healthy"
@@ -58,32 +56,26 @@ def prepare_folder(
     exclude: Iterable[str] = (),
     check: bool = True,
 ) -> Path:
-    """Write a datalist of scans, split by subject into training, validation, calibration and test;
-    return its path.
+    """Write a datalist of scans, split by subject; return its path.
 
     Of a BIDS dataset the images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` are taken, without those with a
     contrast agent (`_ce-`); of any other folder what `io.discover` finds, without masks and
-    derivatives: there, every scan has to be T1w, or `scan_pattern` has to choose.
+    derivatives: there, every scan has to be T1w, or `scan_pattern` has to choose. Volumes stay
+    volumes, of which the standard plane is taken when they are loaded.
 
-    Who is who: by `subject_pattern` where it is given. Else scans with the same DICOM PatientID are
-    of one subject, named after the path of the first; the PatientID is not written anywhere. Else
-    by `sub-<label>` in the path; else by the first folder in it; a file directly in `source` is a
-    subject of its own, named after the file. So names of folders and files stand in the datalist,
-    as paths and as subjects.
+    A subject is named by `subject_pattern` where it is given. Else scans with the same DICOM
+    PatientID, which is not written anywhere, are of one subject, named after the path of the first;
+    else it is `sub-<label>` in the path, else the first folder in it, else the name of the file.
 
-    Volumes stay volumes, of which the standard plane is taken when they are loaded.
-
-    Who is healthy: everyone, unless `group_column` names a column of `source/participants.tsv` and
+    Everyone is healthy, unless `group_column` names a column of `source/participants.tsv` and
     `healthy` its values that mean healthy. All others go to test, with the value as `pathology`.
 
     Args:
         source: the folder.
         output: folder of the datalist.
-        fractions: of the healthy subjects for training, validation, calibration and test.
-        seed: of the draw, see `draw_split`.
+        fractions, seed: of the healthy subjects in each section, see `draw_split`.
         split: CSV with the columns subject and section, in place of the draw.
-        group_column: name of a column.
-        healthy: values of that column.
+        group_column, healthy: a column, and values of it.
         subject_pattern: regular expression, searched in the path relative to `source`; its first
             group is the subject.
         scan_pattern: regular expression; scans in whose path it is not found are passed over.
@@ -93,8 +85,7 @@ def prepare_folder(
     Raises:
         ConfigError: if there is no scan; if a subject or its group cannot be told, or would be in
             two sections; if someone who is not healthy is put elsewhere than in test, or a section
-            gets nobody; if a scan cannot be read (all are tried first, and named); or if the output
-            was begun with other options.
+            gets nobody; if scans cannot be read; or if the output was begun with other options.
         InputError: if `source` does not exist.
     """
     root, notes = Path(source), defaultdict[str, list[str]](list)
@@ -118,19 +109,17 @@ def prepare_folder(
             )
     warn_of_few(sections)
 
-    options = {
+    options: dict[str, Any] = {
         "cohort": "folder",
-        "fractions": None if split else list(fractions),
-        "seed": None if split else seed,
-        "split": sha256(Path(split)) if split else None,
         "group_column": group_column,
         "healthy": sorted(healthy),
-        "subject_pattern": subject_pattern,
-        "scan_pattern": scan_pattern,
     }
+    options |= {"subject_pattern": subject_pattern, "scan_pattern": scan_pattern}
+    options |= {"split": sha256(Path(split)) if split else None}
+    options |= {"fractions": None if split else list(fractions), "seed": None if split else seed}
     folder = begin(output, options)
     if check:
-        check_failures(find_refused({name: scans[name] for name in subjects}), len(subjects))
+        check_scans({name: scans[name] for name in subjects})
     items: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for relative, subject in subjects.items():
         item = {"image": path_from(folder, scans[relative]), "subject": subject}
@@ -273,8 +262,6 @@ def _read_sick(
         )
     sick = {name: group for name, group in groups.items() if group not in healthy}
     if HEALTHY in sick.values():
-        raise ConfigError(
-            f'{path.name}: the value "{HEALTHY}" of the column {column} is not among those for '
-            "healthy"
-        )
+        wrong = f'the value "{HEALTHY}" of the column {column} is not among those for healthy'
+        raise ConfigError(f"{path.name}: {wrong}")
     return sick

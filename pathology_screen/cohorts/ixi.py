@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -29,7 +28,7 @@ from pathology_screen.cohorts.preparation import (
     begin,
     check_excluded,
     check_failures,
-    find_refused,
+    check_scans,
     path_from,
     save_scan,
 )
@@ -40,7 +39,7 @@ from pathology_screen.io import read_scan
 from pathology_screen.space import PLANE_Z, SPACE, load_brain_template, plane_affine
 from pathology_screen.transforms import ExtractBraind, StandardPlaned, scan_image
 
-FILE_NAME = re.compile(r"(?P<subject>IXI\d{3})-(?P<site>Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
+FILE_NAME = re.compile(r"IXI\d{3}-(Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
 Domain = Literal["whole_head", "brain_extracted"]
 DESCRIPTION = (
     "IXI (brain-development.org), T1w of healthy volunteers, CC BY-SA 3.0: what is made of it is "
@@ -69,8 +68,7 @@ def prepare_ixi(
     goes on, and the same volume gives the same slice at every run.
 
     Without registration, nothing is written but the datalist, which leads to the volumes; the
-    screened level is chosen when a volume is loaded (0.55 of the brain's extent in the compact
-    profile).
+    standard plane is taken of a volume when it is loaded.
 
     Args:
         source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are
@@ -93,7 +91,7 @@ def prepare_ixi(
     """
     if not registration and (n4 or domain != "whole_head"):
         raise ConfigError("without registration volumes are kept: n4 and domain do not apply")
-    paths = find_ixi(source)
+    paths = _find(Path(source))
     excluded = check_excluded(exclude, paths)
     kept = {subject: path for subject, path in paths.items() if subject not in excluded}
     split = draw_split(kept, fractions, seed)
@@ -105,12 +103,10 @@ def prepare_ixi(
         if n4:
             import_itk()
         make = partial(_make_slice, folder=folder, n4=n4, domain=domain)
-        failures = _run(make, kept, workers)
-    else:
-        failures = find_refused({path.name: path for path in kept.values()})
-    check_failures(failures, len(kept))
-    if registration:
+        check_failures(_run(make, kept, workers), len(kept))
         _tabulate(folder, kept)
+    else:
+        check_scans({path.name: path for path in kept.values()})
     sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for subject, path in kept.items():
         image = slice_path(folder, subject).name if registration else path_from(folder, path)
@@ -123,30 +119,23 @@ def prepare_ixi(
     return write_datalist(folder, sections, description, notes={"excluded by the user": excluded})
 
 
-def find_ixi(source: str | os.PathLike) -> dict[str, Path]:
-    """Find IXI's T1w volumes below a folder: subject -> path, in order of subjects.
-
-    Raises:
-        ConfigError: if there is none, or a subject has two.
-    """
-    folder = Path(source)
-    found = [path for path in folder.rglob("IXI*T1.nii*") if FILE_NAME.fullmatch(path.name)]
-    if not found:
+def _find(folder: Path) -> dict[str, Path]:
+    """IXI's T1w volumes below a folder: subject -> path, in order of subjects."""
+    paths: dict[str, Path] = {}
+    for path in sorted(folder.rglob("IXI*T1.nii*"), key=lambda path: path.name):
+        subject = path.name[:6]
+        if FILE_NAME.fullmatch(path.name) and paths.setdefault(subject, path) is not path:
+            raise ConfigError(
+                f"{folder} holds several T1w volumes of {subject}: keep the right one"
+            )
+    if not paths:
         raise ConfigError(f"{folder} holds no file named like IXI002-Guys-0828-T1.nii.gz")
-    paths = {path.name[:6]: path for path in sorted(found, key=lambda path: path.name)}
-    subject, times = Counter(path.name[:6] for path in found).most_common(1)[0]
-    if times > 1:
-        raise ConfigError(f"{folder} holds {times} T1w volumes of {subject}: keep the right one")
     return paths
 
 
-def slice_path(folder: Path, subject: str) -> Path:
-    """File of a subject's registered slice."""
-    return folder / f"sub-{subject}_space-{SPACE}_T1w.nii.gz"
-
-
-def _record_path(folder: Path, subject: str) -> Path:
-    return folder / f"sub-{subject}_space-{SPACE}_T1w.json"
+def slice_path(folder: Path, subject: str, suffix: str = ".nii.gz") -> Path:
+    """File of a subject's registered slice, or, with another suffix, what stands beside it."""
+    return folder / f"sub-{subject}_space-{SPACE}_T1w{suffix}"
 
 
 def _run(make: partial[str | None], paths: dict[str, Path], workers: int) -> list[str]:
@@ -163,7 +152,7 @@ def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain
     """Register a volume and write its slice unless it is there; return why it could not be done, or
     None."""
     subject, path = source
-    image, record = slice_path(folder, subject), _record_path(folder, subject)
+    image, record = slice_path(folder, subject), slice_path(folder, subject, ".json")
     if image.is_file() and record.is_file():
         return None
     try:
@@ -185,7 +174,9 @@ def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain
 
 def _tabulate(folder: Path, subjects: Iterable[str]) -> None:
     """Write `registration.csv`, the worst fit first."""
-    records = [json.loads(_record_path(folder, name).read_text("utf-8")) for name in subjects]
+    records = [
+        json.loads(slice_path(folder, name, ".json").read_text("utf-8")) for name in subjects
+    ]
     table = pd.DataFrame(records).assign(subject=list(subjects))
     table = table.sort_values("correlation", kind="stable").round(4)
     with replacing(folder / "registration.csv") as path:

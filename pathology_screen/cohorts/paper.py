@@ -38,8 +38,7 @@ def prepare_paper(
     folders.
 
     Args:
-        fastmri: folder or datalist that `prepare_fastmri` made.
-        ixi: folder or datalist that `prepare_ixi` made.
+        fastmri, ixi: folders or datalists that `prepare_fastmri` and `prepare_ixi` made.
         output: folder of the new datalist.
         allow_missing: go on where IXI subjects are missing; they stand in the notes.
 
@@ -53,12 +52,8 @@ def prepare_paper(
     )
     sections = load_sections(of_fastmri)
     home = {row["file"]: row["section"] for row in listed("fastmri.csv")}
-    wrong = [
-        item["subject"]
-        for section, items in sections.items()
-        for item in items
-        if home.get(item["subject"]) != section
-    ]
+    there = ((section, item["subject"]) for section in sections for item in sections[section])
+    wrong = [subject for section, subject in there if home.get(subject) != section]
     if wrong or sections.keys() != set(SECTIONS):
         named = f": {wrong[0]} does not belong there" if wrong else ""
         raise ConfigError(

@@ -49,14 +49,11 @@ def make_phantom_cohort(
     """Make the cohort unless it is there, and return the path of its datalist.
 
     The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of
-    test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1
-    in the lesion, empty where healthy), and `datalist.json`, written last. The same options give
-    the same voxels, whatever the number of workers. Several processes may make the same cohort at
-    once, and an interrupted making goes on where it stopped.
-
-    The datalist (`data_lists/README.md`) has the sections training, validation, calibration and
-    test. Test items hold `label` (the mask), `pathology` ("healthy" or one of `lesions.KINDS`) and
-    `boxes` (see `find_boxes`).
+    test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, 1 in the lesion),
+    and `datalist.json`, written last, with `pathology` ("healthy" or one of `lesions.KINDS`),
+    `label` and `boxes` (see `find_boxes`) of test subjects. The same options give the same voxels,
+    whatever the number of workers. Several processes may make the same cohort at once, and an
+    interrupted making goes on where it stopped.
 
     Args:
         root: folder that holds the cohorts; default `$PATHOLOGY_SCREEN_CACHE`, or

@@ -22,23 +22,14 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def listed(name: str) -> list[dict[str, str]]:
-    """Rows of a table in `data_lists/` (of the checkout, or the copy that the wheel carries):
-    column -> text.
-
-    Raises:
-        ConfigError: if there is no such table.
-    """
+    """Rows of a table in `data_lists/`, of the checkout or the copy that the wheel carries."""
     checkout = _PACKAGE.parent / "data_lists"
     in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
     return read_table((checkout if in_checkout else _PACKAGE / "_data_lists") / name)
 
 
 def read_table(path: Path, columns: Iterable[str] = (), separator: str = ",") -> list[dict]:
-    """Rows of a CSV file: column -> text.
-
-    Raises:
-        ConfigError: if the file does not exist, is no table, or lacks one of the columns.
-    """
+    """Rows of a CSV file: column -> text; ConfigError if there is none, or it lacks a column."""
     if not path.is_file():
         raise ConfigError(f"the table {path} does not exist")
     try:
@@ -60,15 +51,8 @@ def name_some(names: Iterable[str], most: int = 5) -> str:
 
 
 def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
-    """Make the folder of a cohort, or go on in one that was begun with the same options.
-
-    Args:
-        output: the folder.
-        options: what decides the content of its files; plain (JSON), kept in `preparation.json`.
-
-    Raises:
-        ConfigError: if the folder holds a cohort that was begun with other options.
-    """
+    """Make the folder of a cohort, or go on in one of the same options (JSON), which are kept
+    in `preparation.json`; ConfigError where they were others."""
     kept = Path(output) / "preparation.json"
     text = json.dumps(dict(options), indent=1, sort_keys=True) + "\n"
     if kept.is_file() and kept.read_text("utf-8") != text:
@@ -93,20 +77,14 @@ def nifti_image(voxels: np.ndarray, affine: np.ndarray, space: str) -> nib.Nifti
 def save_scan(
     path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner"
 ) -> Path:
-    """Write a scan as NIfTI unless it is there; a file that is there is whole, and one that the
-    readers accept.
+    """Write a scan as `*.nii.gz` unless it is there, whole and accepted by `read_scan`, whose
+    InputError names the file.
 
     Args:
-        path: `*.nii.gz`.
+        path: of the file, which is returned.
         make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index ->
             RAS+ mm. It is called only where the file is missing.
         space: "scanner", "mni", or "aligned", where the position is not known.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: what `read_scan` refuses of it, with the name of the file.
     """
     if not path.is_file():
         voxels, affine = make()
@@ -120,23 +98,19 @@ def save_scan(
     return path
 
 
-def find_refused(scans: Mapping[str, Path]) -> list[str]:
-    """Read every scan; give the names of those that `read_scan` refuses, with the reason."""
+def check_scans(scans: Mapping[str, Path]) -> None:
+    """Read every scan, by its name; ConfigError names all that `read_scan` refuses."""
     failures = []
     for name, path in tqdm(scans.items(), "Reading the scans", unit="scan"):
         try:
             read_scan(path)
         except InputError as error:
             failures.append(f"{name}: {error}")
-    return failures
+    check_failures(failures, len(scans))
 
 
 def check_failures(failures: Sequence[str], total: int) -> None:
-    """Refuse to go on where scans failed: all are named.
-
-    Raises:
-        ConfigError: if there is a failure.
-    """
+    """Raise a ConfigError that names all scans that failed, if any did."""
     if failures:
         raise ConfigError(
             f"{len(failures)} of {total} scans cannot be read or used: {'; '.join(failures)}. "
@@ -145,11 +119,7 @@ def check_failures(failures: Sequence[str], total: int) -> None:
 
 
 def check_excluded(exclude: Iterable[str], subjects: Collection[str]) -> list[str]:
-    """Subjects to leave out, in order of names.
-
-    Raises:
-        ConfigError: if one of them does not exist.
-    """
+    """Subjects to leave out, in order of names; ConfigError if one of them does not exist."""
     unknown = sorted(set(exclude) - set(subjects))
     if unknown:
         raise ConfigError(f"{name_some(unknown)} cannot be left out: there is no such subject")
@@ -157,9 +127,8 @@ def check_excluded(exclude: Iterable[str], subjects: Collection[str]) -> list[st
 
 
 def path_from(folder: Path, path: str | Path) -> str:
-    """A path relative to a folder, with "/"; absolute where there is no way from one to the
-    other."""
+    """A path relative to a folder, with "/"; absolute where it lies on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive
+    except ValueError:
         return Path(path).absolute().as_posix()

@@ -25,18 +25,14 @@ def draw_split(
 ) -> dict[str, str]:
     """Draw a section for every subject.
 
-    The subjects are put in the order of a hash of seed and name and dealt out in this order. So the
-    result depends on the set of subjects and the seed alone, not on the order in which they are
-    given, the machine or the version of a library.
+    The subjects are dealt out in the order of a hash of seed and name. So the result depends on the
+    set of subjects and the seed alone, not on their order, the machine or the version of a library.
 
     Args:
         subjects: names; one that comes several times counts once.
-        fractions: of the subjects for each of `SECTIONS`; they add up to 1. A section has its share
-            of the subjects rounded down or up, by largest remainder.
+        fractions: of the subjects for each of `SECTIONS`, which add up to 1; rounded by largest
+            remainder.
         seed: of the draw.
-
-    Returns:
-        Subject -> section.
 
     Raises:
         ConfigError: if the fractions make no sense, or a section that should hold subjects would
@@ -68,14 +64,7 @@ def draw_split(
 
 
 def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, str]:
-    """Read the sections of subjects from a CSV file with the columns subject and section.
-
-    Args:
-        path: of the table; a subject may stand in several rows of one section.
-        subjects: those that it has to name.
-
-    Returns:
-        Subject -> section.
+    """Read the section of every subject from a CSV file with the columns subject and section.
 
     Raises:
         ConfigError: if a subject is given two sections, a section is not one of `SECTIONS`, a

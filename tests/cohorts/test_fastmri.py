@@ -318,7 +318,7 @@ def test_missing_files_are_named_and_without_the_option_nothing_is_made(prepare,
     assert not (tmp_path / "out").exists()
     assert len(read_notes(prepare())["not found"]) == 309
     write_hdf5(tmp_path / f"source/multicoil_val/{LOCAL}.h5", pictures())
-    with pytest.raises(ConfigError, match=f"holds {LOCAL}.h5 2 times"):
+    with pytest.raises(ConfigError, match=f"holds {LOCAL}.h5 twice"):
         prepare()
 
 
