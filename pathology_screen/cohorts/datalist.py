@@ -91,6 +91,7 @@ def write_datalist(
     description: str,
     *,
     notes: Mapping[str, Sequence[str]] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `output/datalist.json`, whole and valid or not at all.
 
@@ -99,16 +100,18 @@ def write_datalist(
         sections: name -> items, see `data_lists/README.md`.
         description: of the cohort.
         notes: what there is to know of some files or subjects -> their names.
+        options: what it was made with, in place of notes.
 
     Raises:
         ConfigError: what `load_datalist` refuses.
     """
     path = Path(output) / "datalist.json"
+    kept = {note: list(names) for note, names in (notes or {}).items() if names}
     content = {
         "name": path.parent.resolve().name,
         "description": description,
         "modality": {"0": "T1w"},
-        "notes": {note: list(names) for note, names in (notes or {}).items() if names},
+        **({"options": options} if options else {"notes": kept}),
         **{section: list(items) for section, items in sections.items()},
     }
     with replacing(path) as temporary:

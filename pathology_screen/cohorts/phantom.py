@@ -7,7 +7,6 @@ the software can be tried on a fresh machine; a figure measured on them says not
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -22,6 +21,7 @@ from scipy import ndimage as ndi
 from tqdm import tqdm
 
 from pathology_screen.cohorts.anatomy import Template, load_template
+from pathology_screen.cohorts.datalist import write_datalist
 from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.preparation import nifti_image
 from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
@@ -30,6 +30,7 @@ from pathology_screen.files import replacing
 
 VERSION = 2
 """Part of the folder's name; raise it when the voxels change."""
+DESCRIPTION = "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 template"
 STORED = ("RAS", "LPS", "LAS", "RAI")
 """Orientations in which the test volumes are stored, in turn."""
 
@@ -69,8 +70,8 @@ def make_phantom_cohort(
         ConfigError: if nilearn's MNI152 maps are not installed, or a number makes no sense.
     """
     counts = {"training": training, "validation": validation, "calibration": calibration}
-    counts["healthy"] = healthy
-    options = {"seed": seed, **counts, "lesions": lesions, "extracted": extracted}
+    options = {"seed": seed, **counts, "healthy": healthy, "lesions": lesions}
+    options["extracted"] = extracted
     if min(options.values()) < 0 or workers < 1:
         raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
     cache = os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen"
@@ -79,31 +80,20 @@ def make_phantom_cohort(
     if datalist.is_file():
         return datalist
 
-    sections: dict[str, list] = {"training": [], "validation": [], "calibration": [], "test": []}
-    kinds = ["healthy"] * sum(counts.values()) + [KINDS[i % len(KINDS)] for i in range(lesions)]
-    first_of_test = training + validation + calibration
+    slices = sum(counts.values())
+    kinds = ["healthy"] * (slices + healthy) + [KINDS[i % len(KINDS)] for i in range(lesions)]
     template = load_template()
 
     def make(number: int) -> dict[str, Any]:
-        make_one = _make_volume if number >= first_of_test else _make_slice
+        make_one = _make_slice if number < slices else _make_volume
         return make_one(folder, template, (seed, number), kinds[number], extracted)
 
     with ThreadPoolExecutor(workers) as pool:
         made = pool.map(make, range(len(kinds)))
         items = iter(list(tqdm(made, "Making the phantom cohort", len(kinds), unit="subject")))
-    for section, there in sections.items():
-        there += islice(items, counts.get(section))
-    content = {
-        "name": folder.name,
-        "description": "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 "
-        "template",
-        "modality": {"0": "T1w"},
-        "options": options,
-        **sections,
-    }
-    with replacing(datalist) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    return datalist
+    sections = {section: list(islice(items, count)) for section, count in counts.items()}
+    sections["test"] = list(items)
+    return write_datalist(folder, sections, DESCRIPTION, options=options)
 
 
 def _folder_name(options: dict[str, int]) -> str:
