@@ -63,7 +63,7 @@ def test_paper(fastmri, tmp_path, capsys):
     assert run("paper", *options) == 1
     assert "580 of the 581 subjects" in capsys.readouterr().err
     assert run("paper", *options, "--allow-missing") == 1  # one image of two subjects
-    assert "error: datalist.json gives" in capsys.readouterr().err
+    assert "error: datalist.json names" in capsys.readouterr().err
     assert not (tmp_path / "paper/datalist.json").exists()
 
 

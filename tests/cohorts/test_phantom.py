@@ -2,8 +2,7 @@
 interrupted or doubled."""
 
 import json
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -152,16 +151,11 @@ def test_interrupted_making_leaves_no_datalist_and_goes_on_where_it_stopped(tmp_
 
 
 def test_two_makers_at_once_agree(tmp_path):
-    code = (
-        "import sys; from pathology_screen.cohorts import make_phantom_cohort; "
-        f"print(make_phantom_cohort(sys.argv[1], **{TINY!r}))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    makers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    first, second = (maker.communicate()[0].strip() for maker in makers)
-    assert [maker.returncode for maker in makers] == [0, 0] and first == second
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: make_phantom_cohort(tmp_path, **TINY), range(2))
+    assert first == second
     alone = make_phantom_cohort(tmp_path / "alone", **TINY)
-    assert contents(alone.parent) == contents(Path(first).parent)
+    assert contents(alone.parent) == contents(first.parent)
 
 
 @pytest.mark.parametrize("options", [{"training": -1}, {"lesions": -2}, {"workers": 0}])
