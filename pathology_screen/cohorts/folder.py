@@ -29,9 +29,9 @@ from pathology_screen.cohorts.splits import FRACTIONS, SECTIONS, draw_split, rea
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
 from pathology_screen.io import discover, safe_names
-from pathology_screen.io.archive import open_archive
-from pathology_screen.io.discover import files_below, is_dicom, is_nifti, is_zip
-from pathology_screen.io.file import File, opened
+from pathology_screen.io.discover import is_dicom, is_nifti
+from pathology_screen.io.file import opened
+from pathology_screen.io.inputs import input_files
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 NOT_SCANS = re.compile(r"derivatives|mask|label|(d|prob)?seg|segmentation|roi", re.IGNORECASE)
@@ -139,7 +139,6 @@ def _find(root: Path, pattern: str | None, notes: dict[str, list[str]]) -> dict[
     )
     if (root / "dataset_description.json").is_file() and not bids:
         raise ConfigError(f"the BIDS dataset {root} holds no sub-*/[ses-*/]anat/*_T1w.nii.gz")
-    wanted = _compiled(pattern or "")
     left_out, scans = defaultdict(set), {}
     for path in bids or [scan.place for scan in discover(root).scans]:
         relative = path.relative_to(root).as_posix() if path != root else path.absolute().name
@@ -148,7 +147,7 @@ def _find(root: Path, pattern: str | None, notes: dict[str, list[str]]) -> dict[
             left_out["masks and derived files, not taken for scans"].add(derived)
         elif bids and "_ce-" in path.name:
             left_out["T1w with contrast agent, left out"].add(relative)
-        elif wanted.search(relative):
+        elif _searched(pattern or "", relative):
             scans[relative] = path
     notes |= {note: sorted(names) for note, names in left_out.items()}
     if not scans:
@@ -167,17 +166,25 @@ def _derived(relative: str) -> str | None:
     return relative if NOT_SCANS.fullmatch(re.split(r"[_.-]", stem)[-1]) else None
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _searched(pattern: str, relative: str) -> re.Match[str] | None:
     try:
-        return re.compile(pattern)
+        return re.search(pattern, relative)
     except re.error as error:
         raise ConfigError(f"{pattern!r} is not a regular expression: {error}") from error
+
+
+def _subject_by(pattern: str, relative: str) -> str:
+    match = _searched(pattern, relative)
+    subject = match and match[min(1, match.re.groups)]
+    if not subject:
+        raise ConfigError(f"subject_pattern {pattern!r} finds no subject in {relative}")
+    return subject
 
 
 def _name_subjects(scans: dict[str, Path], pattern: str | None) -> dict[str, str]:
     """Relative path -> subject."""
     if pattern:
-        return {relative: _matched(_compiled(pattern), relative) for relative in scans}
+        return {relative: _subject_by(pattern, relative) for relative in scans}
     names = dict(zip(scans, safe_names(list(scans))))
     first: dict[str, str] = {}  # PatientID -> subject
     subjects = {}
@@ -194,33 +201,19 @@ def _name_subjects(scans: dict[str, Path], pattern: str | None) -> dict[str, str
     return subjects
 
 
-def _matched(pattern: re.Pattern[str], relative: str) -> str:
-    match = pattern.search(relative)
-    subject = match and match[min(1, pattern.groups)]
-    if not subject:
-        raise ConfigError(f"subject_pattern {pattern.pattern!r} finds no subject in {relative}")
-    return subject
-
-
 def _patient_id(path: Path) -> str:
     """PatientID of a DICOM scan; empty where it is not stated, or the scan is not DICOM."""
     if is_nifti(path):
         return ""
-    if is_zip(path):
-        with open_archive(path) as files:
-            return _first_patient_id(files)
-    return _first_patient_id(files_below(path) if path.is_dir() else [path])
+    with input_files(path) as files:
+        image = next(filter(is_dicom, files), None)
+        if image is None:
+            return ""
+        from pydicom import dcmread  # which finding the scan took already
 
-
-def _first_patient_id(files: Iterable[File]) -> str:
-    image = next((file for file in files if is_dicom(file)), None)
-    if image is None:
-        return ""
-    from pydicom import dcmread  # which finding the scan took already
-
-    with opened(image) as stream:
-        header = dcmread(stream, stop_before_pixels=True, specific_tags=["PatientID"])
-        return str(header.get("PatientID") or "").strip()
+        with opened(image) as stream:
+            header = dcmread(stream, stop_before_pixels=True, specific_tags=["PatientID"])
+            return str(header.get("PatientID") or "").strip()
 
 
 def _read_sick(
