@@ -13,9 +13,7 @@ matter become those of the other contrast.
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -23,7 +21,7 @@ from sklearn.mixture import GaussianMixture
 from tqdm import tqdm
 
 from pathology_screen.calibration import count_rate
-from pathology_screen.cohorts.anatomy import Anatomy, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import InputError
@@ -121,10 +119,7 @@ def brain_of(path: Path) -> Brain:
 
 def phantom(number: int, kind: str, intensity: tuple[float, float] | None = None) -> Brain:
     """A phantom, T1w or with other intensities of fluid and grey matter (white matter is 1)."""
-    draw = Anatomy.draw
-    contrast = {"intensity": intensity} if intensity else {}
-    with patch.object(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast)):
-        volume = simulate(load_template(), (7, number), kind)
+    volume = simulate(load_template(), (7, number), kind, intensity)
     return np.float32(volume.image * volume.brain), volume.affine
 
 

@@ -19,7 +19,16 @@ FOLDER = Path(__file__).parent
 SHARES = {"test": 40 / 521, "calibration": 40 / 521, "validation": 20 / 521}
 """The rest is for training."""
 PLACES = {"IXI012": "test", "IXI015": "test"}
-"""People whose volumes the way from a scan to its slice is proved with; each changes places with whoever was drawn."""
+"""People whose volumes prove the way from a scan to its slice; each changes places with another."""
+HEAD = {
+    "name": "ixi_slices",
+    "description": "IXI T1w brain MRI, whole heads, the axial plane z = 23 mm of MNI152, split by "
+    "person; file names only, no pixels",
+    "reference": "https://brain-development.org/ixi-dataset/",
+    "licence": "not included; IXI is CC BY-SA 3.0",
+    "modality": {"0": "T1w"},
+    "tensorImageSize": "2D",
+}
 
 
 def draw(people: pd.DataFrame) -> dict[str, str]:
@@ -37,48 +46,30 @@ def draw(people: pd.DataFrame) -> dict[str, str]:
     for person, section in PLACES.items():
         if sections[person] != section:
             there = [
-                other
-                for other, its in sections.items()
-                if its == section and site[other] == site[person]
+                name for name in sections if (sections[name], site[name]) == (section, site[person])
             ]
-            other = next(other for other in there if other not in PLACES)
+            other = next(name for name in there if name not in PLACES)
             sections[person], sections[other] = section, sections[person]
     return sections
 
 
-def item(person: str, site: str, section: str) -> dict:
-    """Of a datalist; the columns of these slices run to the right of the person."""
-    image = {
-        "image": f"sub-{person}_T1w.png",
-        "subject": person,
-        "site": site,
-        "axial_slice": True,
-        "axes": "PRS",
-    }
-    return image | ({"pathology": "healthy"} if section == "test" else {})
-
-
-if __name__ == "__main__":
-    people = pd.read_csv(sys.argv[1], sep="\t")
+def main(participants: str) -> None:
+    people = pd.read_csv(participants, sep="\t")
     sections = draw(people)
-    head = {
-        "name": "ixi_slices",
-        "description": "IXI T1w brain MRI, whole heads, the axial plane z = 23 mm of MNI152, split by person; "
-        "file names only, no pixels",
-        "reference": "https://brain-development.org/ixi-dataset/",
-        "licence": "not included; IXI is CC BY-SA 3.0",
-        "modality": {"0": "T1w"},
-        "tensorImageSize": "2D",
-    }
-    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in HEAD.items()]
     for section in ("training", "validation", "calibration", "test"):
+        more = {"axial_slice": True, "axes": "PRS"}  # the columns run to the right of the person
+        more |= {"pathology": "healthy"} if section == "test" else {}
         items = [
-            item(row.ixi_id, row.site, section)
+            {"image": f"sub-{row.ixi_id}_T1w.png", "subject": row.ixi_id, "site": row.site, **more}
             for row in people.itertuples()
             if sections[row.ixi_id] == section
         ]
-        lines.append(
-            f' "{section}": [\n' + ",\n".join(f"  {json.dumps(entry)}" for entry in items) + "\n ]"
-        )
+        text = ",\n".join(f"  {json.dumps(item)}" for item in items)
+        lines.append(f' "{section}": [\n{text}\n ]')
     with replacing(FOLDER / "ixi_slices.json") as temporary:
         temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

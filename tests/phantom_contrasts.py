@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
-import pytest
 
-from pathology_screen.cohorts.anatomy import Anatomy, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.simulation import simulate
 
 # fluid and grey matter, white matter being 1: spin echo equation at 3 tesla
@@ -24,9 +22,5 @@ def phantom(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default
     those of T1w."""
-    draw = Anatomy.draw
-    with pytest.MonkeyPatch.context() as patch:
-        contrast = {"intensity": intensity} if intensity else {}
-        patch.setattr(Anatomy, "draw", lambda rng: replace(draw(rng), **contrast))
-        volume = simulate(load_template(), seed, kind)
+    volume = simulate(load_template(), seed, kind, intensity)
     return np.float32(volume.image * volume.brain), volume.affine

@@ -1,5 +1,4 @@
-"""A small cohort of drawn slices: healthy PNG files, and test slices with findings, their masks and
-boxes."""
+"""A small cohort of drawn slices: healthy ones, and test slices with findings, masks and boxes."""
 
 from __future__ import annotations
 
@@ -11,6 +10,9 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+
+from pathology_screen.cohorts.phantom import find_boxes
+from pathology_screen.cohorts.splits import SECTIONS
 
 SHAPE = (116, 98)  # rows from anterior, columns to the patient's left
 FINDINGS = {"lesion": 200, "edema": 100, "mass": 240, "resection": 15, "white matter lesion": 220}
@@ -40,36 +42,30 @@ def draw_slice(
 def make_slice_cohort(
     root: Path, training: int = 2, calibration: int = 2, healthy: int = 3
 ) -> Path:
-    """Write the cohort and return its datalist. Its sections are training, validation (empty) and
-    calibration, PNG
-    files of healthy people, and test: healthy people, and one with each of `FINDINGS`, in NIfTI
-    files of several orientations."""
-    sections: dict[str, list[dict]] = {
-        "training": [],
-        "validation": [],
-        "calibration": [],
-        "test": [],
-    }
+    """Write the cohort and return its datalist.
+
+    Its sections are training, validation (empty) and calibration, PNG files of healthy people, and
+    test: healthy people, and one with each of `FINDINGS`, in NIfTI files of several orientations.
+    """
+    sections: dict[str, list[dict]] = {name: [] for name in SECTIONS}
     root.mkdir(parents=True, exist_ok=True)
     for section, count in (("training", training), ("calibration", calibration)):
         for number in range(count):
-            name = f"sub-{section}{number}_T1w.png"
+            subject = f"{section}{number}"
             image, _ = draw_slice(np.random.default_rng([len(section), number]))
-            Image.fromarray(image.astype(np.uint8)).save(root / name)
-            sections[section].append(
-                {"image": name, "subject": f"{section}{number}", "axial_slice": True}
-            )
+            Image.fromarray(image.astype(np.uint8)).save(root / f"sub-{subject}_T1w.png")
+            item = {"image": f"sub-{subject}_T1w.png", "subject": subject, "axial_slice": True}
+            sections[section].append(item)
     for number, finding in enumerate([None] * healthy + list(FINDINGS)):
         subject, codes = f"test{number}", ORIENTATIONS[number % len(ORIENTATIONS)]
-        image, mask = (
-            _stored(picture, codes)
-            for picture in draw_slice(np.random.default_rng([4, number]), finding)
-        )
+        drawn = draw_slice(np.random.default_rng([4, number]), finding)
+        image, mask = (_stored(picture, codes) for picture in drawn)
         nib.save(image, root / f"sub-{subject}_T1w.nii.gz")
         item = {"image": f"sub-{subject}_T1w.nii.gz", "subject": subject, "axial_slice": True}
         if finding:
             nib.save(mask, root / f"sub-{subject}_mask.nii.gz")
-            item |= {"label": f"sub-{subject}_mask.nii.gz", "boxes": [_box(mask, finding)]}
+            boxes = find_boxes(np.asarray(mask.dataobj) > 0, finding)
+            item |= {"label": f"sub-{subject}_mask.nii.gz", "boxes": boxes}
         sections["test"].append(item | {"pathology": finding or "healthy"})
     datalist = root / "datalist.json"
     datalist.write_text(json.dumps(sections))
@@ -78,13 +74,6 @@ def make_slice_cohort(
 
 def _stored(picture: np.ndarray, codes: str) -> nib.Nifti1Image:
     """A picture as a file of one slice in an orientation."""
-    shown = nib.Nifti1Image(
-        picture.astype(np.float32)[..., None],
-        np.array([[0, -1.0, 0, 49], [-1.0, 0, 0, 58], [0, 0, 1.0, 0], [0, 0, 0, 1]]),
-    )
-    return shown.as_reoriented(ornt_transform(io_orientation(shown.affine), axcodes2ornt(codes)))
-
-
-def _box(mask: nib.Nifti1Image, label: str) -> dict:
-    x, y, _ = (np.unique(places) for places in np.nonzero(mask.get_fdata()))
-    return {"label": label, "slice": 0, "box": [int(x[0]), int(y[0]), len(x), len(y)]}
+    affine = np.array([[0, -1.0, 0, 49], [-1.0, 0, 0, 58], [0, 0, 1.0, 0], [0, 0, 0, 1]])
+    shown = nib.Nifti1Image(picture.astype(np.float32)[..., None], affine)
+    return shown.as_reoriented(ornt_transform(io_orientation(affine), axcodes2ornt(codes)))

@@ -24,14 +24,26 @@ from pathology_screen.registry import METHODS
 from pathology_screen.space import Fit
 
 
-def error_line(capsys, *arguments):
-    """The one line that a failing command says."""
-    assert main([str(argument) for argument in arguments]) == 1
-    captured = capsys.readouterr()
-    assert (
-        captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
-    )
-    return captured.err
+@pytest.fixture
+def run(capsys):
+    """Run a command and give what it prints; of one that fails, the one line that it says."""
+
+    def run(*arguments, status=0):
+        assert main([str(argument) for argument in arguments]) == status
+        out, err = capsys.readouterr()
+        if status == 1:
+            assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+        return err if status == 1 else out
+
+    return run
+
+
+def write_calibration(weights, scores=(0.5,), subjects=(0,)):
+    identity = {"weights_sha256": sha256(weights)}
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+    calibration = Calibration(0.1, 0.05, rates, scores, subjects, identity)
+    calibration.save(weights.with_name("calibration.json"))
+    return calibration
 
 
 def test_info_lists_every_method_at_once():
@@ -42,9 +54,8 @@ def test_info_lists_every_method_at_once():
     took = []
     for _ in range(3):  # the best of three, of the processor's time, for the machine may be busy
         start = os.times()
-        result = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
         took.append(sum(os.times()[2:4]) - sum(start[2:4]))
     assert min(took) < 0.5 and result.stderr == "set()\n"
     for method in METHODS.values():
@@ -53,71 +64,66 @@ def test_info_lists_every_method_at_once():
     assert "29,430,785 (paper profile)" in result.stdout
 
 
-def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkeypatch, capsys):
+def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkeypatch, run):
     monkeypatch.setattr("pathology_screen.cli.bundle_root", lambda name: tmp_path / name)
-    assert main(["info"]) == 0
-    assert "none yet" in capsys.readouterr().out
+    assert "none yet" in run("info")
     weights = tmp_path / "ra/models/model.pt"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(bytes(2_340_000))
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    calibration = Calibration(
-        0.1, 0.05, rates, (0.1, 0.2, 0.3), (0, 0, 1), {"weights_sha256": sha256(weights)}
-    )
-    calibration.save(weights.with_name("calibration.json"))
-    assert main(["info"]) == 0
-    printed = capsys.readouterr().out
+    calibration = write_calibration(weights, (0.1, 0.2, 0.3), (0, 0, 1))
+    printed = run("info")
     assert f"2.3 MB, sha256 {sha256(weights)}" in printed
     assert f"3 slices of 2 healthy subjects, id {calibration.calibration_id[:12]}" in printed
     for damage in ("{", "[]", '{"scores": 3}', "[" * 100_000):
         weights.with_name("calibration.json").write_text(damage)
-        assert main(["info"]) == 0
-        assert "calibration damaged" in capsys.readouterr().out
+        assert "calibration damaged" in run("info")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(["--version"], 0), (["--help"], 0), ([], 2), (["diagnose"], 2)]
+    ("arguments", "status", "said"),
+    [
+        ("--version", 0, __version__),
+        ("--help", 0, "usage"),
+        ("", 2, "usage"),
+        ("diagnose", 2, "usage"),
+        ("screen x -o y --plane-mm top", 2, "'top' is not a number of millimetres"),
+        ("screen x -o y --plane-mm nan", 2, "'nan' is not a number of millimetres"),
+        ("screen x -o y --plane-mm inf", 2, "'inf' is not a number of millimetres"),
+        ("screen x -o y --slices 1", 2, "unrecognized arguments: --slices"),
+        ("screen x -o y --every 1", 2, "unrecognized arguments: --every"),
+        ("screen x -o y --passes 1", 2, "unrecognized arguments: --passes"),
+        ("prepare", 2, "usage"),
+        ("prepare oasis", 2, "usage"),
+        ("prepare fastmri x --output y", 2, "usage"),
+        ("prepare paper --output y", 2, "usage"),
+    ],
 )
-def test_what_is_no_command_ends_with_its_usage(arguments, status, capsys):
+def test_what_is_no_command_ends_with_its_usage(arguments, status, said, capsys):
     with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == status
-    captured = capsys.readouterr()
-    assert (
-        (__version__ in captured.out or "usage" in captured.out)
-        if status == 0
-        else "usage" in captured.err
-    )
+        main(arguments.split())
+    assert end.value.code == status and said in capsys.readouterr()[status > 0]
 
 
-def test_phantom_makes_a_cohort_and_says_where(tmp_path, monkeypatch, capsys):
-    calls = []
+def test_phantom_makes_a_cohort_and_says_where(tmp_path, monkeypatch, run):
     monkeypatch.setattr(
         "pathology_screen.cohorts.make_phantom_cohort",
-        lambda output, extracted: calls.append((output, extracted)) or tmp_path / "datalist.json",
+        lambda output, extracted: output / f"extracted-{extracted}.json",
     )
-    assert main(["phantom", "--output", str(tmp_path), "--extracted"]) == 0
-    assert (
-        calls == [(tmp_path, True)] and capsys.readouterr().out == f"{tmp_path / 'datalist.json'}\n"
-    )
+    made = run("phantom", "--output", tmp_path, "--extracted")
+    assert made == f"{tmp_path / 'extracted-True.json'}\n"
 
 
-def test_inspect_needs_no_weights(slices, tmp_path, monkeypatch, capsys):
+def test_inspect_needs_no_weights(slices, tmp_path, monkeypatch, run):
     monkeypatch.setattr("pathology_screen.predictor.load_weights", None)
-    assert main(["inspect", str(slices[1])]) == 0
-    printed = capsys.readouterr().out
-    assert (
-        ": accepted\n" in printed and "warning     [not_registered]" in printed and "png" in printed
-    )
-    nib.save(
-        nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)),
-        tmp_path / "broken.nii.gz",
-    )
-    assert main(["inspect", str(tmp_path)]) == NOT_ASSESSABLE
-    assert "[not_finite]" in capsys.readouterr().out
+    printed = run("inspect", slices[1])
+    assert ": accepted\n" in printed and "warning     [not_registered]" in printed
+    assert "png" in printed
+    broken = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
+    nib.save(broken, tmp_path / "broken.nii.gz")
+    assert "[not_finite]" in run("inspect", tmp_path, status=NOT_ASSESSABLE)
 
 
-def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsys):
+def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, run):
     """With the registration that `space` tests left out."""
     head = np.pad(np.random.default_rng(0).uniform(50, 90, (60, 70, 60)), 20).astype(np.float32)
     nib.save(nib.Nifti1Image(head, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "head.nii.gz")
@@ -127,46 +133,25 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, capsy
         planes.append(z_mm)
         return np.full((233, 197), 50.0, np.float32) * (np.mgrid[:233, :197][0] > 100)
 
-    monkeypatch.setattr(
-        "pathology_screen.transforms.brain.find_brain", lambda scan, affine: (scan > 0, False)
-    )
-    monkeypatch.setattr(
-        "pathology_screen.transforms.standard_plane.register",
-        lambda *scan: (np.eye(4), Fit(dice=0.91, correlation=0.5)),
-    )
-    monkeypatch.setattr("pathology_screen.transforms.standard_plane.take_plane", take)
-    monkeypatch.setattr("pathology_screen.screening.context.brain_findings", lambda *brain: [])
-    assert main(["inspect", str(tmp_path / "head.nii.gz"), "--plane-mm", "-5.5"]) == 0
-    assert "    fit         dice 0.910, correlation 0.500\n" in capsys.readouterr().out and set(
-        planes
-    ) == {-5.5}
-
-
-@pytest.mark.parametrize("plane", ["top", "nan", "inf"])
-def test_a_plane_is_a_number_of_millimetres(plane, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["screen", "scan.nii.gz", "-o", "out", "--plane-mm", plane])
-    assert (
-        end.value.code == 2
-        and f"'{plane}' is not a number of millimetres" in capsys.readouterr().err
-    )
-
-
-@pytest.mark.parametrize("option", ["--slices", "--every", "--passes"])
-def test_what_is_gone_is_no_option(option, capsys):
-    with pytest.raises(SystemExit):
-        main(["screen", "scan.nii.gz", "-o", "out", option, "1"])
-    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+    fit = Fit(dice=0.91, correlation=0.5)
+    for place, replacement in {
+        "transforms.brain.find_brain": lambda scan, affine: (scan > 0, False),
+        "transforms.standard_plane.register": lambda *scan: (np.eye(4), fit),
+        "transforms.standard_plane.take_plane": take,
+        "screening.context.brain_findings": lambda *brain: [],
+    }.items():
+        monkeypatch.setattr(f"pathology_screen.{place}", replacement)
+    printed = run("inspect", tmp_path / "head.nii.gz", "--plane-mm", "-5.5")
+    assert "    fit         dice 0.910, correlation 0.500\n" in printed and set(planes) == {-5.5}
 
 
 def test_a_single_slice_is_screened_by_the_command(
-    slices, make_screener, tmp_path, monkeypatch, capsys
+    slices, make_screener, tmp_path, monkeypatch, run
 ):
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
-    assert main(["screen", str(slices[1]), "-o", str(tmp_path / "out")]) == 0
+    assert "look at: " in run("screen", slices[1], "-o", tmp_path / "out")
     (row,) = pd.read_csv(tmp_path / "out/worklist.csv").itertuples()
     assert row.outcome in ("normal", "suspicious") and row.score > 0
-    assert "look at: " in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -176,16 +161,13 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def test_an_imported_checkpoint_is_the_network_of_the_bundle(checkpoint, tmp_path, capsys):
+def test_an_imported_checkpoint_is_the_network_of_the_bundle(checkpoint, tmp_path, run):
     output = tmp_path / "imported"
-    assert main(["import-checkpoint", str(checkpoint), "--output", str(output)]) == 0
-    assert str(output / "network.json") in capsys.readouterr().out
+    printed = run("import-checkpoint", checkpoint, "--output", output)
+    assert str(output / "network.json") in printed
     assert {path.name for path in output.iterdir()} == {"model.pt", "network.json"}
-    parser = ConfigParser()
-    configs = bundle_root("ra") / "configs"
-    parser.read_config(
-        [str(configs / "train.json"), str(configs / "paper.json"), str(output / "network.json")]
-    )
+    configs = [bundle_root("ra") / "configs" / name for name in ("train.json", "paper.json")]
+    parser = ConfigParser(ConfigParser.load_config_files([*configs, output / "network.json"]))
     parser["device"] = "cpu"
     network = parser.get_parsed_content("network").eval()
     expected = IntrospectiveVAE(**NETWORK).eval()
@@ -196,53 +178,35 @@ def test_an_imported_checkpoint_is_the_network_of_the_bundle(checkpoint, tmp_pat
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_and_nothing_is_written(
-    checkpoint, tmp_path, capsys
+    checkpoint, tmp_path, run
 ):
-    output = tmp_path / "imported"
-    assert "none.pt" in error_line(
-        capsys, "import-checkpoint", tmp_path / "none.pt", "--output", output
-    )
-    state = released_state()
-    del state["encoder.fc.bias"]
-    torch.save(state, tmp_path / "short.pt")
-    assert "encoder.fc.bias" in error_line(
-        capsys, "import-checkpoint", tmp_path / "short.pt", "--output", output
-    )
-    state = released_state() | {"decoder.main.predict.bias": torch.zeros(3)}
-    torch.save(state, tmp_path / "other.pt")
-    assert "size mismatch" in error_line(
-        capsys, "import-checkpoint", tmp_path / "other.pt", "--output", output
-    )
-    (tmp_path / "text.pt").write_text("not a checkpoint")
-    assert "text.pt" in error_line(
-        capsys, "import-checkpoint", tmp_path / "text.pt", "--output", output
-    )
+    output, path = tmp_path / "imported", tmp_path / "other.pt"
+    command = ("import-checkpoint", path, "--output", output)
+    assert "other.pt" in run(*command, status=1)
+    path.write_text("not a checkpoint")
+    assert "other.pt" in run(*command, status=1)
+    short = released_state()
+    del short["encoder.fc.bias"]
+    torch.save(short, path)
+    assert "encoder.fc.bias" in run(*command, status=1)
+    torch.save(released_state() | {"decoder.main.predict.bias": torch.zeros(3)}, path)
+    assert "size mismatch" in run(*command, status=1)
     assert not output.exists() or not list(output.iterdir())
+    assert "other.pt" in run("import-checkpoint", checkpoint, "--output", path, status=1)
 
 
-def test_an_output_that_cannot_be_written_is_an_error(checkpoint, tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    assert "file" in error_line(
-        capsys, "import-checkpoint", checkpoint, "--output", tmp_path / "file"
-    )
-
-
-def test_publish(tmp_path, capsys):
-    run, bundle = tmp_path / "run", tmp_path / "bundle"
-    run.mkdir()
-    (bundle / "configs").mkdir(parents=True)
+def test_publish(tmp_path, run):
+    source, bundle = tmp_path / "run", tmp_path / "bundle"
+    for folder in (source, bundle / "configs"):
+        folder.mkdir(parents=True)
     (bundle / "configs" / "metadata.json").write_text("{}")
     options = ("--made-by", "python -m monai.bundle run training")
-    assert "model.pt" in error_line(capsys, "publish", run, "--bundle", bundle, *options)
-    assert "bundles here" in error_line(
-        capsys, "publish", run, "--bundle", tmp_path / "none", *options
-    )
-    (run / "model.pt").write_bytes(b"weights")
-    (run / "log.csv").write_text("epoch\n1\n")
-    identity = {"weights_sha256": sha256(run / "model.pt")}
-    Calibration(0.1, 0.05, {"all_pixels": 0.05, "brain_pixels": 0.1}, (0.5,), (0,), identity).save(
-        run / "calibration.json"
-    )
-    assert main(["publish", str(run), "--bundle", str(bundle), *options]) == 0
-    assert capsys.readouterr().out == f"{(bundle / 'models').resolve()}\n"
+    assert "model.pt" in run("publish", source, "--bundle", bundle, *options, status=1)
+    none = tmp_path / "none"
+    assert "bundles here" in run("publish", source, "--bundle", none, *options, status=1)
+    (source / "model.pt").write_bytes(b"weights")
+    (source / "log.csv").write_text("epoch\n1\n")
+    write_calibration(source / "model.pt")
+    printed = run("publish", source, "--bundle", bundle, *options)
+    assert printed == f"{(bundle / 'models').resolve()}\n"
     assert json.loads((bundle / "models/origin.json").read_text())["made_by"] == options[1]

@@ -1,25 +1,25 @@
 """One synthetic T1w head: the MNI152 template, folded, deformed and clothed differently for every
 seed.
 
-Deep structures (ventricles, basal ganglia, thalamus, cerebellum) are the template's; the cortex is
-drawn anew: sulci are the zero surfaces of a random field that runs towards the depth of the
-hemisphere, and every point is cerebrospinal fluid, grey or white matter by its distance to the
-nearest sulcus or to the brain surface. Skull and scalp are layers around the brain; face and neck
-are flesh. All fields are functions of the position in millimetres, so the slices of one volume
-belong together.
+Deep structures are the template's; the cortex is drawn anew: sulci are the zero surfaces of a
+random field that runs towards the depth of the hemisphere, and every point is cerebrospinal fluid,
+grey or white matter by its distance to the nearest sulcus or to the brain surface. Skull and scalp
+are layers around the brain; face and neck are flesh. All fields are functions of the position in
+millimetres, so the slices of one volume belong together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage as ndi
 from scipy.spatial.transform import Rotation
+from torch.nn.functional import grid_sample
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.space import load_brain_template, template_folder
@@ -29,51 +29,36 @@ Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values
 WHITE_MATTER = "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz"
 MARGIN = 36  # mm around the brain in which the distance to its surface is known
 CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the centre of every volume
-HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array(
-    [[28, -18, 12], [40, 86, 62]], np.float32
-)  # mm in MNI space, right
+# mm in MNI space, right
+HEMISPHERE_CENTRE, HEMISPHERE_RADII = np.array([[28, -18, 12], [40, 86, 62]], np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Template:
-    """Volumes on the 1 mm MNI152 grid, cut to the brain; float32.
+class Template(NamedTuple):
+    """Volumes on the 1 mm MNI152 grid, cut to the brain; float32."""
 
-    Attributes:
-        origin: (3,), position of voxel (0, 0, 0) in mm.
-        sharp: (4, I, J, K): T1w intensity (0-255); probability of white matter; signed distance to
-            the nearest surface or fissure (mm, positive inside) and to the lateral ventricles
-            (negative inside).
-        smooth: (4, I, J, K): 1 where the template is kept and 0 where the cortex is drawn anew; the
-            direction away from the lateral ventricles (3).
-        outline: (1, I, J, K), with `MARGIN` voxels more on every side: distance to the brain's
-            outer surface in mm, positive inside.
-    """
-
-    origin: np.ndarray
-    sharp: np.ndarray
-    smooth: np.ndarray
-    outline: np.ndarray
+    origin: np.ndarray  # (3,), position of voxel (0, 0, 0) in mm
+    sharp: np.ndarray  # (4, I, J, K): T1w, 0-255; probability of white matter; distance in mm into
+    # the tissue from the nearest surface or fissure, and out of the lateral ventricles
+    smooth: np.ndarray  # (4, I, J, K): 1 where the template is kept, 0 where the cortex is drawn
+    # anew; the direction away from the lateral ventricles (3)
+    outline: np.ndarray  # (1, I, J, K), `MARGIN` voxels more on every side: distance in mm into the
+    # brain from its outer surface
 
     def at(self, volumes: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (C, ...) of volumes (C, I, J, K) at points (3, ...) in mm."""
-        return sample(volumes, points - _along(self.origin, points))
+        return _sample(volumes, points - _along(self.origin, points))
 
     def surface(self, points: np.ndarray) -> np.ndarray:
         """Distance to the brain's outer surface in mm, positive inside, at points (3, ...)."""
-        return sample(self.outline, points - _along(self.origin - MARGIN, points))[0]
+        return _sample(self.outline, points - _along(self.origin - MARGIN, points))[0]
 
 
-def sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Trilinear interpolation of volumes (C, I, J, K) at fractional voxel indices (3, ...);
-    float32, (C, ...)."""
+def _sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Interpolate volumes (C, I, J, K) linearly at voxel indices (3, ...); float32, (C, ...)."""
     last_axis_first = index.reshape(3, -1)[::-1].T
     grid = 2 * last_axis_first / np.float32(np.array(volumes.shape[:0:-1]) - 1) - 1
-    values = torch.nn.functional.grid_sample(
-        torch.from_numpy(volumes)[None],
-        torch.from_numpy(grid)[None, None, None],
-        padding_mode="border",
-        align_corners=True,
-    )
+    inputs = torch.from_numpy(volumes)[None], torch.from_numpy(grid)[None, None, None]
+    values = grid_sample(*inputs, padding_mode="border", align_corners=True)
     return values.numpy().reshape(len(volumes), *index.shape[1:])
 
 
@@ -83,15 +68,13 @@ def _along(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
-    """Rises from 0 to 1 across distance 0 (partial volume); the width is in the unit of the
-    distance."""
+    """Rise from 0 to 1 across distance 0 (partial volume), within a width in the same unit."""
     return 1 / (1 + np.exp(np.clip(distance / np.float32(-width), -30, 30)))
 
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:
-    return (ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)).astype(
-        np.float32
-    )
+    distance = ndi.distance_transform_edt(inside) - ndi.distance_transform_edt(~inside)
+    return distance.astype(np.float32)
 
 
 @cache
@@ -104,15 +87,13 @@ def load_template() -> Template:
     t1 = np.asarray(load_brain_template().dataobj)
     path = template_folder() / WHITE_MATTER
     if not path.is_file():
-        raise ConfigError(
-            f"The installed nilearn does not hold {path.name}, which the phantom cohort is drawn from."
-        )
+        raise ConfigError(f"the installed nilearn does not hold {path.name}, which phantoms need")
     white = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
     t1, white = t1[box], white[box]
     origin = np.array([part.start for part in box]) - np.array([98.0, 134.0, 72.0])
-    x, y, z = (np.arange(n, dtype=np.float32) + o for n, o in zip(t1.shape, origin))
-    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+    axes = (np.arange(n, dtype=np.float32) + o for n, o in zip(t1.shape, origin))
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
 
     brain = t1 > 0
     parts, _ = ndi.label(brain & (t1 < 105))
@@ -121,8 +102,7 @@ def load_template() -> Template:
     from_ventricles = -_signed_distance(ventricles)
     away = np.stack(np.gradient(ndi.gaussian_filter(from_ventricles, 2.5)))
 
-    # kept: thalamus, basal ganglia and insula; hindbrain; brain stem; everything near the
-    # ventricles
+    # kept: thalamus, basal ganglia and insula; hindbrain; brain stem; all near the ventricles
     nuclei = np.sqrt((x / 37) ** 2 + ((y + 8) / 38) ** 2 + ((z - 4) / 26) ** 2)
     hindbrain = np.sqrt((x / 75) ** 2 + ((y + 62) / 42) ** 2 + ((z + 40) / 36) ** 2)
     stem = np.sqrt((x / 22) ** 2 + ((y + 28) / 26) ** 2 + ((z + 20) / 30) ** 2)
@@ -143,86 +123,59 @@ def load_template() -> Template:
 
 
 def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Field:
-    """A smooth, periodic, zero-mean, unit-variance random function of the position.
+    """Draw a smooth, periodic, zero-mean, unit-variance function of the position.
 
     Args:
         rng: source of the white noise.
         sigma: mm, width of the Gaussian that smooths it; the period is `nodes * sigma / 1.5`.
         nodes: grid nodes per axis.
     """
-    grid = ndi.gaussian_filter(
-        rng.standard_normal((nodes,) * 3, dtype=np.float32), 1.5, mode="wrap"
-    )
+    noise = rng.standard_normal((nodes,) * 3, dtype=np.float32)
+    grid = ndi.gaussian_filter(noise, 1.5, mode="wrap")
     grid = np.pad((grid - grid.mean()) / grid.std(), (0, 1), mode="wrap")[None]
-    return lambda points: sample(grid, np.mod(points * np.float32(1.5 / sigma), nodes))[0]
+    return lambda points: _sample(grid, np.mod(points * np.float32(1.5 / sigma), nodes))[0]
 
 
-@dataclass(frozen=True, eq=False)
 class Anatomy:
-    """What makes one brain differ from the template, drawn once for a subject.
+    """What makes the brain of a healthy adult differ from the template, drawn once for a subject.
 
-    Attributes:
-        scale: (3,), size relative to the template.
-        rotation: (3, 3).
-        offset: (3,) mm, of the head in the scanner.
-        bend: vector field (3, ...) in mm: the smooth deviation from the template's shape.
-        wiggle: vector field (3, ...) in mm: bends the sulci in their depth.
-        sulci: pairs (field whose zero surfaces are the sulci, field of their depth in mm), primary
-            and secondary.
-        ventricle_growth: mm by which the walls of the lateral ventricles lie outside the
-            template's.
-        sulcal_width: mm, half the width of a sulcus in its depth.
-        cortex: mm, thickness of the grey matter.
-        intensity: of fluid and grey matter; white matter is 1.
+    Wide ventricles and wide sulci come together, as with age.
     """
 
-    scale: np.ndarray
-    rotation: np.ndarray
-    offset: np.ndarray
-    bend: Field
-    wiggle: Field
-    sulci: tuple[tuple[Field, Field], tuple[Field, Field]]
-    ventricle_growth: float
-    sulcal_width: float
-    cortex: float
-    intensity: tuple[float, float]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Anatomy:
-        """Draw a healthy adult; wide ventricles and wide sulci come together, as with age."""
+    def __init__(self, rng: np.random.Generator) -> None:
         atrophy = float(np.clip(rng.normal(), -1.6, 1.8))
-        wide, fine = [_vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)]
+        wide, fine = _vector_field(rng, 30, 3.0), _vector_field(rng, 12, 1.0)
         primary, secondary = random_field(rng, 4.2, 80), random_field(rng, 3.4, 80)
         depth, shallow = random_field(rng, 8), random_field(rng, 6)
-        return cls(
-            scale=rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3),
-            rotation=turn(rng.normal(0, [3, 1.5, 2.5])),
-            offset=rng.normal(0, [2, 3, 2]),
-            bend=lambda points: wide(points) + fine(points),
-            wiggle=_vector_field(rng, 7, 2.5),
-            sulci=(
-                (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
-                (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
-            ),
-            ventricle_growth=0.6 + 1.1 * atrophy + rng.normal(0, 0.4),
-            sulcal_width=0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1),
-            cortex=rng.uniform(2.6, 3.2),
-            intensity=(rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)),
+        self.scale = rng.normal(0.935, 0.025) * rng.normal(1, 0.02, 3)  # relative to the template
+        self.rotation = turn(rng.normal(0, [3, 1.5, 2.5]))
+        self.offset = rng.normal(0, [2, 3, 2])  # mm, of the head in the scanner
+        self.bend: Field = lambda points: wide(points) + fine(points)  # (3, ...) mm, of the shape
+        self.wiggle = _vector_field(rng, 7, 2.5)  # (3, ...) mm, bends the sulci in their depth
+        self.sulci: tuple[tuple[Field, Field], ...] = (  # zero at the sulci; their depth in mm
+            (primary, lambda points: np.clip(15 + 4 * depth(points), 4, 25)),
+            (secondary, lambda points: np.clip(5 + 3 * shallow(points), -4, 10)),
         )
+        self.ventricle_growth = 0.6 + 1.1 * atrophy + rng.normal(0, 0.4)  # mm that walls move out
+        self.sulcal_width = 0.5 + 0.13 * atrophy + rng.uniform(-0.1, 0.1)  # mm, half, in the depth
+        self.cortex = rng.uniform(2.6, 3.2)  # mm of grey matter
+        # of fluid and grey matter, white matter being 1
+        self.intensity = rng.uniform(0.17, 0.30), rng.uniform(0.58, 0.71)
 
     def to_template(self, points: np.ndarray) -> np.ndarray:
         """Position in the template of points (3, ...) in scanner mm, before the ventricles grow."""
         centred = points - _along(self.offset, points) + self.bend(points)
-        turned = [
-            sum(np.float32(self.rotation[j, i]) * centred[j] for j in range(3)) for i in range(3)
-        ]
+        columns = self.rotation.astype(np.float32).T
+        turned = [sum(column[j] * centred[j] for j in range(3)) for column in columns]
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
         """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration
         looks for."""
-        axis = np.arange(-80, 81, 16, dtype=np.float32)
-        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
+        points = np.stack(
+            np.meshgrid(*[np.arange(-80, 81, 16, dtype=np.float32)] * 3, indexing="ij")
+        )
+        points = points.reshape(3, -1)
         position = self.to_template(points)
         brain = template.surface(position) > 0
         known = np.vstack([position[:, brain], np.ones(brain.sum())])
@@ -252,55 +205,29 @@ def _fold_space(points: np.ndarray) -> np.ndarray:
     return np.stack([centre[i] + offset[i] * stretch for i in range(3)])
 
 
-@dataclass(frozen=True, eq=False)
 class Coat:
-    """What lies outside the brain: layers by distance from its surface, and the flesh of face and
-    neck.
+    """What lies outside the brain: layers by distance from its surface; flesh of face and neck."""
 
-    Attributes:
-        gap, bone, fat: mm, thickness of the fluid, the skull and the fat under the skin.
-        marrow, brightness: intensity of the skull's spongy middle and of the fat.
-        waviness: field, of the uneven thickness of the layers.
-        flesh: field, of the texture of muscle; its highest parts are cavities full of air.
-    """
-
-    gap: float
-    bone: float
-    fat: float
-    marrow: float
-    brightness: float
-    waviness: Field
-    flesh: Field
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Coat:
-        """Draw the layers of an adult head."""
-        return cls(
-            gap=rng.uniform(1.0, 3.0),
-            bone=rng.uniform(4.5, 7.0),
-            fat=rng.uniform(1.5, 4.5),
-            marrow=rng.uniform(0.25, 0.55),
-            brightness=rng.uniform(0.75, 1.2),
-            waviness=random_field(rng, 14),
-            flesh=random_field(rng, 7),
-        )
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.gap = rng.uniform(1.0, 3.0)  # mm of fluid
+        self.bone = rng.uniform(4.5, 7.0)  # mm
+        self.fat = rng.uniform(1.5, 4.5)  # mm under the skin
+        self.marrow = rng.uniform(0.25, 0.55)  # intensity of the skull's spongy middle
+        self.brightness = rng.uniform(0.75, 1.2)  # intensity of the fat
+        self.waviness = random_field(rng, 14)  # of the thickness of the layers
+        self.flesh = random_field(rng, 7)  # of muscle; its highest parts are cavities full of air
 
     def intensity(self, slow: np.ndarray, fluid: float) -> np.ndarray:
-        """Intensity (S, H, W) at points outside the brain.
-
-        Args:
-            slow: (12, S, H, W), `slow_fields` at the points.
-            fluid: intensity of cerebrospinal fluid.
-        """
+        """Intensity (S, H, W) outside the brain, by `slow_fields` (12, S, H, W) and the intensity
+        of cerebrospinal fluid."""
         (x, y, z), (surface, waviness, flesh) = slow[:3], slow[9:]
         outside = -surface - self.gap - np.maximum(0.6 * waviness, -self.gap)
         temple = np.exp(-(((y - 12) / 26) ** 2) - (np.maximum(z + 12, 0) / 26) ** 2)
         muscle = 9 * temple * np.clip((np.abs(x) - 35) / 15, 0, 1)  # mm of temporal muscle
         face = 60 - 60 * np.sqrt((x / 60) ** 2 + ((y - 42) / 60) ** 2 + ((z + 62) / 70) ** 2)
         neck = np.minimum(56 - np.hypot(x, y + 25), -45 - z)
-        inward = np.maximum(
-            np.maximum(face, neck), self.bone + muscle + self.fat + 1.2 - outside
-        )  # mm from the skin
+        above_brain = self.bone + muscle + self.fat + 1.2 - outside
+        inward = np.maximum(np.maximum(face, neck), above_brain)  # mm from the skin
         table = 0.28 * self.bone
         skull = _layers(outside, [0, table, self.bone - table], [fluid, 0.08, self.marrow, 0.08])
         meat = np.where(flesh > 1.5, 0.04, 0.5 + 0.05 * flesh)
@@ -314,21 +241,13 @@ def _layers(distance: np.ndarray, edges: list[float], values: list[float]) -> np
     return np.interp(distance, np.add.outer(edges, [-0.5, 0.5]).ravel(), np.repeat(values, 2)[1:-1])
 
 
-@dataclass(frozen=True, eq=False)
-class Tissue:
-    """A brain at sampled points; every array float32, shape (S, H, W).
+class Tissue(NamedTuple):
+    """A brain at sampled points; every array float32, shape (S, H, W)."""
 
-    Attributes:
-        intensity: 0 outside the brain, white matter near 1.
-        white: share of white matter, 0-1.
-        surface: distance to the outer surface in mm, positive inside.
-        ventricles: distance to the lateral ventricles in mm, negative inside.
-    """
-
-    intensity: np.ndarray
-    white: np.ndarray
-    surface: np.ndarray
-    ventricles: np.ndarray
+    intensity: np.ndarray  # 0 outside the brain, white matter near 1
+    white: np.ndarray  # share of white matter, 0-1
+    surface: np.ndarray  # distance to the outer surface in mm, positive inside
+    ventricles: np.ndarray  # distance to the lateral ventricles in mm, negative inside
 
 
 def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.ndarray) -> np.ndarray:
@@ -341,29 +260,20 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
     """
     position = anatomy.to_template(points)
     folds = _fold_space(position + anatomy.wiggle(points))
-    position = position - _growth(template, anatomy.ventricle_growth, position)
+    # tissue moves as the ventricles grow: less far away, and what is inside stays inside
+    distance = template.at(template.sharp[3:], position)
+    moved = np.float32(anatomy.ventricle_growth) * np.exp(np.maximum(distance, 0) / -15)
+    moved = np.minimum(moved, np.maximum(distance + 2, 0))
+    position = position - moved * template.at(template.smooth[1:], position)
     kept = template.at(template.smooth[:1], position)
     depths = (depth(points) for _, depth in anatomy.sulci)
     around = template.surface(position), coat.waviness(position), coat.flesh(position)
     return np.stack([*position, *folds, *depths, *kept, *around])
 
 
-def _growth(template: Template, growth: float, position: np.ndarray) -> np.ndarray:
-    """How far tissue seen at a template position moved when the ventricles grew by `growth` mm; (3,
-    S, h, w)."""
-    distance = template.at(template.sharp[3:], position)
-    moved = np.float32(growth) * np.exp(np.maximum(distance, 0) / -15)  # fades with the distance
-    moved = np.minimum(moved, np.maximum(distance + 2, 0))  # what is inside stays inside
-    return moved * template.at(template.smooth[1:], position)
-
-
 def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: float) -> Tissue:
-    """Tissue at the points of slices.
-
-    Args:
-        slow: (12, S, H, W), `slow_fields` at the points.
-        pixel: mm between neighbours along the last two axes.
-    """
+    """Tissue at the points of slices, by `slow_fields` (12, S, H, W) there; `pixel` is the distance
+    in mm along the last two axes."""
     near = slow[9] > -4  # the N points that are worth the work
     position, folds, depths, (kept,) = np.split(slow[:9, near], [3, 6, 8])
     t1, white, inside, ventricles = template.at(template.sharp, position)
@@ -381,9 +291,8 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
         value = field(folds)
         slope = np.hypot(*np.gradient(full(value), pixel, axis=(1, 2)))[near]
         below = np.maximum(inside - depth, 0) + spared  # below its fundus a sulcus recedes
-        pial = np.minimum(
-            pial, np.hypot(np.abs(value) / np.maximum(slope, np.float32(0.03)), below)
-        )
+        across = np.abs(value) / np.maximum(slope, np.float32(0.03))
+        pial = np.minimum(pial, np.hypot(across, below))
     half_width = anatomy.sulcal_width * (1 + np.exp(inside / -4))
     fluid = np.maximum(soft_step(half_width - pial, 0.3), np.clip((130 - t1) / 50, 0, 1))
     to_white = np.minimum(pial - half_width - anatomy.cortex, 7 * (white - np.float32(0.12)))
@@ -395,6 +304,5 @@ def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: 
     core = np.interp(t1, [30, 68, 160, 195, 223, 245], levels).astype(np.float32)
     intensity = (cortex + kept * (core - cortex)) * (surface > -0.5)
     white_share = white_share + kept * (np.clip((t1 - 190) / 33, 0, 1) - white_share)
-    return Tissue(
-        full(intensity), full(white_share), full(surface, slow[9]), full(ventricles, np.inf)
-    )
+    outside = full(surface, slow[9]), full(ventricles, np.inf)
+    return Tissue(full(intensity), full(white_share), *outside)

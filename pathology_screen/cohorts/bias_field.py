@@ -15,21 +15,16 @@ from pathology_screen.geometry import coarsen, spacing
 WORKING_MM = 4.0
 """Voxels on which the field is fitted; it varies over centimetres."""
 FITTINGS, ITERATIONS = 3, 50
-"""A fourth, finer fitting follows the tissue: after it, two IXI scans resembled the MNI152 template less."""
+"""A fourth, finer fitting follows the tissue: after it, two IXI scans resembled MNI152 less."""
 
 
 def import_itk() -> ModuleType:
-    """The package itk, which is optional, large and slow to import.
-
-    Raises:
-        ConfigError: if it is not installed.
-    """
+    """Import itk, which is optional, large and slow to import; ConfigError without it."""
     try:
         import itk
     except ImportError as error:
-        raise ConfigError(
-            "bias field correction needs ITK: pip install pathology-screen[ixi]"
-        ) from error
+        text = "bias field correction needs ITK: pip install pathology-screen[ixi]"
+        raise ConfigError(text) from error
     return itk
 
 
@@ -44,9 +39,6 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
 
     Returns:
         (I, J, K), float32, with the mean of the brain unchanged.
-
-    Raises:
-        ConfigError: if ITK is not installed.
     """
     itk = import_itk()
     coarse = coarsen(nib.Nifti1Image(voxels, affine, dtype=np.float32), WORKING_MM)
@@ -61,9 +53,8 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
     n4.SetNumberOfFittingLevels(FITTINGS)
     n4.SetNumberOfWorkUnits(1)
     n4.Update()
-    field = np.divide(
-        seen, itk.array_from_image(n4.GetOutput()), where=inside, out=np.ones_like(seen)
-    )
+    smooth = itk.array_from_image(n4.GetOutput())
+    field = np.divide(seen, smooth, where=inside, out=np.ones_like(seen))
     nearest = ndi.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     ratio = np.divide(voxels.shape, seen.shape)
     field = ndi.zoom(field[tuple(nearest)], ratio, order=1, mode="nearest", grid_mode=True)

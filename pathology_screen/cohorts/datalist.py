@@ -1,19 +1,19 @@
-"""Datalists in the form of the Medical Segmentation Decathlon: read and checked."""
+"""Datalists in the form of the Medical Segmentation Decathlon: read, checked and written."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.data import load_decathlon_datalist
-
-from pathology_screen.cohorts.phantom import make_phantom_cohort
 from pathology_screen.errors import ConfigError
+from pathology_screen.files import replacing
 
 FILE_KEYS = ("image", "label")
+Item = dict[str, Any]
 
 
 def resolve_dataset(
@@ -21,19 +21,17 @@ def resolve_dataset(
     datalist: str | os.PathLike | None = None,
     *,
     section: str,
-) -> list[dict[str, Any]]:
-    """Items of one section, from a user's data or, where none is named, from the embedded cohort.
+) -> list[Item]:
+    """Items of one section, see `load_datalist`, from a user's data or, where none is named, from
+    the embedded cohort, made on first use.
 
     Args:
-        dataset_dir: folder that the paths in the datalist are relative to; default the datalist's
-            own.
-        datalist: JSON file; default `dataset_dir/datalist.json`. With neither, the phantom cohort,
-            made on first use.
+        dataset_dir: folder that the paths are relative to; default the datalist's own.
+        datalist: JSON file; default `dataset_dir/datalist.json`.
         section: "training", "validation", "calibration" or "test".
-
-    Raises:
-        ConfigError: see `load_datalist`.
     """
+    from pathology_screen.cohorts.phantom import make_phantom_cohort
+
     if not datalist:
         datalist = Path(dataset_dir) / "datalist.json" if dataset_dir else make_phantom_cohort()
     return load_datalist(datalist, section, base_dir=dataset_dir or None)
@@ -41,7 +39,7 @@ def resolve_dataset(
 
 def load_datalist(
     path: str | os.PathLike, section: str, *, base_dir: str | os.PathLike | None = None
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """Read one section of a datalist.
 
     Args:
@@ -58,27 +56,75 @@ def load_datalist(
             an image twice, or holds the same subject in two sections.
     """
     path = Path(path)
-    sections = _read_sections(path)
+    base = Path(base_dir or path.parent)
+    sections, _ = _read(path)
     if section not in sections:
-        raise ConfigError(
-            f'{path.name} has no section "{section}"; it has {", ".join(sections) or "none"}'
-        )
+        there = ", ".join(sections) or "none"
+        raise ConfigError(f'{path.name} has no section "{section}"; it has {there}')
     _check_split(path.name, sections)
-    if not sections[section]:
-        return []
-    items = load_decathlon_datalist(path, data_list_key=section, base_dir=base_dir)
-    # MONAI takes any value for a path where a file of that name exists, a subject's id for one;
-    # undo that
-    items = [
-        {"subject": raw["image"]} | raw | {key: item[key] for key in FILE_KEYS if key in item}
-        for raw, item in zip(sections[section], items)
-    ]
-    _check_files(path.name, items)
+    items = [{"subject": item["image"], **item} for item in sections[section]]
+    for item in items:
+        item |= {key: os.path.normpath(base / item[key]) for key in FILE_KEYS if key in item}
+    named = [Path(item[key]) for item in items for key in FILE_KEYS if key in item]
+    missing = [file.name for file in named if not file.exists()]
+    if missing:
+        raise ConfigError(
+            f"{path.name} names {missing[0]}, which does not exist ({len(missing)} missing in all);"
+            " its paths are relative to dataset_dir, or else to the datalist"
+        )
     return items
 
 
-def _read_sections(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The lists of items of a datalist; plain file names become items."""
+def load_sections(path: Path) -> dict[str, list[Item]]:
+    """Every section of a datalist as `load_datalist` reads it, which says what is raised."""
+    return {section: load_datalist(path, section) for section in _read(path)[0]}
+
+
+def read_notes(path: Path) -> dict[str, list[str]]:
+    """The notes of a datalist: note -> names; empty where it has none."""
+    return _read(path)[1]
+
+
+def write_datalist(
+    output: str | os.PathLike,
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
+    description: str,
+    *,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `output/datalist.json`, whole and valid or not at all.
+
+    Args:
+        output: folder of the cohort; the images of the items are relative to it.
+        sections: name -> items, see `data_lists/README.md`.
+        description: of the cohort.
+        notes: what there is to know of some files or subjects -> their names.
+        options: what it was made with, in place of notes.
+
+    Raises:
+        ConfigError: what `load_datalist` refuses.
+    """
+    path = Path(output) / "datalist.json"
+    kept = {note: list(names) for note, names in (notes or {}).items() if names}
+    content = {
+        "name": path.parent.resolve().name,
+        "description": description,
+        "modality": {"0": "T1w"},
+        **({"options": options} if options else {"notes": kept}),
+        **{section: list(items) for section, items in sections.items()},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        try:
+            load_sections(temporary)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(temporary.name, path.name)) from None
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, list[Item]], dict[str, list[str]]]:
+    """Sections and notes; plain file names become items."""
     if not path.is_file():
         raise ConfigError(f"the datalist {path.name} does not exist")
     try:
@@ -90,45 +136,25 @@ def _read_sections(path: Path) -> dict[str, list[dict[str, Any]]]:
     sections = {}
     for name, value in content.items():
         if isinstance(value, list):
-            sections[name] = [{"image": item} if isinstance(item, str) else item for item in value]
-            if not all(
-                isinstance(item, dict) and isinstance(item.get("image"), str)
-                for item in sections[name]
-            ):
+            items = [{"image": item} if isinstance(item, str) else item for item in value]
+            if not all(isinstance(it, dict) and isinstance(it.get("image"), str) for it in items):
                 raise ConfigError(f'an item of section "{name}" of {path.name} has no image path')
-    return sections
+            sections[name] = items
+    return sections, content.get("notes", {})
 
 
-def _check_split(name: str, sections: dict[str, list[dict[str, Any]]]) -> None:
+def _check_split(name: str, sections: Mapping[str, list[Item]]) -> None:
     home: dict[str, str] = {}
     owner: dict[str, str] = {}
     for section, items in sections.items():
-        image, times = (
-            Counter(item["image"] for item in items).most_common(1)[0] if items else ("", 1)
-        )
-        if times > 1:
-            raise ConfigError(
-                f'{name} names {Path(image).name} {times} times in section "{section}"'
-            )
+        for image, times in Counter(item["image"] for item in items).items():
+            if times > 1:
+                file = Path(image).name
+                raise ConfigError(f'{name} names {file} {times} times in section "{section}"')
         for item in items:
             subject = str(item.get("subject", item["image"]))
             if home.setdefault(subject, section) != section:
-                raise ConfigError(
-                    f'{name} has subject {subject} in the sections "{home[subject]}" and "{section}"'
-                )
+                both = f'"{home[subject]}" and "{section}"'
+                raise ConfigError(f"{name} has subject {subject} in the sections {both}")
             if owner.setdefault(item["image"], subject) != subject:
                 raise ConfigError(f"{name} gives {Path(item['image']).name} to two subjects")
-
-
-def _check_files(name: str, items: list[dict[str, Any]]) -> None:
-    missing = [
-        item[key]
-        for item in items
-        for key in FILE_KEYS
-        if key in item and not Path(item[key]).exists()
-    ]
-    if missing:
-        raise ConfigError(
-            f"{name} names {Path(missing[0]).name}, which does not exist ({len(missing)} missing in all); "
-            "its paths are relative to dataset_dir, or else to the datalist"
-        )

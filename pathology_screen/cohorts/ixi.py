@@ -7,12 +7,10 @@ authors of RA released. Their PNGs run to the patient's right, and these slices 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -20,12 +18,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from pathology_screen.cohorts.bias_field import correct_bias_field, import_itk
-from pathology_screen.cohorts.folder import path_from, refused
-from pathology_screen.cohorts.preparation import begin, name_some, save_scan, write_datalist
+from pathology_screen.cohorts.datalist import write_datalist
+from pathology_screen.cohorts.preparation import (
+    begin,
+    check_excluded,
+    check_failures,
+    check_scans,
+    path_from,
+    save_scan,
+)
 from pathology_screen.cohorts.splits import SECTIONS, draw_split, warn_of_few
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import replacing
@@ -33,11 +39,11 @@ from pathology_screen.io import read_scan
 from pathology_screen.space import PLANE_Z, SPACE, load_brain_template, plane_affine
 from pathology_screen.transforms import ExtractBraind, StandardPlaned, scan_image
 
-FILE_NAME = re.compile(r"(?P<subject>IXI\d{3})-(?P<site>Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
+FILE_NAME = re.compile(r"IXI\d{3}-(Guys|HH|IOP)-\d{4}[-_]T1\.nii(\.gz)?")
 Domain = Literal["whole_head", "brain_extracted"]
 DESCRIPTION = (
-    "IXI (brain-development.org), T1w of healthy volunteers, CC BY-SA 3.0: what is made of it is shared under the same "
-    "licence. "
+    "IXI (brain-development.org), T1w of healthy volunteers, CC BY-SA 3.0: what is made of it is "
+    "shared under the same licence. "
 )
 
 
@@ -62,8 +68,7 @@ def prepare_ixi(
     goes on, and the same volume gives the same slice at every run.
 
     Without registration, nothing is written but the datalist, which leads to the volumes; the
-    screened level is chosen when a volume is loaded (0.55 of the brain's extent in the compact
-    profile).
+    standard plane is taken of a volume when it is loaded.
 
     Args:
         source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are
@@ -85,118 +90,71 @@ def prepare_ixi(
             or the output was begun with others.
     """
     if not registration and (n4 or domain != "whole_head"):
-        raise ConfigError(
-            "without registration volumes are used as they are: n4 and domain do not apply"
-        )
-    paths = find_ixi(source)
-    unknown = sorted(set(exclude) - paths.keys())
-    if unknown:
-        raise ConfigError(
-            f"{name_some(unknown)} cannot be left out: there is no T1w volume of that subject"
-        )
-    kept = {subject: path for subject, path in paths.items() if subject not in set(exclude)}
+        raise ConfigError("without registration volumes are kept: n4 and domain do not apply")
+    paths = _find(Path(source))
+    excluded = check_excluded(exclude, paths)
+    kept = {subject: path for subject, path in paths.items() if subject not in excluded}
     split = draw_split(kept, fractions, seed)
-    warn_of_few(list(split.values()).count("calibration"))
-    folder = begin(
-        output, {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain}
-    )
+    warn_of_few(split)
+    options = {"cohort": "ixi", "registration": registration, "n4": n4, "domain": domain}
+    folder = begin(output, options)
     if registration:
         load_brain_template()
         if n4:
             import_itk()
-        missing = {subject: path for subject, path in kept.items() if not _is_done(folder, subject)}
-        bar = partial(
-            tqdm,
-            desc="Registering IXI",
-            initial=len(kept) - len(missing),
-            total=len(kept),
-            unit="volume",
-        )
-        failures = _run(
-            partial(_make_slice, folder=folder, n4=n4, domain=domain), missing, workers, bar
-        )
-    else:
-        failures = refused({path.name: path for path in kept.values()})
-    if failures:
-        raise ConfigError(
-            f"{len(failures)} of {len(kept)} volumes were refused (the others are kept): {'; '.join(failures)}. "
-            "Look at them, and exclude these subjects or mend the files"
-        )
-    if registration:
+        make = partial(_make_slice, folder=folder, n4=n4, domain=domain)
+        check_failures(_run(make, kept, workers), len(kept))
         _tabulate(folder, kept)
+    else:
+        check_scans({path.name: path for path in kept.values()})
     sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for subject, path in kept.items():
         image = slice_path(folder, subject).name if registration else path_from(folder, path)
-        sections[split[subject]].append(
-            _item(subject, path, image, registration, split[subject] == "test")
-        )
-    made = (
-        f"Axial slices at z = {PLANE_Z:g} mm of {SPACE}, {domain}."
-        if registration
-        else "Native volumes."
-    )
-    return write_datalist(
-        folder, sections, DESCRIPTION + made, notes={"excluded by the user": sorted(set(exclude))}
-    )
+        item: dict[str, Any] = {"image": image, "subject": subject, "site": path.name.split("-")[1]}
+        item |= {"axial_slice": True} if registration else {}
+        item |= {"pathology": "healthy"} if split[subject] == "test" else {}
+        sections[split[subject]].append(item)
+    slices = f"Axial slices at z = {PLANE_Z:g} mm of {SPACE}, {domain}."
+    description = DESCRIPTION + (slices if registration else "Native volumes.")
+    return write_datalist(folder, sections, description, notes={"excluded by the user": excluded})
 
 
-def find_ixi(source: str | os.PathLike) -> dict[str, Path]:
-    """Find IXI's T1w volumes below a folder: subject -> path, in order of subjects.
-
-    Raises:
-        ConfigError: if there is none, or a subject has two.
-    """
-    folder = Path(source)
-    named = [(FILE_NAME.fullmatch(path.name), path) for path in sorted(folder.rglob("IXI*T1.nii*"))]
-    found = [(match["subject"], path) for match, path in named if match]
-    if not found:
+def _find(folder: Path) -> dict[str, Path]:
+    """IXI's T1w volumes below a folder: subject -> path, in order of subjects."""
+    paths: dict[str, Path] = {}
+    for path in sorted(folder.rglob("IXI*T1.nii*"), key=lambda path: path.name):
+        subject = path.name[:6]
+        if FILE_NAME.fullmatch(path.name) and paths.setdefault(subject, path) is not path:
+            raise ConfigError(
+                f"{folder} holds several T1w volumes of {subject}: keep the right one"
+            )
+    if not paths:
         raise ConfigError(f"{folder} holds no file named like IXI002-Guys-0828-T1.nii.gz")
-    subject, times = Counter(subject for subject, _ in found).most_common(1)[0]
-    if times > 1:
-        raise ConfigError(
-            f"{folder} holds {times} T1w volumes of {subject}: name the folder that holds the right one"
-        )
-    return dict(sorted(found))
+    return paths
 
 
-def slice_path(folder: Path, subject: str) -> Path:
-    """File of a subject's registered slice."""
-    return folder / f"sub-{subject}_space-{SPACE}_T1w.nii.gz"
+def slice_path(folder: Path, subject: str, suffix: str = ".nii.gz") -> Path:
+    """File of a subject's registered slice, or, with another suffix, what stands beside it."""
+    return folder / f"sub-{subject}_space-{SPACE}_T1w{suffix}"
 
 
-def _item(subject: str, path: Path, image: str, registration: bool, test: bool) -> dict[str, Any]:
-    match = FILE_NAME.fullmatch(path.name)
-    item: dict[str, Any] = {
-        "image": image,
-        "subject": subject,
-        "site": match["site"] if match else "",
-    }
-    return (
-        item
-        | ({"axial_slice": True} if registration else {})
-        | ({"pathology": "healthy"} if test else {})
-    )
-
-
-def _is_done(folder: Path, subject: str) -> bool:
-    image = slice_path(folder, subject)
-    return image.is_file() and _record_path(image).is_file()
-
-
-def _run(
-    make: partial[str | None], paths: dict[str, Path], workers: int, bar: Callable[..., Any]
-) -> list[str]:
-    """Make the slices; return why some could not be made."""
-    if workers == 1 or not paths:
-        return [why for why in bar(map(make, paths.items())) if why]
+def _run(make: partial[str | None], paths: dict[str, Path], workers: int) -> list[str]:
+    """Make the slices, in processes where workers are several; return why some could not be
+    made."""
+    bar = partial(tqdm, desc="Registering IXI", total=len(paths), unit="volume")
+    if workers == 1:
+        return list(filter(None, bar(map(make, paths.items()))))
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return [why for why in bar(pool.map(make, paths.items())) if why]
+        return list(filter(None, bar(pool.map(make, paths.items()))))
 
 
 def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain) -> str | None:
-    """Register a volume and write its slice; return why it could not be done, or None."""
+    """Register a volume and write its slice unless it is there; return why it could not be done, or
+    None."""
     subject, path = source
-    image = slice_path(folder, subject)
+    image, record = slice_path(folder, subject), slice_path(folder, subject, ".json")
+    if image.is_file() and record.is_file():
+        return None
     try:
         item = ExtractBraind("image")({"image": scan_image(read_scan(path))})
         if n4:
@@ -204,34 +162,22 @@ def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain
             corrected = correct_bias_field(volume, np.asarray(item["image"].affine), brain > 0)
             item["image"][0] = torch.as_tensor(corrected)
         plane = StandardPlaned("image", domain=domain)(item)["image"]
-        record = {
-            "source": path.name,
-            **plane.meta["fit"],
-            "mni_to_scanner_mm": plane.meta["to_scan"].round(6).tolist(),
-        }
-        with replacing(_record_path(image)) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        to_scan = plane.meta["to_scan"].round(6).tolist()
+        content = {"source": path.name, **plane.meta["fit"], "mni_to_scanner_mm": to_scan}
+        with replacing(record) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         save_scan(image, lambda: (np.asarray(plane[0]), plane_affine()), space="mni")
     except InputError as error:
         return f"{path.name}: {error}"
     return None
 
 
-def _record_path(image: Path) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
-
-
 def _tabulate(folder: Path, subjects: Iterable[str]) -> None:
-    """Write `registration.csv`."""
-    records = {
-        subject: json.loads(_record_path(slice_path(folder, subject)).read_text("utf-8"))
-        for subject in subjects
-    }
-    with (
-        replacing(folder / "registration.csv") as temporary,
-        temporary.open("w", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["subject", "correlation", "dice"])
-        for subject, record in sorted(records.items(), key=lambda entry: entry[1]["correlation"]):
-            writer.writerow([subject, round(record["correlation"], 4), round(record["dice"], 4)])
+    """Write `registration.csv`, the worst fit first."""
+    records = [
+        json.loads(slice_path(folder, name, ".json").read_text("utf-8")) for name in subjects
+    ]
+    table = pd.DataFrame(records).assign(subject=list(subjects))
+    table = table.sort_values("correlation", kind="stable").round(4)
+    with replacing(folder / "registration.csv") as path:
+        table.to_csv(path, columns=["subject", "correlation", "dice"], index=False)

@@ -3,20 +3,11 @@ voxel it fills."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.anatomy import (
-    Anatomy,
-    Field,
-    Template,
-    Tissue,
-    random_field,
-    soft_step,
-)
+from pathology_screen.cohorts.anatomy import Anatomy, Template, Tissue, random_field, soft_step
 
 RADII = {  # mm, smallest and largest
     "hypointense lesion": (8, 15),
@@ -27,62 +18,32 @@ RADII = {  # mm, smallest and largest
 KINDS = (*RADII, "enlarged ventricles")
 
 
-@dataclass(frozen=True, eq=False)
 class Lesion:
-    """One focal lesion.
+    """One focal lesion, drawn where its kind (one of `RADII`) occurs: a cavity at the surface, what
+    is bright in the cortex, the others in the depth. The standard plane cuts it near its centre."""
 
-    Attributes:
-        kind: one of `RADII`.
-        centre: (3,) in scanner mm.
-        radius: mm, mean.
-        outline: field of the border's relative deviation from a sphere.
-        texture: field of the intensity's variation.
-        strength: 0-1, where the lesion lies in the range of contrasts of its kind.
-    """
-
-    kind: str
-    centre: np.ndarray
-    radius: float
-    outline: Field
-    texture: Field
-    strength: float
-
-    @classmethod
-    def draw(
-        cls, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy
-    ) -> Lesion:
-        """Draw a lesion of a kind where it can occur: a cavity at the surface, what is bright in
-        the cortex, the others in the depth. All are centred near the standard plane, which cuts
-        them."""
+    def __init__(
+        self, kind: str, rng: np.random.Generator, template: Template, anatomy: Anatomy
+    ) -> None:
         to_scanner = anatomy.standard(template)
-        radius = float(rng.uniform(*RADII[kind]))
+        self.kind = kind
+        self.radius = radius = float(rng.uniform(*RADII[kind]))  # mm, mean
         at_surface = {
             "resection cavity": (2, 7),
             "hyperintense lesion": (0.3 * radius, 0.9 * radius),
         }
         shallow, deep = at_surface.get(kind, (0.8 * radius, 40))  # mm below it
         while True:
-            place = [
-                rng.choice([-1, 1]) * rng.uniform(14, 60),
-                rng.uniform(-75, 42),
-                rng.uniform(21, 25),
-            ]
-            centre = nib.affines.apply_affine(to_scanner, place)
-            position = anatomy.to_template(centre.astype(np.float32))
-            surface, ventricles = (
-                template.surface(position),
-                template.at(template.sharp[3:], position)[0],
-            )
-            if shallow < surface < deep and ventricles > 0.6 * radius:
+            x = rng.choice([-1, 1]) * rng.uniform(14, 60)
+            place = [x, rng.uniform(-75, 42), rng.uniform(21, 25)]
+            self.centre = nib.affines.apply_affine(to_scanner, place)  # (3,) in scanner mm
+            position = anatomy.to_template(self.centre.astype(np.float32))
+            (ventricles,) = template.at(template.sharp[3:], position)
+            if shallow < template.surface(position) < deep and ventricles > 0.6 * radius:
                 break
-        return cls(
-            kind,
-            centre,
-            radius,
-            outline=random_field(rng, 0.5 * radius),
-            texture=random_field(rng, 2.5, 48),
-            strength=float(rng.uniform()),
-        )
+        self.outline = random_field(rng, 0.5 * radius)  # the border's relative deviation
+        self.texture = random_field(rng, 2.5, 48)
+        self.strength = float(rng.uniform())  # place in the range of contrasts of its kind
 
     def _offset(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vector and distance from the centre."""
@@ -90,19 +51,14 @@ class Lesion:
         return offset, np.sqrt((offset**2).sum(0))
 
     def displace(self, points: np.ndarray, room: np.ndarray) -> np.ndarray:
-        """Where tissue seen at points (3, ...) lay before a mass pushed it outwards; others leave
-        it in place.
-
-        Args:
-            room: mm to the brain's outer surface, which does not give way.
-        """
+        """Where tissue seen at points (3, ...) lay before a mass pushed it outwards; `room` is the
+        distance in mm to the brain's outer surface, which does not give way. Other lesions leave it
+        in place."""
         if self.kind != "mass":
             return points
         offset, distance = self._offset(points)
-        push = (
-            0.65 * self.radius * np.exp(-np.maximum(distance - self.radius, 0) / (2 * self.radius))
-        )
-        push = np.minimum(push, 0.7 * distance) * np.clip(room / 10, 0, 1)
+        fading = np.exp(-np.maximum(distance - self.radius, 0) / (2 * self.radius))
+        push = np.minimum(0.65 * self.radius * fading, 0.7 * distance) * np.clip(room / 10, 0, 1)
         return points - offset * (push / np.maximum(distance, 1e-3)).astype(np.float32)
 
     def paint(
@@ -110,14 +66,11 @@ class Lesion:
     ) -> tuple[Tissue, np.ndarray]:
         """Repaint the tissue at points (3, S, H, W); return it with the lesion's share of every
         point, 0-1."""
-        inward = (
-            self.radius * (1 + 0.25 * self.outline(points)) - self._offset(points)[1]
-        )  # mm from the border
+        border = self.radius * (1 + 0.25 * self.outline(points))
+        inward = border - self._offset(points)[1]  # mm from the border
         texture = self.texture(points)
         brain, old = tissue.surface > -0.5, tissue.intensity
-        around: float | np.ndarray = (
-            0.0  # share of changed tissue around the lesion that counts as lesion
-        )
+        around: float | np.ndarray = 0.0  # share of changed tissue around that counts as lesion
         if self.kind == "hypointense lesion":
             share = soft_step(inward, 1.0) * (tissue.ventricles > 0.5)
             new = fluid + (0.15 + 0.45 * self.strength) * (grey - fluid) + 0.05 * texture
@@ -137,4 +90,4 @@ class Lesion:
             around = soft_step(inward + 0.5 * self.radius, 2.0) * white
             old = old + around * (0.95 * grey - old)
         intensity = (old + share * (new - old)) * brain
-        return replace(tissue, intensity=intensity), np.maximum(share, around) * brain
+        return tissue._replace(intensity=intensity), np.maximum(share, around) * brain

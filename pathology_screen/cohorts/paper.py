@@ -5,24 +5,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pathology_screen.cohorts.datalist import FILE_KEYS
-from pathology_screen.cohorts.preparation import (
-    begin,
-    listed,
-    name_some,
+from pathology_screen.cohorts.datalist import (
+    FILE_KEYS,
+    Item,
+    load_sections,
     read_notes,
-    read_sections,
     write_datalist,
 )
+from pathology_screen.cohorts.preparation import begin, listed, name_some, path_from
 from pathology_screen.errors import ConfigError
 
 DESCRIPTION = (
-    "Bercea et al., MIDL 2023: training on healthy fastMRI+ and IXI subjects, validation and test on fastMRI+. No "
-    "section for calibration: the paper fits its threshold on the test normals."
+    "Bercea et al., MIDL 2023: training on healthy fastMRI+ and IXI subjects, validation and test "
+    "on fastMRI+. No section for calibration: the paper fits its threshold on the test normals."
 )
 SECTIONS = ("training", "validation", "test")
 
@@ -41,8 +38,7 @@ def prepare_paper(
     folders.
 
     Args:
-        fastmri: folder or datalist that `prepare_fastmri` made.
-        ixi: folder or datalist that `prepare_ixi` made.
+        fastmri, ixi: folders or datalists that `prepare_fastmri` and `prepare_ixi` made.
         output: folder of the new datalist.
         allow_missing: go on where IXI subjects are missing; they stand in the notes.
 
@@ -50,80 +46,54 @@ def prepare_paper(
         ConfigError: see `load_datalist`; or if a datalist is not of its cohort, IXI subjects are
             missing, or theirs are extracted brains.
     """
-    lists = [_datalist(folder) for folder in (fastmri, ixi)]
-    sections, ixi_sections = (read_sections(path) for path in lists)
-    _check_fastmri(lists[0], sections)
-    _check_domain(lists[1])
-    wanted = {row["subject"] for row in listed("ixi.csv")}
-    items = _by_subject(lists[1], ixi_sections)
-    missing, further = sorted(wanted - items.keys()), sorted(items.keys() - wanted)
-    if wanted == set(missing) or (missing and not allow_missing):
-        raise ConfigError(
-            f"{lists[1]} lacks {len(missing)} of the {len(wanted)} subjects of the paper: {name_some(missing)}. With "
-            "--allow-missing the cohort is made of those that are there"
-        )
-    folder = begin(output, {"cohort": "paper"})
-    merged = {section: [_from(folder, item) for item in sections[section]] for section in SECTIONS}
-    merged["training"] += [
-        _from(folder, items[subject]) for subject in sorted(wanted & items.keys())
-    ]
-    notes = {
-        "IXI subject not found": missing,
-        "IXI subject that is not in the paper's list, left out": further,
-    }
-    return write_datalist(
-        folder, merged, DESCRIPTION, notes={**read_notes(lists[0]), **read_notes(lists[1]), **notes}
+    of_fastmri, of_ixi = (
+        Path(path) / "datalist.json" if Path(path).is_dir() else Path(path)
+        for path in (fastmri, ixi)
     )
-
-
-def _datalist(path: str | os.PathLike) -> Path:
-    return Path(path) / "datalist.json" if Path(path).is_dir() else Path(path)
-
-
-def _check_fastmri(path: Path, sections: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Refuse a datalist whose subjects are not those of the paper's split, in its sections."""
+    sections = load_sections(of_fastmri)
     home = {row["file"]: row["section"] for row in listed("fastmri.csv")}
-    wrong = [
-        item["subject"]
-        for section, items in sections.items()
-        for item in items
-        if home.get(item["subject"]) != section
-    ]
+    there = ((section, item["subject"]) for section in sections for item in sections[section])
+    wrong = [subject for section, subject in there if home.get(subject) != section]
     if wrong or sections.keys() != set(SECTIONS):
         named = f": {wrong[0]} does not belong there" if wrong else ""
         raise ConfigError(
-            f"{path} is not the datalist of fastMRI+ that `pathology-screen prepare fastmri` makes{named}"
+            f"{of_fastmri} is not the datalist that `pathology-screen prepare fastmri` makes{named}"
         )
+    wanted, people = {row["subject"] for row in listed("ixi.csv")}, _read_ixi(of_ixi)
+    missing, further = sorted(wanted - people.keys()), sorted(people.keys() - wanted)
+    if wanted == set(missing) or (missing and not allow_missing):
+        raise ConfigError(
+            f"{of_ixi} lacks {len(missing)} of the {len(wanted)} subjects of the paper: "
+            f"{name_some(missing)}. With --allow-missing the cohort is made of those that are there"
+        )
+    sections["training"] += [people[subject] for subject in sorted(wanted & people.keys())]
+    folder = begin(output, {"cohort": "paper"})
+    for item in (item for section in SECTIONS for item in sections[section]):
+        item |= {key: path_from(folder, item[key]) for key in FILE_KEYS if key in item}
+    notes = {
+        **read_notes(of_fastmri),
+        **read_notes(of_ixi),
+        "IXI subject not found": missing,
+        "IXI subject that is not in the paper's list, left out": further,
+    }
+    ordered = {section: sections[section] for section in SECTIONS}
+    return write_datalist(folder, ordered, DESCRIPTION, notes=notes)
 
 
-def _check_domain(ixi: Path) -> None:
-    """Refuse slices of IXI without skull, for those of fastMRI are whole heads."""
-    options = ixi.with_name("preparation.json")
+def _read_ixi(path: Path) -> dict[str, Item]:
+    """Subject -> its one item, whatever the section; whole heads, as those of fastMRI are."""
+    options = path.with_name("preparation.json")
     if (
         options.is_file()
         and json.loads(options.read_text("utf-8")).get("domain") == "brain_extracted"
     ):
         raise ConfigError(
-            f"{ixi} holds extracted brains, but the paper trains on whole heads: prepare IXI again"
+            f"{path} holds extracted brains, but the paper trains on whole heads: prepare IXI again"
         )
-
-
-def _by_subject(
-    path: Path, sections: Mapping[str, list[dict[str, Any]]]
-) -> dict[str, dict[str, Any]]:
-    """Subject -> its one item, whatever the section."""
-    items: dict[str, dict[str, Any]] = {}
-    for item in (item for section in sections.values() for item in section):
-        if items.setdefault(item["subject"], item) is not item:
+    people: dict[str, Item] = {}
+    for item in (item for section in load_sections(path).values() for item in section):
+        if people.setdefault(item["subject"], item) is not item:
             raise ConfigError(
-                f"{path} holds several images of {item['subject']}; the paper takes one of each subject"
+                f"{path} holds several images of {item['subject']}; the paper takes one of each"
             )
-    return items
-
-
-def _from(folder: Path, item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item with the paths of its files relative to a folder."""
-    paths = {
-        key: Path(os.path.relpath(item[key], folder)).as_posix() for key in FILE_KEYS if key in item
-    }
-    return {**item, **paths}
+    return people

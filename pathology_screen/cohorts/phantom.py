@@ -7,9 +7,9 @@ the software can be tried on a fresh machine; a figure measured on them says not
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,18 @@ from scipy import ndimage as ndi
 from tqdm import tqdm
 
 from pathology_screen.cohorts.anatomy import Template, load_template
+from pathology_screen.cohorts.datalist import write_datalist
 from pathology_screen.cohorts.lesions import KINDS
+from pathology_screen.cohorts.preparation import nifti_image
 from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 
 VERSION = 2
 """Part of the folder's name; raise it when the voxels change."""
+DESCRIPTION = "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 template"
 STORED = ("RAS", "LPS", "LAS", "RAI")
 """Orientations in which the test volumes are stored, in turn."""
-
-
-def cache_folder() -> Path:
-    """Folder for what is made on first use: `$PATHOLOGY_SCREEN_CACHE`, or
-    `~/.cache/pathology_screen`."""
-    return Path(
-        os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen"
-    )
 
 
 def make_phantom_cohort(
@@ -55,18 +50,15 @@ def make_phantom_cohort(
     """Make the cohort unless it is there, and return the path of its datalist.
 
     The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of
-    test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, same geometry, 1
-    in the lesion, empty where healthy), and `datalist.json`, written last. The same options give
-    the same voxels, whatever the number of workers. Several processes may make the same cohort at
-    once, and an interrupted making goes on where it stopped.
-
-    The datalist has the form of the Medical Segmentation Decathlon and the sections training,
-    validation, calibration and test. Items hold `image` and `subject`, slices also `axial_slice`;
-    test items `label` (the mask), `pathology` ("healthy" or one of `lesions.KINDS`) and `boxes`
-    (see `find_boxes`).
+    test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, 1 in the lesion),
+    and `datalist.json`, written last, with `pathology` ("healthy" or one of `lesions.KINDS`),
+    `label` and `boxes` (see `find_boxes`) of test subjects. The same options give the same voxels,
+    whatever the number of workers. Several processes may make the same cohort at once, and an
+    interrupted making goes on where it stopped.
 
     Args:
-        root: folder that holds the cohorts; default `cache_folder()`.
+        root: folder that holds the cohorts; default `$PATHOLOGY_SCREEN_CACHE`, or
+            `~/.cache/pathology_screen`.
         extracted: everything outside the brain is exactly 0; otherwise whole heads.
         seed: source of every random draw.
         training, validation, calibration: number of healthy subjects in these sections.
@@ -77,57 +69,31 @@ def make_phantom_cohort(
     Raises:
         ConfigError: if nilearn's MNI152 maps are not installed, or a number makes no sense.
     """
-    counts = {
-        "training": training,
-        "validation": validation,
-        "calibration": calibration,
-        "healthy": healthy,
-    }
-    options = {"seed": seed, **counts, "lesions": lesions, "extracted": extracted}
+    counts = {"training": training, "validation": validation, "calibration": calibration}
+    options = {"seed": seed, **counts, "healthy": healthy, "lesions": lesions}
+    options["extracted"] = extracted
     if min(options.values()) < 0 or workers < 1:
         raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
-    folder = Path(root or cache_folder()) / _folder_name(options)
+    cache = os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen"
+    folder = Path(root or cache) / _folder_name(options)
     datalist = folder / "datalist.json"
     if datalist.is_file():
         return datalist
 
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = [
-        (name if name != "healthy" else "test", "healthy")
-        for name, count in counts.items()
-        for _ in range(count)
-    ]
-    plan += [("test", KINDS[i % len(KINDS)]) for i in range(lesions)]
+    slices = sum(counts.values())
+    kinds = ["healthy"] * (slices + healthy) + [KINDS[i % len(KINDS)] for i in range(lesions)]
     template = load_template()
 
     def make(number: int) -> dict[str, Any]:
-        section, kind = plan[number]
-        if section == "test":
-            return _make_volume(folder, template, (seed, number), kind, extracted)
-        return _make_slice(folder, template, (seed, number), extracted)
+        make_one = _make_slice if number < slices else _make_volume
+        return make_one(folder, template, (seed, number), kinds[number], extracted)
 
     with ThreadPoolExecutor(workers) as pool:
-        items = list(
-            tqdm(
-                pool.map(make, range(len(plan))),
-                "Making the phantom cohort",
-                len(plan),
-                unit="subject",
-            )
-        )
-    sections: dict[str, list] = {"training": [], "validation": [], "calibration": [], "test": []}
-    for (section, _), item in zip(plan, items):
-        sections[section].append(item)
-    content = {
-        "name": folder.name,
-        "description": "Synthetic T1w MRI, healthy and with lesions, after the ICBM 2009a MNI152 template",
-        "modality": {"0": "T1w"},
-        "options": options,
-        **sections,
-    }
-    with replacing(datalist) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    return datalist
+        made = pool.map(make, range(len(kinds)))
+        items = iter(list(tqdm(made, "Making the phantom cohort", len(kinds), unit="subject")))
+    sections = {section: list(islice(items, count)) for section, count in counts.items()}
+    sections["test"] = list(items)
+    return write_datalist(folder, sections, DESCRIPTION, options=options)
 
 
 def _folder_name(options: dict[str, int]) -> str:
@@ -137,38 +103,37 @@ def _folder_name(options: dict[str, int]) -> str:
 
 
 def _make_slice(
-    folder: Path, template: Template, seed: tuple[int, int], extracted: bool
+    folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool
 ) -> dict[str, Any]:
-    """Write the slice of one subject where it is missing, and return its item of the datalist."""
-    path = folder / f"sub-P{seed[1]:03d}_T1w.png"
+    """Write the slice of a healthy subject unless it is there; return its item."""
+    subject = f"P{seed[1]:03d}"
+    path = folder / f"sub-{subject}_T1w.png"
     if not path.is_file():
         image, brain = simulate_plane(template, seed)
         with replacing(path) as temporary:
             Image.fromarray(image * brain if extracted else image).save(temporary, format="PNG")
-    return {"image": path.name, "subject": f"P{seed[1]:03d}", "axial_slice": True}
+    return {"image": path.name, "subject": subject, "axial_slice": True}
 
 
 def _make_volume(
     folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool
 ) -> dict[str, Any]:
-    """Write the scan and mask of one subject where they are missing, and return its item of the
-    datalist."""
+    """Write the scan and mask of a subject unless they are there; return its item."""
     subject = f"P{seed[1]:03d}"
     image, mask = folder / f"sub-{subject}_T1w.nii.gz", folder / f"sub-{subject}_mask.nii.gz"
     if not (image.is_file() and mask.is_file()):
         volume = simulate(template, seed, kind)
         scan = volume.image * volume.brain if extracted else volume.image
+        turn = ornt_transform(
+            io_orientation(volume.affine), axcodes2ornt(STORED[seed[1] % len(STORED)])
+        )
         for path, voxels in ((image, scan), (mask, volume.mask)):
             with replacing(path) as temporary:
-                nib.save(_nifti(voxels, volume.affine, STORED[seed[1] % len(STORED)]), temporary)
+                stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
+                nib.save(nifti_image(stored.dataobj, stored.affine, "scanner"), temporary)
     boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
-    return {
-        "image": image.name,
-        "subject": subject,
-        "label": mask.name,
-        "pathology": kind,
-        "boxes": boxes,
-    }
+    item = {"image": image.name, "subject": subject, "label": mask.name}
+    return {**item, "pathology": kind, "boxes": boxes}
 
 
 def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
@@ -180,24 +145,9 @@ def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
 
     Returns:
         One `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices
-        of the array as it
-        is stored: the box holds the voxels `[x : x + w, y : y + h, slice]`.
+        of the stored array: the box holds the voxels `[x : x + w, y : y + h, slice]`.
     """
     parts, _ = ndi.label(mask, IN_PLANE)
-    return [
-        {
-            "label": label,
-            "slice": k.start,
-            "box": [i.start, j.start, i.stop - i.start, j.stop - j.start],
-        }
-        for i, j, k in sorted(ndi.find_objects(parts), key=lambda part: part[2].start)
-    ]
-
-
-def _nifti(voxels: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(voxels, affine)
-    image = image.as_reoriented(ornt_transform(io_orientation(affine), axcodes2ornt(codes)))
-    image.header.set_xyzt_units("mm")
-    image.set_qform(image.affine, code="scanner")
-    image.set_sform(image.affine, code="scanner")
-    return image
+    found = sorted(ndi.find_objects(parts), key=lambda part: part[2].start)
+    boxes = [(k.start, [i.start, j.start, i.stop - i.start, j.stop - j.start]) for i, j, k in found]
+    return [{"label": label, "slice": level, "box": box} for level, box in boxes]

@@ -3,7 +3,7 @@ field, noise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,137 +22,79 @@ from pathology_screen.cohorts.anatomy import (
 from pathology_screen.cohorts.lesions import Lesion
 from pathology_screen.space import PLANE_SHAPE, PLANE_Z, plane_affine
 
-FIELD_OF_VIEW = np.array(
-    [208.0, 244.0, 188.0]
-)  # mm, left-right, posterior-anterior, inferior-superior
+FIELD_OF_VIEW = np.array([208.0, 244.0, 188.0])  # mm, to the right, to anterior, to superior
 COARSE = 4  # pixels between the points where slow fields are evaluated
-IN_PLANE = np.stack(
-    [np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], axis=-1
-)  # neighbours within a slice
+IN_PLANE = np.zeros((3, 3, 3), bool)  # neighbours within a slice
+IN_PLANE[..., 1] = True
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A simulated scan in RAS+ order.
+class Volume(NamedTuple):
+    """A simulated scan in RAS+ order."""
 
-    Attributes:
-        image: int16, shape (I, J, K).
-        mask: uint8, shape (I, J, K), 1 in the lesion.
-        brain: bool, shape (I, J, K).
-        affine: float64, shape (4, 4), voxel index -> mm in RAS+.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    brain: np.ndarray
-    affine: np.ndarray
+    image: np.ndarray  # int16, (I, J, K)
+    mask: np.ndarray  # uint8, (I, J, K), 1 in the lesion
+    brain: np.ndarray  # bool, (I, J, K)
+    affine: np.ndarray  # float64, (4, 4), voxel index -> mm in RAS+
 
 
-@dataclass(frozen=True, eq=False)
 class Scanner:
-    """How one scan was taken.
+    """Settings of a clinical scanner."""
 
-    Attributes:
-        spacing: (3,) mm, of pixels and slices.
-        centre: (3,) mm, where the middle of the volume lies in the scanner.
-        blur: pixels, width of the in-plane point spread.
-        grain, noise: relative deviation of the tissue's texture; noise of both channels, white
-            matter being 1.
-        gain: stored value of white matter.
-        bias: field, logarithm of the coil's sensitivity.
-    """
-
-    spacing: np.ndarray
-    centre: np.ndarray
-    blur: float
-    grain: float
-    noise: float
-    gain: float
-    bias: Field
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Scanner:
-        """Draw the settings of a clinical scanner."""
+    def __init__(self, rng: np.random.Generator) -> None:
         bias, strength = random_field(rng, 55, 16), rng.uniform(0.02, 0.08)
         pixel = rng.uniform(0.9, 1.1)
-        return cls(
-            spacing=np.array([pixel, pixel, rng.uniform(2.5, 3.0)]).round(3),
-            centre=rng.uniform(-6, 6, 3).round(1),
-            blur=rng.uniform(0.35, 0.6),
-            grain=rng.uniform(0.01, 0.025),
-            noise=rng.uniform(0.01, 0.025),
-            gain=rng.uniform(350, 900),
-            bias=lambda points: strength * bias(points),
-        )
+        self.spacing = np.array([pixel, pixel, rng.uniform(2.5, 3.0)]).round(3)  # mm
+        self.centre = rng.uniform(-6, 6, 3).round(1)  # mm, of the volume in the scanner
+        self.blur = rng.uniform(0.35, 0.6)  # pixels, width of the in-plane point spread
+        self.grain = rng.uniform(0.01, 0.025)  # relative deviation of the tissue's texture
+        self.noise = rng.uniform(0.01, 0.025)  # deviation in both channels, white matter being 1
+        self.gain = rng.uniform(350, 900)  # stored value of white matter
+        self.bias: Field = lambda points: strength * bias(points)  # log of the coil's sensitivity
 
 
-@dataclass(frozen=True, eq=False)
 class Subject:
-    """A head, the lesion in it, and the scanner that it lies in."""
+    """A head, the lesion in it, and the scanner that it lies in; the same seed gives the same head
+    and scanner, whatever the kind."""
 
-    template: Template
-    anatomy: Anatomy
-    coat: Coat
-    scanner: Scanner
-    lesion: Lesion | None
-
-    @classmethod
-    def draw(cls, template: Template, seed: tuple[int, ...], kind: str) -> Subject:
-        """Draw all; the same seed gives the same head and scanner, whatever the kind."""
-        streams = [np.random.default_rng([*seed, stream]) for stream in range(4)]
-        anatomy, scanner, coat, lesion = (
-            Anatomy.draw(streams[0]),
-            Scanner.draw(streams[1]),
-            Coat.draw(streams[2]),
-            None,
-        )
+    def __init__(self, template: Template, seed: tuple[int, ...], kind: str) -> None:
+        rngs = [np.random.default_rng([*seed, stream]) for stream in range(5)]
+        self.template, self.rng = template, rngs[4]
+        self.anatomy, self.scanner, self.coat = Anatomy(rngs[0]), Scanner(rngs[1]), Coat(rngs[2])
+        self.lesion = None
         if kind == "enlarged ventricles":
-            anatomy = replace(anatomy, ventricle_growth=streams[3].uniform(6.5, 9.0))
+            self.anatomy.ventricle_growth = rngs[3].uniform(6.5, 9.0)
         elif kind != "healthy":
-            lesion = Lesion.draw(kind, streams[3], template, anatomy)
-        return cls(template, anatomy, coat, scanner, lesion)
+            self.lesion = Lesion(kind, rngs[3], template, self.anatomy)
 
-    def scan(
-        self, affine: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...]:
+    def scan(self, affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Take slices.
 
         Args:
             affine: (4, 4), index of a pixel and slice -> mm from the middle of the scanner.
             shape: (I, J, K), K slices of I x J square pixels.
-            rng: source of texture and noise.
 
         Returns:
             Signal, white matter being about 1; share of the lesion (of the ventricles where there
             is none); and the brain, bool; (K, I, J).
         """
+        template, anatomy, fluid = self.template, self.anatomy, self.anatomy.intensity[0]
         points = _points(affine, shape, COARSE)
         bias, inside = _refine(self.scanner.bias(points)[None], shape)[0], points
         if self.lesion:
-            inside = self.lesion.displace(
-                points, room=self.template.surface(self.anatomy.to_template(points))
-            )
-        slow = _refine(slow_fields(self.template, self.anatomy, self.coat, inside), shape)
+            inside = self.lesion.displace(points, template.surface(anatomy.to_template(points)))
+        slow = _refine(slow_fields(template, anatomy, self.coat, inside), shape)
 
-        tissue = brain_tissue(
-            self.template, self.anatomy, slow, float(np.linalg.norm(affine[:3, 0]))
-        )
+        tissue = brain_tissue(template, anatomy, slow, float(np.linalg.norm(affine[:3, 0])))
         share = tissue.ventricles < 0
         if self.lesion:
-            tissue, share = self.lesion.paint(
-                tissue, _points(affine, shape), *self.anatomy.intensity
-            )
+            tissue, share = self.lesion.paint(tissue, _points(affine, shape), *anatomy.intensity)
         brain = tissue.surface > -0.5
-        signal = np.where(
-            brain, tissue.intensity, self.coat.intensity(slow, self.anatomy.intensity[0])
-        )
-        return self._acquire(signal, bias, rng), share, brain
+        signal = np.where(brain, tissue.intensity, self.coat.intensity(slow, fluid))
+        return self._acquire(signal, bias), share, brain
 
-    def _acquire(
-        self, signal: np.ndarray, bias: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Texture, point spread, coil sensitivity and Rician noise; (K, I, J)."""
-        scanner = self.scanner
+    def _acquire(self, signal: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """Add texture, point spread, coil sensitivity and Rician noise; (K, I, J)."""
+        scanner, rng = self.scanner, self.rng
         grain = ndi.gaussian_filter(rng.standard_normal(signal.shape, np.float32), (0, 1.2, 1.2))
         signal = signal * (1 + scanner.grain / grain.std() * grain)
         signal = ndi.gaussian_filter(signal, (0, scanner.blur, scanner.blur)) * np.exp(bias)
@@ -160,51 +102,55 @@ class Subject:
         return np.hypot(signal + real, imaginary)
 
 
-def simulate(template: Template, seed: tuple[int, ...], kind: str = "healthy") -> Volume:
+def simulate(
+    template: Template,
+    seed: tuple[int, ...],
+    kind: str = "healthy",
+    intensity: tuple[float, float] | None = None,
+) -> Volume:
     """Draw a subject and scan the whole head in axial slices.
 
     Args:
         template: see `load_template`.
         seed: entropy of every random draw.
         kind: "healthy" or one of `lesions.KINDS`.
+        intensity: of fluid and grey matter, white matter being 1, in place of those of T1w.
     """
-    subject = Subject.draw(template, seed, kind)
-    affine = np.diag([*subject.scanner.spacing, 1.0])
-    shape = tuple(np.rint(FIELD_OF_VIEW / subject.scanner.spacing).astype(int).tolist())
+    subject = Subject(template, seed, kind)
+    subject.anatomy.intensity = intensity or subject.anatomy.intensity
+    scanner = subject.scanner
+    affine = np.diag([*scanner.spacing, 1.0])
+    shape = tuple(np.rint(FIELD_OF_VIEW / scanner.spacing).astype(int).tolist())
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
-    found = subject.scan(affine, shape, np.random.default_rng([*seed, 4]))
+    found = subject.scan(affine, shape)
     signal, share, brain = (array.transpose(1, 2, 0) for array in found)
     mask = _solid(brain & (share > 0.5)) if kind != "healthy" else np.zeros(shape, np.uint8)
-    affine[:3, 3] += subject.scanner.centre
-    return Volume(np.rint(subject.scanner.gain * signal).astype(np.int16), mask, brain, affine)
+    affine[:3, 3] += scanner.centre
+    return Volume(np.rint(scanner.gain * signal).astype(np.int16), mask, brain, affine)
 
 
 def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a healthy subject as a registered scan shows it in the standard plane: z = 23 mm of MNI
-    space.
+    """Draw a healthy subject as a registered scan shows it in the standard plane.
 
-    The plane lies where a registration would put it but for an error of about 1 degree, 1 mm and 1
-    %. It is the mean of two neighbouring slices, slightly smoothed, as an interpolated one is.
+    The plane lies where a registration would put it but for an error of about 1 degree, 1 mm and
+    1 %. It is the mean of two neighbouring slices, slightly smoothed, as an interpolated one is.
 
     Returns:
         Image, uint8, the 98th percentile of the brain being 255; and the brain, bool; (233, 197),
         rows from anterior, columns to the patient's left.
     """
-    subject, rng = Subject.draw(template, seed, "healthy"), np.random.default_rng([*seed, 4])
+    subject = Subject(template, seed, "healthy")
+    rng = subject.rng
     error = np.eye(4)
     error[:3, :3] = turn(rng.normal(0, 1, 3)) * rng.normal(1, 0.01, 3)
     error[:3, 3] = rng.normal(0, 1, 3)
-    apart = (
-        0.82 * subject.scanner.spacing[2]
-    )  # mm; their mean spreads as linear interpolation between slices does
+    apart = 0.82 * subject.scanner.spacing[2]  # mm; spreads as interpolation between slices does
     slices = plane_affine(PLANE_Z - apart / 2) @ np.diag([1, 1, apart, 1])
-    signal, _, brain = subject.scan(
-        subject.anatomy.standard(template) @ error @ slices, (*PLANE_SHAPE, 2), rng
-    )
+    to_scanner = subject.anatomy.standard(template) @ error @ slices
+    signal, _, brain = subject.scan(to_scanner, (*PLANE_SHAPE, 2))
     image, inside = ndi.gaussian_filter(signal.mean(0), 0.46), brain[0] & brain[1]
-    return np.rint(255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)).astype(
-        np.uint8
-    ), inside
+    image = 255 * np.clip(image / np.percentile(image[inside], 98), 0, 1)
+    return np.rint(image).astype(np.uint8), inside
 
 
 def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
@@ -212,9 +158,8 @@ def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.nda
     the last."""
     i, j = (step * np.arange(-(-(count - 1) // step) + 1) for count in shape[:2])
     index = i[:, None], j, np.arange(shape[2])[:, None, None]
-    return np.stack(
-        [sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]
-    ).astype(np.float32)
+    rows = [sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]
+    return np.stack(rows).astype(np.float32)
 
 
 def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

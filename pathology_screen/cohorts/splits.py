@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pathology_screen.cohorts.preparation import name_some, read_table
@@ -15,9 +15,9 @@ from pathology_screen.errors import ConfigError
 
 SECTIONS = ("training", "validation", "calibration", "test")
 FRACTIONS = (0.6, 0.05, 0.25, 0.1)
-"""Share of the healthy subjects in each of `SECTIONS`; a hundred subjects give 25 for calibration."""
+"""Share of the healthy subjects in each of `SECTIONS`; of a hundred, 25 are for calibration."""
 FEWEST_FOR_5_PERCENT = 19
-"""Calibration subjects below which no bound of 5 % on a new subject's score is possible (1 / (n + 1) > 0.05)."""
+"""Calibration subjects that a bound of 5 % on a new subject's score takes: 1 / (n + 1) <= 0.05."""
 
 
 def draw_split(
@@ -25,66 +25,46 @@ def draw_split(
 ) -> dict[str, str]:
     """Draw a section for every subject.
 
-    The subjects are put in the order of a hash of seed and name and dealt out in this order. So the
-    result depends on the set of subjects and the seed alone, not on the order in which they are
-    given, the machine or the version of a library.
+    The subjects are dealt out in the order of a hash of seed and name. So the result depends on the
+    set of subjects and the seed alone, not on their order, the machine or the version of a library.
 
     Args:
         subjects: names; one that comes several times counts once.
-        fractions: of the subjects for each of `SECTIONS`; they add up to 1. A section has its share
-            of the subjects rounded down or up.
+        fractions: of the subjects for each of `SECTIONS`, which add up to 1; rounded by largest
+            remainder.
         seed: of the draw.
-
-    Returns:
-        Subject -> section.
 
     Raises:
         ConfigError: if the fractions make no sense, or a section that should hold subjects would
             hold none.
     """
-    if (
-        len(fractions) != len(SECTIONS)
-        or min(fractions) < 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
+    complete = len(fractions) == len(SECTIONS) and math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    if not complete or min(fractions) < 0:
+        sections = ", ".join(SECTIONS)
         raise ConfigError(
-            f"the fractions for {', '.join(SECTIONS)} are four numbers from 0 to 1 that add up to 1, not {fractions}"
+            f"the fractions for {sections} are four numbers that add up to 1, not {fractions}"
         )
     order = sorted(
-        set(subjects), key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
+        set(subjects), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
     )
-    counts = _share_out(len(order), fractions)
+    shares = [len(order) * fraction for fraction in fractions]
+    counts = [math.floor(share + 1e-9) for share in shares]
+    remainders = [round(share - count, 9) for share, count in zip(shares, counts)]
+    for i in sorted(range(len(SECTIONS)), key=lambda i: -remainders[i])[: len(order) - sum(counts)]:
+        counts[i] += 1
+    split: dict[str, str] = {}
     for section, fraction, count in zip(SECTIONS, fractions, counts):
         if fraction and not count:
             raise ConfigError(
-                f"{fraction:g} of {len(order)} subjects leaves none for {section}: add subjects, or raise its fraction"
+                f"{fraction:g} of {len(order)} subjects leaves none for {section}: "
+                "add subjects, or raise its fraction"
             )
-    places = [section for section, count in zip(SECTIONS, counts) for _ in range(count)]
-    return dict(zip(order, places))
-
-
-def _share_out(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers that add up to the total, by largest remainder; of equal remainders the first
-    comes first."""
-    shares = [total * fraction for fraction in fractions]
-    counts = [math.floor(share + 1e-9) for share in shares]
-    largest_remainder = sorted(
-        range(len(shares)), key=lambda i: (round(counts[i] - shares[i], 9), i)
-    )
-    for i in largest_remainder[: total - sum(counts)]:
-        counts[i] += 1
-    return counts
+        split |= dict.fromkeys(order[len(split) : len(split) + count], section)
+    return split
 
 
 def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, str]:
-    """Read the sections of subjects from a CSV file with the columns subject and section.
-
-    Args:
-        path: of the table; a subject may stand in several rows of one section.
-        subjects: those that it has to name.
-
-    Returns:
-        Subject -> section.
+    """Read the section of every subject from a CSV file with the columns subject and section.
 
     Raises:
         ConfigError: if a subject is given two sections, a section is not one of `SECTIONS`, a
@@ -94,9 +74,8 @@ def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, st
     for row in read_table(Path(path), ("subject", "section")):
         subject, section = row["subject"].strip(), row["section"].strip()
         if section not in SECTIONS:
-            raise ConfigError(
-                f'{name} puts {subject} in "{section}"; the sections are {", ".join(SECTIONS)}'
-            )
+            there = ", ".join(SECTIONS)
+            raise ConfigError(f'{name} puts {subject} in "{section}"; the sections are {there}')
         if split.setdefault(subject, section) != section:
             raise ConfigError(f"{name} puts {subject} in both {split[subject]} and {section}")
     for what, names in (
@@ -108,11 +87,12 @@ def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, st
     return split
 
 
-def warn_of_few(subjects: int) -> None:
+def warn_of_few(split: Mapping[str, str]) -> None:
     """Warn where a calibration section is so small that it allows no bound of 5 %."""
-    if 0 < subjects < FEWEST_FOR_5_PERCENT:
+    count = list(split.values()).count("calibration")
+    if 0 < count < FEWEST_FOR_5_PERCENT:
         warnings.warn(
-            f"with {subjects} calibration subjects no statement at the level of 5 % about a new subject is possible; "
-            f"it takes at least {FEWEST_FOR_5_PERCENT}",
+            f"with {count} calibration subjects no statement at the level of 5 % about a new "
+            f"subject is possible; it takes at least {FEWEST_FOR_5_PERCENT}",
             stacklevel=2,
         )

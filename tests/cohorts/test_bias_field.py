@@ -12,63 +12,45 @@ from pathology_screen.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def phantom():
+def shaded():
+    """A phantom brain; the same 2.2 times as bright at the front as at the back; its affine; and
+    what correction makes of it."""
     volume = simulate(load_template(), (7, 1))
-    return np.float32(volume.image * volume.brain), volume.affine
-
-
-@pytest.fixture(scope="module")
-def shaded(phantom):
-    """The phantom, 2.2 times as bright at the front as at the back."""
-    image, _ = phantom
-    return image * np.exp(np.linspace(-0.4, 0.4, image.shape[1], dtype=np.float32))[:, None]
-
-
-@pytest.fixture(scope="module")
-def corrected(phantom, shaded):
-    image, affine = phantom
-    return correct_bias_field(shaded, affine, image > 0)
+    image = np.float32(volume.image * volume.brain)
+    shaded = image * np.exp(np.linspace(-0.4, 0.4, image.shape[1], dtype=np.float32))[:, None]
+    return image, shaded, volume.affine, correct_bias_field(shaded, volume.affine, image > 0)
 
 
 def spread(values):
     return values.std() / values.mean()
 
 
-def test_field_is_taken_out(phantom, shaded, corrected):
-    image, _ = phantom
-    white = image > np.percentile(image[image > 0], 60)
-    before, after = (spread(volume[white] / image[white]) for volume in (shaded, corrected))
-    assert before > 0.12 and after < 0.04
-
-
-def test_brain_keeps_its_mean_and_the_background_its_zeros(phantom, shaded, corrected):
-    brain = phantom[0] > 0
-    assert corrected.dtype == np.float32 and np.all(corrected[~brain] == 0)
-    assert corrected[brain].mean() == pytest.approx(shaded[brain].mean(), rel=1e-4)
-
-
-def test_same_volume_gives_the_same_result(phantom, shaded, corrected):
-    image, affine = phantom
-    assert np.array_equal(correct_bias_field(shaded, affine, image > 0), corrected)
-
-
-def test_order_of_the_axes_hardly_matters(phantom, shaded, corrected):
-    image, affine = phantom
-    turned = correct_bias_field(
-        shaded.transpose(2, 0, 1), affine[:, [2, 0, 1, 3]], image.transpose(2, 0, 1) > 0
+def test_field_is_taken_out_and_the_brain_keeps_its_mean(shaded):
+    image, before, affine, after = shaded
+    white, brain = image > np.percentile(image[image > 0], 60), image > 0
+    assert (
+        spread(before[white] / image[white]) > 0.12 and spread(after[white] / image[white]) < 0.04
     )
-    assert spread(turned.transpose(1, 2, 0)[image > 0] / corrected[image > 0]) < 0.02
+    assert after.dtype == np.float32 and np.all(after[~brain] == 0)
+    assert after[brain].mean() == pytest.approx(before[brain].mean(), rel=1e-4)
+    assert np.array_equal(correct_bias_field(before, affine, brain), after)
 
 
-def test_skull_gets_the_field_of_the_brain_beside_it(phantom, shaded):
+def test_order_of_the_axes_hardly_matters(shaded):
+    image, before, affine, after = shaded
+    turned, brain = (volume.transpose(2, 0, 1) for volume in (before, image > 0))
+    found = correct_bias_field(turned, affine[:, [2, 0, 1, 3]], brain).transpose(1, 2, 0)
+    assert spread(found[image > 0] / after[image > 0]) < 0.02
+
+
+def test_skull_gets_the_field_of_the_brain_beside_it(shaded):
     """A plate of the intensity of the front is corrected as the front is."""
-    image, affine = phantom
-    brain = image > 0
-    front = np.flatnonzero(brain.any(axis=(0, 2)))[-1]
-    column, level = np.argwhere(brain[:, front])[0]
-    volume = shaded.copy()
+    image, before, affine, _ = shaded
+    front = np.flatnonzero((image > 0).any(axis=(0, 2)))[-1]
+    column, level = np.argwhere(image[:, front] > 0)[0]
+    volume = before.copy()
     volume[column, front + 1 : front + 6] = 500
-    corrected = correct_bias_field(volume, affine, brain)
+    corrected = correct_bias_field(volume, affine, image > 0)
     assert 0.6 < corrected[column, front + 5, level] / 500 < 0.9
 
 

@@ -3,6 +3,7 @@ interrupted."""
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,9 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.anatomy import load_template
-from pathology_screen.cohorts.ixi import find_ixi, prepare_ixi, slice_path
+from pathology_screen.cohorts.datalist import load_sections
+from pathology_screen.cohorts.ixi import prepare_ixi, slice_path
 from pathology_screen.cohorts.simulation import simulate
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import ConfigError
 from pathology_screen.space import Fit, load_brain_template, plane_affine, take_plane
 from pathology_screen.transforms import (
     ExtractBraind,
@@ -44,9 +46,9 @@ def source(tmp_path) -> Path:
     """Three volumes, and files that are none of T1."""
     folder = tmp_path / "IXI-T1"
     folder.mkdir()
+    image = volume()
+    image.set_sform(image.affine, code=1)
     for name in (*NAMES, "IXI012-HH-1211-T2.nii.gz"):
-        image = volume()
-        image.set_sform(image.affine, code=1)
         nib.save(image, folder / name)
     (folder / "IXI.xls").touch()
     return folder
@@ -54,25 +56,22 @@ def source(tmp_path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replace brain extraction and registration; the list tells the calls, and `fits` what the next
-    ones give."""
-    calls, fits = [], []
+    """Replace brain extraction and registration: `calls` counts, `fits` is what comes next."""
+    state = SimpleNamespace(calls=0, fits=[])
 
     def register(*scan):
-        calls.append(scan)
-        return TO_SCAN, fits.pop(0) if fits else GOOD
+        state.calls += 1
+        return TO_SCAN, state.fits.pop(0) if state.fits else GOOD
 
     monkeypatch.setattr(brain, "find_brain", lambda voxels, affine: (voxels > 1000, False))
     monkeypatch.setattr(standard_plane, "register", register)
-    calls_and_fits = type("Quick", (), {"calls": calls, "fits": fits})
-    return calls_and_fits
+    return state
 
 
 def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
-    datalist = prepare_ixi(source, tmp_path / "out")
-    items = load_datalist(datalist, "training")
-    assert [item["subject"] for item in items] == ["IXI002", "IXI012", "IXI035"]
-    assert [item["site"] for item in items] == ["Guys", "HH", "IOP"]
+    items = load_datalist(prepare_ixi(source, tmp_path / "out"), "training")
+    people = [("IXI002", "Guys"), ("IXI012", "HH"), ("IXI035", "IOP")]
+    assert [(item["subject"], item["site"]) for item in items] == people
     image = nib.load(items[0]["image"])
     assert image.shape == (233, 197, 1) and image.get_data_dtype() == np.float32
     assert np.array_equal(image.affine, plane_affine(23))
@@ -86,48 +85,36 @@ def test_slice_holds_what_the_map_leads_to(source, tmp_path, quick):
 @pytest.mark.parametrize("domain", ["whole_head", "brain_extracted"])
 def test_a_slice_is_what_the_transforms_give_of_the_volume(source, tmp_path, quick, domain):
     (item, *_) = load_datalist(prepare_ixi(source, tmp_path / "out", domain=domain), "training")
-    pipeline = Compose(
-        [LoadScand("image"), ExtractBraind("image"), StandardPlaned("image", domain=domain)]
-    )
+    plane = StandardPlaned("image", domain=domain)
+    pipeline = Compose([LoadScand("image"), ExtractBraind("image"), plane])
     written, taken = pipeline(item)["image"], pipeline({"image": source / NAMES[0]})["image"]
     assert item["axial_slice"] and np.array_equal(written, taken)
     assert np.array_equal(written.affine, taken.affine)
-
-
-def test_brain_extracted_slices_are_zero_outside_the_brain(source, tmp_path, quick):
-    folder = prepare_ixi(source, tmp_path / "out", domain="brain_extracted").parent
-    voxels = nib.load(slice_path(folder, "IXI002")).get_fdata()
-    assert voxels[60, 40] > 1000 and voxels[200, 150] == 0
+    assert written[0, 60, 40] > 1000 and (written[0, 200, 150] == 0) == (domain != "whole_head")
 
 
 def test_finished_subjects_are_kept_and_others_made(source, tmp_path, quick):
     folder = prepare_ixi(source, tmp_path / "out").parent
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(quick.calls) == 3 and not list(folder.glob(".*"))
+    assert quick.calls == 3 and not list(folder.glob(".*"))
     slice_path(folder, "IXI012").unlink()
     prepare_ixi(source, folder)
-    assert len(quick.calls) == 4
+    assert quick.calls == 4
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_other_options_need_another_folder(source, tmp_path, quick):
-    prepare_ixi(source, tmp_path / "out")
     with pytest.raises(ConfigError, match="other options"):
-        prepare_ixi(source, tmp_path / "out", domain="brain_extracted")
+        prepare_ixi(source, folder, domain="brain_extracted")
 
 
 def test_failed_registrations_are_named_and_leave_no_slice(source, tmp_path, quick):
     quick.fits += [GOOD, BAD, GOOD]
-    with pytest.raises(
-        ConfigError, match=r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[registration_failed\] .*0\.10"
-    ):
+    message = r"1 of 3 .*IXI012-HH-1211-T1\.nii\.gz: \[registration_failed\] .*0\.10"
+    with pytest.raises(ConfigError, match=message):
         prepare_ixi(source, tmp_path / "out")
-    assert [path.name for path in sorted((tmp_path / "out").glob("*.nii.gz"))] == [
-        slice_path(tmp_path, subject).name for subject in ("IXI002", "IXI035")
-    ]
+    made = {path.name for path in (tmp_path / "out").glob("*.nii.gz")}
+    assert made == {slice_path(tmp_path, subject).name for subject in ("IXI002", "IXI035")}
     assert not (tmp_path / "out" / "datalist.json").exists()
     datalist = prepare_ixi(source, tmp_path / "out", exclude=["IXI012"])
-    assert len(quick.calls) == 3  # none again
+    assert quick.calls == 3  # none again
     assert json.loads(datalist.read_text())["notes"] == {"excluded by the user": ["IXI012"]}
     assert [item["subject"] for item in load_datalist(datalist, "training")] == ["IXI002", "IXI035"]
 
@@ -140,73 +127,46 @@ def test_unreadable_volumes_are_named(source, tmp_path, quick, registration):
         prepare_ixi(source, tmp_path / "out", registration=registration)
 
 
-def test_brain_that_is_not_found_is_named(source, tmp_path, quick, monkeypatch):
-    def nothing(voxels, affine):
-        raise InputError("brain_extraction_failed", "12 ml is not the size of a brain")
-
-    monkeypatch.setattr(brain, "find_brain", nothing)
-    with pytest.raises(
-        ConfigError,
-        match=r"3 of 3 .*IXI002-Guys-0828-T1\.nii\.gz: \[brain_extraction_failed\] .*12 ml",
-    ):
-        prepare_ixi(source, tmp_path / "out")
-
-
 def test_fits_are_listed_worst_first(source, tmp_path, quick):
     quick.fits += [Fit(0.95, 0.6), Fit(0.94, 0.5), Fit(0.96, 0.7)]
     folder = prepare_ixi(source, tmp_path / "out").parent
-    lines = (folder / "registration.csv").read_text().split()
-    assert lines == [
-        "subject,correlation,dice",
-        "IXI012,0.5,0.94",
-        "IXI002,0.6,0.95",
-        "IXI035,0.7,0.96",
-    ]
+    header, *lines = (folder / "registration.csv").read_text().split()
+    assert header == "subject,correlation,dice"
+    assert lines == ["IXI012,0.5,0.94", "IXI002,0.6,0.95", "IXI035,0.7,0.96"]
     record = json.loads((folder / "sub-IXI012_space-MNI152NLin2009aSym_T1w.json").read_text())
     assert record["source"] == NAMES[1] and np.allclose(record["mni_to_scanner_mm"], TO_SCAN)
 
 
-def test_without_registration_the_volumes_are_referenced(source, tmp_path, quick):
-    datalist = prepare_ixi(source, tmp_path / "out", registration=False)
-    items = load_datalist(datalist, "training")
-    assert not quick.calls
-    assert [Path(item["image"]).resolve() for item in items] == [
-        (source / name).resolve() for name in NAMES
-    ]
-    assert json.loads(datalist.read_text())["training"][0]["image"] == f"../IXI-T1/{NAMES[0]}"
-    assert "axial_slice" not in items[0]
+def test_without_registration_the_volumes_are_referenced_and_split(source, tmp_path, quick):
+    options = {"registration": False, "fractions": (1 / 3, 1 / 3, 0, 1 / 3)}
+    datalist = prepare_ixi(source, tmp_path / "out", **options)
+    sections = load_sections(datalist)
+    assert [len(items) for items in sections.values()] == [1, 1, 0, 1] and quick.calls == 0
+    items = [item for section in sections.values() for item in section]
+    assert {Path(item["image"]) for item in items} == {source / name for name in NAMES}
+    assert "../IXI-T1/" in datalist.read_text() and "axial_slice" not in datalist.read_text()
+    assert sections["test"][0]["pathology"] == "healthy" and "pathology" not in items[0]
 
 
-def test_split_on_request(source, tmp_path, quick):
-    third = 1 / 3
-    datalist = prepare_ixi(
-        source, tmp_path / "out", registration=False, fractions=(third, third, 0, third)
-    )
-    test = load_datalist(datalist, "test")
-    assert (
-        len(load_datalist(datalist, "training"))
-        == len(load_datalist(datalist, "validation"))
-        == len(test)
-        == 1
-    )
-    assert test[0]["pathology"] == "healthy"
-
-
-@pytest.mark.parametrize("options", [{"n4": True}, {"domain": "brain_extracted"}])
-def test_options_without_effect_are_refused(source, tmp_path, options):
-    with pytest.raises(ConfigError, match="without registration"):
-        prepare_ixi(source, tmp_path / "out", registration=False, **options)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"registration": False, "n4": True}, "without registration"),
+        ({"registration": False, "domain": "brain_extracted"}, "without registration"),
+        ({"exclude": ["IXI999"]}, "IXI999 cannot be left out"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(source, tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare_ixi(source, tmp_path / "out", **options)
 
 
 def test_folder_without_volumes_and_subject_twice(source, tmp_path):
     with pytest.raises(ConfigError, match="no file named like IXI002"):
-        find_ixi(tmp_path / "nowhere")
+        prepare_ixi(tmp_path / "nowhere", tmp_path / "out")
     nib.save(volume(), source / "IXI012-HH-1299_T1.nii.gz")
-    with pytest.raises(ConfigError, match="2 T1w volumes of IXI012"):
-        find_ixi(source)
-    with pytest.raises(ConfigError, match="IXI999 cannot be left out"):
-        (source / "IXI012-HH-1299_T1.nii.gz").unlink()
-        prepare_ixi(source, tmp_path / "out", exclude=["IXI999"])
+    with pytest.raises(ConfigError, match="several T1w volumes of IXI012"):
+        prepare_ixi(source, tmp_path / "out")
 
 
 def in_slice(folder: Path, subject: str) -> np.ndarray:
@@ -229,22 +189,17 @@ def test_a_head_that_was_moved_gives_the_same_slice(tmp_path):
     shown = still > 0.2 * still.max()
     assert np.corrcoef(still[shown], moved[shown])[0, 1] > 0.97
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("sub-*.json"))]
-    maps = [np.array(record["mni_to_scanner_mm"]) for record in records]
+    first, second = (np.array(record["mni_to_scanner_mm"]) for record in records)
     corners = np.array([[x, y, z] for x in (-60, 60) for y in (-95, 60) for z in (-30, 65)])
-    apart = np.linalg.norm(
-        nib.affines.apply_affine(maps[1], corners)
-        - nib.affines.apply_affine(move @ maps[0], corners),
-        axis=1,
-    )
-    assert apart.max() < 2  # mm; the two brain masks differ a little
+    there, expected = (nib.affines.apply_affine(map_, corners) for map_ in (second, move @ first))
+    assert np.linalg.norm(there - expected, axis=1).max() < 2  # mm; the masks differ a little
 
 
 @pytest.mark.slow
 @pytest.mark.needs_shared
 def test_real_heads_lie_on_the_template(shared_data, tmp_path):
-    folder = prepare_ixi(
-        shared_data / "whole_head", tmp_path / "out", domain="brain_extracted"
-    ).parent
+    heads, options = shared_data / "whole_head", {"domain": "brain_extracted"}
+    folder = prepare_ixi(heads, tmp_path / "out", **options).parent
     template = load_brain_template()
     target = take_plane(np.asarray(template.dataobj), template.affine, np.eye(4))
     for subject in ("IXI012", "IXI015"):
@@ -252,7 +207,5 @@ def test_real_heads_lie_on_the_template(shared_data, tmp_path):
         both = (brain > 0) & (target > 0)
         assert 2 * both.sum() / ((brain > 0).sum() + (target > 0).sum()) > 0.95
         assert np.corrcoef(brain[both], target[both])[0, 1] > 0.5
-    again = prepare_ixi(
-        shared_data / "whole_head", tmp_path / "again", domain="brain_extracted"
-    ).parent
+    again = prepare_ixi(heads, tmp_path / "again", **options).parent
     assert np.array_equal(in_slice(again, "IXI012"), in_slice(folder, "IXI012"))
