@@ -449,6 +449,7 @@ def _add_experiment(commands: Any) -> None:
         "--dataset_dir", help="folder that the datalist's paths are relative to"
     )
     experiment.add_argument("--datalist", help="Decathlon datalist (default: the embedded cohort)")
+    experiment.add_argument("--section", default="test", choices=["validation", "test"])
     experiment.add_argument("--output", type=Path, required=True, help="folder of the results")
     experiment.add_argument(
         "--scoring",
@@ -472,16 +473,17 @@ def _add_experiment(commands: Any) -> None:
 
 
 def _experiment(options: argparse.Namespace) -> None:
-    from pathology_screen.experiments import EXPERIMENTS, Setting
+    from pathology_screen.experiments import EXPERIMENTS, ExperimentSetting
 
     if options.name not in EXPERIMENTS:
         raise ConfigError(
             f"there is no experiment {options.name!r}; there are {', '.join(EXPERIMENTS)}"
         )
-    setting = Setting(
+    setting = ExperimentSetting(
         methods=options.methods,
         dataset_dir=options.dataset_dir,
         datalist=options.datalist,
+        section=options.section,
         scoring=options.scoring,
         profile=options.profile,
         backbone=options.perceptual,

@@ -8,7 +8,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pathology_screen.files import replacing
 from pathology_screen.metrics import (
     PooledStatistic,
+    averaged,
     bootstrap_interval,
-    combined,
     paired_difference,
+    pooled_mean,
 )
+from pathology_screen.metrics.bootstrap import Groups
+from pathology_screen.metrics.pooled import Subjects
 from pathology_screen.pages import render
 
 RESAMPLES = 1000
@@ -78,24 +82,46 @@ class Comparison(NamedTuple):
     p_value: float
 
 
+class _Measured(NamedTuple):
+    runs: list[PooledStatistic]
+    n: int
+    groups: Groups | None
+
+    @property
+    def mean(self) -> PooledStatistic:
+        return self.runs[0] if len(self.runs) == 1 else averaged(*self.runs)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether every group has the two subjects that a bootstrap needs."""
+        subjects = self.mean.subjects
+        groups = self.groups or dict.fromkeys(subjects)
+        return min(Counter(groups[name] for name in subjects).values()) > 1
+
+
 class Measurements:
     """Statistics as they are measured, by method, scoring and metric; runs that share a label are
-    averaged."""
+    averaged.
 
-    def __init__(self, groups: Mapping[str, Hashable] | None = None) -> None:
-        """Args:
+    Args:
         groups: subject -> group, such as healthy or not, which every resample keeps in size.
-        """
+    """
+
+    def __init__(self, groups: Groups | None = None) -> None:
         self.groups = groups
-        self.measured: dict[tuple[str, str, str], list[_Measured]] = {}
+        self.measured: dict[tuple[str, str, str], _Measured] = {}
 
     def add(
         self, method: str, scoring: str, metric: str, statistic: PooledStatistic, n: int
     ) -> None:
         """Note a statistic over n images or boxes."""
-        self.measured.setdefault((method, scoring, metric), []).append(
-            _Measured(statistic, n, self.groups)
-        )
+        key = (method, scoring, metric)
+        self.measured.setdefault(key, _Measured([], n, self.groups)).runs.append(statistic)
+
+    def add_means(self, method: str, values: Mapping[str, Tensor], subjects: Subjects) -> None:
+        """Note the means of metrics, name -> (N,), that do not depend on the scoring."""
+        for metric, each in values.items():
+            self.add(method, "", metric, pooled_mean(each.numpy(), subjects), len(subjects))
 
     def merged(self, other: Measurements) -> Measurements:
         """Both together, each with its own groups."""
@@ -106,57 +132,32 @@ class Measurements:
     def rows(self) -> list[Row]:
         """Every number with its interval."""
         rows = []
-        for key, runs in self.measured.items():
-            statistic = self._mean(key)
-            low, high = None, None
-            groups = self._groups(key)
-            if _enough(statistic, groups):
-                _, low, high = bootstrap_interval(statistic, groups, resamples=RESAMPLES)
-            values = [run.statistic.value for run in runs]
+        for key, found in self.measured.items():
+            statistic, low, high = found.mean, None, None
+            if found.is_enough:
+                _, low, high = bootstrap_interval(statistic, found.groups, resamples=RESAMPLES)
+            values = [run.value for run in found.runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            rows.append(
-                Row(*key, statistic.value, low, high, deviation, runs[0].n, len(statistic.subjects))
-            )
+            people = len(statistic.subjects)
+            rows.append(Row(*key, statistic.value, low, high, deviation, found.n, people))
         return rows
 
     def comparisons(self) -> list[Comparison]:
         """The first method, under each of its scorings, against all others, metric by metric."""
         first = next(iter(self.measured))[0]
-        found = []
-        for method, scoring, metric in self.measured:
-            for key in self.measured:
-                if method == first and key[2] == metric and key != (method, scoring, metric):
-                    statistic, other, groups = (
-                        self._mean((method, scoring, metric)),
-                        self._mean(key),
-                        self._groups(key),
-                    )
-                    if not _enough(other, groups):
-                        continue
-                    difference = paired_difference(statistic, other, groups, resamples=RESAMPLES)
-                    found.append(Comparison(metric, method, scoring, *key[:2], *difference))
-        return found
-
-    def _mean(self, key: tuple[str, str, str]) -> PooledStatistic:
-        runs = [run.statistic for run in self.measured[key]]
-        return (
-            runs[0] if len(runs) == 1 else combined(lambda *values: np.mean(values, axis=0), *runs)
-        )
-
-    def _groups(self, key: tuple[str, str, str]) -> dict[str, Hashable] | None:
-        groups, subjects = self.measured[key][0].groups, self._mean(key).subjects
-        return None if groups is None else {name: groups[name] for name in subjects}
-
-
-class _Measured(NamedTuple):
-    statistic: PooledStatistic
-    n: int
-    groups: Mapping[str, Hashable] | None
-
-
-def _enough(statistic: PooledStatistic, groups: Mapping[str, Hashable] | None) -> bool:
-    """Whether every group has the two subjects that a bootstrap needs."""
-    return min(Counter((groups or dict.fromkeys(statistic.subjects)).values()).values()) > 1
+        pairs = [
+            (own, other)
+            for own in self.measured
+            for other in self.measured
+            if own[0] == first and own[2] == other[2] and own != other
+        ]
+        comparisons = []
+        for own, other in pairs:
+            if (found := self.measured[other]).is_enough:
+                mean, groups = self.measured[own].mean, self.measured[own].groups
+                difference = paired_difference(mean, found.mean, groups, resamples=RESAMPLES)
+                comparisons.append(Comparison(own[2], *own[:2], *other[:2], *difference))
+        return comparisons
 
 
 @dataclass(frozen=True)
@@ -198,23 +199,19 @@ class Report:
         What does not depend on the scoring stands in every row of its method.
         """
         metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        scorings: dict[str, list[str]] = {}
+        scorings: dict[str, dict[str, None]] = {}  # of each method, in their order
         for row in self.rows:
-            known = scorings.setdefault(row.method, [])
-            if row.scoring and row.scoring not in known:
-                known.append(row.scoring)
-        lines = [
-            (method, scoring) for method, known in scorings.items() for scoring in known or [""]
-        ]
-        cells = {(row.method, row.scoring, row.metric): _cell(row) for row in self.rows}
+            known = scorings.setdefault(row.method, {})
+            if row.scoring:
+                known[row.scoring] = None
+        cells = {row[:3]: _cell(row) for row in self.rows}
+        lines = [(method, scoring) for method, own in scorings.items() for scoring in own or [""]]
         numbers = [
-            [cells.get((*line, metric), cells.get((line[0], "", metric), "")) for metric in metrics]
+            [cells.get((*line, name), cells.get((line[0], "", name), "")) for name in metrics]
             for line in lines
         ]
-        return pd.DataFrame(
-            [[*line, *cell] for line, cell in zip(lines, numbers)],
-            columns=["method", "scoring", *metrics],
-        )
+        table = [[*line, *cells] for line, cells in zip(lines, numbers)]
+        return pd.DataFrame(table, columns=["method", "scoring", *metrics])
 
     def differences(self) -> pd.DataFrame:
         """The paired differences as people read them: the first method minus each other, a column a
@@ -228,25 +225,21 @@ class Report:
         lines: dict[tuple[str, str], dict[str, str]] = {}
         for pair in scored:
             if pair.first_scoring == pair.other_scoring or pair.other not in shared:
-                names = (
-                    _named(pair.first, pair.first_scoring),
-                    _named(pair.other, pair.other_scoring),
-                )
+                first = f"{pair.first} ({pair.first_scoring})"
+                other = f"{pair.other} ({pair.other_scoring})" if pair.other_scoring else pair.other
                 cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
-                lines.setdefault(names, {})[pair.metric] = cell
+                lines.setdefault((first, other), {})[pair.metric] = cell
         columns = list(dict.fromkeys(metric for cells in lines.values() for metric in cells))
         rows = [
-            [*names, *(cells.get(metric, "") for metric in columns)]
-            for names, cells in lines.items()
+            [*names, *(cells.get(name, "") for name in columns)] for names, cells in lines.items()
         ]
         return pd.DataFrame(rows, columns=["method", "minus", *columns])
 
     def markdown(self) -> str:
         """Title, table, paired differences where there are some, and notes in Markdown."""
-        differences = self.differences()
-        paired = (
-            "" if differences.empty else f"Paired differences:\n\n{markdown_table(differences)}\n"
-        )
+        differences, paired = self.differences(), ""
+        if not differences.empty:
+            paired = f"Paired differences:\n\n{markdown_table(differences)}\n"
         notes = "".join(f"- {note}\n" for note in self.notes)
         return f"# {self.title}\n\n{markdown_table(self.table())}\n{paired}{notes}"
 
@@ -267,15 +260,19 @@ class Report:
             "comparisons": [_finite(pair._asdict()) for pair in self.pairs],
         }
         pictures = {name: _png(figure) for name, figure in self.figures.items()}
+        sources = {
+            name: f"data:image/png;base64,{base64.b64encode(png).decode()}"
+            for name, png in pictures.items()
+        }
+        made_by = json.dumps(dict(self.provenance), indent=2)
+        comparisons = pd.DataFrame(self.pairs, columns=Comparison._fields)
         texts = {
             ".csv": pd.DataFrame(self.rows).to_csv(index=False),
-            "_comparisons.csv": pd.DataFrame(self.pairs, columns=Comparison._fields).to_csv(
-                index=False
-            ),
+            "_comparisons.csv": comparisons.to_csv(index=False),
             ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
             ".md": self.markdown(),
             ".tex": self.table().to_latex(index=False, escape=True),
-            ".html": self._page(pictures),
+            ".html": render("experiment", report=self, pictures=sources, provenance=made_by),
             **{f"_{name}.csv": table.to_csv(index=False) for name, table in self.tables.items()},
         }
         files = {ending: text.encode() for ending, text in texts.items()}
@@ -284,14 +281,6 @@ class Report:
             with replacing(output / f"{self.name}{ending}") as path:
                 path.write_bytes(content)
         return output / f"{self.name}.html"
-
-    def _page(self, pictures: Mapping[str, bytes]) -> str:
-        sources = {
-            name: f"data:image/png;base64,{base64.b64encode(png).decode()}"
-            for name, png in pictures.items()
-        }
-        made_by = json.dumps(dict(self.provenance), indent=2)
-        return render("experiment", report=self, pictures=sources, provenance=made_by)
 
 
 def markdown_table(table: pd.DataFrame) -> str:
@@ -302,21 +291,19 @@ def markdown_table(table: pd.DataFrame) -> str:
 
 
 def _cell(row: Row) -> str:
-    if row.value != row.value:
+    if math.isnan(row.value):
         return "not defined"
     runs = "" if row.deviation is None else f" ± {row.deviation:.2g}"
     bounds = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
     return f"{row.value:.3g}{runs}{bounds}"
 
 
-def _named(method: str, scoring: str) -> str:
-    return f"{method} ({scoring})" if scoring else method
-
-
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, None in place of NaN and infinity, which JSON does not know."""
-    finite = lambda value: not isinstance(value, float) or math.isfinite(value)  # noqa: E731
-    return {name: value if finite(value) else None for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _png(figure: Figure) -> bytes:

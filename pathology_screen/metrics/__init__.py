@@ -1,16 +1,16 @@
 """How good detection, localisation and reconstruction are, and how sure one can be of it."""
 
-from pathology_screen.metrics.bootstrap import (
-    Difference,
-    Interval,
-    bootstrap_interval,
-    paired_difference,
+from pathology_screen.metrics.bootstrap import bootstrap_interval, paired_difference
+from pathology_screen.metrics.localization import (
+    box_scores,
+    box_summary,
+    count_tagged,
+    healthy_tissue,
 )
-from pathology_screen.metrics.boxes import healthy_tissue
-from pathology_screen.metrics.detection import auroc, average_precision
-from pathology_screen.metrics.localization import LocalizationMetric, box_scores
 from pathology_screen.metrics.pooled import (
     PooledStatistic,
+    average_precision,
+    averaged,
     combined,
     pooled_auroc,
     pooled_average_precision,
@@ -26,16 +26,15 @@ from pathology_screen.metrics.reconstruction import (
 )
 
 __all__ = [
-    "Difference",
-    "Interval",
-    "LocalizationMetric",
     "PooledStatistic",
-    "brain_correlation",
-    "auroc",
     "average_precision",
+    "averaged",
     "bootstrap_interval",
     "box_scores",
+    "box_summary",
+    "brain_correlation",
     "combined",
+    "count_tagged",
     "healthy_tissue",
     "masked_mean",
     "mean_squared_error",

@@ -17,6 +17,9 @@ import numpy as np
 from pathology_screen.errors import ConfigError
 from pathology_screen.metrics.pooled import PooledStatistic, combined
 
+Groups = Mapping[str, Hashable]
+"""Subject -> group, such as healthy or pathological."""
+
 
 class Interval(NamedTuple):
     """A statistic and the bounds of its percentile bootstrap interval."""
@@ -38,7 +41,7 @@ class Difference(NamedTuple):
 
 def bootstrap_interval(
     statistic: PooledStatistic,
-    groups: Mapping[str, Hashable] | None = None,
+    groups: Groups | None = None,
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -48,8 +51,8 @@ def bootstrap_interval(
 
     Args:
         statistic: see `metrics.pooled`.
-        groups: subject -> group, such as healthy or pathological. Each group keeps its size in
-            every resample (stratified bootstrap). None draws from all subjects alike.
+        groups: each keeps its size in every resample (stratified bootstrap). None draws from all
+            subjects alike.
         resamples: how many times subjects are drawn.
         confidence: share of the resamples inside the interval, between 0 and 1.
         seed: of the draws; the same seed gives the same interval.
@@ -66,7 +69,7 @@ def bootstrap_interval(
 def paired_difference(
     first: PooledStatistic,
     second: PooledStatistic,
-    groups: Mapping[str, Hashable] | None = None,
+    groups: Groups | None = None,
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -93,50 +96,38 @@ def paired_difference(
 
 
 def draw_weights(
-    subjects: np.ndarray, groups: Mapping[str, Hashable] | None, resamples: int, seed: int
+    subjects: np.ndarray, groups: Groups | None, resamples: int, seed: int
 ) -> np.ndarray:
     """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as
     float64."""
-    rng = np.random.default_rng(seed)
-    weights = np.zeros((resamples, len(subjects)))
-    for name, members in _members(subjects, groups).items():
-        if len(members) < 2:
-            where = f"the group {name!r}" if groups is not None else "the statistic"
-            raise ConfigError(
-                f"a bootstrap over subjects needs at least two of them, {where} has {len(members)}"
-            )
-        weights[:, members] = rng.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), resamples
-        )
-    return weights
-
-
-def _members(
-    subjects: np.ndarray, groups: Mapping[str, Hashable] | None
-) -> dict[Hashable, list[int]]:
     members: dict[Hashable, list[int]] = {}
     for index, subject in enumerate(subjects.tolist()):
         if groups is not None and subject not in groups:
             raise ConfigError(f'the subject "{subject}" has no group')
-        members.setdefault(groups[subject] if groups is not None else None, []).append(index)
-    return members
+        members.setdefault(None if groups is None else groups[subject], []).append(index)
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, len(subjects)))
+    for name, own in members.items():
+        n = len(own)
+        if n < 2:
+            where = "the statistic" if groups is None else f"the group {name!r}"
+            raise ConfigError(
+                f"a bootstrap over subjects needs at least two of them, {where} has {n}"
+            )
+        weights[:, own] = rng.multinomial(n, np.full(n, 1 / n), resamples)
+    return weights
 
 
 def _resampled(
-    statistic: PooledStatistic,
-    groups: Mapping[str, Hashable] | None,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    statistic: PooledStatistic, groups: Groups | None, resamples: int, confidence: float, seed: int
 ) -> np.ndarray:
     if resamples < 1 or not 0 < confidence < 1:
         raise ConfigError(f"{resamples} resamples at a confidence of {confidence} make no interval")
     drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples, seed))
-    undefined = np.count_nonzero(~np.isfinite(drawn))
-    if undefined:
+    if undefined := np.count_nonzero(~np.isfinite(drawn)):
         raise ConfigError(
-            f"the statistic is undefined in {undefined} of {resamples} resamples: name the group of each subject, so "
-            "that every resample holds all groups"
+            f"the statistic is undefined in {undefined} of {resamples} resamples: name the group "
+            "of each subject, so that every resample holds all groups"
         )
     return drawn
 

@@ -1,14 +1,12 @@
-"""The methods under comparison: networks with their weights, and the ways of scoring what they
-make."""
+"""The methods under comparison: predictors with their weights, and the ways of scoring them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from monai.transforms import Compose
 from torch import Tensor, nn
 
@@ -16,10 +14,10 @@ from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perce
 from pathology_screen.bundles import PROFILES, bundle_root, read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.experiments.slices import Slices
+from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.files import sha256
 from pathology_screen.networks.controls import PrincipalComponents, Template, ZeroReconstruction
-from pathology_screen.predictor import BATCH, Predictor, build_preprocessing
+from pathology_screen.predictor import Prediction, Predictor, build_preprocessing
 from pathology_screen.registry import METHODS, Method
 
 SCORINGS = {
@@ -61,6 +59,11 @@ class Chosen(NamedTuple):
             )
         return cls(METHODS[name], label or name, Path(run) if run else None)
 
+    @property
+    def weights(self) -> Path:
+        """File of the weights: of the run, or those that the bundle ships."""
+        return (self.run or bundle_root(self.method.name) / "models") / "model.pt"
+
 
 @dataclass(frozen=True)
 class ComparedMethod:
@@ -68,50 +71,36 @@ class ComparedMethod:
 
     Attributes:
         label: its name in tables; several runs of one method that share it are its seeds.
-        method: of the registry.
-        network: (B, 1, H, W) -> the same shape.
-        scorings: name -> from images and network outputs to maps and scores.
-        weights_sha256: of the weights' file; None for a control.
+        predictor: its runtime.
+        scorings: name -> from images and network outputs to maps and scores; those that are
+            compared.
     """
 
     label: str
-    method: Method
-    network: nn.Module
+    predictor: Predictor
     scorings: Mapping[str, Scoring]
-    weights_sha256: str | None = None
 
-    def _in_batches(self, look: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """Apply a function to parts of tensors, where the network is; the results on the CPU."""
-        device = next(
-            (parameter.device for parameter in self.network.parameters()), torch.device("cpu")
-        )
-        with torch.no_grad():
-            parts = zip(*(tensor.split(BATCH) for tensor in tensors))
-            return torch.cat([look(*(one.to(device) for one in part)).cpu() for part in parts])
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the file of the weights; None for a control."""
+        weights = self.predictor.weights
+        return sha256(weights) if weights.is_file() else None
 
-    def predict(self, slices: Slices) -> Tensor:
-        """Return what the network makes of each slice: (N, 1, H, W), float32."""
-        return self._in_batches(self.network, slices.images)
+    @property
+    def reconstructs(self) -> bool:
+        """Whether its output is a pseudo-healthy reconstruction."""
+        return self.predictor.reconstructs
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the posterior means of images (N, 1, H, W): (N, Z), float32.
+    def predict(self, slices: AnnotatedSlices) -> dict[str, Prediction]:
+        """Return what the method makes of slices under each of its scorings."""
+        return {name: self._scored(name).predict(slices.images) for name in self.scorings}
 
-        Raises:
-            ConfigError: if the method has no latent vector.
-        """
-        encode: Any = getattr(self.network, "encode", None)
-        if encode is None:
-            raise ConfigError(f"{self.label} has no latent vector; ra, si_vae and vae have one")
-        return self._in_batches(lambda part: encode(part)[0], images)
+    def reconstruct(self, slices: AnnotatedSlices) -> Tensor:
+        """Return the output for slices, (N, 1, H, W), which is the same under all scorings."""
+        return self._scored(next(iter(self.scorings))).predict(slices.images).output
 
-    def maps(self, slices: Slices, predictions: Tensor, scoring: str) -> Tensor:
-        """Return the anomaly maps of slices and predictions, (N, 1, H, W), under one of the
-        scorings."""
-        return self._in_batches(self.scorings[scoring], slices.images, predictions)
-
-    def scores(self, slices: Slices, maps: Tensor, scoring: str) -> Tensor:
-        """Return the image scores of slices and their maps, (N,)."""
-        return self._in_batches(self.scorings[scoring].score, slices.images, maps)
+    def _scored(self, name: str) -> Predictor:
+        return replace(self.predictor, scoring=self.scorings[name])
 
 
 class Profile(NamedTuple):
@@ -138,17 +127,19 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     if name not in PROFILES:
         raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
     settings = read_settings("ra", PROFILES[name])
-    backbone = backbone or settings["scoring"]["perceptual"]
-    preprocessing = build_preprocessing(settings["preprocessing"])
     return Profile(
-        preprocessing, settings["slice"], backbone, settings["calibration_section"], name
+        build_preprocessing(settings["preprocessing"]),
+        settings["slice"],
+        backbone or settings["scoring"]["perceptual"],
+        settings["calibration_section"],
+        name,
     )
 
 
 def load_methods(
     choices: Sequence[Chosen],
     profile: Profile,
-    training: Slices | None,
+    training: AnnotatedSlices | None,
     wanted: Sequence[str] = tuple(SCORINGS),
 ) -> list[ComparedMethod]:
     """Build the chosen methods, all with one and the same perceptual backbone.
@@ -157,23 +148,22 @@ def load_methods(
         choices: without a run, a method has the weights that its bundle ships.
         profile: of the bundles.
         training: slices for the controls `template` and `principal_components`.
-        wanted: names of the scorings that may be asked for; the backbone is only built where one
-            takes it.
+        wanted: names of the scorings to compare, but for MKD and `intensity`, which are scored
+            their own way; the backbone is only built where one takes it.
 
     Raises:
         ArtifactError: if weights are missing or do not fit, or their calibration belongs to another
             profile.
         ConfigError: if one of these is chosen and there are no training slices.
     """
-    offered = {name: SCORINGS[name] for name in (*wanted, "equalised")}
-    perceptual = any(terms["perceptual"] for terms in offered.values())
+    perceptual = any(SCORINGS[name]["perceptual"] for name in wanted)
     backbone = perceptual_distance(profile.backbone) if perceptual else "none"
-    scorings = {
+    scorings: dict[str, Scoring] = {
         name: AnomalyMap(backbone if terms["perceptual"] else "none", equalize=terms["equalize"])
-        for name, terms in offered.items()
+        for name, terms in ((name, SCORINGS[name]) for name in wanted)
     }
     return [
-        _control(choice, training, scorings)
+        _control(choice, profile, training, scorings)
         if choice.method.is_control
         else _trained(choice, profile, scorings)
         for choice in choices
@@ -181,38 +171,40 @@ def load_methods(
 
 
 def _control(
-    choice: Chosen, training: Slices | None, scorings: Mapping[str, Scoring]
+    choice: Chosen,
+    profile: Profile,
+    training: AnnotatedSlices | None,
+    scorings: Mapping[str, Scoring],
 ) -> ComparedMethod:
     name = choice.method.name
+    network: nn.Module = ZeroReconstruction()
     if name == "intensity":
-        return ComparedMethod(
-            choice.label, choice.method, ZeroReconstruction(), {"equalised": scorings["equalised"]}
-        )
-    if training is None:
+        scorings = {"equalised": AnomalyMap("none", equalize=True)}
+    elif training is None:
         raise ConfigError(f"the control `{name}` needs the training section of the datalist")
-    return ComparedMethod(choice.label, choice.method, CONTROLS[name](training.images), scorings)
+    else:
+        network = CONTROLS[name](training.images)
+    no_weights, first = Path(), next(iter(scorings.values()))
+    steps, options = profile.preprocessing, profile.slice_options
+    predictor = Predictor(name, network.eval(), first, steps, options, no_weights)
+    return ComparedMethod(choice.label, predictor, scorings)
 
 
 def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) -> ComparedMethod:
-    method, label, run = choice
-    weights = (run or bundle_root(method.name) / "models") / "model.pt"
-    if not weights.is_file():
-        advice = (
-            "train it and name the run"
-            if run is None
-            else "is that the output_dir of a run that ended?"
-        )
-        raise ArtifactError(f"there are no weights of {label}: {advice} ({method.name}=RUN)")
-    predictor = Predictor.load(method.name, weights, profile.name)
-    own: dict[str, Scoring] = dict(scorings)
+    name, label = choice.method.name, choice.label
+    if not choice.weights.is_file():
+        ended = "is that the output_dir of a run that ended?"
+        advice = ended if choice.run else "train it and name the run"
+        raise ArtifactError(f"there are no weights of {label}: {advice} ({name}=RUN)")
+    predictor = Predictor.load(name, choice.weights, profile.name)
     if isinstance(predictor.scoring, DistillationMap):
-        own = {"discrepancy": DistillationMap(predictor.scoring.network)}
-    _check_calibration(label, predictor, profile, own)
-    return ComparedMethod(label, method, predictor.network, own, sha256(weights))
+        scorings = {"discrepancy": DistillationMap(predictor.scoring.network)}
+    _check_calibration(label, predictor, profile.name, scorings)
+    return ComparedMethod(label, predictor, scorings)
 
 
 def _check_calibration(
-    label: str, predictor: Predictor, profile: Profile, scorings: Mapping[str, Scoring]
+    label: str, predictor: Predictor, profile: str, scorings: Mapping[str, Scoring]
 ) -> None:
     """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing
     or teacher."""
@@ -220,14 +212,16 @@ def _check_calibration(
     if not path.is_file():
         return
     identity = Calibration.load(path).identity
-    here = {"weights_sha256": sha256(predictor.weights), "slice": dict(profile.slice_options)}
+    here: dict[str, Any] = {
+        "weights_sha256": sha256(predictor.weights),
+        "slice": dict(predictor.slice_options),
+    }
     if "discrepancy" in scorings:
         chosen = scorings["discrepancy"].identity
         here |= {name: chosen[name] for name in ("teacher", "mse_weight")}
     made = {**identity, **identity.get("scoring", {})}
-    differing = [name for name, value in here.items() if made.get(name) != value]
-    if differing:
+    if differing := [name for name, value in here.items() if made.get(name) != value]:
         raise ArtifactError(
-            f"{label}: {', '.join(differing)} differ between the run and the profile {profile.name!r}: choose the "
-            "profile that it was trained with"
+            f"{label}: {', '.join(differing)} differ between the run and the profile {profile!r}: "
+            "choose the profile that it was trained with"
         )
