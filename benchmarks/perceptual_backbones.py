@@ -18,7 +18,7 @@ from pathology_screen.anomaly.perceptual import HUB_WEIGHTS, is_installed
 from pathology_screen.experiments import ExperimentSetting, Measurements, Report
 from pathology_screen.experiments.methods import ComparedMethod
 from pathology_screen.experiments.synthetic import KINDS, paint
-from pathology_screen.metrics import pooled_average_precision
+from pathology_screen.metrics.pooled import pooled_average_precision
 
 
 def scorings(first: ComparedMethod) -> dict[str, AnomalyMap]:

@@ -16,7 +16,7 @@ from torch import nn
 from pathology_screen.bundles import read_settings
 from pathology_screen.experiments import methods, report
 from pathology_screen.experiments.report import Comparison, Measurements, Report, Row
-from pathology_screen.metrics import pooled_mean
+from pathology_screen.metrics.pooled import pooled_mean
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.predictor import build_network
 

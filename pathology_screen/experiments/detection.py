@@ -14,7 +14,7 @@ from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL
-from pathology_screen.metrics import averaged, pooled_auroc
+from pathology_screen.metrics.pooled import averaged, pooled_auroc
 
 LOCAL = "local"
 """Group of scans with local findings: no part of the paper's average."""

@@ -33,8 +33,8 @@ from pathology_screen.experiments.pictures import (
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
-from pathology_screen.metrics import average_precision, box_scores, count_tagged, pooled_mean
-from pathology_screen.metrics.localization import COVERED
+from pathology_screen.metrics.localization import COVERED, box_scores, count_tagged
+from pathology_screen.metrics.pooled import average_precision, pooled_mean
 
 MEDIAN_OF_KIND = "median of its kind"
 

@@ -19,8 +19,7 @@ from pathology_screen.experiments.pictures import Window
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
-from pathology_screen.metrics import combined, pooled_mean
-from pathology_screen.metrics.pooled import Subjects
+from pathology_screen.metrics.pooled import Subjects, combined, pooled_mean
 
 NEIGHBOURS = 5
 COLOURS = {"healthy": "#0072b2", "pathological": "#d55e00", "pseudo-healthy": "#009e73"}
@@ -35,6 +34,10 @@ class LatentGroup(NamedTuple):
     subjects: np.ndarray
     latents: np.ndarray
     distances: np.ndarray
+
+
+Panel = tuple[str, dict[str, LatentGroup], list[np.ndarray]]
+"""Title, the groups, and the place of each of their slices in the plane."""
 
 
 def latent(setting: ExperimentSetting) -> Report:
@@ -58,14 +61,11 @@ def latent(setting: ExperimentSetting) -> Report:
     for method in tqdm(setting.compared, desc="latent", unit="method"):
         groups = compare_latents(method, healthy, pathological)
         means = {name: pooled_mean(each.distances, each.subjects) for name, each in groups.items()}
-        ratios = {
-            f"{name} / healthy": combined(np.divide, means[name], means["healthy"])
-            for name in ("pathological", "pseudo-healthy")
-        }
         for name, mean in means.items():
             measurements.add(method.label, "", f"{name} distance", mean, len(groups[name].subjects))
-        for name, ratio in ratios.items():
-            measurements.add(method.label, "", name, ratio, len(pathological))
+        for name in ("pathological", "pseudo-healthy"):
+            ratio = combined(np.divide, means[name], means["healthy"])
+            measurements.add(method.label, "", f"{name} / healthy", ratio, len(pathological))
         plane = umap_plane([group.latents for group in groups.values()], setting.seed)
         panels.append((method.label, groups, plane))
     notes = [
@@ -90,11 +90,7 @@ def latent(setting: ExperimentSetting) -> Report:
 def compare_latents(
     method: ComparedMethod, healthy: AnnotatedSlices, pathological: AnnotatedSlices
 ) -> dict[str, LatentGroup]:
-    """Encode the three groups of slices with a method, and measure their distances.
-
-    Raises:
-        ConfigError: if the method has no latent vector, or there are too few healthy people.
-    """
+    """Encode the three groups of slices with a method, and measure their distances."""
     references = method.predictor.encode(healthy.images).numpy()
     images = {
         "healthy": (healthy.images, healthy.subjects),
@@ -134,13 +130,7 @@ def neighbour_distances(
 
 def umap_plane(groups: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
     """Lay groups of latent vectors, (N_i, Z) each, into one plane: (N_i, 2) each (McInnes et al.,
-    2018).
-
-    The same seed gives the same plane on one machine.
-
-    Raises:
-        ConfigError: if umap-learn is not installed.
-    """
+    2018). The same seed gives the same plane on one machine."""
     together = np.concatenate(groups)
     umap = _import_umap()(n_neighbors=min(15, len(together) - 1), random_state=seed, n_jobs=1)
     return np.split(umap.fit_transform(together), np.cumsum([len(group) for group in groups])[:-1])
@@ -156,23 +146,20 @@ def _import_umap() -> type:
     return UMAP
 
 
-Panel = tuple[str, dict[str, LatentGroup], list[np.ndarray]]
-"""Title, the groups, and the place of each of their slices in the plane."""
-
-
 def _umap_figure(panels: Sequence[Panel]) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 5.8 * rows), layout="constrained")
     for part, panel in zip(figure.subfigures(rows, columns, squeeze=False).ravel(), panels):
-        _draw_panel(part, panel)
+        _draw_panel(part, *panel)
     return figure
 
 
-def _draw_panel(figure: SubFigure, panel: Panel) -> None:
+def _draw_panel(
+    figure: SubFigure, title: str, groups: dict[str, LatentGroup], plane: list[np.ndarray]
+) -> None:
     """The plane, and below it a few slices: framed in the colour of their group, and marked in the
     plane."""
-    title, groups, plane = panel
     rows: Any = [["plane"] * 4, ["1", "2", "3", "a"], ["1'", "2'", "3'", "b"]]
     axes = figure.subplot_mosaic(rows, height_ratios=[2.6, 1, 1])
     axis = axes["plane"]

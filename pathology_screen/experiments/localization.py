@@ -18,14 +18,13 @@ from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
-from pathology_screen.metrics import (
+from pathology_screen.metrics.localization import (
     box_scores,
     box_summary,
-    combined,
     count_tagged,
     healthy_tissue,
-    pooled_mean,
 )
+from pathology_screen.metrics.pooled import combined, pooled_mean
 
 FALSE_POSITIVE_RATE = 0.05
 

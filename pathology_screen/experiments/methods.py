@@ -67,14 +67,8 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """A method ready to look at slices.
-
-    Attributes:
-        label: its name in tables; several runs of one method that share it are its seeds.
-        predictor: its runtime.
-        scorings: name -> from images and network outputs to maps and scores; those that are
-            compared.
-    """
+    """A method ready to look at slices: its name in tables (several runs of one method that share
+    it are its seeds), its runtime, and the scorings that are compared by their names."""
 
     label: str
     predictor: Predictor
@@ -115,11 +109,7 @@ class Profile(NamedTuple):
 
 
 def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
-    """Take the settings that all bundles share from RA's.
-
-    Args:
-        name: "compact" or "paper".
-        backbone: another perceptual backbone than the profile's.
+    """Take the settings that all bundles share from RA's, perhaps with another perceptual backbone.
 
     Raises:
         ConfigError: if there is no such profile.
@@ -142,19 +132,13 @@ def load_methods(
     training: AnnotatedSlices | None,
     wanted: Sequence[str] = tuple(SCORINGS),
 ) -> list[ComparedMethod]:
-    """Build the chosen methods, all with one and the same perceptual backbone.
-
-    Args:
-        choices: without a run, a method has the weights that its bundle ships.
-        profile: of the bundles.
-        training: slices for the controls `template` and `principal_components`.
-        wanted: names of the scorings to compare, but for MKD and `intensity`, which are scored
-            their own way; the backbone is only built where one takes it.
+    """Build the chosen methods, all with one and the same perceptual backbone, which is only built
+    where a scoring takes it; MKD and `intensity` are scored their own way, whatever is wanted.
 
     Raises:
         ArtifactError: if weights are missing or do not fit, or their calibration belongs to another
             profile.
-        ConfigError: if one of these is chosen and there are no training slices.
+        ConfigError: if `template` or `principal_components` have no training slices.
     """
     perceptual = any(SCORINGS[name]["perceptual"] for name in wanted)
     backbone = perceptual_distance(profile.backbone) if perceptual else "none"

@@ -20,34 +20,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pathology_screen.files import replacing
-from pathology_screen.metrics import (
-    PooledStatistic,
-    averaged,
-    bootstrap_interval,
-    paired_difference,
-    pooled_mean,
-)
-from pathology_screen.metrics.bootstrap import Groups
-from pathology_screen.metrics.pooled import Subjects
+from pathology_screen.metrics.bootstrap import Groups, bootstrap_interval, paired_difference
+from pathology_screen.metrics.pooled import PooledStatistic, Subjects, averaged, pooled_mean
 from pathology_screen.pages import render
 
 RESAMPLES = 1000
 
 
 class Row(NamedTuple):
-    """One measured number.
-
-    Attributes:
-        method: label of the method.
-        scoring: name of the scoring; "" where the number does not depend on it.
-        metric: name of what was measured; a column of the table.
-        value: the number, of several runs of one label their mean; NaN where it is not defined.
-        low, high: bounds of its 95 % bootstrap interval over subjects; None where a group has a
-            single one.
-        deviation: standard deviation over the runs; None for a single run.
-        n: of how many images or boxes it is the summary.
-        subjects: of how many people.
-    """
+    """One measured number: its method's label, its scoring ("" where it does not depend on one) and
+    its name; of several runs of one label the mean, and NaN where it is not defined; its 95 %
+    bootstrap interval over subjects (None where a group has a single one); the standard deviation
+    over the runs (None for a single run); of how many images or boxes and people it is."""
 
     method: str
     scoring: str
@@ -61,15 +45,9 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The paired difference of two methods on the same subjects: the first minus the other.
-
-    Attributes:
-        metric: name of what was measured.
-        first, other: labels of the methods.
-        first_scoring, other_scoring: their scorings; "" where the number does not depend on it.
-        difference, low, high: the difference and its 95 % bootstrap interval over subjects.
-        p_value: two-sided, of no difference.
-    """
+    """The paired difference of two methods under their scorings on the same subjects, the first
+    minus the other, its 95 % bootstrap interval over subjects, and the two-sided p-value of no
+    difference."""
 
     metric: str
     first: str
@@ -162,17 +140,8 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Report:
-    """What an experiment found.
-
-    Attributes:
-        name: of the experiment; names the files.
-        title: one line.
-        measurements: the numbers.
-        notes: what a reader must know to read them, a sentence each.
-        provenance: what made them, as JSON values.
-        figures: name -> picture.
-        tables: name -> further numbers, such as those of each class.
-    """
+    """What an experiment, whose name its files have, found: numbers, what a reader must know of
+    them (a sentence each), what made them (JSON values), pictures, and further tables."""
 
     name: str
     title: str
@@ -194,10 +163,7 @@ class Report:
 
     def table(self) -> pd.DataFrame:
         """The numbers as people read them: a row a method and scoring, a column a metric, `0.58
-        [0.53, 0.63]`.
-
-        What does not depend on the scoring stands in every row of its method.
-        """
+        [0.53, 0.63]`. What depends on no scoring stands in every row of its method."""
         metrics = list(dict.fromkeys(row.metric for row in self.rows))
         scorings: dict[str, dict[str, None]] = {}  # of each method, in their order
         for row in self.rows:
@@ -215,11 +181,8 @@ class Report:
 
     def differences(self) -> pd.DataFrame:
         """The paired differences as people read them: the first method minus each other, a column a
-        metric, `+0.12 [+0.03, +0.21]`.
-
-        Both under the same scoring, or where the other knows none of the first's, under its own;
-        numbers that do not depend on the scoring are left to `pairs`.
-        """
+        metric, `+0.12 [+0.03, +0.21]`; under the same scoring or, where the other knows none of the
+        first's, its own. Numbers that depend on no scoring are left to `pairs`."""
         scored = [pair for pair in self.pairs if pair.first_scoring and pair.other != pair.first]
         shared = {pair.other for pair in scored if pair.first_scoring == pair.other_scoring}
         lines: dict[tuple[str, str], dict[str, str]] = {}
@@ -245,12 +208,7 @@ class Report:
 
     def write(self, output: Path) -> Path:
         """Write the report into a folder, each file whole or not at all and none before all are
-        made; return its page.
-
-        `NAME.csv` and `NAME.json` hold the numbers, `NAME_comparisons.csv` the paired differences,
-        and `NAME.md`, `NAME.tex` and `NAME.html` the table as people read it; further tables and
-        figures have names of their own.
-        """
+        made; return its page, `NAME.html`."""
         document = {
             "experiment": self.name,
             "title": self.title,

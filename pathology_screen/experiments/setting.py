@@ -106,6 +106,10 @@ class ExperimentSetting:
 
     def provenance(self) -> dict[str, Any]:
         """What the numbers depend on, ready for JSON; paths are left out."""
+        identity = "embedded cohort"
+        if self.datalist or self.dataset_dir:
+            path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
+            identity = f"{path.name}, sha256 {sha256(path)}"
         methods = [
             {
                 "label": method.label,
@@ -116,7 +120,7 @@ class ExperimentSetting:
             for method in self.compared
         ]
         return {
-            "datalist": self._datalist_identity(),
+            "datalist": identity,
             "section": self.section,
             "versions": versions(),
             "profile": self.shared.name,
@@ -126,9 +130,3 @@ class ExperimentSetting:
             "protocol": self.protocol,
             "methods": methods,
         }
-
-    def _datalist_identity(self) -> str:
-        if not (self.datalist or self.dataset_dir):
-            return "embedded cohort"
-        path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
-        return f"{path.name}, sha256 {sha256(path)}"

@@ -17,10 +17,10 @@ from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
-from pathology_screen.metrics import (
+from pathology_screen.metrics.pooled import pooled_average_precision
+from pathology_screen.metrics.reconstruction import (
     mean_squared_error,
     perceptual_error,
-    pooled_average_precision,
     relative_sharpness,
     structural_similarity,
 )

@@ -17,6 +17,7 @@ import numpy as np
 from pathology_screen.errors import ConfigError
 from pathology_screen.metrics.pooled import PooledStatistic, combined
 
+CONFIDENCE = 0.95
 Groups = Mapping[str, Hashable]
 """Subject -> group, such as healthy or pathological."""
 
@@ -40,30 +41,22 @@ class Difference(NamedTuple):
 
 
 def bootstrap_interval(
-    statistic: PooledStatistic,
-    groups: Groups | None = None,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    statistic: PooledStatistic, groups: Groups | None = None, *, resamples: int = 2000
 ) -> Interval:
-    """Percentile bootstrap interval over subjects.
+    """95 % percentile bootstrap interval over subjects, always of the same draws.
 
     Args:
         statistic: see `metrics.pooled`.
         groups: each keeps its size in every resample (stratified bootstrap). None draws from all
             subjects alike.
         resamples: how many times subjects are drawn.
-        confidence: share of the resamples inside the interval, between 0 and 1.
-        seed: of the draws; the same seed gives the same interval.
 
     Raises:
         ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects,
-            an option is out of range, or the statistic is undefined in some resample, as an AUROC
-            where nobody healthy was drawn.
+            or the statistic is undefined in some resample, as an AUROC where nobody healthy was
+            drawn.
     """
-    drawn = _resampled(statistic, groups, resamples, confidence, seed)
-    return Interval(statistic.value, *_bounds(drawn, confidence))
+    return Interval(statistic.value, *_bounds(_resampled(statistic, groups, resamples)))
 
 
 def paired_difference(
@@ -72,16 +65,13 @@ def paired_difference(
     groups: Groups | None = None,
     *,
     resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
 ) -> Difference:
     """First method minus second on the same subjects, who are drawn for both together.
 
     The p-value is twice the smaller share of resamples, the observed data counted as one more, in
-    which the difference is at most, or at least, zero; at the given confidence it agrees with
-    whether the interval holds zero. Its smallest value is 2 / (resamples + 1). Arguments and errors
-    as in `bootstrap_interval`; ConfigError also where the methods were not measured on the same
-    subjects.
+    which the difference is at most, or at least, zero: 2 / (resamples + 1) or more. Arguments and
+    errors as in `bootstrap_interval`; ConfigError also where the methods were not measured on the
+    same subjects.
     """
     if not np.array_equal(first.subjects, second.subjects):
         differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
@@ -89,15 +79,13 @@ def paired_difference(
             f"the methods were not measured on the same subjects: {differing} in one of them only"
         )
     difference = combined(np.subtract, first, second)
-    drawn = _resampled(difference, groups, resamples, confidence, seed)
+    drawn = _resampled(difference, groups, resamples)
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p_value = min(1.0, 2 * (1 + tail) / (1 + resamples))
-    return Difference(difference.value, *_bounds(drawn, confidence), p_value)
+    return Difference(difference.value, *_bounds(drawn), p_value)
 
 
-def draw_weights(
-    subjects: np.ndarray, groups: Groups | None, resamples: int, seed: int
-) -> np.ndarray:
+def draw_weights(subjects: np.ndarray, groups: Groups | None, resamples: int) -> np.ndarray:
     """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as
     float64."""
     members: dict[Hashable, list[int]] = {}
@@ -105,7 +93,7 @@ def draw_weights(
         if groups is not None and subject not in groups:
             raise ConfigError(f'the subject "{subject}" has no group')
         members.setdefault(None if groups is None else groups[subject], []).append(index)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = np.zeros((resamples, len(subjects)))
     for name, own in members.items():
         n = len(own)
@@ -118,12 +106,8 @@ def draw_weights(
     return weights
 
 
-def _resampled(
-    statistic: PooledStatistic, groups: Groups | None, resamples: int, confidence: float, seed: int
-) -> np.ndarray:
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ConfigError(f"{resamples} resamples at a confidence of {confidence} make no interval")
-    drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples, seed))
+def _resampled(statistic: PooledStatistic, groups: Groups | None, resamples: int) -> np.ndarray:
+    drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples))
     if undefined := np.count_nonzero(~np.isfinite(drawn)):
         raise ConfigError(
             f"the statistic is undefined in {undefined} of {resamples} resamples: name the group "
@@ -132,6 +116,6 @@ def _resampled(
     return drawn
 
 
-def _bounds(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)])
+def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return float(low), float(high)

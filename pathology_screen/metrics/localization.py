@@ -27,18 +27,9 @@ below any true share."""
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Tissue outside every box, the paper's "healthy tissue": background belongs neither to it nor
-    to a box.
-
-    Tissue is `tissue_mask` with holes filled, so that dark ventricles count; the paper does not say
-    how it was found.
-
-    Args:
-        image: intensities (H, W).
-        boxes: masks (K, H, W) of *all* boxes of the slice, also of classes that are not evaluated.
-
-    Returns:
-        (1, H, W), float32, 0 or 1.
+    """Tissue of a slice (H, W) outside *all* of its boxes (K, H, W), the paper's "healthy tissue":
+    (1, H, W), float32, 0 or 1. Tissue is `tissue_mask` with holes filled, so that dark ventricles
+    count; the paper does not say how it was found.
 
     Raises:
         ConfigError: if the shapes do not go together.
@@ -130,15 +121,12 @@ def box_scores(counts: np.ndarray, protocol: Protocol = "paper") -> dict[str, np
 
     Args:
         counts: (n, 6), rows of `count_tagged`.
-        protocol: of the false positives.
+        protocol: of the false positives; ConfigError, if it is unknown.
 
     Returns:
-        Arrays (n,): "detected", bool; "false_positives", NaN where it is undefined because nothing
-        in the box is tagged; "f1", 0 to 1; "box_fraction" and "healthy_fraction", share of tagged
-        pixels in the box and in the healthy tissue of its slice; "empty", bool.
-
-    Raises:
-        ConfigError: if the protocol is unknown.
+        Arrays (n,): "detected", bool; "false_positives", NaN where nothing in the box is tagged;
+        "f1", 0 to 1; "box_fraction" and "healthy_fraction", share of tagged pixels in the box and
+        in the healthy tissue of its slice; "empty", bool.
     """
     check_protocol(protocol)
     pixels, hits, inside, healthy_pixels, healthy_hits, outside = counts.T

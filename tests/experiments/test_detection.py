@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
-from pathology_screen.metrics import bootstrap_interval, pooled_auroc
+from pathology_screen.metrics.bootstrap import bootstrap_interval
+from pathology_screen.metrics.pooled import pooled_auroc
 
 
 def test_perfect_useless_and_wrong(make_setting, slices, identity, lookup, value):

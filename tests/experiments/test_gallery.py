@@ -11,7 +11,7 @@ from torch import nn
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.gallery import gallery
 from pathology_screen.experiments.localization import healthy_beside
-from pathology_screen.metrics import box_scores, count_tagged
+from pathology_screen.metrics.localization import box_scores, count_tagged
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import nn
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.lesions import lesions
-from pathology_screen.metrics import mean_squared_error, structural_similarity
+from pathology_screen.metrics.reconstruction import mean_squared_error, structural_similarity
 
 
 def test_perfect_and_useless(make_setting, slices, lookup, identity, value):

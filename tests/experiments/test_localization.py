@@ -9,7 +9,7 @@ import torch
 from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.localization import healthy_beside, localization, threshold_slices
-from pathology_screen.metrics import box_scores, box_summary, count_tagged
+from pathology_screen.metrics.localization import box_scores, box_summary, count_tagged
 
 
 @pytest.fixture

@@ -12,14 +12,8 @@ from matplotlib.figure import Figure
 
 from pathology_screen.experiments import Measurements, Report
 from pathology_screen.experiments.report import RESAMPLES
-from pathology_screen.metrics import (
-    PooledStatistic,
-    bootstrap_interval,
-    combined,
-    paired_difference,
-    pooled_auroc,
-    pooled_mean,
-)
+from pathology_screen.metrics.bootstrap import bootstrap_interval, paired_difference
+from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_auroc, pooled_mean
 
 PEOPLE = tuple("abcdefgh")
 ALONE = dict(zip(PEOPLE, "hiiiiiii"))  # a group of one person

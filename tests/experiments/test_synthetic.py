@@ -10,7 +10,7 @@ from torch import nn
 
 from pathology_screen.experiments.methods import CONTROLS, Chosen, load_methods
 from pathology_screen.experiments.synthetic import KINDS, paint, synthetic
-from pathology_screen.metrics import mean_squared_error
+from pathology_screen.metrics.reconstruction import mean_squared_error
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.synthetic import add_ellipses
 

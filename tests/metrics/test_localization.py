@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics import box_scores, box_summary, count_tagged, healthy_tissue
-from pathology_screen.metrics.localization import PROTOCOLS
+from pathology_screen.metrics.localization import (
+    PROTOCOLS,
+    box_scores,
+    box_summary,
+    count_tagged,
+    healthy_tissue,
+)
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics import (
+from pathology_screen.metrics import pooled
+from pathology_screen.metrics.pooled import (
     average_precision,
     averaged,
     combined,
-    pooled,
     pooled_auroc,
     pooled_average_precision,
     pooled_mean,

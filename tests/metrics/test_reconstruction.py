@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.metrics import (
+from pathology_screen.metrics.reconstruction import (
     brain_correlation,
     masked_mean,
     mean_squared_error,
