@@ -58,7 +58,7 @@ class Calibration:
         achieved_false_positive_rate: the share that exceeds the threshold: of "all_pixels" (never
             above the one asked for) and of "brain_pixels" (image above 0).
         scores: image score of each healthy slice.
-        agreements: `brain_correlation` of each healthy slice with its reconstruction; none from a
+        agreements: of each healthy slice with its reconstruction (`metrics.agreement`); none from a
             method that does not reconstruct.
         subjects: number of the subject, from 0, that each slice comes from; names are not kept.
         identity: what the numbers depend on, as JSON values: "weights_sha256", "preprocessing",

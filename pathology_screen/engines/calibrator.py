@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pathology_screen.calibration import Calibration, fit_calibration
 from pathology_screen.engines.random import rank_and_world_size
-from pathology_screen.metrics.reconstruction import brain_correlation
+from pathology_screen.metrics import brain_correlation
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.predictor import BATCH, Predictor
 

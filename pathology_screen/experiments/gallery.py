@@ -36,8 +36,6 @@ from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.localization import COVERED, box_scores, count_tagged
 from pathology_screen.metrics.pooled import average_precision, pooled_mean
 
-MEDIAN_OF_KIND = "median of its kind"
-
 
 class Case(NamedTuple):
     """A slice that is shown: why, its place among the annotated slices, and the findings that count
@@ -80,7 +78,7 @@ def gallery(setting: ExperimentSetting) -> Report:
             precision.setdefault(key, values)
             results.setdefault(key, (method, prediction))
     first = next(iter(precision))
-    extremes, kinds = _extremes(slices, precision[first]), _medians(slices, precision[first])
+    extremes, kinds = _choose(slices, precision[first])
     figures = {
         name: method_grid(slices, results, [case.place for case in cases], titles, across=True)
         for name, cases, titles in (
@@ -116,25 +114,25 @@ def gallery(setting: ExperimentSetting) -> Report:
     return Report("gallery", "Gallery", measurements, notes, setting.provenance(), figures, tables)
 
 
-def _extremes(slices: AnnotatedSlices, precision: np.ndarray) -> list[Case]:
-    """The best, median and worst slice; fewer where there are fewer slices."""
-    order = (-precision).argsort(kind="stable")
-    ranks = {"best": order[0], "median": order[(len(order) - 1) // 2], "worst": order[-1]}
+def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
+    """The best, median and worst slice (fewer where there are fewer), and the median slice of each
+    finding."""
+    order = (-precision).argsort(kind="stable").tolist()
     once: dict[int, str] = {}
-    for rank, place in ranks.items():
-        once.setdefault(int(place), rank)
-    return [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
-
-
-def _medians(slices: AnnotatedSlices, precision: np.ndarray) -> list[Case]:
-    """The median slice of each finding."""
+    for rank, place in (("best", order[0]), ("median", _middle(order)), ("worst", order[-1])):
+        once.setdefault(place, rank)
+    extremes = [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
     findings = [set(labels) or {name} for labels, name in zip(slices.box_labels, slices.pathology)]
-    cases = []
-    for finding in sorted(set().union(*findings)):
-        members = [i for i, names in enumerate(findings) if finding in names]
-        order = sorted(members, key=lambda i: -precision[i])
-        cases.append(Case(MEDIAN_OF_KIND, order[(len(order) - 1) // 2], finding))
-    return cases
+    members = {
+        name: [place for place in order if name in findings[place]]
+        for name in sorted(set().union(*findings))
+    }
+    kinds = [Case("median of its kind", _middle(own), name) for name, own in members.items()]
+    return extremes, kinds
+
+
+def _middle(places: Sequence[int]) -> int:
+    return places[(len(places) - 1) // 2]
 
 
 def _evaluation_figure(

@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage as ndi
 
 from pathology_screen.geometry import axial_orientation, spacing
-from pathology_screen.metrics.reconstruction import brain_correlation
+from pathology_screen.metrics import brain_correlation
 from pathology_screen.screening.contrast import full_slices, white_to_cortex
 from pathology_screen.screening.result import Finding
 from pathology_screen.space import tissue_mask
