@@ -62,9 +62,8 @@ def signals(name: str, tesla: float = 3.0) -> np.ndarray:
 def remap(volume: np.ndarray, name: str, tesla: float) -> np.ndarray:
     """A T1w brain in another contrast."""
     sample = volume[tissue_mask(volume)][::97, None].astype(float)
-    mixture = GaussianMixture(
-        3, means_init=np.percentile(sample, [5, 40, 85])[:, None], random_state=0
-    ).fit(sample)
+    start = np.percentile(sample, [5, 40, 85])[:, None]
+    mixture = GaussianMixture(3, means_init=start, random_state=0).fit(sample)
     fluid, grey, white = np.sort(mixture.means_.ravel())
     new = signals(name, tesla)
     brightest = max(volume.max(), white + 1)
@@ -103,9 +102,8 @@ def one_slice(brain: Brain, fraction: float) -> Brain:
     stored."""
     volume, affine = brain
     axis, _ = axial_orientation(affine)
-    levels = np.flatnonzero(
-        np.moveaxis(volume, axis, 0).reshape(volume.shape[axis], -1).any(axis=1)
-    )
+    within = tuple(other for other in range(3) if other != axis)
+    levels = np.flatnonzero(volume.any(axis=within))
     return np.take(volume, [levels[int(fraction * len(levels))]], axis), affine
 
 
@@ -125,24 +123,20 @@ def phantom(number: int, kind: str, intensity: tuple[float, float] | None = None
 
 def t1w(data: Path, phantoms: int) -> Iterator[tuple[str, Brain]]:
     """Every T1w brain at hand, and the name of its group."""
+    heads = [*sorted(data.glob("whole_head/*")), *data.glob("dicom_hanke_t1")]
     groups = {
         "OASIS, healthy": sorted(data.glob("oasis/sub-N*")),
         "OASIS, dementia": sorted(data.glob("oasis/sub-M*")),
         "glioma": sorted(data.glob("glioma/*T1w*")),
-        "whole heads, extracted": [
-            *sorted(data.glob("whole_head/*")),
-            *data.glob("dicom_hanke_t1"),
-        ],
+        "whole heads, extracted": heads,
         "MNI152": [template_folder() / TEMPLATE],
     }
     for name, paths in groups.items():
         for path in paths:
             yield name, brain_of(path)
     for number in range(phantoms):
-        yield (
-            "phantom, healthy" if number % 2 else "phantom, lesion",
-            phantom(number, "healthy" if number % 2 else KINDS[number // 2 % len(KINDS)]),
-        )
+        kind = "healthy" if number % 2 else KINDS[number // 2 % len(KINDS)]
+        yield f"phantom, {'healthy' if number % 2 else 'lesion'}", phantom(number, kind)
 
 
 def others(data: Path, phantoms: int, real: list[Brain]) -> Iterator[tuple[str, Brain]]:
@@ -159,14 +153,8 @@ def others(data: Path, phantoms: int, real: list[Brain]) -> Iterator[tuple[str, 
         yield "inverted", (invert(volume), affine)
         noise = np.random.default_rng(0).random(volume.shape, np.float32) * (volume > 0)
         yield "noise alone", (noise, affine)
-    for how in (
-        "noise 5 %",
-        "noise 10 %",
-        "bias, bright rim",
-        "bias, bright centre",
-        "pixels 2 mm",
-        "pixels 2.5 mm",
-    ):
+    noises, fields = ("noise 5 %", "noise 10 %"), ("bias, bright rim", "bias, bright centre")
+    for how in (*noises, *fields, "pixels 2 mm", "pixels 2.5 mm"):
         for brain in real:
             yield f"T1w, {how}", degrade(brain, how)
     for fraction in (0.3, 0.5, 0.7):
@@ -180,10 +168,8 @@ def measure(cases: Iterator[tuple[str, Brain]]) -> dict[str, list]:
     found = defaultdict(list)
     for name, (volume, affine) in tqdm(cases, unit="brain"):
         try:
-            findings = [
-                *geometry_findings({}, volume.shape, affine),
-                *brain_findings(volume, affine),
-            ]
+            geometry = geometry_findings({}, volume.shape, affine)
+            findings = [*geometry, *brain_findings(volume, affine)]
             values = white_to_cortex(volume, affine), noise_share(volume, affine)
             found[name].append(([finding.code for finding in findings if finding.refused], values))
         except InputError as error:
@@ -193,16 +179,12 @@ def measure(cases: Iterator[tuple[str, Brain]]) -> dict[str, list]:
 
 def table(found: dict[str, list]) -> str:
     measured = "white matter to cortex | noise"
-    lines = [
-        f"| scans | n | refused by the brain | 95 % interval | by | {measured} |",
-        "|" + "---|" * 7,
-    ]
+    head = f"| scans | n | refused by the brain | 95 % interval | by | {measured} |"
+    lines = [head, "|" + "---|" * 7]
     for name, rows in found.items():
         refused = [codes for codes, _ in rows if codes]
         rate = count_rate(len(refused), len(rows))
-        by = ", ".join(
-            f"`{code}`" for code in sorted({code for codes in refused for code in codes})
-        )
+        by = ", ".join(f"`{code}`" for code in sorted(set().union(*refused)))
         values = np.array([values for _, values in rows])
         spans = " | ".join(
             f"{low:.2f} to {high:.2f}" for low, high in zip(values.min(axis=0), values.max(axis=0))
@@ -214,23 +196,17 @@ def table(found: dict[str, list]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data"
-    )
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data)
     parser.add_argument("--phantoms", type=int, default=84)
-    parser.add_argument(
-        "--every",
-        type=int,
-        default=4,
-        help="of the real brains, that other contrasts are made from",
-    )
+    every = "of the real brains, that other contrasts are made from"
+    parser.add_argument("--every", type=int, default=4, help=every)
     options = parser.parse_args()
     accepted = list(t1w(options.data, options.phantoms))
     print(table(measure(iter(accepted))), flush=True)
     oasis = [brain for name, brain in accepted if name.startswith("OASIS")]
-    real = oasis[:: options.every] + [
-        brain for name, brain in accepted if not name.startswith(("OASIS", "phantom"))
-    ]
+    others_at_hand = [pair for pair in accepted if not pair[0].startswith(("OASIS", "phantom"))]
+    real = [*oasis[:: options.every], *(brain for _, brain in others_at_hand)]
     print(table(measure(others(options.data, options.phantoms // 4, real))))
 
 

@@ -4,7 +4,8 @@ from training runs.
 python benchmarks/evidence.py --dataset_dir ../shared/data/ixi_slices [--runs RUNS] [--strangers
 FOLDER ...]
 
-Every ranking on the page is derived from the numbers of the run that wrote it.
+A method without weights is named as such and left out. Every ranking on the page is derived from
+the numbers of the run that wrote it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from matplotlib.figure import Figure
 
 from pathology_screen.anomaly.perceptual import is_installed
 from pathology_screen.cohorts import load_datalist
-from pathology_screen.experiments import Measurements, Report, Row, Setting
+from pathology_screen.experiments import ExperimentSetting, Measurements, Report, Row
+from pathology_screen.experiments.methods import Chosen
 from pathology_screen.experiments.published import TABLES
 from pathology_screen.experiments.report import Comparison, markdown_table
 from pathology_screen.experiments.synthetic import KINDS, synthetic
@@ -46,40 +48,45 @@ class Found(NamedTuple):
         synthetic: report on all test people.
         sites: the same on those of each site, by its name.
         strangers: a row a scan of another scanner; empty where none was given.
+        missing: names of the methods without weights.
     """
 
     synthetic: Report
     sites: dict[str, Report]
     strangers: pd.DataFrame
+    missing: list[str]
 
 
 # --- what is measured ---
 
 
-def choices(names: Iterable[str], runs: Path | None) -> tuple[str, ...]:
-    """The methods as a `Setting` takes them; without a folder of runs, with the weights that their
-    bundles ship."""
-    homes = {
-        name: "" if runs is None or METHODS[name].is_control else f"={runs / name}"
-        for name in names
-    }
-    return tuple(f"{name}:{LABELS.get(name, name)}{home}" for name, home in homes.items())
+def choices(names: Iterable[str], runs: Path | None) -> tuple[list[str], list[str]]:
+    """The methods as an `ExperimentSetting` takes them, with the weights of their runs or, without
+    a folder of runs, those that their bundles ship; and the labels of those that have none yet."""
+    texts, missing = [], []
+    for name in names:
+        label = LABELS.get(name, name)
+        home = "" if runs is None or METHODS[name].is_control else f"={runs / name}"
+        text = f"{name}:{label}{home}"
+        if METHODS[name].is_control or Chosen.parse(text).weights.is_file():
+            texts.append(text)
+        else:
+            missing.append(label)
+    return texts, missing
 
 
-def by_site(setting: Setting) -> dict[str, Report]:
+def by_site(setting: ExperimentSetting) -> dict[str, Report]:
     """The synthetic anomalies on the test people of each site that the datalist names; a site of
     one person is left out."""
     items = load_datalist(Path(str(setting.datalist)), "test", base_dir=setting.dataset_dir)
     site_of = {str(item["subject"]): str(item["site"]) for item in items if "site" in item}
-    test = setting.section("test")
+    sites = np.array([site_of.get(subject, "") for subject in setting.slices.subjects])
+    configured = (setting.shared, setting.compared)
     reports = {}
     for site in sorted(set(site_of.values())):
-        places = [i for i, subject in enumerate(test.subjects) if site_of.get(subject) == site]
-        if len(places) > 1:
-            configured = (setting.shared, setting.models)
-            reports[site] = synthetic(
-                replace(setting, configured=configured, prepared={"test": test[places]})
-            )
+        if np.count_nonzero(sites == site) > 1:
+            prepared = {"test": setting.slices[sites == site]}
+            reports[site] = synthetic(replace(setting, configured=configured, prepared=prepared))
     return reports
 
 
@@ -87,33 +94,26 @@ def screen_strangers(folders: Iterable[Path], runs: Path | None) -> pd.DataFrame
     """Screen every scan of folders by RA: outcome, and percentile among the healthy people of the
     calibration."""
     rows = []
-    screener = Screener.from_bundle(
-        "ra", weights=None if runs is None else runs / "ra" / "model.pt"
-    )
+    weights = None if runs is None else runs / "ra" / "model.pt"
+    screener = Screener.from_bundle("ra", weights=weights)
     for folder in folders:
         for item in find_scans(folder):
             result = screener(item["image"], series_uid=item.get("series_uid"))
             told = "-" if result.percentile is None else f"{result.percentile:.0f}"
             outcome = result.outcome + (f" ({result.code})" if result.code else "")
-            rows.append(
-                {
-                    "folder": folder.name,
-                    "scan": item["name"],
-                    "outcome": outcome,
-                    "percentile": told,
-                }
-            )
-    return pd.DataFrame(rows)
+            rows.append([folder.name, item["name"], outcome, told])
+    return pd.DataFrame(rows, columns=["folder", "scan", "outcome", "percentile"])
 
 
 def measure(options: argparse.Namespace, backbone: str) -> Found:
     """Run the experiments."""
-    methods = choices(options.methods, options.runs)
-    setting = Setting(methods, str(options.dataset_dir), str(options.datalist), backbone=backbone)
-    strangers = (
-        screen_strangers(options.strangers, options.runs) if options.strangers else pd.DataFrame()
-    )
-    return Found(synthetic(setting), by_site(setting), strangers)
+    methods, missing = choices(options.methods, options.runs)
+    data = str(options.dataset_dir), str(options.datalist)
+    setting = ExperimentSetting(methods, *data, backbone=backbone)
+    strangers = pd.DataFrame()
+    if options.strangers:
+        strangers = screen_strangers(options.strangers, options.runs)
+    return Found(synthetic(setting), by_site(setting), strangers, missing)
 
 
 # --- what it says ---
@@ -128,20 +128,11 @@ def own_scorings(rows: Iterable[Row], scoring: str) -> dict[str, str]:
     return {name: scoring if scoring in own else own[0] for name, own in known.items()}
 
 
-def standing(values: Mapping[str, float], of: str) -> tuple[str, str]:
-    """Place of a method by its value, and the best of the others."""
-    place = sum(value > values[of] for value in values.values())
-    return PLACES[min(place, len(PLACES) - 1)], max(
-        (name for name in values if name != of), key=values.__getitem__
-    )
-
-
 def weighed(pair: Comparison) -> str:
     """A paired difference with its interval, and what this allows to say."""
-    sure = pair.low > 0 or pair.high < 0
-    verdict = (
-        "the interval leaves out 0" if sure else "the interval holds 0, so the order may be chance"
-    )
+    verdict = "the interval holds 0, so the order may be chance"
+    if pair.low > 0 or pair.high < 0:
+        verdict = "the interval leaves out 0"
     return f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]; {verdict}"
 
 
@@ -152,20 +143,22 @@ def sentence(report: Report, metric: str, own: str, others: str) -> str:
     scorings = own_scorings(rows, others) | {"RA": own}
     values = {row.method: row.value for row in rows if scorings[row.method] == row.scoring}
     pairs = {
-        pair.other: pair
+        pair.other: weighed(pair)
         for pair in report.pairs
-        if (pair.metric, pair.first_scoring, pair.other_scoring)
-        == (metric, own, scorings[pair.other])
+        if pair[:3] == (metric, "RA", own) and pair.other_scoring == scorings[pair.other]
     }
+    ours = values.pop("RA")
     learned = {name: value for name, value in values.items() if name in LABELS.values()}
-    parts = [f"{metric} {values['RA']:.3f}"]
-    if len(learned) > 1:
-        place, best = standing(learned, "RA")
-        parts[0] = f"RA is **{place} of {len(learned)}** in {parts[0]}"
-        parts.append(f"the best other is {best} {values[best]:.3f} ({weighed(pairs[best])})")
-    if controls := {name: value for name, value in values.items() if name not in learned}:
+    controls = {name: value for name, value in values.items() if name not in learned}
+    parts = [f"{metric} {ours:.3f}"]
+    if learned:
+        place = sum(value > ours for value in learned.values())
+        parts[0] = f"RA is **{PLACES[place]} of {len(learned) + 1}** in {parts[0]}"
+        best = max(learned, key=learned.__getitem__)
+        parts.append(f"the best other is {best} {values[best]:.3f} ({pairs[best]})")
+    if controls:
         best = max(controls, key=controls.__getitem__)
-        parts.append(f"the best control is `{best}` {values[best]:.3f} ({weighed(pairs[best])})")
+        parts.append(f"the best control is `{best}` {values[best]:.3f} ({pairs[best]})")
     return "; ".join(parts) + "."
 
 
@@ -174,7 +167,7 @@ def beside_paper(report: Report, kind: str) -> pd.DataFrame:
     others by the plain residual; controls and MKD have none there."""
     paper = TABLES["synthetic"].set_index("method")
     scorings = own_scorings(report.rows, "residual") | {"RA": "eq5"}
-    cells = {(row.method, row.scoring, row.metric): f"{100 * row.value:.1f}" for row in report.rows}
+    cells = {row[:3]: f"{100 * row.value:.1f}" for row in report.rows}
     lines = []
     for method, scoring in scorings.items():
         line = {"method": method, "scoring": scoring}
@@ -189,9 +182,8 @@ def beside_paper(report: Report, kind: str) -> pd.DataFrame:
 def part(report: Report, *endings: str) -> Report:
     """A report of the metrics whose names end so."""
     kept = Measurements(report.measurements.groups)
-    kept.measured = {
-        key: runs for key, runs in report.measurements.measured.items() if key[2].endswith(endings)
-    }
+    measured = report.measurements.measured
+    kept.measured = {key: found for key, found in measured.items() if key[2].endswith(endings)}
     return replace(report, measurements=kept)
 
 
@@ -216,7 +208,7 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(template).render(
         weights="training runs" if options.runs else "the weights that the bundles ship",
-        options="".join(f" {text}" for text in [*(text for text, value in given.items() if value)]),
+        options="".join(f" {text}" for text, value in given.items() if value),
         backbone=backbone,
         scored=SCORED,
         found=found,
@@ -244,20 +236,12 @@ def auprc_chart(rows: Sequence[Row]) -> Figure:
     for axis, metric in zip(panels, metrics):
         for number, scoring in enumerate(scorings):
             own = [row for row in rows if row.metric == metric and row.scoring == scoring]
-            y = [
-                methods.index(row.method) + 0.12 * (number - (len(scorings) - 1) / 2) for row in own
-            ]
+            shift = 0.12 * (number - (len(scorings) - 1) / 2)
+            y = [methods.index(row.method) + shift for row in own]
             middle = np.array([row.value for row in own])
             bounds = np.array([(row.low, row.high) for row in own], dtype=float).T
-            axis.errorbar(
-                middle,
-                y,
-                xerr=np.abs(bounds - middle),
-                fmt="o",
-                color=f"C{number}",
-                label=scoring,
-                ms=4,
-            )
+            style = {"fmt": "o", "color": f"C{number}", "label": scoring, "ms": 4}
+            axis.errorbar(middle, y, xerr=np.abs(bounds - middle), **style)
         axis.set_title(metric, fontsize=10)
         axis.set_yticks(range(len(methods)), methods, fontsize=8)
         axis.grid(axis="x", alpha=0.3)
@@ -285,31 +269,18 @@ def write(found: Found, options: argparse.Namespace, backbone: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--dataset_dir",
-        type=Path,
-        required=True,
-        help="folder of the slices that the datalist names",
-    )
-    parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        help="folder of training runs, one a bundle, in place of shipped weights",
-    )
-    parser.add_argument(
-        "--strangers", type=Path, nargs="+", default=[], metavar="FOLDER", help="scans to screen"
-    )
-    parser.add_argument(
-        "--methods", nargs="+", default=list(METHODS), help="RA first (default: all)"
-    )
-    parser.add_argument(
-        "--perceptual", help="backbone (default: squeeze where its weights are there, else st_alex)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)"
-    )
+    add = parser.add_argument
+    add("--dataset_dir", type=Path, required=True, help="folder of the datalist's slices")
+    add("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
+    add("--runs", type=Path, help="folder of training runs, in place of shipped weights")
+    add("--strangers", type=Path, nargs="+", default=[], metavar="FOLDER", help="scans to screen")
+    add("--methods", nargs="+", default=list(METHODS), help="RA first (default: all)")
+    known = "backbone (default: squeeze where its weights are there, else st_alex)"
+    add("--perceptual", help=known)
+    add("--output", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
     options = parser.parse_args(arguments)
+    if "RA" in choices(options.methods, options.runs)[1]:
+        parser.error("there are no weights of RA, which all others are compared with")
     backbone = options.perceptual or ("squeeze" if is_installed("squeeze") else "st_alex")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,10 +1,9 @@
 """Choose the perceptual distance of Eq. 5: pixel AUPRC of synthetic anomalies with each backbone,
 with and without equalisation, on the healthy people of one section of a datalist.
 
-TORCH_HOME=../shared/torch_home python benchmarks/perceptual_backbones.py --methods ra=RUN template
-\
-    principal_components --dataset_dir ../shared/data/ixi_slices --datalist
-    data_lists/ixi_slices.json --output OUT
+TORCH_HOME=../shared/torch_home python benchmarks/perceptual_backbones.py --methods ra=RUN \
+    template principal_components --dataset_dir ../shared/data/ixi_slices \
+    --datalist data_lists/ixi_slices.json --output OUT
 
 "squeeze" and "alex" take part where their weights are in the torch hub cache, "encoder" where the
 first method has one.
@@ -16,83 +15,61 @@ from pathlib import Path
 
 from pathology_screen.anomaly import AnomalyMap, perceptual_distance
 from pathology_screen.anomaly.perceptual import HUB_WEIGHTS, is_installed
-from pathology_screen.experiments import Measurements, Report, Setting
-from pathology_screen.experiments.models import ComparedMethod
+from pathology_screen.experiments import ExperimentSetting, Measurements, Report
+from pathology_screen.experiments.methods import ComparedMethod
 from pathology_screen.experiments.synthetic import KINDS, paint
-from pathology_screen.metrics import pooled_average_precision
+from pathology_screen.metrics.pooled import pooled_average_precision
 
 
 def scorings(first: ComparedMethod) -> dict[str, AnomalyMap]:
     """Each backbone with and without equalisation; the encoder is that of the first method."""
     names = [*(name for name in HUB_WEIGHTS if is_installed(name)), "st_alex"]
     backbones = {name: perceptual_distance(name) for name in names}
-    if hasattr(first.network, "embeddings"):
-        backbones["encoder"] = perceptual_distance("encoder", first.network)
+    if hasattr(first.predictor.network, "embeddings"):
+        backbones["encoder"] = perceptual_distance("encoder", first.predictor.network)
     return {
-        f"{name}{', equalised' if equalize else ''}": AnomalyMap(
-            backbones.get(name, "none"), equalize
-        )
-        for name in (*backbones, "none")
+        f"{name}{', equalised' if equalize else ''}": AnomalyMap(backbone, equalize)
+        for name, backbone in (backbones | {"none": "none"}).items()
         for equalize in (True, False)
     }
 
 
-def compare(setting: Setting, section: str) -> Report:
+def compare(setting: ExperimentSetting) -> Report:
     """Measure every method that reconstructs under every scoring."""
-    models = [model for model in setting.models if model.method.reconstructs]
-    maps = scorings(models[0])
-    models = [replace(model, scorings=maps) for model in models]
-    healthy = setting.section(section).healthy()
+    methods = [method for method in setting.compared if method.reconstructs]
+    maps = scorings(methods[0])
+    healthy = setting.slices[setting.slices.healthy]
     measurements = Measurements()
     for kind in KINDS:
         painted = paint(healthy, kind, setting)
         labels = (painted.masks > 0).flatten(1).numpy()
-        for model in models:
-            predictions = model.predict(painted)
-            for name in maps:
-                scores = model.maps(painted, predictions, name).flatten(1).numpy()
+        for method in methods:
+            for name, prediction in replace(method, scorings=maps).predict(painted).items():
+                scores = prediction.maps.flatten(1).numpy()
                 statistic = pooled_average_precision(labels, scores, painted.subjects)
-                measurements.add(model.label, name, f"{kind} AUPRC", statistic, len(painted))
-    notes = [
-        f"{len(healthy)} healthy slices of {len(set(healthy.subjects))} people of the section {section}."
-    ]
-    provenance = setting.provenance() | {
-        "scorings": {name: map_.identity for name, map_ in maps.items()}
-    }
-    return Report(
-        "perceptual_backbones", "Perceptual backbones of Eq. 5", measurements, notes, provenance
-    )
+                measurements.add(method.label, name, f"{kind} AUPRC", statistic, len(painted))
+    people = f"{len(healthy)} healthy slices of {healthy.people} people"
+    notes = [f"{people} of the section {setting.section}."]
+    identities = {"scorings": {name: map_.identity for name, map_ in maps.items()}}
+    provenance = setting.provenance() | identities
+    title = "Perceptual backbones of Eq. 5"
+    return Report("perceptual_backbones", title, measurements, notes, provenance)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra"
-    )
-    parser.add_argument("--dataset_dir", required=True)
-    parser.add_argument("--datalist", required=True)
-    parser.add_argument("--section", default="validation")
-    parser.add_argument(
-        "--profile", default="compact", choices=["compact", "paper"], help="of the weights"
-    )
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        help="folder of the table, its numbers and differences",
-    )
-    options = parser.parse_args(arguments)
-    setting = Setting(
-        options.methods,
-        options.dataset_dir,
-        options.datalist,
-        scoring=("residual",),
-        profile=options.profile,
-    )
-    report = compare(setting, options.section)
-    report.write(options.output)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    add = parser.add_argument
+    add("--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra")
+    add("--dataset_dir", required=True)
+    add("--datalist", required=True)
+    add("--section", default="validation")
+    add("--profile", default="compact", choices=["compact", "paper"], help="of the weights")
+    add("--output", required=True, type=Path, help="folder of the results")
+    given = vars(parser.parse_args(arguments))
+    output = given.pop("output")
+    report = compare(ExperimentSetting(**given, scoring=("residual",)))
+    report.write(output)
     print(report.markdown())
 
 

@@ -21,7 +21,6 @@ for number, scan in enumerate(options.scans, start=1):
     seconds = [screener(scan).seconds for _ in range(options.repeats)]
     for stage in seconds[0]:
         values = [one[stage] for one in seconds]
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(
-            f"scan {number}, {stage}: median {middle:.3f} s, {low:.3f} to {high:.3f}, n = {options.repeats}"
-        )
+        median = f"median {statistics.median(values):.3f} s"
+        span = f"{min(values):.3f} to {max(values):.3f}"
+        print(f"scan {number}, {stage}: {median}, {span}, n = {options.repeats}")

@@ -20,8 +20,8 @@ from pathology_screen.registry import METHODS
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
 COMMAND = (
-    "python -m monai.bundle run training "
-    "--config_file \"['bundles/{bundle}/configs/train.json','bundles/{bundle}/configs/ship.json']\" "
+    "python -m monai.bundle run training --config_file "
+    "\"['bundles/{bundle}/configs/train.json','bundles/{bundle}/configs/ship.json']\" "
     "--dataset_dir {dataset_dir} --datalist {datalist} --output_dir {output_dir}"
 )
 """Run in the root of the repository."""
@@ -37,21 +37,17 @@ def command(bundle: str, **places: Path) -> list[str]:
 def made_by(bundle: str, datalist: Path) -> str:
     """The same command as it is kept beside the weights: paths of this machine are left out."""
     listed = datalist.relative_to(ROOT) if datalist.is_relative_to(ROOT) else datalist.name
-    return COMMAND.format(
-        bundle=bundle, dataset_dir="DIR", datalist=listed, output_dir=f"RUNS/{bundle}"
-    )
+    places = {"dataset_dir": "DIR", "datalist": listed, "output_dir": f"RUNS/{bundle}"}
+    return COMMAND.format(bundle=bundle, **places)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--dataset_dir", type=Path, required=True, help="folder that the datalist's paths refer to"
-    )
-    parser.add_argument("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="folder of the runs, one a bundle"
-    )
-    parser.add_argument("--publish", action="store_true", help="ship the weights in the bundles")
+    add = parser.add_argument
+    add("--dataset_dir", type=Path, required=True, help="folder of the datalist's paths")
+    add("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
+    add("--output_dir", type=Path, required=True, help="folder of the runs, one a bundle")
+    add("--publish", action="store_true", help="ship the weights in the bundles")
     options = parser.parse_args(arguments)
     dataset_dir, datalist = options.dataset_dir.resolve(), options.datalist.resolve()
     runs = options.output_dir.resolve()
@@ -59,14 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
         if (runs / bundle / "calibration.json").is_file():
             print(f"{bundle}: finished", flush=True)
             continue
-        print(
-            f"{bundle}: {'resuming' if (runs / bundle / 'resume.pt').is_file() else 'training'}",
-            flush=True,
-        )
-        words = command(
-            bundle, dataset_dir=dataset_dir, datalist=datalist, output_dir=runs / bundle
-        )
-        subprocess.run(words, cwd=ROOT, check=True)
+        resumes = (runs / bundle / "resume.pt").is_file()
+        print(f"{bundle}: {'resuming' if resumes else 'training'}", flush=True)
+        places = {"dataset_dir": dataset_dir, "datalist": datalist, "output_dir": runs / bundle}
+        subprocess.run(command(bundle, **places), cwd=ROOT, check=True)
     if options.publish:
         for bundle in BUNDLES:
             print(publish(runs / bundle, bundle_root(bundle), made_by(bundle, datalist)))

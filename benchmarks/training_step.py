@@ -23,9 +23,8 @@ from literal_introspective_step import literal_step
 
 
 def adam(network):
-    return [
-        torch.optim.Adam(half.parameters(), lr=5e-5) for half in (network.encoder, network.decoder)
-    ]
+    halves = (network.encoder, network.decoder)
+    return [torch.optim.Adam(half.parameters(), lr=5e-5) for half in halves]
 
 
 def main() -> None:
@@ -43,34 +42,21 @@ def main() -> None:
     ours_optimizers, literal_optimizers = adam(ours), adam(literal)
 
     def run_ours():
-        step = introspective_step(
-            ours,
-            *ours_optimizers,
-            image.contiguous(memory_format=torch.channels_last),
-            noise,
-            weights,
-        )
+        images = image.contiguous(memory_format=torch.channels_last)
+        step = introspective_step(ours, *ours_optimizers, images, noise, weights)
         return step["encoder_loss"], step["decoder_loss"]
 
     def run_literal():
-        return [
-            loss.item()
-            for loss in literal_step(literal, *literal_optimizers, image, noise, literal_weights)
-        ]
+        step = literal_step(literal, *literal_optimizers, image, noise, literal_weights)
+        return [loss.item() for loss in step]
 
     flops, losses = [], []
     for run in (run_ours, run_literal):
         with FlopCounterMode(display=False) as counter:
             losses.append(run())
         flops.append(counter.get_total_flops())
-    print(
-        json.dumps(
-            {
-                "GFLOP per image": [round(f / options.batch / 1e9, 2) for f in flops],
-                "FLOP ratio": flops[0] / flops[1],
-            }
-        )
-    )
+    each = [round(count / options.batch / 1e9, 2) for count in flops]
+    print(json.dumps({"GFLOP per image": each, "FLOP ratio": flops[0] / flops[1]}))
     print(json.dumps({"losses of the first step": losses}))
     ratios = []
     for _ in range(options.pairs):
@@ -82,9 +68,8 @@ def main() -> None:
         ratios.append(seconds[1] / seconds[0])
         print(json.dumps({"seconds": seconds, "literal / ours": ratios[-1]}), flush=True)
     if ratios:
-        print(
-            json.dumps({"median literal / ours": statistics.median(ratios), "pairs": len(ratios)})
-        )
+        median = statistics.median(ratios)
+        print(json.dumps({"median literal / ours": median, "pairs": len(ratios)}))
 
 
 if __name__ == "__main__":

@@ -149,13 +149,13 @@ def _prepare(options: Namespace) -> None:
 
 def _experiment(options: Namespace) -> None:
     """Compare methods: tables, figures and a page."""
-    from pathology_screen.experiments import EXPERIMENTS, Setting
+    from pathology_screen.experiments import EXPERIMENTS, ExperimentSetting
 
     if options.name not in EXPERIMENTS:
         there = ", ".join(EXPERIMENTS)
         raise ConfigError(f"there is no experiment {options.name!r}; there are {there}")
-    names = ("methods", "dataset_dir", "datalist", "scoring", "profile", "backbone", "seed")
-    setting = Setting(**_chosen(options, *names, "percentiles_of", "protocol"))
+    names = ("methods", "dataset_dir", "datalist", "section", "scoring", "profile", "backbone")
+    setting = ExperimentSetting(**_chosen(options, *names, "seed", "percentiles_of", "protocol"))
     report = EXPERIMENTS[options.name](setting)
     page = report.write(options.output)
     print(f"{report.markdown()}\nlook at: {page}")
@@ -283,6 +283,12 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("--methods", _METHODS_HELP, nargs="+", required=True, metavar="METHOD[:LABEL][=RUN]"),
         _arg("--dataset_dir", "folder that the datalist's paths are relative to"),
         _arg("--datalist", "Decathlon datalist (default: the embedded cohort)"),
+        _arg(
+            "--section",
+            "of the datalist (default: test)",
+            default="test",
+            choices=["validation", "test"],
+        ),
         _arg("--output", "folder of the results", Path, required=True),
         _arg("--scoring", "of residual equalised perceptual eq5", nargs="+", default=_SCORING),
         _PROFILE,

@@ -130,6 +130,23 @@ class Predictor:
         """Whether the output is a pseudo-healthy reconstruction."""
         return METHODS[self.method].reconstructs
 
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the posterior means of slices (N, 1, H, W), as `predict` takes them: (N, Z).
+
+        Raises:
+            ConfigError: if the method has no latent vector.
+        """
+        network = cast(Any, self.network)
+        if not hasattr(network, "encode"):
+            raise ConfigError(f"{self.method} has no latent vector; ra, si_vae and vae have one")
+        return torch.cat([network.encode(batch)[0].cpu() for batch in self._batches(images)])
+
+    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+        """Parts of the images, on the device of the network; a control may have no parameter."""
+        device = next((one.device for one in self.network.parameters()), torch.device("cpu"))
+        return (part.to(device) for part in torch.as_tensor(images).split(BATCH))
+
     @property
     def identity(self) -> dict[str, Any]:
         """What scores and maps depend on, ready for JSON: what a calibration belongs to."""
@@ -169,10 +186,8 @@ class Predictor:
             InputError: "not_finite", if a slice holds NaN or infinite values.
             ArtifactError: if the network's output does: the weights are broken.
         """
-        device = next(self.network.parameters()).device
         outputs, maps, scores = [], [], []
-        for part in torch.as_tensor(images).split(BATCH):
-            batch = part.to(device)
+        for batch in self._batches(images):
             output = self.inferer(batch, self.network)
             map_ = self.scoring(batch, output)
             outputs.append(output.cpu())

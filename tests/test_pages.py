@@ -8,7 +8,7 @@ from jinja2 import UndefinedError
 from outputs.browser import Page, needs_chromium, open_page
 
 from pathology_screen.experiments import Measurements, Report
-from pathology_screen.metrics import pooled_mean
+from pathology_screen.metrics.pooled import pooled_mean
 from pathology_screen.pages import number, render, short_hash
 
 

@@ -38,4 +38,4 @@ def test_they_are_in_no_part_that_trains_or_screens(folder):
 
 def test_elsewhere_there_is_the_control_alone():
     assert found(CHECKOUT / "pathology_screen", CONTROL) == []
-    assert found(CHECKOUT / "pathology_screen") == ["models.py", "controls.py", "registry.py"]
+    assert found(CHECKOUT / "pathology_screen") == ["methods.py", "controls.py", "registry.py"]

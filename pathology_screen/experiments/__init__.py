@@ -1,13 +1,14 @@
 """The experiments of the paper, and their results on disk."""
 
+from pathology_screen.experiments.ablation import ablation
 from pathology_screen.experiments.bundle_evaluation import BundleEvaluation
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.gallery import gallery
 from pathology_screen.experiments.latent import latent
 from pathology_screen.experiments.lesions import lesions
-from pathology_screen.experiments.localization import ablation, localization
+from pathology_screen.experiments.localization import localization
 from pathology_screen.experiments.report import Measurements, Report, Row
-from pathology_screen.experiments.setting import Setting
+from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.synthetic import synthetic
 
 EXPERIMENTS = {
@@ -19,6 +20,6 @@ EXPERIMENTS = {
     "latent": latent,
     "gallery": gallery,
 }
-"""Name -> function of a `Setting` that gives a `Report`."""
+"""Name -> function of an `ExperimentSetting` that gives a `Report`."""
 
-__all__ = ["EXPERIMENTS", "BundleEvaluation", "Measurements", "Report", "Row", "Setting"]
+__all__ = ["EXPERIMENTS", "BundleEvaluation", "Measurements", "Report", "Row", "ExperimentSetting"]

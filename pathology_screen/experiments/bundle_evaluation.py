@@ -9,25 +9,22 @@ from monai.networks.utils import eval_mode
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
-from pathology_screen.experiments.lesions import SHARE, lesions
+from pathology_screen.experiments.lesions import lesions, shows_lesion
 from pathology_screen.experiments.localization import localization
-from pathology_screen.experiments.models import ComparedMethod, Profile
+from pathology_screen.experiments.methods import ComparedMethod, Profile
 from pathology_screen.experiments.report import Report
-from pathology_screen.experiments.setting import Setting
-from pathology_screen.experiments.slices import HEALTHY, NORMAL, Slices
-from pathology_screen.files import sha256
+from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
 from pathology_screen.metrics.localization import Protocol
 from pathology_screen.predictor import Predictor
-from pathology_screen.registry import METHODS
-
-NEEDS: dict[str, Callable[[Slices], bool]] = {
-    "detection": lambda test: NORMAL in test.groups and len(set(test.groups)) > 1,
-    "localization": lambda test: any(test.box_labels),
-    "lesions": lambda test: bool((test.masks > SHARE).any()) and HEALTHY in test.pathology,
-}
-"""Experiment -> whether the test slices allow it."""
 
 RUNS = {"detection": detection, "localization": localization, "lesions": lesions}
+NEEDS: dict[str, Callable[[AnnotatedSlices], bool]] = {
+    "detection": lambda test: NORMAL in test.groups and len(set(test.groups)) > 1,
+    "localization": lambda test: any(test.box_labels),
+    "lesions": lambda test: bool(shows_lesion(test).any() and test.healthy.any()),
+}
+"""Experiment -> whether the test slices allow it."""
 
 
 class BundleEvaluation:
@@ -58,43 +55,27 @@ class BundleEvaluation:
         protocol: Protocol = "pixel_count",
     ) -> None:
         if unknown := set(experiments or ()) - set(RUNS):
-            raise ConfigError(
-                f"`evaluating` has no experiment {', '.join(sorted(unknown))}; it has {', '.join(RUNS)}"
-            )
-        method = predictor.method
-        compared = ComparedMethod(
-            method,
-            METHODS[method],
-            predictor.network,
-            {"configured": predictor.scoring},
-            sha256(predictor.weights),
-        )
-        profile = Profile(
-            predictor.preprocessing, predictor.slice_options, "none", calibration_section
-        )
-        self.network, self.experiments, self.output = (
-            predictor.network,
-            experiments,
-            Path(output_dir),
-        )
-        self.setting = Setting(
-            (method,),
+            named = ", ".join(sorted(unknown))
+            raise ConfigError(f"`evaluating` has no experiment {named}; it has {', '.join(RUNS)}")
+        self.network, self.experiments = predictor.network, experiments
+        self.output = Path(output_dir)
+        method = ComparedMethod(predictor.method, predictor, {"configured": predictor.scoring})
+        steps, options = predictor.preprocessing, predictor.slice_options
+        self.setting = ExperimentSetting(
+            (predictor.method,),
             dataset_dir,
             datalist,
             scoring=(),
             protocol=protocol,
-            configured=(profile, [compared]),
+            configured=(Profile(steps, options, "none", calibration_section), [method]),
         )
 
     def run(self) -> list[Report]:
         """Run the experiments, and write each report and print its table as soon as it is made."""
-        test = self.setting.section("test")
-        allowed = [name for name in RUNS if NEEDS[name](test)]
+        allowed = [name for name in RUNS if NEEDS[name](self.setting.slices)]
         chosen = allowed if self.experiments is None else list(self.experiments)
-        if left_out := [name for name in RUNS if name not in chosen]:
-            print(
-                f"not run, for the test section does not allow it or it was not asked for: {', '.join(left_out)}"
-            )
+        if left_out := ", ".join(name for name in RUNS if name not in chosen):
+            print(f"not run, not asked for or not allowed by the test section: {left_out}")
         reports = []
         with eval_mode(self.network):
             for name in chosen:

@@ -3,39 +3,39 @@ Table 2a)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import ComparedMethod
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import Setting
-from pathology_screen.experiments.slices import NORMAL, Slices
-from pathology_screen.metrics import combined, pooled_auroc
+from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.slices import NORMAL
+from pathology_screen.metrics.pooled import averaged, pooled_auroc
 
 LOCAL = "local"
 """Group of scans with local findings: no part of the paper's average."""
 
 
-def detection(setting: Setting) -> Report:
-    """Compare methods by the AUROC of each group of pathological test scans against the normal
-    ones, and the mean of these AUROCs but that of local findings.
+def detection(setting: ExperimentSetting) -> Report:
+    """Compare methods by the AUROC of each group of pathological scans against the normal ones, and
+    the mean of these AUROCs but that of local findings.
 
     A person belongs to one group; of several scans of a person each counts on its own, and the
     intervals keep them together.
 
     Raises:
-        ConfigError: if the test section has no normal scan, or nothing else, or a person is in two
+        ConfigError: if the section has no normal scan, or nothing else, or a person is in two
             groups.
     """
-    slices = setting.section("test")
+    slices = setting.slices
     groups = [name for name in dict.fromkeys(slices.groups) if name != NORMAL]
     if NORMAL not in slices.groups or not groups:
         raise ConfigError(
-            "detection needs scans with a finding and normal ones in the test section"
+            f"detection needs scans with a finding and normal ones in the {setting.section} section"
         )
     group_of: dict[str, str] = {}
     for subject, group in zip(slices.subjects, slices.groups):
@@ -43,48 +43,37 @@ def detection(setting: Setting) -> Report:
             raise ConfigError(f"{subject} is in the groups {group_of[subject]} and {group}")
     measurements = Measurements(group_of)
     scores: dict[str, np.ndarray] = {}
-    for model in tqdm(setting.models, desc="detection", unit="method"):
-        predictions = model.predict(slices)
-        for scoring in setting.scorings(model):
-            found = _scores(model, slices, predictions, scoring)
-            scores.setdefault(f"{model.label}\n{scoring}", found)
+    for method in tqdm(setting.compared, desc="detection", unit="method"):
+        for scoring, prediction in method.predict(slices).items():
+            found = prediction.scores.numpy()
+            scores.setdefault(f"{method.label}\n{scoring}", found)
             parts = []
             for group in groups:
-                places = [i for i, name in enumerate(slices.groups) if name in (NORMAL, group)]
-                labels = np.array([slices.groups[i] == group for i in places])
-                statistic = pooled_auroc(
-                    labels, found[places], [slices.subjects[i] for i in places]
-                )
-                measurements.add(model.label, scoring, f"{group} AUROC", statistic, len(places))
+                chosen = np.isin(slices.groups, (NORMAL, group))
+                labels = slices.groups[chosen] == group
+                auroc = pooled_auroc(labels, found[chosen], slices.subjects[chosen])
+                measurements.add(method.label, scoring, f"{group} AUROC", auroc, len(labels))
                 if group != LOCAL:
-                    parts.append(statistic)
+                    parts.append(auroc)
             if len(parts) > 1:
-                mean = combined(lambda *values: np.mean(values, axis=0), *parts)
-                n = len(slices) - slices.groups.count(LOCAL)
-                measurements.add(model.label, scoring, "average AUROC", mean, n)
-    counts = ", ".join(f"{slices.groups.count(name)} {name}" for name in (NORMAL, *groups))
+                n = int((slices.groups != LOCAL).sum())
+                measurements.add(method.label, scoring, "average AUROC", averaged(*parts), n)
+    named = [NORMAL, *groups]
+    counts = ", ".join(f"{np.count_nonzero(slices.groups == name)} {name}" for name in named)
     notes = [
-        f"Slices: {counts}; {len(set(slices.subjects))} people.",
-        "Intervals are 95 % bootstrap intervals over people, each group kept in size; with few people too narrow.",
+        f"Slices: {counts}; {slices.people} people.",
+        "Intervals are 95 % bootstrap intervals over people, each group kept in size; with few "
+        "people too narrow.",
     ]
-    figures = {"scores": _score_figure(slices, [NORMAL, *groups], scores)}
-    tables = published("detection", slices, setting)
-    return Report(
-        "detection",
-        "Detection by the image score",
-        measurements,
-        notes,
-        setting.provenance(),
-        figures,
-        tables,
-    )
+    figures = {"scores": _score_figure(slices.groups, named, scores)}
+    tables = published("detection", setting)
+    title = "Detection by the image score"
+    return Report("detection", title, measurements, notes, setting.provenance(), figures, tables)
 
 
-def _scores(model: ComparedMethod, slices: Slices, predictions: Tensor, scoring: str) -> np.ndarray:
-    return model.scores(slices, model.maps(slices, predictions, scoring), scoring).numpy()
-
-
-def _score_figure(slices: Slices, groups: list[str], scores: dict[str, np.ndarray]) -> Figure:
+def _score_figure(
+    group_of: np.ndarray, groups: Sequence[str], scores: Mapping[str, np.ndarray]
+) -> Figure:
     """One panel a method and scoring: the scores of each group, a dot a slice."""
     columns = min(4, len(scores))
     rows = -(-len(scores) // columns)
@@ -93,15 +82,13 @@ def _score_figure(slices: Slices, groups: list[str], scores: dict[str, np.ndarra
     for axis in panels[len(scores) :]:
         axis.axis("off")
     rng = np.random.default_rng(0)
-    for axis, (name, values) in zip(panels, scores.items()):
+    names = [group.replace("_", "\n") for group in groups]
+    for axis, (title, values) in zip(panels, scores.items()):
         for position, group in enumerate(groups):
-            mine = values[[i for i, other in enumerate(slices.groups) if other == group]]
-            axis.plot(
-                position + rng.uniform(-0.15, 0.15, len(mine)), mine, "o", markersize=3, alpha=0.7
-            )
-        axis.set_xticks(
-            range(len(groups)), [group.replace("_", "\n") for group in groups], fontsize=7
-        )
-        axis.set_title(name, fontsize=8)
+            own = values[group_of == group]
+            places = position + rng.uniform(-0.15, 0.15, len(own))
+            axis.plot(places, own, "o", markersize=3, alpha=0.7)
+        axis.set_xticks(range(len(groups)), names, fontsize=7)
+        axis.set_title(title, fontsize=8)
         axis.tick_params(axis="y", labelsize=7)
     return figure

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,27 +18,23 @@ from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.localization import (
     FALSE_POSITIVE_RATE,
-    box_target,
+    healthy_beside,
     threshold_slices,
 )
 from pathology_screen.experiments.pictures import (
     OUTLINES,
-    Window,
+    PictureLine,
+    Results,
     add_legend,
-    highest_of,
     method_grid,
     outline,
+    picture_grid,
 )
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import Setting
-from pathology_screen.experiments.slices import Slices
-from pathology_screen.metrics import LocalizationMetric, average_precision, box_scores, pooled_mean
-from pathology_screen.metrics.localization import COVERED
-
-SHARE = 0.5
-"""A pixel belongs to a mask or box that covers more than this share of it."""
-PICTURE = 1.7
-"""Height of a picture of the evaluation in inches."""
+from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.slices import AnnotatedSlices
+from pathology_screen.metrics.localization import COVERED, box_scores, count_tagged
+from pathology_screen.metrics.pooled import average_precision, pooled_mean
 
 
 class Case(NamedTuple):
@@ -49,7 +46,7 @@ class Case(NamedTuple):
     finding: str
 
 
-def gallery(setting: Setting) -> Report:
+def gallery(setting: ExperimentSetting) -> Report:
     """Show slices with findings, input, reconstructions and maps side by side: the best, the median
     and the worst, and the median of each kind of finding, by the AUPRC of the first method's map
     under its first scoring; and how the boxes on the former are evaluated (Figure 7).
@@ -61,208 +58,149 @@ def gallery(setting: Setting) -> Report:
         ConfigError: if no slice shows a mask or a box, or one shows a box and there is no normal
             slice for the threshold.
     """
-    slices = setting.section("test")
-    regions = torch.stack([_region(slices, i) for i in range(len(slices))])
-    shown = [i for i, region in enumerate(regions) if region.any()]
-    if not shown:
+    slices = setting.slices
+    regions = torch.stack([slices.region(i) for i in range(len(slices))])
+    shown = regions.flatten(1).any(dim=1)
+    if not shown.any():
         raise ConfigError(
             "no slice shows a mask (`label`) or a box: there is nothing to choose the slices by"
         )
-    slices, regions = slices[shown], regions[shown]
+    slices, regions = slices[shown.numpy()], regions[shown]
     measurements = Measurements()
-    results: dict[tuple[str, str], tuple[Tensor | None, Tensor]] = {}
+    results: Results = {}
     precision: dict[tuple[str, str], np.ndarray] = {}
-    for model in tqdm(setting.models, desc="gallery", unit="method"):
-        predictions = model.predict(slices)
-        for scoring in setting.scorings(model):
-            maps = model.maps(slices, predictions, scoring)
-            values = np.array(
-                [average_precision(*pair) for pair in zip(regions.numpy(), maps.numpy())]
-            )
-            measurements.add(
-                model.label,
-                scoring,
-                "AUPRC of a slice",
-                pooled_mean(values, slices.subjects),
-                len(slices),
-            )
-            precision.setdefault((model.label, scoring), values)
-            results.setdefault(
-                (model.label, scoring), (predictions if model.method.reconstructs else None, maps)
-            )
+    for method in tqdm(setting.compared, desc="gallery", unit="method"):
+        for scoring, prediction in method.predict(slices).items():
+            key, maps = (method.label, scoring), prediction.maps.numpy()
+            values = np.array([average_precision(*pair) for pair in zip(regions.numpy(), maps)])
+            mean = pooled_mean(values, slices.subjects)
+            measurements.add(*key, "AUPRC of a slice", mean, len(slices))
+            precision.setdefault(key, values)
+            results.setdefault(key, (method, prediction))
     first = next(iter(precision))
-    extremes, kinds = _extremes(slices, precision[first]), _medians(slices, precision[first])
+    extremes, kinds = _choose(slices, precision[first])
     figures = {
-        "cases": method_grid(slices, results, *_titled(extremes), across=True),
-        "findings": method_grid(slices, results, *_titled(kinds), across=True),
+        name: method_grid(slices, results, [case.place for case in cases], titles, across=True)
+        for name, cases, titles in (
+            ("cases", extremes, [f"{case.rank}: {case.finding}" for case in extremes]),
+            ("findings", kinds, [case.finding for case in kinds]),
+        )
     }
     notes = [
-        f"{len(slices)} slices with a mask or box, of {len(set(slices.subjects))} people.",
-        f"Chosen by the AUPRC of {first[0]} ({first[1]}) on each slice, of the mask or, where there is none, of the "
-        "boxes; of several runs the first is shown, and of two slices in the middle the better.",
-        "Maps of one method and scoring share their colours; those of different ones do not compare.",
+        f"{len(slices)} slices with a mask or box, of {slices.people} people.",
+        f"Chosen by the AUPRC of {first[0]} ({first[1]}) on each slice, of the mask or, where "
+        "there is none, of the boxes; of several runs the first is shown, and of two slices in the "
+        "middle the better.",
+        "Maps of one method and scoring share their colours; those of different ones do not "
+        "compare.",
     ]
-    boxed = [case for case in extremes if slices.box_labels[case.place]]
-    if boxed:
+    if boxed := [case for case in extremes if slices.box_labels[case.place]]:
         section, normals = threshold_slices(setting)
-        figures["evaluation"] = _evaluation_figure(setting, slices, normals, boxed)
+        figures["evaluation"] = _evaluation_figure(setting, slices, results, normals, boxed)
         notes.append(
-            f"Evaluation ({setting.protocol}) of the largest box of each slice, with the threshold that at most 5 % of "
-            f"the pixels of {len(normals)} normal slices of the {section} section exceed. Tagged pixels: green in the "
-            "box, magenta in healthy tissue, grey elsewhere, where they do not count."
+            f"Evaluation ({setting.protocol}) of the largest box of each slice, with the threshold "
+            f"that at most 5 % of the pixels of {len(normals)} normal slices of the {section} "
+            "section exceed. Tagged pixels: green in the box, magenta in healthy tissue, grey "
+            "elsewhere, where they do not count."
         )
-    table = pd.DataFrame([_row(slices, case, precision) for case in (*extremes, *kinds)])
-    return Report(
-        "gallery", "Gallery", measurements, notes, setting.provenance(), figures, {"cases": table}
+    table = pd.DataFrame(
+        [
+            {"chosen": rank, "finding": finding, "subject": slices.subjects[place]}
+            | {f"{name} ({scoring})": each[place] for (name, scoring), each in precision.items()}
+            for rank, place, finding in (*extremes, *kinds)
+        ]
     )
+    tables = {"cases": table}
+    return Report("gallery", "Gallery", measurements, notes, setting.provenance(), figures, tables)
 
 
-def _region(slices: Slices, i: int) -> Tensor:
-    """Pixels (1, H, W) of the mask of a slice, or of its boxes where it has none."""
-    mask = slices.masks[i] > SHARE
-    return mask if mask.any() else (slices.boxes[i] > SHARE).any(dim=0, keepdim=True)
-
-
-def _extremes(slices: Slices, precision: np.ndarray) -> list[Case]:
-    """The best, median and worst slice; fewer where there are fewer slices."""
-    order = (-precision).argsort(kind="stable")
+def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
+    """The best, median and worst slice (fewer where there are fewer), and the median slice of each
+    finding."""
+    order = (-precision).argsort(kind="stable").tolist()
     once: dict[int, str] = {}
-    for rank, place in (
-        ("best", order[0]),
-        ("median", order[(len(order) - 1) // 2]),
-        ("worst", order[-1]),
-    ):
-        once.setdefault(int(place), rank)
-    return [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
-
-
-def _medians(slices: Slices, precision: np.ndarray) -> list[Case]:
-    """The median slice of each finding."""
+    for rank, place in (("best", order[0]), ("median", _middle(order)), ("worst", order[-1])):
+        once.setdefault(place, rank)
+    extremes = [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
     findings = [set(labels) or {name} for labels, name in zip(slices.box_labels, slices.pathology)]
-    cases = []
-    for finding in sorted(set().union(*findings)):
-        members = [i for i, names in enumerate(findings) if finding in names]
-        order = sorted(members, key=lambda i: -precision[i])
-        cases.append(Case("median of its kind", order[(len(order) - 1) // 2], finding))
-    return cases
-
-
-def _titled(cases: list[Case]) -> tuple[list[int], list[str]]:
-    titles = [
-        case.finding if case.rank == "median of its kind" else f"{case.rank}: {case.finding}"
-        for case in cases
-    ]
-    return [case.place for case in cases], titles
-
-
-def _row(slices: Slices, case: Case, precision: dict[tuple[str, str], np.ndarray]) -> dict:
-    return {
-        "chosen": case.rank,
-        "finding": case.finding,
-        "subject": slices.subjects[case.place],
-        **{
-            f"{label} ({scoring})": values[case.place]
-            for (label, scoring), values in precision.items()
-        },
+    members = {
+        name: [place for place in order if name in findings[place]]
+        for name in sorted(set().union(*findings))
     }
+    kinds = [Case("median of its kind", _middle(own), name) for name, own in members.items()]
+    return extremes, kinds
+
+
+def _middle(places: Sequence[int]) -> int:
+    return places[(len(places) - 1) // 2]
 
 
 def _evaluation_figure(
-    setting: Setting, slices: Slices, normals: Slices, cases: list[Case]
+    setting: ExperimentSetting,
+    slices: AnnotatedSlices,
+    results: Results,
+    normals: AnnotatedSlices,
+    cases: Sequence[Case],
 ) -> Figure:
     """A row a slice: from the map of the first method under its first scoring to what counts as
     found and as false."""
-    model = setting.models[0]
-    scoring = setting.scorings(model)[0]
-    healthy_maps = model.maps(normals, model.predict(normals), scoring)
+    (label, scoring), (method, prediction) = next(iter(results.items()))
+    healthy_maps = method.predict(normals)[scoring].maps
     threshold = pixel_threshold(healthy_maps.numpy(), FALSE_POSITIVE_RATE)
-    chosen = slices[[case.place for case in cases]]
-    predictions = model.predict(chosen)
-    maps = model.maps(chosen, predictions, scoring)
-    columns = [
-        "input",
-        *(["reconstruction"] if model.method.reconstructs else []),
-        "map",
-        "above threshold",
-    ]
-    columns += ["annotation", "tagged"]
-    window = Window.around(chosen.images)
-    width = PICTURE * window.aspect * len(columns) + 1.9
-    figure = Figure(figsize=(width, PICTURE * len(cases) + 0.6), layout="constrained")
-    for i, (case, axes) in enumerate(
-        zip(cases, figure.subplots(len(cases), len(columns), squeeze=False))
-    ):
-        panels = dict(zip(columns, axes))
-        current = int(chosen.boxes[i].sum(dim=(1, 2)).argmax())
-        pictures = {"input": chosen.images[i, 0], "reconstruction": predictions[i, 0]}
-        above = maps[i, 0] * (maps[i, 0] > threshold)
-        for name in columns:
-            if name in ("map", "above threshold"):
-                window.show(
-                    panels[name],
-                    maps[i, 0] if name == "map" else above,
-                    "inferno",
-                    highest_of(maps),
-                )
-            else:
-                window.show(panels[name], pictures.get(name, chosen.images[i, 0]))
-            if i == 0:
-                panels[name].set_title(name, fontsize=9)
-        _draw_annotation(panels["annotation"], chosen, i, current)
-        _draw_tagged(panels["tagged"], chosen, i, current, above > 0)
-        verdict = _verdict(setting, threshold, chosen, i, current, maps)
-        axes[0].set_ylabel(
-            f"{case.rank}\n{verdict}", rotation=0, ha="right", va="center", fontsize=8
+    maps = PictureLine.of_maps("map", prediction.maps)
+    above = maps.pictures * (maps.pictures > threshold)
+    lines = [PictureLine("input", slices.images)]
+    if method.reconstructs:
+        lines.append(PictureLine("reconstruction", prediction.output))
+    lines += [maps, maps._replace(name="above threshold", pictures=above)]
+    lines += [PictureLine(name, slices.images) for name in ("annotation", "tagged")]
+    places = [case.place for case in cases]
+    largest = [int(slices.boxes[i].sum(dim=(1, 2)).argmax()) for i in places]
+    titles = []
+    for case, k in zip(cases, largest):
+        i, boxes = case.place, slices.boxes[case.place][[k]]
+        counts = count_tagged(
+            maps.pictures[i], boxes.clamp(0, 1), healthy_beside(slices, i), threshold
         )
-    figure.suptitle(f"{model.label} ({scoring})", fontsize=10)
-    add_legend(
-        figure,
-        {
-            "evaluated box": OUTLINES["box"],
-            "other boxes": OUTLINES["other box"],
-            "healthy tissue": "white",
-        },
-    )
+        titles.append(f"{case.rank}\n{slices.box_labels[i][k]}\n{_verdict(setting, counts)}")
+    figure, axes = picture_grid(slices, lines, places, titles, across=True)
+    for i, k, annotation, tagged in zip(places, largest, *axes[-2:]):
+        _draw_annotation(annotation, slices, i, k)
+        _draw_tagged(tagged, slices, i, k, above[i, 0] > 0)
+    figure.suptitle(f"{label} ({scoring})", fontsize=10)
+    names = {"box": "evaluated box", "other box": "other boxes"}
+    colours = {name: OUTLINES[kind] for kind, name in names.items()}
+    add_legend(figure, colours | {"healthy tissue": "white"})
     return figure
 
 
-def _draw_annotation(axis: Axes, slices: Slices, i: int, current: int) -> None:
-    outline(axis, torch.from_numpy(box_target(slices, i)["healthy"][0]), "white", 0.6)
+def _draw_annotation(axis: Axes, slices: AnnotatedSlices, i: int, current: int) -> None:
+    outline(axis, healthy_beside(slices, i)[0], "white", 0.6)
     for k, box in enumerate(torch.cat([slices.boxes[i], slices.other_boxes[i]])):
         if k != current:
             outline(axis, box, OUTLINES["other box"], 1.2)
     outline(axis, slices.boxes[i][current], OUTLINES["box"], 1.2)
 
 
-def _draw_tagged(axis: Axes, slices: Slices, i: int, current: int, tagged: Tensor) -> None:
+def _draw_tagged(axis: Axes, slices: AnnotatedSlices, i: int, current: int, tagged: Tensor) -> None:
     """Colour tagged pixels: green in the evaluated box, magenta in healthy tissue, grey
     elsewhere."""
-    box, healthy = (
-        slices.boxes[i][current] > COVERED,
-        torch.from_numpy(box_target(slices, i)["healthy"][0]) > 0,
-    )
+    box = slices.boxes[i][current]
     colours = torch.zeros(*tagged.shape, 4)
-    for where, colour in (
-        (tagged, (0.6, 0.6, 0.6)),
-        (tagged & healthy, (1.0, 0.2, 0.8)),
-        (tagged & box, (0.2, 0.9, 0.3)),
-    ):
-        colours[where] = torch.tensor([*colour, 0.85])
+    colours[tagged] = torch.tensor([0.6, 0.6, 0.6, 0.85])
+    colours[tagged & (healthy_beside(slices, i)[0] > 0)] = torch.tensor([1.0, 0.2, 0.8, 0.85])
+    colours[tagged & (box > COVERED)] = torch.tensor([0.2, 0.9, 0.3, 0.85])
     axis.imshow(colours.numpy())
-    outline(axis, slices.boxes[i][current], OUTLINES["box"], 1.2)
+    outline(axis, box, OUTLINES["box"], 1.2)
 
 
-def _verdict(
-    setting: Setting, threshold: float, slices: Slices, i: int, current: int, maps: Tensor
-) -> str:
-    labels = sorted(set(slices.box_labels[i]))
-    rows = LocalizationMetric(threshold, labels, setting.protocol)(
-        [maps[i]], [box_target(slices, i)]
-    )
-    scores = {name: values[current] for name, values in box_scores(rows, setting.protocol).items()}
+def _verdict(setting: ExperimentSetting, counts: np.ndarray) -> str:
+    """Whether the one box is found, and how much is tagged in it and beside it."""
+    scores = {name: values[0] for name, values in box_scores(counts, setting.protocol).items()}
     false = scores["false_positives"]  # not defined where nothing in the box is tagged
     return (
-        f"{slices.box_labels[i][current]}\n{'detected' if scores['detected'] else 'missed'}\n"
-        f"tagged: {scores['box_fraction']:.0%} of the box,\n{scores['healthy_fraction']:.0%} of healthy tissue\n"
+        f"{'detected' if scores['detected'] else 'missed'}\n"
+        f"tagged: {scores['box_fraction']:.0%} of the box,\n"
+        f"{scores['healthy_fraction']:.0%} of healthy tissue\n"
         f"FP {'-' if np.isnan(false) else f'{false:.2g}'}, F1 {scores['f1']:.2f}"
     )

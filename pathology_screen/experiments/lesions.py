@@ -3,29 +3,19 @@ healthy slices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+import numpy as np
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import ComparedMethod
-from pathology_screen.experiments.pictures import method_grid
+from pathology_screen.experiments.pictures import Results, method_grid
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import Setting
-from pathology_screen.experiments.slices import HEALTHY, Slices
-from pathology_screen.metrics import (
-    mean_squared_error,
-    pooled_average_precision,
-    pooled_mean,
-    structural_similarity,
-)
-
-SHARE = 0.5
-"""A pixel of the grid belongs to a lesion where its mask covers more than this share of it."""
+from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.slices import COVERED_SHARE, AnnotatedSlices
+from pathology_screen.metrics.pooled import pooled_average_precision
+from pathology_screen.metrics.reconstruction import mean_squared_error, structural_similarity
 
 
-def lesions(setting: Setting) -> Report:
+def lesions(setting: ExperimentSetting) -> Report:
     """Compare methods on scans with masks of lesions: reconstruction error on healthy slices, and
     pixel AUPRC.
 
@@ -35,66 +25,50 @@ def lesions(setting: Setting) -> Report:
     Raises:
         ConfigError: if no slice shows a lesion or none is healthy.
     """
-    slices = setting.section("test")
-    lesion = slices.masks > SHARE
-    if not lesion.any() or HEALTHY not in slices.pathology:
+    slices = setting.slices
+    measurements = Measurements(dict(zip(slices.subjects, slices.healthy)))
+    if not shows_lesion(slices).any() or not slices.healthy.any():
         raise ConfigError(
-            "the test section needs scans with masks of lesions (`label`), and healthy ones"
+            f"the {setting.section} section needs scans with masks of lesions (`label`), and "
+            "healthy ones"
         )
-    shown = sorted({i for i in range(len(slices)) if lesion[i].any()} | set(_healthy(slices)))
-    slices, lesion = slices[shown], lesion[shown]
-    maps = {}
-    measurements = Measurements(
-        {subject: name == HEALTHY for subject, name in zip(slices.subjects, slices.pathology)}
-    )
-    for model in tqdm(setting.models, desc="lesions", unit="method"):
-        predictions = model.predict(slices)
-        if model.method.reconstructs:
-            _measure_healthy(model, slices, predictions, measurements)
-        for scoring in setting.scorings(model):
-            found = model.maps(slices, predictions, scoring)
-            statistic = pooled_average_precision(
-                lesion.flatten(1).numpy(), found.flatten(1).numpy(), slices.subjects
-            )
-            measurements.add(model.label, scoring, "lesion AUPRC", statistic, len(slices))
-            maps[model.label, scoring] = (predictions if model.method.reconstructs else None, found)
-    with_lesion = [i for i in range(len(slices)) if lesion[i].any()]
+    slices = slices[shows_lesion(slices) | slices.healthy]
+    lesion, healthy = slices.masks > COVERED_SHARE, slices[slices.healthy]
+    results: Results = {}
+    for method in tqdm(setting.compared, desc="lesions", unit="method"):
+        predictions = method.predict(slices)
+        if method.reconstructs:
+            pair = healthy.images, next(iter(predictions.values())).output[slices.healthy]
+            errors = {
+                "healthy MSE": mean_squared_error(*pair),
+                "healthy SSIM": structural_similarity(*pair),
+            }
+            measurements.add_means(method.label, errors, healthy.subjects)
+        for scoring, prediction in predictions.items():
+            pixels = lesion.flatten(1).numpy(), prediction.maps.flatten(1).numpy()
+            auprc = pooled_average_precision(*pixels, slices.subjects)
+            measurements.add(method.label, scoring, "lesion AUPRC", auprc, len(slices))
+            results.setdefault((method.label, scoring), (method, prediction))
     notes = [
-        f"{len(slices)} slices of {len(set(slices.subjects))} people; {len(with_lesion)} slices show a lesion.",
-        f"AUPRC of a detector that knows nothing: {float(lesion.float().mean()):.3f}, the share of lesion pixels.",
-        "Intervals are 95 % percentile bootstrap intervals over people; with few people they are too narrow.",
+        f"{len(slices)} slices of {slices.people} people; "
+        f"{np.count_nonzero(shows_lesion(slices))} slices show a lesion.",
+        f"AUPRC of a detector that knows nothing: {float(lesion.float().mean()):.3f}, the share of "
+        "lesion pixels.",
+        "Intervals are 95 % percentile bootstrap intervals over people; with few people they are "
+        "too narrow.",
     ]
-    figures = {"maps": method_grid(slices, maps, _examples(slices, with_lesion))}
-    return Report(
-        "lesions", "Lesions with known outlines", measurements, notes, setting.provenance(), figures
-    )
+    figures = {"maps": method_grid(slices, results, _examples(slices))}
+    title = "Lesions with known outlines"
+    return Report("lesions", title, measurements, notes, setting.provenance(), figures)
 
 
-def _healthy(slices: Slices) -> Iterator[int]:
-    return (i for i, name in enumerate(slices.pathology) if name == HEALTHY)
+def shows_lesion(slices: AnnotatedSlices) -> np.ndarray:
+    """(N,), whether each slice shows a lesion with an outline."""
+    return (slices.masks > COVERED_SHARE).flatten(1).any(dim=1).numpy()
 
 
-def _measure_healthy(
-    model: ComparedMethod, slices: Slices, predictions: Tensor, measurements: Measurements
-) -> None:
-    places = list(_healthy(slices))
-    subjects = [slices.subjects[i] for i in places]
-    images, reconstructions = slices.images[places], predictions[places]
-    errors = {
-        "healthy MSE": mean_squared_error(images, reconstructions),
-        "healthy SSIM": structural_similarity(images, reconstructions),
-    }
-    for metric, values in errors.items():
-        measurements.add(
-            model.label, "", metric, pooled_mean(values.numpy(), subjects), len(places)
-        )
-
-
-def _examples(slices: Slices, with_lesion: Sequence[int], most: int = 6) -> list[int]:
+def _examples(slices: AnnotatedSlices, most: int = 6) -> list[int]:
     """For each kind of lesion the slice that shows most of it."""
-    areas = slices.masks.sum(dim=(1, 2, 3))
-    kinds = dict.fromkeys(slices.pathology[i] for i in with_lesion)
-    return [
-        max((i for i in with_lesion if slices.pathology[i] == kind), key=lambda i: areas[i])
-        for kind in kinds
-    ][:most]
+    areas = np.where(shows_lesion(slices), slices.masks.sum(dim=(1, 2, 3)), -1)
+    kinds = dict.fromkeys(slices.pathology[areas >= 0])
+    return [int(np.argmax(np.where(slices.pathology == kind, areas, -1))) for kind in kinds][:most]

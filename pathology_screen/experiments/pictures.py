@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from pathology_screen.experiments.slices import Slices
+from pathology_screen.experiments.methods import ComparedMethod
+from pathology_screen.experiments.slices import AnnotatedSlices
+from pathology_screen.predictor import Prediction
 
 HEIGHT = 1.4
 """Of a picture in inches."""
@@ -22,22 +24,28 @@ TISSUE = 0.05
 OUTLINES = {"mask": "lime", "box": "red", "other box": "yellow"}
 """What is outlined -> its colour."""
 
-Results = Mapping[tuple[str, str], tuple[Tensor | None, Tensor]]
-"""(label, scoring) -> predictions that are reconstructions, or None, and maps, both (N, 1, H, W)."""
+
+Results = dict[tuple[str, str], tuple[ComparedMethod, Prediction]]
+"""(label, scoring) -> the method and what it made of all slices."""
 
 
-class Line(NamedTuple):
+class PictureLine(NamedTuple):
     """Pictures of all slices, (N, 1, H, W), of one kind: their name, colours, and the value of the
     brightest colour."""
 
     name: str
     pictures: Tensor
-    colours: str
-    highest: float
+    colours: str = "gray"
+    highest: float = 1.0
+
+    @classmethod
+    def of_maps(cls, name: str, maps: Tensor) -> PictureLine:
+        """Anomaly maps, which share their colours up to the 99.5th percentile of all pixels."""
+        return cls(name, maps, "inferno", float(np.percentile(maps.numpy(), 99.5)) or 1.0)
 
 
 def method_grid(
-    slices: Slices,
+    slices: AnnotatedSlices,
     results: Results,
     chosen: Sequence[int],
     titles: Sequence[str] = (),
@@ -48,37 +56,49 @@ def method_grid(
 
     Args:
         slices: all slices.
-        results: maps of one method and scoring share their colours, up to the 99.5th percentile of
-            all pixels.
+        results: of the methods.
         chosen: places of the slices that are drawn.
         titles: of the chosen; the names of their findings where there are none.
         across: a row a slice and not a column.
     """
-    lines = _lines(slices, results)
+    lines = [PictureLine("input", slices.images)]
+    for (label, scoring), (method, prediction) in results.items():
+        name = f"{label}\nreconstruction"
+        if method.reconstructs and name not in [line.name for line in lines]:
+            lines.append(PictureLine(name, prediction.output))
+        lines.append(PictureLine.of_maps(f"{label}\n{scoring}", prediction.maps))
+    named = [textwrap.fill(title, 20) for title in titles or slices.pathology[list(chosen)]]
+    figure, axes = picture_grid(slices, lines, chosen, named, across)
+    kinds = set().union(*map(outline_annotations, axes[0], [slices] * len(chosen), chosen))
+    add_legend(figure, {kind: colour for kind, colour in OUTLINES.items() if kind in kinds})
+    return figure
+
+
+def picture_grid(
+    slices: AnnotatedSlices,
+    lines: Sequence[PictureLine],
+    chosen: Sequence[int],
+    titles: Sequence[str],
+    across: bool,
+) -> tuple[Figure, np.ndarray]:
+    """Draw pictures of chosen slices; return the figure and the axes of each line and slice.
+    Arguments as in `method_grid`."""
     window = Window.around(slices.images[list(chosen)])
-    titles = [
-        textwrap.fill(title, 20)
-        for title in titles or [slices.pathology[place] for place in chosen]
-    ]
     names = [line.name for line in lines]
     top, left = (names, titles) if across else (titles, names)
     size = (HEIGHT * window.aspect * len(top) + 1.1, HEIGHT * len(left) + 0.6)
-    figure = Figure(
-        figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    )
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=size, layout=layout)
     axes = figure.subplots(len(left), len(top), squeeze=False)
-    kinds = set()
-    for line, row in zip(lines, axes.T if across else axes):
+    by_line = axes.T if across else axes
+    for line, row in zip(lines, by_line):
         for place, axis in zip(chosen, row):
             window.show(axis, line.pictures[place, 0], line.colours, line.highest)
-            if line is lines[0]:
-                kinds |= outline_annotations(axis, slices, place)
     for axis, name in zip(axes[0], top):
         axis.set_title(name, fontsize=8)
     for axis, name in zip(axes[:, 0], left):
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    add_legend(figure, {kind: colour for kind, colour in OUTLINES.items() if kind in kinds})
-    return figure
+    return figure, by_line
 
 
 class Window(NamedTuple):
@@ -93,14 +113,10 @@ class Window(NamedTuple):
     @classmethod
     def around(cls, images: Tensor, margin: int = 4) -> Window:
         """What holds the tissue of images (N, 1, H, W), and a margin."""
-        tissue = (images > TISSUE).any(dim=0)[0]
+        tissue = (images > TISSUE).any(dim=0)[0].numpy()
         bounds = []
         for axis, side in ((1, tissue.shape[0]), (0, tissue.shape[1])):
-            found = (
-                np.flatnonzero(tissue.any(dim=axis).numpy())
-                if tissue.any()
-                else np.array([0, side - 1])
-            )
+            found = np.flatnonzero(tissue.any(axis=axis)) if tissue.any() else [0, side - 1]
             bounds += [max(int(found[0]) - margin, 0), min(int(found[-1]) + margin, side - 1)]
         return cls(*bounds)
 
@@ -121,52 +137,28 @@ class Window(NamedTuple):
         axis.spines[:].set_visible(False)
 
 
-def outline_annotations(axis: Axes, slices: Slices, place: int) -> set[str]:
+def outline_annotations(axis: Axes, slices: AnnotatedSlices, place: int) -> set[str]:
     """Outline the mask and the boxes of a slice; return which of `OUTLINES` there are."""
-    drawn = set()
-    for kind, mask in _annotations(slices, place):
-        if outline(axis, mask, OUTLINES[kind]):
-            drawn.add(kind)
-    return drawn
+    kinds = {
+        "box": slices.boxes[place],
+        "other box": slices.other_boxes[place],
+        "mask": slices.masks[place],
+    }
+    pairs = [(kind, mask) for kind, masks in kinds.items() for mask in masks]
+    return {kind for kind, mask in pairs if outline(axis, mask, OUTLINES[kind])}
 
 
 def outline(axis: Axes, mask: Tensor, colour: str, width: float = 0.9) -> bool:
     """Draw the outline of a mask (H, W), soft or not; return whether there is any."""
-    if not mask.max() > 0:
-        return False
-    axis.contour(mask.numpy(), levels=[float(mask.max()) / 2], colors=colour, linewidths=width)
-    return True
+    highest = float(mask.max())
+    if highest > 0:
+        axis.contour(mask.numpy(), levels=[highest / 2], colors=colour, linewidths=width)
+    return highest > 0
 
 
 def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Name the colours of lines below the pictures."""
-    if colours:
-        handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=len(handles),
-            fontsize=8,
-            facecolor="0.6",
-        )
-
-
-def highest_of(maps: Tensor) -> float:
-    """Value of the brightest colour of maps: the 99.5th percentile of all their pixels."""
-    return float(np.percentile(maps.numpy(), 99.5)) or 1.0
-
-
-def _lines(slices: Slices, results: Results) -> list[Line]:
-    lines = [Line("input", slices.images, "gray", 1.0)]
-    for (label, scoring), (reconstructions, maps) in results.items():
-        name = f"{label}\nreconstruction"
-        if reconstructions is not None and name not in [line.name for line in lines]:
-            lines.append(Line(name, reconstructions, "gray", 1.0))
-        lines.append(Line(f"{label}\n{scoring}", maps, "inferno", highest_of(maps)))
-    return lines
-
-
-def _annotations(slices: Slices, place: int) -> Iterator[tuple[str, Tensor]]:
-    yield from (("box", mask) for mask in slices.boxes[place])
-    yield from (("other box", mask) for mask in slices.other_boxes[place])
-    yield "mask", slices.masks[place, 0]
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    if handles:
+        style = {"ncols": len(handles), "fontsize": 8, "facecolor": "0.6"}
+        figure.legend(handles=handles, loc="outside lower center", **style)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.models import (
+from pathology_screen.experiments.methods import (
     CONTROLS,
     SCORINGS,
     Chosen,
@@ -19,32 +19,35 @@ from pathology_screen.experiments.models import (
     load_methods,
     read_profile,
 )
-from pathology_screen.experiments.slices import Slices, load_slices
+from pathology_screen.experiments.slices import AnnotatedSlices, load_slices
 from pathology_screen.files import sha256
-from pathology_screen.metrics.localization import PROTOCOLS, Protocol
+from pathology_screen.metrics.localization import Protocol, check_protocol
 from pathology_screen.versions import versions
 
 
 @dataclass(frozen=True)
-class Setting:
+class ExperimentSetting:
     """The methods and data of an experiment, prepared when they are first asked for.
 
     Attributes:
         methods: as in `Chosen.parse`; runs of one label are seeds of one method.
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
+        section: of the datalist, whose slices are looked at.
         scoring: names of the scorings to compare; a method that knows none of them is scored its
             own way.
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
         seed: of all draws.
         percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
-        protocol: of the localisation of boxes (see `metrics.LocalizationMetric`).
+        protocol: of the localisation of boxes (see `metrics.box_scores`).
         configured: profile and methods in place of those of the bundles.
+        prepared: section -> its slices.
     """
 
     methods: Sequence[str]
     dataset_dir: str | None = None
     datalist: str | None = None
+    section: str = "test"
     scoring: Sequence[str] = ("residual", "eq5")
     profile: str = "compact"
     backbone: str | None = None
@@ -52,17 +55,14 @@ class Setting:
     percentiles_of: Literal["image", "tissue"] = "image"
     protocol: Protocol = "pixel_count"
     configured: tuple[Profile, list[ComparedMethod]] | None = None
-    prepared: dict[str, Slices] = field(default_factory=dict, repr=False)
+    prepared: dict[str, AnnotatedSlices] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if unknown := set(self.scoring) - set(SCORINGS):
             raise ConfigError(
                 f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}"
             )
-        if self.protocol not in PROTOCOLS:
-            raise ConfigError(
-                f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}"
-            )
+        check_protocol(self.protocol)
         for kind, given in (("method", self.methods), ("scoring", self.scoring)):
             if len(set(given)) < len(given):
                 raise ConfigError(f"a {kind} is named twice")
@@ -84,38 +84,44 @@ class Setting:
         return [Chosen.parse(text) for text in self.methods]
 
     @cached_property
-    def models(self) -> list[ComparedMethod]:
+    def compared(self) -> list[ComparedMethod]:
         """The methods, ready."""
         if self.configured:
             return self.configured[1]
         taught = any(choice.method.name in CONTROLS for choice in self.choices)
-        training = self.section("training") if taught else None
+        training = self.slices_of("training") if taught else None
         return load_methods(self.choices, self.shared, training, self.scoring)
 
-    def section(self, name: str) -> Slices:
-        """The slices of a section of the datalist."""
-        if name not in self.prepared:
-            items = resolve_dataset(self.dataset_dir, self.datalist, section=name)
-            self.prepared[name] = load_slices(items, self.shared.preprocessing)
-        return self.prepared[name]
+    @property
+    def slices(self) -> AnnotatedSlices:
+        """The slices that are looked at."""
+        return self.slices_of(self.section)
 
-    def scorings(self, model: ComparedMethod) -> list[str]:
-        """The scorings that are compared for a method: those asked for, or else its own."""
-        return [name for name in self.scoring if name in model.scorings] or list(model.scorings)
+    def slices_of(self, section: str) -> AnnotatedSlices:
+        """The slices of a section of the datalist."""
+        if section not in self.prepared:
+            items = resolve_dataset(self.dataset_dir, self.datalist, section=section)
+            self.prepared[section] = load_slices(items, self.shared.preprocessing)
+        return self.prepared[section]
 
     def provenance(self) -> dict[str, Any]:
         """What the numbers depend on, ready for JSON; paths are left out."""
+        identity = "embedded cohort"
+        if self.datalist or self.dataset_dir:
+            path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
+            identity = f"{path.name}, sha256 {sha256(path)}"
         methods = [
             {
-                "label": model.label,
-                "method": model.method.name,
-                "weights_sha256": model.weights_sha256,
-                "scorings": {name: model.scorings[name].identity for name in self.scorings(model)},
+                "label": method.label,
+                "method": method.predictor.method,
+                "weights_sha256": method.weights_sha256,
+                "scorings": {name: one.identity for name, one in method.scorings.items()},
             }
-            for model in self.models
+            for method in self.compared
         ]
         return {
-            "datalist": self._datalist_identity(),
+            "datalist": identity,
+            "section": self.section,
             "versions": versions(),
             "profile": self.shared.name,
             "slice": dict(self.shared.slice_options),
@@ -124,9 +130,3 @@ class Setting:
             "protocol": self.protocol,
             "methods": methods,
         }
-
-    def _datalist_identity(self) -> str:
-        if not (self.datalist or self.dataset_dir):
-            return "embedded cohort"
-        path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
-        return f"{path.name}, sha256 {sha256(path)}"

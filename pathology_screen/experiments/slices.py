@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Compose
 from torch import Tensor
@@ -15,20 +16,20 @@ from pathology_screen.transforms import prepare_slices
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
 HEALTHY, NORMAL, PATHOLOGICAL = "healthy", "normal", "pathological"
-LISTED = ("subjects", "pathology", "groups", "boxes", "other_boxes", "box_labels")
-"""Attributes that hold one entry a slice."""
+COVERED_SHARE = 0.5
+"""A pixel of the grid belongs to a mask or box that covers more than this share of it."""
 
 
 @dataclass(frozen=True)
-class Slices:
+class AnnotatedSlices:
     """Prepared slices and what is known of them.
 
     Attributes:
         images: (N, 1, H, W) in [0, 1].
-        subjects: the person of each.
-        pathology: "healthy" or the name of the finding, of each scan.
-        groups: "normal", or the group of findings that the datalist names; "pathological" where it
-            names none.
+        subjects: (N,) names, the person of each.
+        pathology: (N,) names, "healthy" or the finding of each scan.
+        groups: (N,) names, "normal", or the group of findings that the datalist names;
+            "pathological" where it names none.
         masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has
             none.
         boxes: of each slice, its K annotated boxes as masks (K, H, W), soft at their edges.
@@ -37,9 +38,9 @@ class Slices:
     """
 
     images: Tensor
-    subjects: tuple[str, ...]
-    pathology: tuple[str, ...]
-    groups: tuple[str, ...]
+    subjects: np.ndarray
+    pathology: np.ndarray
+    groups: np.ndarray
     masks: Tensor
     boxes: tuple[Tensor, ...]
     other_boxes: tuple[Tensor, ...]
@@ -48,24 +49,38 @@ class Slices:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, chosen: Sequence[int]) -> Slices:
-        """The slices at these places."""
-        index = list(chosen)
-        if not index:
-            raise ConfigError("no slice is left to look at")
-        listed = {name: tuple(getattr(self, name)[i] for i in index) for name in LISTED}
-        return replace(self, images=self.images[index], masks=self.masks[index], **listed)
-
-    def healthy(self) -> Slices:
-        """Those of healthy people.
+    def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> AnnotatedSlices:
+        """The slices at these places, or where a mask (N,) is True.
 
         Raises:
             ConfigError: if there is none.
         """
-        return self[[i for i, name in enumerate(self.pathology) if name == HEALTHY]]
+        index = np.arange(len(self))[list(chosen)]
+        if not len(index):
+            raise ConfigError("no slice is left to look at")
+        arrays = ("images", "subjects", "pathology", "groups", "masks")
+        kept: dict[str, Any] = {name: getattr(self, name)[index] for name in arrays}
+        for name in ("boxes", "other_boxes", "box_labels"):
+            kept[name] = tuple(getattr(self, name)[i] for i in index)
+        return replace(self, **kept)
+
+    @property
+    def healthy(self) -> np.ndarray:
+        """(N,), whether each shows a healthy person."""
+        return self.pathology == HEALTHY
+
+    @property
+    def people(self) -> int:
+        """Number of people."""
+        return len(set(self.subjects))
+
+    def region(self, i: int) -> Tensor:
+        """Pixels (1, H, W) of the mask of a slice, or of its boxes where it has none."""
+        mask = self.masks[i] > COVERED_SHARE
+        return mask if mask.any() else (self.boxes[i] > COVERED_SHARE).any(dim=0, keepdim=True)
 
 
-def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> Slices:
+def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> AnnotatedSlices:
     """Prepare the slices of scans, and with them masks and boxes.
 
     Args:
@@ -79,37 +94,23 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> S
     try:
         slices: Any = prepare_slices(items, AnnotatedSliced(preprocessing))
     except Exception as error:
-        reason = _reason(error)
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, ScreeningError):
+            reason = reason.__cause__  # MONAI wraps the errors of this package
         if reason is None:
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     images = torch.stack([item["image"].as_tensor() for item in slices])
-    masks = [item["label"] if "label" in item else torch.zeros_like(images[0]) for item in slices]
-    pathology = tuple(str(item.get("pathology", HEALTHY)) for item in slices)
-    return Slices(
+    nothing, no_box = torch.zeros_like(images[0]), torch.zeros(0, *images.shape[2:])
+    pathology = [str(item.get("pathology", HEALTHY)) for item in slices]
+    kinds = [NORMAL if name == HEALTHY else PATHOLOGICAL for name in pathology]
+    return AnnotatedSlices(
         images,
-        subjects=tuple(str(item["subject"]) for item in slices),
-        pathology=pathology,
-        groups=tuple(
-            str(item.get("group", NORMAL if name == HEALTHY else PATHOLOGICAL))
-            for item, name in zip(slices, pathology)
-        ),
-        masks=torch.stack(masks).float(),
-        boxes=tuple(_boxes(item, "boxes")[0] for item in slices),
-        other_boxes=tuple(_boxes(item, "other_boxes")[0] for item in slices),
-        box_labels=tuple(_boxes(item, "boxes")[1] for item in slices),
+        subjects=np.array([str(item["subject"]) for item in slices]),
+        pathology=np.array(pathology),
+        groups=np.array([str(item.get("group", kind)) for item, kind in zip(slices, kinds)]),
+        masks=torch.stack([item.get("label", nothing) for item in slices]).float(),
+        boxes=tuple(item.get("boxes_masks", no_box) for item in slices),
+        other_boxes=tuple(item.get("other_boxes_masks", no_box) for item in slices),
+        box_labels=tuple(tuple(item.get("boxes_labels", ())) for item in slices),
     )
-
-
-def _boxes(item: Mapping[str, Any], name: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Masks and labels of the boxes on a slice."""
-    if f"{name}_masks" not in item:
-        return torch.zeros(0, *item["image"].shape[1:]), ()
-    return item[f"{name}_masks"], tuple(item[f"{name}_labels"])
-
-
-def _reason(error: BaseException | None) -> ScreeningError | None:
-    """The error of this package that MONAI wrapped, if there is one."""
-    while error is not None and not isinstance(error, ScreeningError):
-        error = error.__cause__
-    return error

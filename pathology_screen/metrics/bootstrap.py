@@ -17,6 +17,10 @@ import numpy as np
 from pathology_screen.errors import ConfigError
 from pathology_screen.metrics.pooled import PooledStatistic, combined
 
+CONFIDENCE = 0.95
+Groups = Mapping[str, Hashable]
+"""Subject -> group, such as healthy or pathological."""
+
 
 class Interval(NamedTuple):
     """A statistic and the bounds of its percentile bootstrap interval."""
@@ -37,48 +41,37 @@ class Difference(NamedTuple):
 
 
 def bootstrap_interval(
-    statistic: PooledStatistic,
-    groups: Mapping[str, Hashable] | None = None,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    statistic: PooledStatistic, groups: Groups | None = None, *, resamples: int = 2000
 ) -> Interval:
-    """Percentile bootstrap interval over subjects.
+    """95 % percentile bootstrap interval over subjects, always of the same draws.
 
     Args:
         statistic: see `metrics.pooled`.
-        groups: subject -> group, such as healthy or pathological. Each group keeps its size in
-            every resample (stratified bootstrap). None draws from all subjects alike.
+        groups: each keeps its size in every resample (stratified bootstrap). None draws from all
+            subjects alike.
         resamples: how many times subjects are drawn.
-        confidence: share of the resamples inside the interval, between 0 and 1.
-        seed: of the draws; the same seed gives the same interval.
 
     Raises:
         ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects,
-            an option is out of range, or the statistic is undefined in some resample, as an AUROC
-            where nobody healthy was drawn.
+            or the statistic is undefined in some resample, as an AUROC where nobody healthy was
+            drawn.
     """
-    drawn = _resampled(statistic, groups, resamples, confidence, seed)
-    return Interval(statistic.value, *_bounds(drawn, confidence))
+    return Interval(statistic.value, *_bounds(_resampled(statistic, groups, resamples)))
 
 
 def paired_difference(
     first: PooledStatistic,
     second: PooledStatistic,
-    groups: Mapping[str, Hashable] | None = None,
+    groups: Groups | None = None,
     *,
     resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
 ) -> Difference:
     """First method minus second on the same subjects, who are drawn for both together.
 
     The p-value is twice the smaller share of resamples, the observed data counted as one more, in
-    which the difference is at most, or at least, zero; at the given confidence it agrees with
-    whether the interval holds zero. Its smallest value is 2 / (resamples + 1). Arguments and errors
-    as in `bootstrap_interval`; ConfigError also where the methods were not measured on the same
-    subjects.
+    which the difference is at most, or at least, zero: 2 / (resamples + 1) or more. Arguments and
+    errors as in `bootstrap_interval`; ConfigError also where the methods were not measured on the
+    same subjects.
     """
     if not np.array_equal(first.subjects, second.subjects):
         differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
@@ -86,61 +79,43 @@ def paired_difference(
             f"the methods were not measured on the same subjects: {differing} in one of them only"
         )
     difference = combined(np.subtract, first, second)
-    drawn = _resampled(difference, groups, resamples, confidence, seed)
+    drawn = _resampled(difference, groups, resamples)
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p_value = min(1.0, 2 * (1 + tail) / (1 + resamples))
-    return Difference(difference.value, *_bounds(drawn, confidence), p_value)
+    return Difference(difference.value, *_bounds(drawn), p_value)
 
 
-def draw_weights(
-    subjects: np.ndarray, groups: Mapping[str, Hashable] | None, resamples: int, seed: int
-) -> np.ndarray:
+def draw_weights(subjects: np.ndarray, groups: Groups | None, resamples: int) -> np.ndarray:
     """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as
     float64."""
-    rng = np.random.default_rng(seed)
-    weights = np.zeros((resamples, len(subjects)))
-    for name, members in _members(subjects, groups).items():
-        if len(members) < 2:
-            where = f"the group {name!r}" if groups is not None else "the statistic"
-            raise ConfigError(
-                f"a bootstrap over subjects needs at least two of them, {where} has {len(members)}"
-            )
-        weights[:, members] = rng.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), resamples
-        )
-    return weights
-
-
-def _members(
-    subjects: np.ndarray, groups: Mapping[str, Hashable] | None
-) -> dict[Hashable, list[int]]:
     members: dict[Hashable, list[int]] = {}
     for index, subject in enumerate(subjects.tolist()):
         if groups is not None and subject not in groups:
             raise ConfigError(f'the subject "{subject}" has no group')
-        members.setdefault(groups[subject] if groups is not None else None, []).append(index)
-    return members
+        members.setdefault(None if groups is None else groups[subject], []).append(index)
+    rng = np.random.default_rng(0)
+    weights = np.zeros((resamples, len(subjects)))
+    for name, own in members.items():
+        n = len(own)
+        if n < 2:
+            where = "the statistic" if groups is None else f"the group {name!r}"
+            raise ConfigError(
+                f"a bootstrap over subjects needs at least two of them, {where} has {n}"
+            )
+        weights[:, own] = rng.multinomial(n, np.full(n, 1 / n), resamples)
+    return weights
 
 
-def _resampled(
-    statistic: PooledStatistic,
-    groups: Mapping[str, Hashable] | None,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> np.ndarray:
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ConfigError(f"{resamples} resamples at a confidence of {confidence} make no interval")
-    drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples, seed))
-    undefined = np.count_nonzero(~np.isfinite(drawn))
-    if undefined:
+def _resampled(statistic: PooledStatistic, groups: Groups | None, resamples: int) -> np.ndarray:
+    drawn = statistic.evaluate(draw_weights(statistic.subjects, groups, resamples))
+    if undefined := np.count_nonzero(~np.isfinite(drawn)):
         raise ConfigError(
-            f"the statistic is undefined in {undefined} of {resamples} resamples: name the group of each subject, so "
-            "that every resample holds all groups"
+            f"the statistic is undefined in {undefined} of {resamples} resamples: name the group "
+            "of each subject, so that every resample holds all groups"
         )
     return drawn
 
 
-def _bounds(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [50 * (1 - confidence), 50 * (1 + confidence)])
+def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return float(low), float(high)

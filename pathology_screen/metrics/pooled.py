@@ -14,9 +14,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
+from sklearn.metrics import average_precision_score
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics.detection import two_classes
+
+Subjects = Sequence[str] | np.ndarray
+"""Names, of whom each value belongs to."""
 
 CELLS = 2_000_000
 """Thresholds times weightings that are worked on at a time; 16 MB an array."""
@@ -41,7 +44,22 @@ class PooledStatistic:
         return float(self.evaluate(np.ones((1, len(self.subjects))))[0])
 
 
-def pooled_mean(values: ArrayLike, subjects: Sequence[str]) -> PooledStatistic:
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Average precision, 0 to 1: the AUPRC of the paper's tables, whose chance level is the share
+    of abnormal pixels.
+
+    Args:
+        labels: any shape, True or 1 where abnormal.
+        scores: the same shape; higher is more abnormal.
+
+    Raises:
+        ConfigError: if the shapes differ, a label is neither 0 nor 1, or only one class is there.
+        InputError: "not_finite", if a score is NaN or infinite.
+    """
+    return float(average_precision_score(*_two_classes(labels, scores)))
+
+
+def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
     """Mean of values (N,), of which the i-th belongs to the i-th of N subjects; names repeat.
 
     Raises:
@@ -50,16 +68,13 @@ def pooled_mean(values: ArrayLike, subjects: Sequence[str]) -> PooledStatistic:
     """
     values = np.asarray(values, np.float64)
     names, index = _subject_of_each(values, subjects)
-    if not np.isfinite(values).all():
-        raise InputError(
-            "not_finite", f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values"
-        )
+    _check_finite(values)
     sums = np.bincount(index, values.ravel(), len(names))
     counts = np.bincount(index, minlength=len(names))
     return PooledStatistic(names, lambda weights: _ratio(weights @ sums, weights @ counts))
 
 
-def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Sequence[str]) -> PooledStatistic:
+def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> PooledStatistic:
     """Area under the ROC of all scores pooled; under weights equal to scikit-learn's with
     `sample_weight`.
 
@@ -69,7 +84,7 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Sequence[str]) 
         subjects: whom each of the N images belongs to; names repeat.
 
     Raises:
-        ConfigError, InputError: as `detection.auroc`; ConfigError also where there are not N
+        ConfigError, InputError: as `average_precision`; ConfigError also where there are not N
             subjects.
     """
     ranking = _Ranking(labels, scores, subjects)
@@ -85,18 +100,18 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Sequence[str]) 
 
 
 def pooled_average_precision(
-    labels: ArrayLike, scores: ArrayLike, subjects: Sequence[str]
+    labels: ArrayLike, scores: ArrayLike, subjects: Subjects
 ) -> PooledStatistic:
     """Average precision (AUPRC) of all scores pooled; arguments and errors as in `pooled_auroc`."""
     ranking = _Ranking(labels, scores, subjects)
 
-    def average_precision(weights: np.ndarray) -> np.ndarray:
+    def auprc(weights: np.ndarray) -> np.ndarray:
         positives, negatives, _ = ranking.counts(weights)
         true = positives.cumsum(axis=0)
         precision = _ratio(true, true + negatives.cumsum(axis=0), undefined=0.0)
         return _ratio((positives * precision).sum(axis=0), true[-1])
 
-    return PooledStatistic(ranking.subjects, ranking.in_parts(average_precision))
+    return PooledStatistic(ranking.subjects, ranking.in_parts(auprc))
 
 
 def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) -> PooledStatistic:
@@ -117,6 +132,11 @@ def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) 
     return PooledStatistic(subjects, evaluate)
 
 
+def averaged(*statistics: PooledStatistic) -> PooledStatistic:
+    """The mean of statistics, over the union of their subjects."""
+    return combined(lambda *values: np.mean(values, axis=0), *statistics)
+
+
 class _Ranking:
     """Scores sorted once: at each distinct score of a positive (a threshold, from the highest
     down), how many values every subject adds to those called abnormal.
@@ -126,49 +146,65 @@ class _Ranking:
         negatives_of_subject: (S,) how many normal values each subject has.
     """
 
-    def __init__(self, labels: ArrayLike, scores: ArrayLike, subjects: Sequence[str]) -> None:
+    def __init__(self, labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> None:
         self.subjects, index = _subject_of_each(np.asarray(scores), subjects)
-        abnormal, flat = two_classes(labels, scores)
+        abnormal, flat = _two_classes(labels, scores)
         self.negatives_of_subject = np.bincount(index[~abnormal], minlength=len(self.subjects))
         thresholds = np.unique(flat[abnormal])
-        below = (
-            np.searchsorted(thresholds, flat, side="right") - 1
-        )  # the highest threshold that a value reaches, or -1
+        below = np.searchsorted(thresholds, flat, side="right") - 1  # highest one reached, or -1
         row, reaches = len(thresholds) - 1 - below, below >= 0
         tied = ~abnormal & reaches & (thresholds[below] == flat)
-        self._positives, self._negatives, self._ties = (
-            self._count(row[these], index[these], len(thresholds))
-            for these in (abnormal, ~abnormal & reaches, tied)
-        )
 
-    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def count(values: np.ndarray) -> csr_array:
+            places = (row[values], index[values])
+            shape = (len(thresholds), len(self.subjects))
+            return coo_array((np.ones(len(places[0])), places), shape=shape).tocsr()
+
+        self._counts = [count(values) for values in (abnormal, ~abnormal & reaches, tied)]
+
+    def counts(self, weights: np.ndarray) -> list[np.ndarray]:
         """Positives, negatives, and negatives that equal the threshold, which each threshold adds:
         each (K, R)."""
-        columns = weights.T
-        return self._positives @ columns, self._negatives @ columns, self._ties @ columns
+        return [count @ weights.T for count in self._counts]
 
     def in_parts(
         self, statistic: Callable[[np.ndarray], np.ndarray]
     ) -> Callable[[np.ndarray], np.ndarray]:
         """The statistic for any number of weightings, in bounded memory; it remembers the last
         ones, since one method is compared with many under the same."""
-        size = max(1, CELLS // self._positives.shape[0])
+        size = max(1, CELLS // self._counts[0].shape[0])
 
         @lru_cache(maxsize=4)
         def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
             weights = np.frombuffer(content).reshape(shape)
-            return np.concatenate(
-                [statistic(weights[start : start + size]) for start in range(0, len(weights), size)]
-            )
+            parts = (weights[start : start + size] for start in range(0, len(weights), size))
+            return np.concatenate([statistic(part) for part in parts])
 
         return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
 
-    def _count(self, rows: np.ndarray, subjects: np.ndarray, thresholds: int) -> csr_array:
-        ones = np.ones(len(rows))
-        return coo_array((ones, (rows, subjects)), shape=(thresholds, len(self.subjects))).tocsr()
+
+def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool and scores, both flat, checked as `average_precision` promises."""
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if labels.shape != scores.shape:
+        raise ConfigError(f"labels {labels.shape} and scores {scores.shape} differ in shape")
+    _check_finite(scores)
+    abnormal = labels.astype(bool)
+    if not np.array_equal(abnormal, labels):
+        raise ConfigError("labels must be 0 (normal) or 1 (abnormal); binarise soft masks before")
+    if not 0 < abnormal.sum() < abnormal.size:
+        raise ConfigError(
+            f"both classes are needed, but {abnormal.sum()} of {abnormal.size} labels are abnormal"
+        )
+    return abnormal.ravel(), scores.ravel()
 
 
-def _subject_of_each(values: np.ndarray, subjects: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _check_finite(values: np.ndarray) -> None:
+    if wrong := np.count_nonzero(~np.isfinite(values)):
+        raise InputError("not_finite", f"{wrong} of {values.size} values")
+
+
+def _subject_of_each(values: np.ndarray, subjects: Subjects) -> tuple[np.ndarray, np.ndarray]:
     """Distinct names, and the index of its subject for each value, flat."""
     if values.ndim == 0 or len(values) != len(subjects) or values.size == 0:
         raise ConfigError(
@@ -179,6 +215,5 @@ def _subject_of_each(values: np.ndarray, subjects: Sequence[str]) -> tuple[np.nd
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = np.nan) -> np.ndarray:
-    return np.divide(
-        numerator, denominator, out=np.full(denominator.shape, undefined), where=denominator > 0
-    )
+    out = np.full(denominator.shape, undefined)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)

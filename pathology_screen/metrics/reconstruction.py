@@ -21,16 +21,13 @@ from pathology_screen.errors import ArtifactError, ConfigError, InputError
 def mean_squared_error(
     image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean squared error of each image.
+    """Mean squared error of each image: (B,), float64.
 
     Args:
-        image: healthy images (B, 1, H, W) in [0, 1]. For synthetic anomalies, those before they
-            were altered.
-        reconstruction: the same shape; for synthetic anomalies, that of the altered images.
+        image: healthy images (B, 1, H, W) in [0, 1]; of synthetic anomalies those before they were
+            altered.
+        reconstruction: the same shape; of synthetic anomalies that of the altered images.
         mask: the same shape, in [0, 1]: the altered region; None for the whole image.
-
-    Returns:
-        Shape (B,), float64.
 
     Raises:
         ConfigError: if shapes differ or the mask of an image is empty.
@@ -47,46 +44,30 @@ def perceptual_error(
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean of a perceptual distance map of each image; arguments, result and errors as in
-    `mean_squared_error`.
-
-    Args:
-        distance: two batches of images (B, 1, H, W) in [0, 1] -> a map of that shape, such as
-            `anomaly.perceptual_distance(...)`. Table 1 uses LPIPS on AlexNet: other backbones do
-            not compare with it.
-    """
-    image, reconstruction = _checked(image, reconstruction)
-    return masked_mean(
-        distance(image.clamp(0, 1).float(), reconstruction.clamp(0, 1).float()), mask
-    )
+    """Mean of a perceptual distance map of each image, such as `anomaly.perceptual_distance(...)`;
+    the rest as in `mean_squared_error`. Table 1 uses LPIPS on AlexNet: other backbones do not
+    compare with it."""
+    x, x_ph = (each.clamp(0, 1).float() for each in _checked(image, reconstruction))
+    return masked_mean(distance(x, x_ph), mask)
 
 
 def structural_similarity(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
     """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
-    (B,), float64.
-
-    Raises as `mean_squared_error`; ConfigError also for images smaller than the window.
-    """
-    image, reconstruction = _checked(image, reconstruction)
-    if min(image.shape[-2:]) < 7:
-        raise ConfigError(
-            f"SSIM needs images of at least 7 x 7 pixels, not {tuple(image.shape[-2:])}"
-        )
-    pairs = zip(image[:, 0].cpu().numpy(), reconstruction[:, 0].cpu().numpy())
-    return torch.tensor(
-        [metrics.structural_similarity(x, x_ph, data_range=1.0) for x, x_ph in pairs]
-    )
+    (B,), float64. Raises as `mean_squared_error`; ConfigError also for images smaller than the
+    window."""
+    x, x_ph = (each[:, 0].cpu().numpy() for each in _checked(image, reconstruction))
+    if min(x.shape[1:]) < 7:
+        raise ConfigError(f"SSIM needs images of at least 7 x 7 pixels, not {x.shape[1:]}")
+    pairs = zip(x, x_ph)
+    return torch.tensor([metrics.structural_similarity(*pair, data_range=1.0) for pair in pairs])
 
 
 def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
     """Sharpness of each reconstruction over that of its image: (B, 1, H, W) twice -> (B,), float64.
 
     Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was
-    lost. Unlike an error it does not ask whether the detail is in its place.
-
-    Raises as `mean_squared_error`; InputError also with "constant_image", where an image has no
-    detail at all.
-    """
+    lost, wherever it was. Raises as `mean_squared_error`; InputError also with "constant_image",
+    where an image has no detail at all."""
     image, reconstruction = _checked(image, reconstruction)
     reference = _sharpness(image)
     if not (reference > 0).all():
@@ -100,9 +81,7 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
     It does not depend on brightness and contrast, and tells an image of another kind than those
     trained on: a network that has seen T1-weighted brains alone paints one, whatever it is given.
-
-    Raises as `mean_squared_error`; ConfigError also where an image is empty.
-    """
+    Raises as `mean_squared_error`; ConfigError also where an image is empty."""
     image, reconstruction = _checked(image, reconstruction)
     brain = (image > 0).double()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
-from pathology_screen.experiments import Setting
-from pathology_screen.experiments.models import ComparedMethod, read_profile
-from pathology_screen.registry import METHODS
+from pathology_screen.experiments import ExperimentSetting, report
+from pathology_screen.experiments.methods import ComparedMethod, read_profile
+from pathology_screen.predictor import Predictor
 
 
 class Lookup(nn.Module):
@@ -30,6 +31,24 @@ def key(image):
     return hashlib.sha256(image.numpy().tobytes()).hexdigest()
 
 
+class Difference(nn.Module):
+    """The absolute difference in place of a perceptual distance, which takes long to load."""
+
+    identity = "difference"
+
+    def forward(self, a, b):
+        return (a - b).abs()
+
+
+@pytest.fixture
+def light_distance(monkeypatch):
+    """No perceptual network is loaded, and few resamples are drawn."""
+    monkeypatch.setattr(report, "RESAMPLES", 50)
+    for module in ("synthetic", "methods"):
+        where = import_module(f"pathology_screen.experiments.{module}")
+        monkeypatch.setattr(where, "perceptual_distance", lambda name: Difference())
+
+
 @pytest.fixture(scope="session")
 def datalist(tmp_path_factory) -> Path:
     """Datalist of two training, two calibration and eight test slices: three healthy, then each
@@ -40,12 +59,16 @@ def datalist(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def items(datalist):
     """The test section as it stands in the datalist, with the paths of its files."""
-    section = json.loads(datalist.read_text())["test"]
     paths = {"image", "label"}
     return [
         {k: str(datalist.parent / v) if k in paths else v for k, v in item.items()}
-        for item in section
+        for item in json.loads(datalist.read_text())["test"]
     ]
+
+
+@pytest.fixture(scope="session")
+def profile():
+    return read_profile()
 
 
 @pytest.fixture(scope="session")
@@ -55,59 +78,78 @@ def prepared():
 
 
 @pytest.fixture
-def make_setting(datalist, prepared):
-    """Function that gives a setting on the cohort with methods made by hand."""
+def make_setting(datalist, prepared, profile):
+    """Function that gives a setting on the cohort with methods made by hand, perhaps with other
+    slices of its test section."""
 
-    def make(*models, **options):
-        configured = (read_profile(), list(models)) if models else None
-        methods = options.pop("methods", ("template",))
-        return Setting(
-            methods, datalist=str(datalist), **options, configured=configured, prepared=prepared
+    def make(*compared, slices=None, **options):
+        options.setdefault("methods", ("template",))
+        configured = (profile, list(compared)) if compared else None
+        sections = prepared if slices is None else prepared | {"test": slices}
+        return ExperimentSetting(
+            datalist=str(datalist), **options, configured=configured, prepared=sections
         )
 
     return make
 
 
 @pytest.fixture
-def make_model():
+def slices(make_setting):
+    """The slices of the test section."""
+    return make_setting().slices
+
+
+@pytest.fixture
+def make_method(profile):
     """Function that gives a method of one network, scored by the plain residual."""
 
-    def make(network, label="made", method="ra", **scorings):
+    def make(network, label="made", method="ra", scorings=None):
+        scorings = scorings or {"residual": AnomalyMap("none", equalize=False)}
+        first = next(iter(scorings.values()))
+        steps, options = profile.preprocessing, profile.slice_options
         return ComparedMethod(
-            label, METHODS[method], network.eval(), scorings or {"residual": residual()}
+            label, Predictor(method, network.eval(), first, steps, options, Path()), scorings
         )
 
     return make
 
 
 @pytest.fixture
-def identity(make_model):
+def identity(make_method):
     """A method whose map is zero everywhere."""
-    return make_model(nn.Identity(), "identity")
+    return make_method(nn.Identity(), "identity")
 
 
 @pytest.fixture
-def lookup():
-    """The class `Lookup`."""
-    return Lookup
+def blur(make_method):
+    return make_method(nn.AvgPool2d(5, 1, 2), "blur")
 
 
-def residual():
-    return AnomalyMap("none", equalize=False)
+@pytest.fixture
+def lookup(make_method, slices, make_setting):
+    """Function that gives a method with known maps, differences from the test slices, and maps of
+    zero on the calibration slices."""
+
+    def make(maps, label):
+        normals = make_setting().slices_of("calibration").images
+        answers = [*(slices.images - maps), *normals]
+        return make_method(Lookup([*slices.images, *normals], answers), label)
+
+    return make
 
 
-def row(report, method, metric, scoring="residual"):
-    (found,) = [
-        row
-        for row in report.rows
-        if (row.method, row.scoring, row.metric) == (method, scoring, metric)
-    ]
-    return found
+@pytest.fixture
+def maps_of():
+    """Function that gives the maps of slices by a method with one scoring."""
+    return lambda method, slices: method.predict(slices)["residual"].maps
 
 
 @pytest.fixture
 def value():
     """Function that gives one number of a report."""
-    return lambda report, method, metric, scoring="residual": (
-        row(report, method, metric, scoring).value
-    )
+
+    def find(report, method, metric, scoring="residual"):
+        (found,) = [row for row in report.rows if row[:3] == (method, scoring, metric)]
+        return found.value
+
+    return find

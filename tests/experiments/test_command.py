@@ -4,25 +4,9 @@ import json
 import re
 
 import pytest
-from torch import nn
 
 from pathology_screen.cli import main
-from pathology_screen.experiments import EXPERIMENTS, models
-
-
-@pytest.fixture
-def light_distance(monkeypatch):
-    """The absolute difference in place of the perceptual distance, which takes long."""
-    light = lambda name: Difference()  # noqa: E731
-    monkeypatch.setitem(EXPERIMENTS["synthetic"].__globals__, "perceptual_distance", light)
-    monkeypatch.setattr(models, "perceptual_distance", light)
-
-
-class Difference(nn.Module):
-    identity = "difference"
-
-    def forward(self, a, b):
-        return (a - b).abs()
+from pathology_screen.experiments import EXPERIMENTS
 
 
 @pytest.fixture
@@ -31,83 +15,71 @@ def run(datalist, tmp_path):
     results."""
 
     def call(name, *options, methods=("template", "intensity")):
-        output = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
-        arguments = ["--methods", *methods, "--datalist", str(datalist), "--output", str(output)]
-        assert main(["experiment", name, *arguments, "--scoring", "residual", *options]) == 0
+        output = tmp_path / "out"
+        fixed = ["--methods", *methods, "--output", str(output), "--scoring", "residual"]
+        assert main(["experiment", name, "--datalist", str(datalist), *fixed, *options]) == 0
         return output
 
     return call
 
 
 @pytest.mark.parametrize("name", ["detection", "localization", "lesions", "gallery"])
-def test_writes_a_report_without_paths_and_prints_it(
-    run, light_distance, datalist, tmp_path, capsys, name
-):
+def test_writes_a_report_without_paths_and_prints_it(run, datalist, tmp_path, capsys, name):
     output = run(name)
     files = {path.name for path in output.iterdir()}
-    assert {
-        f"{name}{ending}"
-        for ending in (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")
-    } <= files
+    endings = (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")
+    assert {f"{name}{ending}" for ending in endings} <= files
     printed = capsys.readouterr().out
     assert (output / f"{name}.md").read_text("utf-8") in printed
     assert printed.endswith(f"look at: {output / name}.html\n")
     for path in output.iterdir():
         if path.suffix != ".png":
             text = re.sub(r"base64,[^\"]+", "", path.read_text("utf-8"))
-            assert (
-                str(tmp_path) not in text
-                and str(datalist.parent) not in text
-                and ".nii" not in text
-            )
+            assert not any(word in text for word in (str(tmp_path), str(datalist.parent), ".nii"))
 
 
-def test_options_reach_the_experiment(run, light_distance):
+def test_options_reach_the_experiment(run, datalist, light_distance, tmp_path):
+    content = json.loads(datalist.read_text())
+    content |= {"validation": content["calibration"], "calibration": []}
+    for item in (*content["validation"], *content["training"]):
+        item["image"] = str(datalist.parent / item["image"])
+    (tmp_path / "selection.json").write_text(json.dumps(content))
     options = ("--percentiles-of", "tissue", "--seed", "4", "--protocol", "paper")
-    output = run("synthetic", *options, methods=("template:mean",))
+    chosen = ("--section", "validation", "--datalist", str(tmp_path / "selection.json"))
+    output = run("synthetic", *options, *chosen, methods=("template:mean",))
     document = json.loads((output / "synthetic.json").read_text("utf-8"))
-    made_by = document["provenance"]
-    assert (made_by["seed"], made_by["percentiles_of"], made_by["protocol"]) == (
-        4,
-        "tissue",
-        "paper",
-    )
-    assert made_by["profile"] == "compact"
-    assert {row["method"] for row in document["results"]} == {"mean"}
-    assert {row["scoring"] for row in document["results"]} == {"", "residual"}
+    told = document["provenance"]
+    names = ("seed", "percentiles_of", "protocol", "profile", "section")
+    assert [told[name] for name in names] == [4, "tissue", "paper", "compact", "validation"]
+    rows = document["results"]
+    assert {(row["method"], row["n"]) for row in rows} == {("mean", 2)}
+    assert {row["scoring"] for row in rows} == {"", "residual"}
 
 
-def error_line(capsys, *arguments):
-    """The one line that a failing command says."""
-    assert main([str(argument) for argument in arguments]) == 1
-    captured = capsys.readouterr()
-    last = captured.err.splitlines()[-1]
-    assert captured.out == "" and last.startswith("error: ")
-    return last
-
-
-def test_unknown_names_are_refused_and_nothing_is_written(datalist, tmp_path, capsys):
-    def refusal(name="lesions", methods=("template",), *options):
-        fixed = ("--datalist", datalist, "--output", tmp_path / "out", "--methods", *methods)
-        return error_line(capsys, "experiment", name, *fixed, *options)
-
-    assert "no experiment 'segmentation'; there are synthetic, " in refusal("segmentation")
-    assert "no method 'gan'; the methods are ra, " in refusal(methods=("gan",))
-    assert "no scoring lpips; there are residual, " in refusal(
-        "lesions", ("template",), "--scoring", "lpips"
-    )
-    assert "no weights of ra" in refusal(methods=(f"ra={tmp_path / 'none'}",))
-    assert "perceptual backbone" in refusal("lesions", ("template",), "--perceptual", "vgg")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["segmentation", "--methods", "template"], "no experiment 'segmentation'; there are syn"),
+        (["lesions", "--methods", "gan"], "no method 'gan'; the methods are ra, "),
+        (["lesions", "--methods", "ra=none"], "no weights of ra"),
+        (
+            ["lesions", "--methods", "template", "--scoring", "lpips"],
+            "no scoring lpips; there are residual, ",
+        ),
+        (["lesions", "--methods", "template", "--perceptual", "vgg"], "perceptual backbone"),
+        (
+            ["lesions", "--methods", "template", "--datalist", "none.json"],
+            "none.json does not exist",
+        ),
+    ],
+)
+def test_nonsense_is_refused_and_nothing_is_written(datalist, tmp_path, capsys, options, message):
+    fixed = ["experiment", "--datalist", str(datalist), "--output", str(tmp_path / "out")]
+    assert main([*fixed, *options]) == 1
+    printed, said = capsys.readouterr()
+    last = said.splitlines()[-1]
+    assert printed == "" and last.startswith("error: ") and message in last
     assert not (tmp_path / "out").exists()
-    missing = (
-        "--datalist",
-        tmp_path / "none.json",
-        "--output",
-        tmp_path / "out",
-        "--methods",
-        "template",
-    )
-    assert "none.json does not exist" in error_line(capsys, "experiment", "lesions", *missing)
 
 
 @pytest.mark.parametrize(

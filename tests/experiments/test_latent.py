@@ -9,11 +9,14 @@ from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments import EXPERIMENTS, Setting
-from pathology_screen.experiments.latent import compare_latents, neighbour_distances, umap_plane
-from pathology_screen.experiments.models import read_profile
-
-latent = EXPERIMENTS["latent"]
+from pathology_screen.experiments.latent import (
+    compare_latents,
+    latent,
+    neighbour_distances,
+    umap_plane,
+)
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+from pathology_screen.networks.vae import VAE
 
 
 class Coder(nn.Module):
@@ -36,9 +39,8 @@ def no_umap(monkeypatch):
     """A plane of the first two components in place of the UMAP, which takes long to start."""
     module = sys.modules[compare_latents.__module__]
     monkeypatch.setattr(module, "_import_umap", lambda: None)
-    monkeypatch.setattr(
-        module, "umap_plane", lambda groups, seed: [group[:, :2] for group in groups]
-    )
+    plane = lambda groups, seed: [group[:, :2] for group in groups]  # noqa: E731
+    monkeypatch.setattr(module, "umap_plane", plane)
 
 
 @pytest.fixture(scope="module")
@@ -54,116 +56,111 @@ def prepared():
 
 
 @pytest.fixture
-def wide(datalist, prepared):
-    """Function that gives a setting on these slices."""
-
-    def make(*models):
-        configured = (read_profile(), list(models)) if models else None
-        return Setting(
-            ("template",), datalist=str(datalist), configured=configured, prepared=prepared
-        )
-
-    return make
+def halves(slices):
+    """Healthy slices, and the others."""
+    return slices[slices.healthy], slices[~slices.healthy]
 
 
 class TestNeighbourDistances:
     def test_by_hand(self):
         """Points on a line; everyone's own slices do not count."""
         references = np.array([[0.0], [1.0], [3.0], [7.0]])
-        people = ["a", "b", "c", "d"]
-        found = neighbour_distances(references, people, references, people, neighbours=2)
+        found = neighbour_distances(references, list("abcd"), references, list("abcd"), 2)
         assert found.tolist() == [(1 + 3) / 2, (1 + 2) / 2, (2 + 3) / 2, (4 + 6) / 2]
-        outside = neighbour_distances(np.array([[10.0]]), ["x"], references, people, neighbours=3)
+        outside = neighbour_distances(np.array([[10.0]]), ["x"], references, list("abcd"), 3)
         assert outside.tolist() == [(3 + 7 + 9) / 3]
+        found = neighbour_distances(references, list("aabc"), references, list("aabc"), 1)
+        assert found.tolist() == [3, 2, 2, 4]
+        euclidean = neighbour_distances(np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1)
+        assert euclidean.tolist() == [5.0]
 
-    def test_all_slices_of_a_person_are_left_out_of_their_own_neighbours(self):
-        references = np.array([[0.0], [0.1], [5.0]])
-        found = neighbour_distances(
-            references, ["a", "a", "b"], references, ["a", "a", "b"], neighbours=1
-        )
-        assert found.tolist() == pytest.approx([5.0, 4.9, 4.9])
+    @pytest.mark.parametrize("people", ["abcd", "aaab"])
+    def test_too_few_people(self, people):
+        with pytest.raises(ConfigError, match="healthy slices of more people"):
+            neighbour_distances(np.zeros((4, 2)), list(people), np.zeros((4, 2)), list(people), 4)
 
-    def test_distances_are_euclidean(self):
-        assert neighbour_distances(
-            np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1
-        ).tolist() == [5.0]
+    @pytest.mark.parametrize(("people", "expected"), [(6, 0.96), (7, 0.97), (8, 0.98), (40, 1.0)])
+    def test_without_any_difference_the_ratio_is_a_little_below_1(self, people, expected):
+        """The figures of the notes: 400 studies, healthy and pathological latent vectors of 16
+        normal dimensions alike. A healthy slice has one person fewer to be near to."""
+        rng, ratios = np.random.default_rng(0), []
+        names = np.arange(people)
+        for _ in range(400):
+            healthy, others = rng.normal(size=(2, people, 16))
+            own = neighbour_distances(healthy, names, healthy, names)
+            ratios.append(
+                neighbour_distances(others, -1 - names, healthy, names).mean() / own.mean()
+            )
+        assert np.mean(ratios) == pytest.approx(expected, abs=0.006)
 
-    def test_too_few_people(self):
-        references = np.zeros((4, 2))
-        for people in ("abcd", "aaab"):
-            with pytest.raises(ConfigError, match="healthy slices of more people"):
-                neighbour_distances(
-                    references, list(people), references, list(people), neighbours=4
-                )
+
+@pytest.mark.parametrize("kind", [VAE, IntrospectiveVAE])
+def test_the_vectors_are_those_that_predictions_are_decoded_from(kind, slices, make_method):
+    """The very slices, batches and weights of `predict`."""
+    torch.manual_seed(0)
+    network = kind(channels=(8, 8, 8, 8, 8), latent=6)
+    method = make_method(network)
+    vectors = method.predictor.encode(slices.images)
+    assert vectors.shape == (12, 6) and not vectors.requires_grad
+    with torch.no_grad():
+        decoded = network.decoder(vectors)
+    torch.testing.assert_close(decoded, method.predict(slices)["residual"].output)
 
 
-def test_groups_are_encoded_and_reconstructions_are_clamped_first(wide, make_model):
-    slices = wide().section("test")
-    ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
-    groups = compare_latents(make_model(Coder()), slices.healthy(), ill)
+def test_groups_are_encoded_and_reconstructions_are_clamped_first(halves, make_method):
+    groups = compare_latents(make_method(Coder()), *halves)
     assert list(groups) == ["healthy", "pathological", "pseudo-healthy"]
     assert [len(group.latents) for group in groups.values()] == [7, 5, 5]
-    torch.testing.assert_close(
-        torch.from_numpy(groups["pathological"].latents[:, 0]), ill.images.mean(dim=(1, 2, 3))
-    )
+    means = halves[1].images.mean(dim=(1, 2, 3))
+    assert groups["pathological"].latents[:, 0] == pytest.approx(means.numpy())
     assert (groups["pseudo-healthy"].latents[:, 0] == 1).all()
-    healthy = groups["healthy"].latents
-    expected = np.sort(1 - healthy[:, 0])[:5].mean()
+    expected = np.sort(1 - groups["healthy"].latents[:, 0])[:5].mean()
     assert groups["pseudo-healthy"].distances == pytest.approx(np.full(5, expected))
 
 
-def test_the_numbers_of_the_report(wide, make_model, value, no_umap):
-    model, shifted = make_model(Coder(), "vae"), make_model(Coder(shift=3.0), "moved")
-    setting = wide(model, shifted)
-    slices = setting.section("test")
-    ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
-    groups = compare_latents(model, slices.healthy(), ill)
-    report = latent(setting)
+def test_the_numbers_of_the_report(make_setting, halves, make_method, value, no_umap):
+    method, shifted = make_method(Coder(), "vae"), make_method(Coder(shift=3.0), "moved")
+    report = latent(make_setting(method, shifted))
+    groups = compare_latents(method, *halves)
     means = {name: float(group.distances.mean()) for name, group in groups.items()}
     for name, mean in means.items():
         assert value(report, "vae", f"{name} distance", "") == pytest.approx(mean)
+        if name != "healthy":
+            ratio = value(report, "vae", f"{name} / healthy", "")
+            assert ratio == pytest.approx(mean / means["healthy"])
         if name != "pseudo-healthy":  # clamped to white, which does not move along
             assert value(report, "moved", f"{name} distance", "") == pytest.approx(mean, rel=1e-4)
-    for name in ("pathological", "pseudo-healthy"):
-        assert value(report, "vae", f"{name} / healthy", "") == pytest.approx(
-            means[name] / means["healthy"]
-        )
     rows = {row.metric: row for row in report.rows if row.method == "vae"}
-    assert (rows["healthy distance"].n, rows["healthy distance"].subjects) == (7, 7)
-    assert (rows["pathological distance"].n, rows["pathological distance"].subjects) == (5, 5)
-    assert rows["pathological / healthy"].subjects == 12
+    counts = [(row.n, row.subjects) for row in rows.values()]
+    assert counts == [(7, 7), (5, 5), (5, 5), (5, 12), (5, 12)]
     assert rows["healthy distance"].low <= means["healthy"] <= rows["healthy distance"].high
+    assert "0.96 with 6 healthy people" in report.notes[2]
     assert len(report.figures["umap"].subfigs) == 2
 
 
-def test_marks_are_the_nearest_the_median_and_the_farthest(wide, make_model, no_umap):
-    setting = wide(make_model(Coder(), "vae"))
-    slices = setting.section("test")
-    ill = slices[[i for i, name in enumerate(slices.pathology) if name != "healthy"]]
-    distances = compare_latents(setting.models[0], slices.healthy(), ill)["pathological"].distances
-    (panel,) = latent(setting).figures["umap"].subfigs
+def test_marks_are_the_nearest_the_median_and_the_farthest(
+    make_setting, halves, make_method, no_umap
+):
+    method = make_method(Coder(), "vae")
+    order = compare_latents(method, *halves)["pathological"].distances.argsort()
+    (panel,) = latent(make_setting(method)).figures["umap"].subfigs
     axes = {axis.get_title(): axis for axis in panel.axes}
     assert set(axes) == {"vae", "1", "2", "3", "1'", "2'", "3'", "a", "b"}
-    for mark, place in (
-        ("1", distances.argmin()),
-        ("2", np.argsort(distances)[2]),
-        ("3", distances.argmax()),
-    ):
-        assert np.array_equal(axes[mark].images[0].get_array(), ill.images[place, 0].numpy())
+    for mark, place in zip("123", order[[0, 2, 4]]):
+        picture = axes[mark].images[0].get_array()
+        assert np.array_equal(picture, halves[1].images[place, 0].numpy())
     assert (axes["1'"].images[0].get_array() == 1).all()
 
 
-def test_methods_without_latent_vector_are_refused(wide, identity, no_umap):
-    with pytest.raises(
-        ConfigError, match="identity has no latent vector; ra, si_vae and vae have one"
-    ):
-        latent(wide(identity))
+def test_methods_without_latent_vector_are_refused(make_setting, identity, no_umap):
+    with pytest.raises(ConfigError, match="has no latent vector; ra, si_vae and vae have one"):
+        latent(make_setting(identity))
 
 
-def test_without_umap_it_says_what_to_install(wide, make_model, monkeypatch):
+def test_without_umap_it_says_what_to_install(make_setting, make_method, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ConfigError, match=r"pip install pathology-screen\[plots\]"):
-        latent(wide(make_model(Coder())))
+        latent(make_setting(make_method(Coder())))
 
 
 @pytest.mark.slow  # numba compiles for half a minute

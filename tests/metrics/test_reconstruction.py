@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.metrics import (
+from pathology_screen.metrics.reconstruction import (
     brain_correlation,
     masked_mean,
     mean_squared_error,
@@ -132,10 +132,7 @@ def test_an_empty_mask_a_flat_image_and_a_tiny_one_are_refused(images):
         structural_similarity(images[..., :6], images[..., :6])
 
 
-# --- agreement ---
-
-
-def test_agreement_is_the_correlation_inside_the_brain():
+def test_brain_correlation_is_that_inside_the_brain():
     generator = torch.Generator().manual_seed(0)
     image, other = torch.rand((2, 3, 1, 16, 16), generator=generator)
     image[..., :8] = 0
@@ -145,7 +142,7 @@ def test_agreement_is_the_correlation_inside_the_brain():
     assert brain_correlation(image, 1 - image).tolist() == pytest.approx([-1, -1, -1])
 
 
-def test_agreement_with_something_constant_is_none():
+def test_brain_correlation_with_something_constant_is_0():
     image = torch.rand(1, 1, 8, 8) + 0.1
     assert brain_correlation(image, torch.full_like(image, 0.5)).tolist() == [0]
     with pytest.raises(ConfigError, match="empty mask"):

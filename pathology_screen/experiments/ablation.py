@@ -1,0 +1,74 @@
+"""What each part of Eq. 5, and of the training, adds (paper, section 4.3, Table 3, Figure 6,
+Appendix D)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pathology_screen.errors import ArtifactError
+from pathology_screen.experiments.detection import detection
+from pathology_screen.experiments.localization import localization
+from pathology_screen.experiments.methods import SCORINGS
+from pathology_screen.experiments.published import published
+from pathology_screen.experiments.report import Report
+from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.slices import NORMAL
+
+CURVES = {"val_mse": "validation MSE", "val_perceptual_distance": "validation perceptual distance"}
+
+
+def ablation(setting: ExperimentSetting) -> Report:
+    """Compare the plain residual, Eq. 5 and the two maps between them (Table 3) by the boxes found
+    and, where the section has normal scans too, by detection; where runs are named, draw their
+    training curves (Figure 6)."""
+    setting = replace(setting, scoring=tuple(SCORINGS))
+    found = localization(setting)
+    measurements, figures = found.measurements, dict(found.figures)
+    if NORMAL in setting.slices.groups:
+        measurements = measurements.merged(detection(setting).measurements)
+    runs = [(choice.label, choice.run) for choice in setting.choices if choice.run is not None]
+    if runs:
+        figures["training"] = training_curves(runs)
+    return replace(
+        found,
+        name="ablation",
+        title="Ablation of the anomaly map",
+        measurements=measurements,
+        figures=figures,
+        tables={"classes": found.tables["classes"], **published("ablation", setting)},
+    )
+
+
+def training_curves(runs: Sequence[tuple[str, Path]]) -> Figure:
+    """Draw validation MSE and perceptual distance over the epochs.
+
+    Args:
+        runs: label and output folder of each training run, with its `log.csv`; runs of one label
+            share their colour.
+
+    Raises:
+        ArtifactError: if a run has no log.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = dict(zip(CURVES, figure.subplots(1, len(CURVES))))
+    colours = {label: f"C{i}" for i, label in enumerate(dict(runs))}
+    for label, run in runs:
+        if not (run / "log.csv").is_file():
+            raise ArtifactError(
+                f"{label}: {run.name} has no log.csv: is it the output_dir of a training run?"
+            )
+        log = pd.read_csv(run / "log.csv")
+        for name in set(CURVES) & set(log):
+            seen = log[log[name].notna()]
+            axes[name].plot(seen["epoch"], seen[name], colours[label], label=label, linewidth=1)
+    for name, axis in axes.items():
+        axis.set_title(CURVES[name], fontsize=10)
+        axis.set_xlabel("epoch")
+        named = dict(zip(*reversed(axis.get_legend_handles_labels())))
+        axis.legend(named.values(), named, fontsize=7)
+    return figure
