@@ -37,9 +37,8 @@ def main() -> int:
     try:
         dependencies = json.loads(result.stdout)["dependencies"]
     except ValueError:
-        print(
-            f"no vulnerability service answered, nothing was audited: {result.stderr.strip()[-200:]}"
-        )
+        said = result.stderr.strip()[-200:]
+        print(f"no vulnerability service answered, nothing was audited: {said}")
         return 0
     excepted = tomllib.loads(EXCEPTIONS.read_text())["tool"]["audit"]["exceptions"]
     status, text = judge(dependencies, excepted)
@@ -51,10 +50,8 @@ def judge(dependencies: list[Mapping[str, Any]], excepted: Mapping[str, str]) ->
     """Exit status, and what was found, of pip-audit's list of packages."""
     asked = [package for package in dependencies if "vulns" in package]
     if not asked:
-        return (
-            0,
-            f"the vulnerability service knows none of {len(dependencies)} packages, nothing was audited",
-        )
+        count = len(dependencies)
+        return 0, f"the vulnerability service knows none of {count} packages, nothing was audited"
     lines = [f"{len(asked)} of {len(dependencies)} packages audited"]
     status = 0
     for package in asked:

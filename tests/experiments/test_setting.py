@@ -63,7 +63,8 @@ def test_provenance_is_json_without_paths(datalist, make_setting, identity):
         **{"background": 0.12, "median": 0.79, "size": 128},
     }
     assert told["slice"] == slice_options
-    scorings = {"residual": {"perceptual": "none", "equalize": False, "sigma": 2.0}}
+    residual = {"perceptual": "none", "equalize": False, "sigma": 2.0, "score": "mean"}
+    scorings = {"residual": residual}
     assert told["methods"] == [
         {"label": "identity", "method": "ra", "weights_sha256": None, "scorings": scorings}
     ]
