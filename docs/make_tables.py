@@ -57,6 +57,7 @@ OWN = {
     "grid of the noise": "train#prepare_batch#noise#resolution",
     "perceptual distance": "scoring#perceptual",
     "equalisation": "scoring#equalize",
+    "score": "scoring#score",
     "map": "scoring#kind",
     "blur of the map (sigma)": "scoring#sigma",
 }

@@ -35,7 +35,7 @@ PROFILE_KEYS = {
         output_dir max_epochs patience warm_up learning_rate loss_weights deviation
         calibration_section scoring averaging augmentation network_def#channels network_def#latent
         network_def#teacher network_def#norm network_def#mse_weight slice#background
-        slice#median
+        slice#median scoring#score
     """,
 }
 
@@ -147,7 +147,7 @@ def test_si_vae_differs_from_ra_in_its_loss_alone():
     for file in ("train", "paper"):
         ra, si_vae = config("ra", file), config("si_vae", file)
         differing = {key for key in ra.keys() | si_vae.keys() if ra.get(key) != si_vae.get(key)}
-        assert differing <= {"method", "loss_weights", "scoring"}
+        assert differing <= {"method", "loss_weights", "scoring", "scoring#score"}
     weights = config("si_vae", "paper")["loss_weights"]
     assert weights == {
         "beta_rec": 1.0,
