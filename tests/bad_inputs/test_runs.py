@@ -112,8 +112,8 @@ def test_ended_while_it_writes(slices, tmp_path):
 
 def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path, monkeypatch):
     screener, items = make_brain_screener(), list_items(tree)
-    steps = [(results, f"save_{what}") for what in ("volume", "panel", "report", "record")]
-    for owner, name in [*steps, (Path, "replace"), (Path, "unlink")]:
+    steps = ("save_volume", "save_panel", "report_html", "make_record")
+    for owner, name in [*((results, step) for step in steps), (Path, "replace"), (Path, "unlink")]:
         original, calls, out = getattr(owner, name), [], tmp_path / name
 
         def interrupted(*arguments, original=original, calls=calls, **options):
