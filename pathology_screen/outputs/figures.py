@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage as ndi
 
 from pathology_screen.files import replacing
-from pathology_screen.screening import ScreenedSlice
+from pathology_screen.result import ScreenedSlice
 from pathology_screen.space import load_brain_template, tissue_mask
 
 OUTLINE = "#4de1ff"

@@ -9,7 +9,7 @@ import pytest
 
 from pathology_screen.errors import InputError
 from pathology_screen.outputs.record import make_record
-from pathology_screen.screening import Finding
+from pathology_screen.result import Finding, ScanContext
 from pathology_screen.space import SPACE
 from pathology_screen.versions import versions
 
@@ -20,12 +20,13 @@ CHECK = jsonschema.Draft202012Validator(SCHEMA)
 def test_the_schema_describes_every_kind_of_record(result, single, brain, make_brain_screener):
     calm = make_brain_screener(scores=tuple(range(1, 21)))
     finding = Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")
+    refusal = InputError("voxel_size", "9 mm")
     results = {
         "suspicious": result,
         "normal": calm(brain),
         "not_calibrated": calm(brain, plane_mm=30),
         "not_found": calm("nowhere"),
-        "voxel_size": calm.judge.refuse(InputError("voxel_size", "9 mm"), findings=[finding]),
+        "voxel_size": calm.judge.refuse(refusal, ScanContext(findings=[finding])),
     }
     for kind, one in results.items():
         record = make_record(one, "P001")

@@ -259,7 +259,7 @@ def test_a_scan_that_changed_is_screened_again_and_other_settings_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("module", "step"), [(screener_module, "prepare"), (results, "save_report")]
+    ("module", "step"), [(screener_module, "prepare"), (results, "report_html")]
 )
 def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(
     module, step, tree, make_screener, tmp_path, monkeypatch
