@@ -1,12 +1,16 @@
-"""Write into the pages what the code says: the codes of refusals, and what the training profiles
-set; and into the model cards what docs/benchmarks.csv says of their weights.
+"""Write into the pages what the code says: the command line, the codes of refusals, the fields of a
+record, and what the profiles set; and into the model cards what docs/benchmarks.csv says of their
+weights.
 
 python docs/make_tables.py
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,92 +18,73 @@ from typing import Any
 import pandas as pd
 from monai.bundle import ConfigParser
 
+from pathology_screen import cli, outputs
 from pathology_screen.bundles import bundle_root
 from pathology_screen.errors import REFUSALS, WARNINGS
 from pathology_screen.registry import METHODS
 
 DOCS = Path(__file__).resolve().parent
+SCHEMA = Path(outputs.__file__).with_name("screening.schema.json")
 BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
 PROFILES = {"compact": [], "ship": ["ship.json"], "paper": ["paper.json"]}
-COMMON = {
-    "patience in epochs": "patience",
-    "batch size": "batch_size",
-    "averaging (decay)": "averaging",
-    "section to calibrate on": "calibration_section",
-    "rotation in degrees": "augmentation#rotation_degrees",
-    "shift": "augmentation#translation",
-    "scale": "augmentation#scale",
-    "mirrored": "augmentation#flip",
-    "domain": "slice#domain",
-    "plane, mm of MNI152": "slice#plane_mm",
-    "percentile of the brain": "slice#percentile",
-    "air below": "slice#background",
-    "median of the brain": "slice#median",
-    "pixels a side": "slice#size",
-}
-"""Row of the table -> where the setting is in the configuration; alike in all bundles."""
+COMMON = (
+    *("patience", "batch_size", "averaging", "calibration_section"),
+    *("augmentation#rotation_degrees", "augmentation#translation", "augmentation#scale"),
+    *("augmentation#flip", "augmentation#contrast"),
+    *("slice#domain", "slice#plane_mm", "slice#percentile", "slice#background"),
+    *("slice#median", "slice#size"),
+)
+"""Settings that are alike in all bundles."""
 
-OWN = {
-    "epochs": "max_epochs",
-    "warm-up in epochs": "warm_up",
-    "learning rate": "learning_rate",
-    "`beta_rec`": "loss_weights#beta_rec",
-    "`beta_kl`": "loss_weights#beta_kl",
-    "`beta_neg`": "loss_weights#beta_neg",
-    "`reversed_embedding` (lambda)": "loss_weights#reversed_embedding",
-    "`deviation` of the likelihood": "deviation",
-    "channels": "network_def#channels",
-    "latent vector": "network_def#latent",
-    "teacher": "network_def#teacher",
-    "normalisation": "network_def#norm",
-    "`mse_weight`": "network_def#mse_weight",
-    "deviation of the noise": "train#prepare_batch#noise#deviation",
-    "grid of the noise": "train#prepare_batch#noise#resolution",
-    "perceptual distance": "scoring#perceptual",
-    "equalisation": "scoring#equalize",
-    "score": "scoring#score",
-    "map": "scoring#kind",
-    "blur of the map (sigma)": "scoring#sigma",
-}
-"""The same of what each bundle sets for itself; it has the rows of what it knows."""
+OWN = (
+    *("max_epochs", "warm_up", "learning_rate"),
+    *("loss_weights#beta_rec", "loss_weights#beta_kl"),
+    *("loss_weights#beta_neg", "loss_weights#reversed_embedding", "deviation"),
+    *("network_def#channels", "network_def#latent", "network_def#teacher", "network_def#norm"),
+    *("network_def#mse_weight", "train#prepare_batch#noise#deviation"),
+    *("train#prepare_batch#noise#resolution", "scoring#perceptual", "scoring#equalize"),
+    *("scoring#kind", "scoring#sigma"),
+)
+"""Settings of each bundle's own; it has the rows of what it knows."""
 
 OFF = {"none", "False", "0.0"}
 
 
-def refusals() -> str:
-    """The table of refusal codes."""
-    return _table(
-        ["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in REFUSALS.items()]
-    )
+def command_line() -> str:
+    """Every subcommand with its arguments; what was said of an argument is not said again."""
+    said: dict[tuple[Any, ...], str] = {}
+    parts = []
+    for name, help_, parser in _subcommands(cli._parser()):
+        arguments = "".join(_arguments(name, parser, said))
+        parts.append(f"## {name}\n\n{help_}\n" + (f"\n{arguments}" if arguments else ""))
+    return "\n".join(parts)
 
 
-def warnings() -> str:
-    """The table of the codes of warnings."""
-    return _table(
-        ["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in WARNINGS.items()]
-    )
+def record() -> str:
+    """The fields of the record of a scan, from its JSON Schema."""
+    return "".join(_fields(json.loads(SCHEMA.read_text("utf-8")), ""))
+
+
+def codes(meanings: Mapping[str, str]) -> str:
+    """A list of codes."""
+    return "".join(f"- `{code}`: {meaning}\n" for code, meaning in meanings.items())
 
 
 def profiles() -> str:
-    """The table of what the profiles set alike in all bundles.
+    """What the profiles set alike in all bundles.
 
     Raises:
         ValueError: if the bundles do not agree.
     """
-    tables = {tuple(map(tuple, _rows(bundle, COMMON))) for bundle in BUNDLES}
-    (rows,) = tables
-    return _table(["", *PROFILES], rows)
+    (rows,) = {tuple(_settings(bundle, COMMON)) for bundle in BUNDLES}
+    return "".join(rows)
 
 
 def recipe(bundle: str) -> str:
-    """The table of what the profiles of one bundle set, without what is off in all of them."""
-    rows = [row for row in _rows(bundle, OWN) if set(row[1:]) - OFF]
+    """What the profiles of one bundle set, without what is off in all of them."""
     counts = METHODS[bundle].parameters
-    parameters = [
-        "parameters",
-        *(f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES),
-    ]
-    return _table(["", *PROFILES], [*rows, parameters])
+    values = [f"{counts.get(profile, counts['compact']):,}" for profile in PROFILES]
+    return "".join([*_settings(bundle, OWN), f"- parameters: {_in_each(*values)}\n"])
 
 
 def results(bundle: str) -> str:
@@ -148,13 +133,12 @@ CARD_LABELS = {
 SCORED = {"residual": "plain residual", "eq5": "Eq. 5", "discrepancy": "discrepancy"}
 
 TABLES = [
-    ("refusals.md", "refusals", refusals),
-    ("acceptance.md", "warnings", warnings),
-    ("training.md", "profiles", profiles),
-    *(
-        ("training.md" if name == "ra" else "baselines.md", f"recipe-{name}", partial(recipe, name))
-        for name in BUNDLES
-    ),
+    ("cli.md", "cli", command_line),
+    ("screening.md", "record", record),
+    ("refusals.md", "refusals", partial(codes, REFUSALS)),
+    ("refusals.md", "warnings", partial(codes, WARNINGS)),
+    ("configuration.md", "profiles", profiles),
+    *(("configuration.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
     *(
         (f"../bundles/{name}/docs/README.md", f"results-{name}", partial(results, name))
         for name in BUNDLES
@@ -163,8 +147,70 @@ TABLES = [
 """Page from here, name of the table, and what makes it."""
 
 
-def _rows(bundle: str, settings: dict[str, str]) -> list[list[str]]:
-    """A row for each setting that the bundle has: its name, and its value in each profile."""
+def _subcommands(
+    parser: argparse.ArgumentParser, above: str = ""
+) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """Name, help and parser of every subcommand, those of `prepare` after it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: str(choice.help) for choice in action._choices_actions}
+            for name, below in action.choices.items():
+                yield f"{above}{name}", helps[name], below
+                yield from _subcommands(below, f"{name} ")
+
+
+def _arguments(
+    command: str, parser: argparse.ArgumentParser, said: dict[tuple[Any, ...], str]
+) -> Iterator[str]:
+    """A line for each argument of a command, and one for those that an earlier one has alike."""
+    again: dict[str, list[str]] = {}
+    for action in parser._actions:
+        if action.dest == "help" or isinstance(action, argparse._SubParsersAction):
+            continue
+        key = (*action.option_strings, action.dest, action.help)
+        name = ", ".join(f"`{option}`" for option in action.option_strings)
+        if said.setdefault(key, command) == command:
+            yield f"- {name or f'`{action.dest.upper()}`'}: {_meaning(action)}\n"
+        else:
+            again.setdefault(said[key], []).append(name or f"`{action.dest.upper()}`")
+    for earlier, names in again.items():
+        yield f"- {', '.join(names)}: as of `{earlier}`\n"
+
+
+def _meaning(action: argparse.Action) -> str:
+    """Help of an argument, with what else the parser knows of it."""
+    parts = [str(action.help)]
+    if action.choices:
+        parts.append(" or ".join(f"`{choice}`" for choice in action.choices))
+    default = " ".join(map(str, action.default)) if _is_list(action.default) else action.default
+    unsaid = default not in (None, argparse.SUPPRESS) and str(default) not in str(action.help)
+    if unsaid and not isinstance(default, bool):
+        parts.append(f"default `{default}`")
+    if action.required and action.option_strings:
+        parts.append("required")
+    return "; ".join(parts)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _fields(schema: Mapping[str, Any], above: str) -> Iterator[str]:
+    """A line for each property that is described, with those of what it holds."""
+    for name, field in schema.get("properties", {}).items():
+        path, text = f"{above}{name}", field.get("description", "")
+        values = [f"`{value}`" for value in field.get("enum", ()) if value]
+        if "const" in field:
+            values.append(f"`{field['const']}`")
+        said = "; ".join([*([text] if text else []), *([" or ".join(values)] if values else [])])
+        if said:
+            yield f"- `{path}`: {said}\n"
+        yield from _fields(field, f"{path}.")
+        yield from _fields(field.get("items", {}), f"{path}.")
+
+
+def _settings(bundle: str, keys: Iterable[str]) -> Iterator[str]:
+    """A line for each setting that the bundle has and that is not off in all profiles."""
     configs = bundle_root(bundle) / "configs"
     parsers = [
         ConfigParser(
@@ -174,10 +220,17 @@ def _rows(bundle: str, settings: dict[str, str]) -> list[list[str]]:
         )
         for overlays in PROFILES.values()
     ]
-    known = {row: key for row, key in settings.items() if key in parsers[0]}
-    return [
-        [row, *(_text(_setting(parser, key)) for parser in parsers)] for row, key in known.items()
-    ]
+    for key in keys:
+        values = [_text(_setting(parser, key) if key in parser else None) for parser in parsers]
+        if key in parsers[0] and set(values) - OFF:
+            yield f"- `{key}`: {_in_each(*values)}\n"
+
+
+def _in_each(compact: str, ship: str, paper: str) -> str:
+    """The value of the compact profile, and those of the others where they differ."""
+    others = {"ship": ship, "paper": paper}
+    differ = [f"{name}: {value}" for name, value in others.items() if value != compact]
+    return f"{compact} ({'; '.join(differ)})" if differ else compact
 
 
 def _table(header: list[str], rows: Any) -> str:
