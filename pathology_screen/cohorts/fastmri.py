@@ -57,7 +57,7 @@ Row = dict[str, Any]
 """Of `data_lists/fastmri.csv`, `slice` and `boxes` (those that the paper counts) as numbers."""
 
 
-class Picture(NamedTuple):
+class StoredSlice(NamedTuple):
     """One slice as its source holds it."""
 
     pixels: np.ndarray  # float32, (W, H): column from the left, row from the top, anterior up
@@ -197,7 +197,7 @@ def _find_sources(folder: Path, rows: Sequence[Row]) -> tuple[str, dict[str, Pat
     return "hdf5", {}
 
 
-def _read_hdf5(path: Path, index: int) -> Picture:
+def _read_hdf5(path: Path, index: int) -> StoredSlice:
     """Slice `index` of a file of fastMRI, turned up/down as fastMRI+ did for annotation: it is
     stored upside down."""
     try:
@@ -217,7 +217,8 @@ def _read_hdf5(path: Path, index: int) -> Picture:
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
         examination = file.attrs.get("patient_id")
         millimetres = _stated_size(header, *upright.shape) if header else None
-    return Picture(upright.T.copy(), millimetres, None if examination is None else str(examination))
+    person = None if examination is None else str(examination)
+    return StoredSlice(upright.T.copy(), millimetres, person)
 
 
 def _stated_size(header: bytes, rows: int, columns: int) -> tuple[float, float, float] | None:
@@ -242,7 +243,7 @@ def _stated_size(header: bytes, rows: int, columns: int) -> tuple[float, float, 
     return (x, y, z) if fits and all(np.isfinite(mm) and mm > 0 for mm in (x, y, z)) else None
 
 
-def _read_dicom(path: Path, index: int) -> Picture:
+def _read_dicom(path: Path, index: int) -> StoredSlice:
     """A slice as fastMRI+'s script writes it: the right way up, without position, so that
     `read_scan` refuses it."""
     try:
@@ -255,10 +256,10 @@ def _read_dicom(path: Path, index: int) -> Picture:
         spacing, thickness = dataset.get("PixelSpacing"), dataset.get("SliceThickness")
         known = spacing and thickness
         millimetres = (float(spacing[1]), float(spacing[0]), float(thickness)) if known else None
-    return Picture(pixels, millimetres, None)
+    return StoredSlice(pixels, millimetres, None)
 
 
-def _scan(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+def _scan(picture: StoredSlice) -> tuple[np.ndarray, np.ndarray]:
     """Voxels and affine: x to the patient's left, y to posterior, the middle of the slice at the
     origin."""
     x, y, z = picture.millimetres or NOMINAL_MM

@@ -92,7 +92,7 @@ MOST_SATURATED = 0.05
 FEWEST_GREY_VALUES = 32
 MOST_NOISE = 0.7
 LEAST_WHITE_TO_CORTEX = 1.0
-LEAST_AGREEMENT = 1 / 3
+LEAST_CORRELATION = 1 / 3
 LEARNED = 0.3
 
 Facts = Mapping[str, Any]
@@ -357,7 +357,7 @@ def distribution_findings(
             hardly any training, nothing is judged.
     """
     typical = float(np.median(healthy)) if len(healthy) else 0.0
-    limit = LEAST_AGREEMENT * typical
+    limit = LEAST_CORRELATION * typical
     pair = (torch.as_tensor(part)[None, None] for part in (image, reconstruction))
     if typical < LEARNED or (measured := float(brain_correlation(*pair))) >= limit:
         return []
