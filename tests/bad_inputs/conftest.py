@@ -26,11 +26,12 @@ class Wrong(NamedTuple):
 @pytest.fixture(scope="session")
 def wrong(tmp_path_factory) -> dict[str, Wrong]:
     """What is wrong -> the scan, all in one tree, each in a folder of its own."""
-    tree = tmp_path_factory.mktemp("CANARY_JOHN")
-    return {
-        name: Wrong(make(tree / f"{number:03}_CANARY_JOHN"), code)
-        for number, (name, (make, code)) in enumerate(refused_scans().items())
-    }
+    tree, found = tmp_path_factory.mktemp("CANARY_JOHN"), {}
+    for number, (name, (make, code)) in enumerate(refused_scans().items()):
+        folder = tree / f"{number:03}_CANARY_JOHN"
+        folder.mkdir()
+        found[name] = Wrong(make(folder), code)
+    return found
 
 
 @contextmanager

@@ -107,6 +107,7 @@ def tree(brain, series, tmp_path) -> Path:
         nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4)), root / "CANARY_nan.nii"
     )
     (root / "CANARY_text.nii.gz").write_bytes(b"CANARY^JOHN")
+    (root / "lost").mkdir()
     dangling("CANARY.nii.gz")(root / "lost")
     (root / "CANARY.txt").write_text("CANARY^JOHN")
     return root
