@@ -400,8 +400,7 @@ def patched_nifti(path: Path, offset: int, content: bytes) -> Path:
 
 
 def flipped_bit(folder):
-    """A bit is wrong in voxels that are packed but not compressed: only the checksum at the end
-    tells."""
+    """A bit is wrong in voxels packed without compression: only the checksum tells."""
     path = nifti(folder / "CANARY_JOHN.nii.gz")
     stored = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
     stored[-1000] ^= 1
@@ -656,8 +655,7 @@ def real_file(name: str) -> Callable[[Path], Path]:
 
 
 def refused_scans() -> dict[str, tuple[Callable[[Path], Path], str]]:
-    """All of the above: what is wrong -> a function that writes such a scan into an empty folder,
-    and the code."""
+    """What is wrong -> a function that writes such a scan into an empty folder, and the code."""
     gz = "CANARY_JOHN.nii.gz"
     cases = {name: (bad_series(change), code) for name, (change, code) in BAD_SERIES.items()}
     cases |= {name: (real_file(name), code) for name, code in REAL_FILES.items()}

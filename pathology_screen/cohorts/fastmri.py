@@ -1,5 +1,4 @@
-"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with the boxes of the
-annotation table.
+"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with its boxes.
 
 Of fastMRI's files (Zbontar et al., arXiv:1811.08839) those of the paper's split are taken, as
 `data_lists/fastmri.csv` lists them; the boxes are those of fastMRI+ (Zhao et al.,
@@ -73,8 +72,7 @@ def prepare_fastmri(
     slices: Literal["table"] | int | str | os.PathLike = "table",
     allow_missing: bool = False,
 ) -> Path:
-    """Write the slices as NIfTI and a datalist of the sections training, validation and test;
-    return its path.
+    """Write slices as NIfTI and a datalist of training, validation and test; return its path.
 
     Every image is one axial slice, (W, H, 1) float32, with the intensities of the source. Items
     hold `subject` (the name of the file), `axial_slice`, `source_slice` and `group`; test items
@@ -198,8 +196,7 @@ def _find_sources(folder: Path, rows: Sequence[Row]) -> tuple[str, dict[str, Pat
 
 
 def _read_hdf5(path: Path, index: int) -> StoredSlice:
-    """Slice `index` of a file of fastMRI, turned up/down as fastMRI+ did for annotation: it is
-    stored upside down."""
+    """Slice `index` of a file of fastMRI, turned upright as fastMRI+ did for annotation."""
     try:
         import h5py
     except ImportError as error:
@@ -244,8 +241,7 @@ def _stated_size(header: bytes, rows: int, columns: int) -> tuple[float, float, 
 
 
 def _read_dicom(path: Path, index: int) -> StoredSlice:
-    """A slice as fastMRI+'s script writes it: the right way up, without position, so that
-    `read_scan` refuses it."""
+    """A slice as fastMRI+'s script writes it: upright, without a position."""
     try:
         from pydicom import dcmread
     except ImportError as error:
@@ -260,8 +256,7 @@ def _read_dicom(path: Path, index: int) -> StoredSlice:
 
 
 def _scan(picture: StoredSlice) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine: x to the patient's left, y to posterior, the middle of the slice at the
-    origin."""
+    """Voxels and affine: x to the patient's left, y to posterior, the middle at the origin."""
     x, y, z = picture.millimetres or NOMINAL_MM
     affine = np.diag([-x, -y, z, 1.0])
     affine[:2, 3] = -affine[:2, :2] @ (np.array(picture.pixels.shape) - 1) / 2

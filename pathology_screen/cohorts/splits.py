@@ -1,5 +1,4 @@
-"""Which subject goes to which section of a datalist: by a seeded draw, or as the user's table
-says."""
+"""Which subject goes to which section of a datalist: by a seeded draw, or the user's table."""
 
 from __future__ import annotations
 
@@ -29,13 +28,11 @@ def draw_split(
 
     Args:
         subjects: names; one that comes several times counts once.
-        fractions: of the subjects for each of `SECTIONS`, which add up to 1; rounded by largest
-            remainder.
+        fractions: for each of `SECTIONS`, adding up to 1; rounded by largest remainder.
         seed: of the draw.
 
     Raises:
-        ConfigError: if the fractions make no sense, or a section that should hold subjects would
-            hold none.
+        ConfigError: if the fractions make no sense, or a section would hold none.
     """
     complete = len(fractions) == len(SECTIONS) and math.isclose(sum(fractions), 1, abs_tol=1e-6)
     if not complete or min(fractions) < 0:

@@ -1,5 +1,4 @@
-"""The results of an experiment on disk: numbers for machines, tables for papers, pictures for
-eyes."""
+"""The results of an experiment on disk: numbers, tables and pictures."""
 
 from __future__ import annotations
 
@@ -78,8 +77,7 @@ class _Measured(NamedTuple):
 
 
 class Measurements:
-    """Statistics as they are measured, by method, scoring and metric; runs that share a label are
-    averaged.
+    """Statistics by method, scoring and metric; runs that share a label are averaged.
 
     Args:
         groups: subject -> group, such as healthy or not, which every resample keeps in size.

@@ -1,5 +1,4 @@
-"""Fit new weights of a bundle on healthy people: prepare, train, calibrate, compare, and use them
-if better."""
+"""Fit new weights on healthy people: prepare, train, calibrate, compare, use if better."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ def section_of(person: str) -> str:
 
 
 def check_people(counts: Mapping[str, int], rate: float) -> None:
-    """Raise ConfigError where a section has nobody, or too few people calibrate for this rate of
-    false positives."""
+    """Raise ConfigError where a section has nobody, or too few calibrate for this rate."""
     needed = dict.fromkeys(SECTIONS, 1) | {"calibration": fewest_people(rate)}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
     if not any(missing.values()):

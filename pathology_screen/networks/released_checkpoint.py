@@ -80,8 +80,7 @@ def import_checkpoint(path: str | Path, output: Path) -> Path:
 
 
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a file `{model_weights, ...}` or a bare state dict with weights_only=True and convert
-    it.
+    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it.
 
     Raises:
         ArtifactError: if the file is missing, holds anything but tensors and plain values, or its

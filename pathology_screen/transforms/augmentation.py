@@ -12,8 +12,7 @@ DRAWN = (22, 128)
 
 
 class RandomAffineBatch:
-    """Rotate, shift, scale and flip slices at random (paper, Appendix B), and if asked vary
-    their contrast.
+    """Rotate, shift, scale, flip (paper, Appendix B), and if asked vary the contrast.
 
     Drawing and applying are separate, so that in distributed training every rank draws the same
     numbers for the global batch and applies its own part:
@@ -48,8 +47,7 @@ class RandomAffineBatch:
         return rows[:, :6]
 
     def theta(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Turn drawn rows into sampling matrices (n, 2, 3): place in the output -> place in the
-        input.
+        """Turn rows into sampling matrices (n, 2, 3): place in the output -> in the input.
 
         Places are (x to the right, y downwards), from -1 at one edge of the image to 1 at the
         other, as in `torch.nn.functional.affine_grid`. A positive angle turns the image
@@ -68,8 +66,7 @@ class RandomAffineBatch:
         return torch.cat([flipped, offset], dim=-1)
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from
-        outside."""
+        """Augment slices (n, 1, H, H) in [0, 1] with n drawn rows; zeros come in from outside."""
         parameters = parameters.to(images.device)
         theta = self.theta(parameters).to(images.dtype)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)

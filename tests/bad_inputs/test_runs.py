@@ -137,8 +137,7 @@ def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path,
 
 @pytest.fixture
 def by_command(make_brain_screener, monkeypatch):
-    """Function that runs a command with the tiny screener in place of the shipped one; gives its
-    exit status."""
+    """Function that runs a command with the tiny screener; gives its exit status."""
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
@@ -203,8 +202,7 @@ def test_output_that_cannot_be_written(tree, by_command, tmp_path, public, capsy
 
 
 def test_what_may_not_be_read_is_not_passed_over(public, make_brain_screener):
-    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused, none
-    is left out."""
+    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused."""
     root = public / "CANARY"
     for name in ("shut", "barred", "series"):
         save(dicom_datasets(head_volume(), series_uid=f"1.2.{len(name)}"), root / name)
@@ -399,8 +397,7 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
 def test_calibrate_goes_on_after_a_fault(
     tree, by_command, brain_predictor, tmp_path, monkeypatch, capsys
 ):
-    """A fault of the software in the face of one scan tells no values, also where nothing is
-    written."""
+    """A fault of the software in the face of one scan tells no values."""
     original, calls = ScaleByTissuePercentiled.__call__, []
 
     def fails(self, data):

@@ -37,8 +37,7 @@ def test_split_is_complete_stable_and_of_the_right_size(subjects, seed, fraction
 
 
 def test_split_stays_what_it_is():
-    """The order rests on SHA-256 alone, so the split of given subjects never changes with a version
-    of anything."""
+    """The order rests on SHA-256 alone, so the split never changes with a version."""
     people, fractions = [f"{i:02d}" for i in range(20)], (0.5, 0.1, 0.3, 0.1)
     split = draw_split(people, fractions, seed=3)
     assert [person for person in people if split[person] == "test"] == ["12", "19"]
