@@ -10,6 +10,8 @@ from typing import NamedTuple
 import pytest
 from bad_scans import refused_scans
 
+from pathology_screen.cli import main
+
 SECONDS = 15
 """Most that screening one of these scans may take; on an idle machine none takes a second."""
 MEMORY = 3 * 2**29
@@ -32,6 +34,13 @@ def wrong(tmp_path_factory) -> dict[str, Wrong]:
         folder.mkdir()
         found[name] = Wrong(make(folder), code)
     return found
+
+
+@pytest.fixture
+def by_command(make_brain_screener, monkeypatch):
+    """Function that runs a command with the tiny screener; gives its exit status."""
+    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
+    return lambda *arguments: main([str(argument) for argument in arguments])
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from bad_scans import without
-from batches import contents
+from batches import contents, screen
 from PIL import Image
 from scan_builders import dicom_datasets, head_volume, save, series_of
 
@@ -31,16 +31,12 @@ from pathology_screen.errors import InputError, RunError
 from pathology_screen.io import find_scans, read_scan
 from pathology_screen.outputs import results
 from pathology_screen.predictor import Predictor
-from pathology_screen.screening.batch import Batch, list_items
+from pathology_screen.screening.batch import list_items
 from pathology_screen.transforms import ScaleByTissuePercentiled
 
 MODELS = bundle_root("ra") / "models"
 SHOWN = np.array([[0, -1, 0, 98], [-1, 0, 0, 116], [0, 0, 1, 23], [0, 0, 0, 1]], float)
 """Affine of a slice whose rows run to posterior and columns to the patient's left."""
-
-
-def screen(screener, items, out, **options):
-    return Batch(screener.judge, items, out, **options).screen(screener)
 
 
 @pytest.fixture
@@ -133,13 +129,6 @@ def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path,
 
 
 # --- no room, no permission ---
-
-
-@pytest.fixture
-def by_command(make_brain_screener, monkeypatch):
-    """Function that runs a command with the tiny screener; gives its exit status."""
-    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
-    return lambda *arguments: main([str(argument) for argument in arguments])
 
 
 @contextmanager

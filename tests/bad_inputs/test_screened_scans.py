@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bad_scans import PYDICOM_FILES, multiframe, nifti, raw
+from batches import screen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
@@ -25,14 +26,9 @@ from pydicom.uid import (
 )
 from scan_builders import SAGITTAL, dicom_datasets, head_volume, save, series_of
 
-from pathology_screen.cli import NOT_ASSESSABLE, main
+from pathology_screen.cli import NOT_ASSESSABLE
 from pathology_screen.errors import REFUSALS
-from pathology_screen.screening.batch import Batch, list_items
-
-
-def screen(screener, items, out):
-    return Batch(screener.judge, items, out).screen(screener)
-
+from pathology_screen.screening.batch import list_items
 
 PASSED_OVER = {
     *("DICOM, test1.json", "DICOM, a DICOMDIR alone"),
@@ -66,13 +62,6 @@ def check_refused(result, code):
     assert (result.outcome, result.code) == ("not_assessable", code)
     assert nothing == (None, None, None, ())
     assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
-
-
-@pytest.fixture
-def by_command(make_screener, monkeypatch):
-    """Function that runs a command with the tiny screener; gives its exit status."""
-    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
-    return lambda *arguments: main([str(argument) for argument in arguments])
 
 
 def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
