@@ -13,8 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundles_folder() -> Path:
-    """Return the folder that holds all bundles: `bundles/` of the checkout, or the copy that the
-    wheel carries."""
+    """Return the folder of all bundles: of the checkout, or the copy that the wheel carries."""
     checkout = _PACKAGE.parent / "bundles"
     in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
     return checkout if in_checkout else _PACKAGE / "_bundles"

@@ -18,7 +18,7 @@ from typing import Any, cast
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
 from pathology_screen.errors import NOT_ASSESSABLE, ConfigError, ScreeningError
-from pathology_screen.files import replacing, sha256
+from pathology_screen.files import sha256
 from pathology_screen.registry import METHODS
 
 INTERRUPTED = 130
@@ -163,21 +163,9 @@ def _experiment(options: Namespace) -> None:
 
 def _import_checkpoint(options: Namespace) -> None:
     """Convert a checkpoint of the code released with the RA paper."""
-    import torch
+    from pathology_screen.networks.released_checkpoint import import_checkpoint
 
-    from pathology_screen.networks.introspective_vae import IntrospectiveVAE
-    from pathology_screen.networks.released_checkpoint import NETWORK, read_released_checkpoint
-    from pathology_screen.networks.weights import load_weights
-
-    network: dict[str, Any] = NETWORK
-    weights, settings = options.output / "model.pt", options.output / "network.json"
-    state = read_released_checkpoint(options.checkpoint)
-    with replacing(weights) as path:
-        torch.save(state, path)
-        load_weights(IntrospectiveVAE(**network), path)  # or the checkpoint is refused
-    overlay = {f"network_def#{name}": value for name, value in network.items()}
-    with replacing(settings) as path:
-        path.write_text(json.dumps(overlay | {"ckpt": str(weights.resolve())}, indent=4) + "\n")
+    settings = import_checkpoint(options.checkpoint, options.output)
     print(f"wrote model.pt and network.json; add {settings} after paper.json to --config_file")
 
 

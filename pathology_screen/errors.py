@@ -1,5 +1,4 @@
-"""Every error that this package raises on purpose, and the one list of the codes with which a scan
-is refused."""
+"""Every error that this package raises on purpose, and the codes of refusals."""
 
 from __future__ import annotations
 
@@ -143,8 +142,7 @@ class InputError(ScreeningError, ValueError):
 
 
 class ArtifactError(ScreeningError):
-    """Weights, a calibration or another file of a bundle is missing, damaged, or belongs to
-    something else."""
+    """A file of a bundle is missing, damaged, or belongs to something else."""
 
 
 class ConfigError(ScreeningError, ValueError):
@@ -152,8 +150,7 @@ class ConfigError(ScreeningError, ValueError):
 
 
 class RunError(ScreeningError):
-    """A run over many scans cannot begin in this folder of results, or cannot account for every
-    scan."""
+    """A run over many scans cannot begin in this folder, or cannot account for every scan."""
 
 
 def fault(error: BaseException) -> InputError:
@@ -171,8 +168,7 @@ def fault(error: BaseException) -> InputError:
 
 
 def find_refusal(error: BaseException) -> InputError | None:
-    """Return the `InputError` behind an error (MONAI wraps errors of transforms in RuntimeError),
-    or None."""
+    """Return the `InputError` behind an error (MONAI wraps those of transforms), or None."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -32,8 +32,7 @@ def spacing(affine: np.ndarray) -> np.ndarray:
 
 
 def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Apply an affine (4, 4) or (3, 4) to points (3, N), with the same bits at any number of
-    threads.
+    """Apply an affine (4, 4) or (3, 4) to points (3, N), with equal bits at any threads.
 
     A matrix product would share its work among threads, and round by where it is cut.
     """

@@ -20,8 +20,7 @@ def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL[N(mean, exp(log_variance)) || N(0, 1)] summed over the latent dimensions: (B, Z)
-    twice -> (B,), in nats (Eq. 1)."""
+    """Return KL[N(mean, exp(log_variance)) || N(0, 1)]: (B, Z) twice -> (B,), in nats (Eq. 1)."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 
@@ -65,8 +64,7 @@ def negative_elbo(
         output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as
             `VAE.sample` gives them.
         image: (B, 1, H, W).
-        deviation: standard deviation of the likelihood (source: 1); the smaller, the closer the
-            reconstruction.
+        deviation: of the likelihood (source: 1); the smaller, the closer the output.
     """
     reconstruction, mean, log_variance = output
     error = squared_error(image, reconstruction) / (2 * deviation**2)

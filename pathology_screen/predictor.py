@@ -1,5 +1,4 @@
-"""The one runtime: a method's network with its preprocessing and its scoring, from slices to maps
-and scores."""
+"""The one runtime: a network with its preprocessing and scoring, from slices to scores."""
 
 from __future__ import annotations
 
@@ -85,8 +84,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         scoring: Mapping[str, Any] | None = None,
     ) -> Predictor:
-        """Build a bundle's network from the registry and load its weights; no configuration is
-        evaluated.
+        """Build a bundle's network from the registry and load its weights; nothing is evaluated.
 
         Args:
             bundle: name or folder.
@@ -167,8 +165,7 @@ class Predictor:
             The item with `image`, a MetaTensor (1, H, W) in [0, 1].
 
         Raises:
-            InputError: if the scan cannot be read, has no brain, or cannot be brought to the
-                standard plane.
+            InputError: if the scan cannot be read, or brought to the standard plane.
         """
         prepared = dict(item)
         for step in self.preprocessing.transforms:
@@ -201,12 +198,10 @@ def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
 
     Args:
         method: its name in the registry.
-        definition: `network_def` of its bundle: the arguments, beside `_target_`, which must be the
-            registry's class.
+        definition: `network_def` of its bundle: arguments, and the registry's `_target_`.
 
     Raises:
-        ConfigError: if the method is unknown, or the definition is of another class or has wrong
-            arguments.
+        ConfigError: if method or class are unknown, or an argument is wrong.
     """
     if method not in METHODS:
         raise ConfigError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
@@ -227,8 +222,7 @@ def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -
 
 
 def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
-    """Build `preprocessing` of a bundle: a `Compose` of the steps in `STEPS`, with arguments that
-    are data.
+    """Build `preprocessing` of a bundle: a `Compose` of `STEPS` with arguments as data.
 
     Raises:
         ConfigError: if another step is named, or an argument is wrong.

@@ -19,8 +19,7 @@ FILES = {
 
 
 def publish(run: Path, bundle: Path, made_by: str) -> Path:
-    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into the bundle's `models/`, and
-    note their origin.
+    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into a bundle's `models/`.
 
     Args:
         run: output folder of a training run.
@@ -28,12 +27,10 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
         made_by: the command that made the weights.
 
     Returns:
-        The folder `models/`; its `origin.json` holds the hash of the weights, the calibration's id,
-        and `made_by`.
+        The folder `models/`; its `origin.json` holds hash, calibration id and `made_by`.
 
     Raises:
-        ArtifactError: if a file is missing, or the calibration belongs to other weights; the bundle
-            is as before then.
+        ArtifactError: if a file is missing or of other weights; the bundle is as before.
     """
     for name in FILES:
         if not (run / name).is_file():

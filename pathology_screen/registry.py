@@ -1,5 +1,4 @@
-"""The one list of methods: commands, documentation and tests read it. It imports neither torch nor
-MONAI."""
+"""The one list of methods, for commands, docs and tests; imports neither torch nor MONAI."""
 
 from __future__ import annotations
 

@@ -152,8 +152,7 @@ class ScreeningResult:
         slice: the slice that was screened.
         regions: regions, highest peak first.
         affine: (4, 4), voxel of the scan -> RAS+ mm.
-        map_volume: anomaly map on the voxels of the scan, (I, J, K) float32, zero where the plane
-            does not cut it.
+        map_volume: anomaly map on the scan's voxels, (I, J, K) float32, zero off the plane.
         reconstruction_volume: likewise; None from a method that does not reconstruct.
         regions_volume: (I, J, K) uint16, the label of the region or 0.
         source, seconds: see `ScanContext`.

@@ -1,5 +1,4 @@
-"""Synthetic anomalies painted into healthy images (Appendix C.1 of the paper), and the noise that
-the DAE learns to remove."""
+"""Synthetic anomalies for healthy images (paper, Appendix C.1), and the noise of the DAE."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ def add_ellipses(
     rng: np.random.Generator,
     percentiles_of: Literal["image", "tissue"] = "image",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint three ellipses of constant intensity: one hypointense, one mean-ranged, one
-    hyperintense.
+    """Paint three ellipses: one hypointense, one mean-ranged, one hyperintense.
 
     Each intensity is uniform between two percentiles of the image as it is by then (1-5, 30-70,
     95-99), each centre uniform over the middle half (32 to 96 of 128 px), each angle uniform over
@@ -39,12 +37,10 @@ def add_ellipses(
         image: shape (H, W), in [0, 1].
         rng: source of every draw.
         percentiles_of: "image" counts the background, as the released code does: where it fills
-            much of the image, the hypointense ellipse is black. "tissue" takes the pixels above 0
-            alone.
+            much of the image, the hypointense ellipse is black. "tissue" takes pixels above 0.
 
     Returns:
-        The anomalous image, shape and dtype of the image, and the mask of the three ellipses, bool
-        (H, W).
+        The anomalous image, shape and dtype alike, and the mask of the ellipses, bool (H, W).
 
     Raises:
         ConfigError: if `percentiles_of` is something else.
@@ -79,8 +75,7 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
         rng: source of every draw.
 
     Returns:
-        The anomalous image, shape and dtype of the image, and the mask of the destination, bool (H,
-        W).
+        The anomalous image, shape and dtype alike, and the mask of the rectangle, bool (H, W).
     """
     size = np.array(image.shape)
     low, high = np.round(np.outer([25, 50], size) / REFERENCE_SIZE).astype(int)

@@ -14,8 +14,7 @@ from pathology_screen.files import sha256
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that a score depends on, and the hash of the brain
-    extraction's weights."""
+    """Return the versions of packages that a score depends on, and deepbet's weights' hash."""
     packages = ("torch", "monai", "numpy", "scikit-image", "lpips", "deepbet")
     return {
         "pathology_screen": __version__,
@@ -26,8 +25,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def brain_extraction_sha256() -> str:
-    """Return the SHA-256 of the weights that `deepbet` extracts brains with, over those of its two
-    networks.
+    """Return the SHA-256 over those of the weights of the two networks of `deepbet`.
 
     The files are read once a process, and deepbet is not imported.
 

@@ -6,13 +6,19 @@ import json
 from pathlib import Path
 
 from pathology_screen.io import FoundScan, source_id
-from pathology_screen.screening.batch import Item
+from pathology_screen.screening import Screener
+from pathology_screen.screening.batch import Batch, Item
 
 
 def item(name: str, path: str | Path, **options) -> Item:
     """The scan at a path, by a name of its own."""
     path = Path(path)
     return Item(name, FoundScan(path, (path,), None, source_id(path)), options)
+
+
+def screen(screener: Screener, items: list[Item], out: Path, **options) -> list[dict]:
+    """Screen items into a folder; gives the rows of the worklist."""
+    return Batch(screener.judge, items, out, **options).screen(screener)
 
 
 def contents(folder: Path) -> dict[str, object]:

@@ -1,5 +1,4 @@
-"""The folder of real scans, where it is at hand; and a screener that needs no training, with slices
-for it."""
+"""The folder of real scans; and a screener that needs no training, with slices for it."""
 
 import json
 from dataclasses import replace
@@ -86,8 +85,7 @@ def predictor(tmp_path_factory) -> Predictor:
 
 @pytest.fixture(scope="session")
 def brain(tmp_path_factory) -> Path:
-    """A brain-extracted scan, (75, 91, 75) voxels of 2.4 mm: the template's brain, turned, shifted
-    and larger."""
+    """A brain-extracted scan, (75, 91, 75) of 2.4 mm: the template's, turned and larger."""
     path = tmp_path_factory.mktemp("brain") / "sub-brain_T1w.nii.gz"
     nib.save(template_brain(), path)
     return path
@@ -95,8 +93,7 @@ def brain(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def brain_predictor(predictor) -> Predictor:
-    """`predictor` for brain-extracted scans, which knows where `brain` lies; single slices it takes
-    likewise."""
+    """`predictor` for brain-extracted scans, which knows where `brain` lies."""
     settings = json.loads(
         json.dumps(read_settings("ra"))
         .replace("128", "64")

@@ -46,8 +46,7 @@ def pictures(seed: int = 0) -> np.ndarray:
 def write_hdf5(
     path: Path, upright: np.ndarray, header: str | None = STATED, patient: str | None = None
 ) -> Path:
-    """Write a file of fastMRI's training or validation set, which holds the pictures upside
-    down."""
+    """Write a file of fastMRI's training set, which holds the pictures upside down."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file["reconstruction_rss"] = upright[:, ::-1]

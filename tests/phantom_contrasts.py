@@ -20,7 +20,6 @@ def phantom(
     intensity: tuple[float, float] | None = None,
     seed: tuple[int, ...] = (3, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter, by default
-    those of T1w."""
+    """A volume (I, J, K), float32, and its affine; `intensity` of fluid and grey matter."""
     volume = simulate(load_template(), seed, kind, intensity)
     return np.float32(volume.image * volume.brain), volume.affine

@@ -53,60 +53,44 @@ def dicom_datasets(
 
     Slice k lies k steps along the normal from `origin`. Further attributes are set in every slice.
     """
-    series_uid, study_uid, space_uid = series_uid or generate_uid(), generate_uid(), generate_uid()
+    same = {
+        **{"SOPClassUID": MR_IMAGE, "Modality": "MR", "Manufacturer": "ACME"},
+        **{"PatientName": PATIENT_NAME, "PatientID": "CANARY-ID", "PatientBirthDate": "19010203"},
+        **{"PatientSex": "O", "StudyDate": "", "StudyTime": "", "StudyID": "", "Laterality": ""},
+        **{"AccessionNumber": "CANARY-ACC", "ReferringPhysicianName": "CANARY^REFERRER"},
+        **{"SeriesDescription": "T1 CANARY", "SeriesNumber": 1, "PatientPosition": "HFS"},
+        **{"SeriesInstanceUID": series_uid or generate_uid(), "StudyInstanceUID": generate_uid()},
+        **{"FrameOfReferenceUID": generate_uid(), "PositionReferenceIndicator": ""},
+        **{"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ScanningSequence": "GR"},
+        **{"SequenceVariant": "SP", "ScanOptions": "", "MRAcquisitionType": "3D"},
+        **{"EchoTrainLength": 1, "EchoTime": 4.6, "RepetitionTime": 9.8},
+        **{"MagneticFieldStrength": 1.5, "PhotometricInterpretation": "MONOCHROME2"},
+        "ImageOrientationPatient": [float(cosine) for cosine in orientation],
+        **{"PixelSpacing": list(spacing[1:]), "SliceThickness": spacing[0], "SamplesPerPixel": 1},
+        "SpacingBetweenSlices": 99.0,  # wrong on purpose: readers must not believe it
+    }
+    # until it is compressed
+    stored = transfer_syntax if transfer_syntax in NATIVE else ExplicitVRLittleEndian
+    order = "<" if stored.is_little_endian else ">"
     datasets = []
     for k, pixels in enumerate(volume):
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MR_IMAGE, generate_uid()
-        stored = (
-            transfer_syntax if transfer_syntax in NATIVE else ExplicitVRLittleEndian
-        )  # until it is compressed
         meta.TransferSyntaxUID = stored
-        dataset = FileDataset(
-            "", {}, b"\0" * 128, meta, stored.is_implicit_VR, stored.is_little_endian
-        )
-        dataset.SOPClassUID, dataset.SOPInstanceUID = MR_IMAGE, meta.MediaStorageSOPInstanceUID
-        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = (
-            PATIENT_NAME,
-            "CANARY-ID",
-            "19010203",
-        )
-        dataset.PatientSex, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "O", "", "", ""
-        dataset.AccessionNumber, dataset.ReferringPhysicianName = "CANARY-ACC", "CANARY^REFERRER"
-        dataset.SeriesDescription = "T1 CANARY"
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
-        dataset.FrameOfReferenceUID = space_uid
-        dataset.Modality, dataset.Manufacturer, dataset.ImageType = (
-            "MR",
-            "ACME",
-            ["ORIGINAL", "PRIMARY", "M"],
-        )
-        dataset.SeriesNumber, dataset.InstanceNumber, dataset.PositionReferenceIndicator = (
-            1,
-            k + 1,
-            "",
-        )
-        dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "GR", "SP", ""
-        dataset.MRAcquisitionType, dataset.EchoTrainLength = "3D", 1
-        dataset.EchoTime, dataset.RepetitionTime, dataset.MagneticFieldStrength = 4.6, 9.8, 1.5
-        dataset.ImageOrientationPatient = [float(cosine) for cosine in orientation]
+        encoding = stored.is_implicit_VR, stored.is_little_endian
+        dataset = FileDataset("", {}, b"\0" * 128, meta, *encoding)
         position = np.asarray(origin) + k * spacing[0] * normal(orientation)
-        dataset.ImagePositionPatient = [round(float(x), 8) for x in position]
-        dataset.PixelSpacing, dataset.SliceThickness = list(spacing[1:]), spacing[0]
-        dataset.SpacingBetweenSlices = 99.0  # wrong on purpose: readers must not believe it
-        dataset.PatientPosition, dataset.Laterality = "HFS", ""
-        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *pixels.shape, 1
-        dataset.PhotometricInterpretation = "MONOCHROME2"
-        dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-        dataset.HighBit, dataset.PixelRepresentation = (
-            dataset.BitsStored - 1,
-            int(pixels.dtype.kind == "i"),
-        )
-        for keyword, value in attributes.items():
+        bits = 8 * pixels.dtype.itemsize
+        own = {
+            **{"SOPInstanceUID": meta.MediaStorageSOPInstanceUID, "InstanceNumber": k + 1},
+            "ImagePositionPatient": [round(float(x), 8) for x in position],
+            **{"Rows": pixels.shape[0], "Columns": pixels.shape[1], "BitsAllocated": bits},
+            **{"BitsStored": bits, "HighBit": bits - 1},
+            "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        }
+        for keyword, value in (same | own | attributes).items():
             setattr(dataset, keyword, value)
-        dataset.PixelData = pixels.astype(
-            pixels.dtype.newbyteorder("<" if stored.is_little_endian else ">")
-        ).tobytes()
+        dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
         if transfer_syntax not in NATIVE:
             dataset.compress(transfer_syntax, pixels, generate_instance_uid=False)

@@ -37,8 +37,7 @@ def script(name):
 
 @pytest.fixture
 def train_all(monkeypatch):
-    """The script, which notes its commands in `commands`, and what it publishes in `published`, and
-    does neither."""
+    """The script, which notes its commands and what it publishes, and does neither."""
     module = script("train_all")
     module.commands, module.published = [], []
     run = lambda words, **options: module.commands.append(words)  # noqa: E731
@@ -106,8 +105,7 @@ def test_a_method_that_knows_one_scoring_is_compared_by_it(evidence):
 
 
 def test_sentences_follow_the_numbers(evidence):
-    """RA with Eq. 5 against the others with the plain residual, and then all with the plain
-    residual."""
+    """RA with Eq. 5 against the others with the plain residual; then all with that."""
     numbers = {
         ("RA", "residual"): 0.2,
         ("RA", "eq5"): 0.5,

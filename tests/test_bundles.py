@@ -1,5 +1,4 @@
-"""A bundle is found by its name wherever the package is installed and whatever the working
-directory."""
+"""A bundle is found by its name wherever the package and the working directory are."""
 
 import json
 import os

@@ -41,8 +41,7 @@ def test_exp_elbo_by_hand():
 
 
 def test_reversed_embedding_loss_by_hand():
-    """One level, two samples: orthogonal (cosine 0) and equal (cosine 1); mean squared error (1 + 1
-    + 0 + 0) / 4."""
+    """One level, two samples: orthogonal (cosine 0) and equal; MSE (1 + 1 + 0 + 0) / 4."""
     a = torch.tensor([[[[1.0, 0.0]]], [[[3.0, 4.0]]]], requires_grad=True)
     b = torch.tensor([[[[0.0, 1.0]]], [[[3.0, 4.0]]]], requires_grad=True)
     assert reversed_embedding_loss([a, a], [a, b]).item() == pytest.approx(0.75, abs=1e-6)

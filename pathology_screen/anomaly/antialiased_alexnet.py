@@ -1,5 +1,4 @@
-"""The anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), in the shape of its
-published weights."""
+"""The anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), as its weights are."""
 
 from __future__ import annotations
 

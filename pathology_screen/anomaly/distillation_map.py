@@ -24,8 +24,7 @@ class DistillationMap(nn.Module):
         kind: "discrepancy" (the network's own forward map), or the gradient of the image score with
             respect to the image: "gradient", "smooth_gradient" (mean over 50 noisy copies) or
             "guided_backpropagation", which the source takes.
-        sigma: standard deviation of a Gaussian blur, in pixels of a 128 px image; the source blurs
-            gradients with 4.
+        sigma: of a Gaussian blur, in pixels of a 128 px image; the source blurs with 4.
 
     Raises:
         ConfigError: if the kind is unknown.
@@ -43,8 +42,7 @@ class DistillationMap(nn.Module):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Kind and blur of the map, and the teacher and the loss weight of the score, ready for
-        JSON."""
+        """What the map and the score depend on, ready for JSON."""
         network = self.network
         return {
             "kind": self.kind,
@@ -70,7 +68,6 @@ class DistillationMap(nn.Module):
 
     @torch.no_grad()
     def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Return the image score (B,): the discrepancy of the last three layers, whatever the
-        map."""
+        """Return the image score (B,): the discrepancy of the last three layers."""
         with eval_mode(self.network):  # MONAI's evaluators leave it in training mode by now
             return self.network.score(check_pair(image, anomaly_map)[0])

@@ -1,5 +1,4 @@
-"""What every way of scoring offers, whatever the method, and scoring as a MONAI transform for the
-postprocessing of a bundle."""
+"""What every way of scoring offers, and scoring as a MONAI transform for postprocessing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Perceptual distance maps, `S_lpips` in Eq. 5 of the paper, with the `lpips` package and weights
-already installed."""
+"""Perceptual distance maps, `S_lpips` in Eq. 5, with `lpips` and weights at hand."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ class PerceptualDistance(nn.Module):
     """A frozen perceptual metric that gives one distance a pixel.
 
     Attributes:
-        identity: name of the backbone and sha256 of its weights; part of the identity of a
-            calibration.
+        identity: name of the backbone and sha256 of its weights, for a calibration.
     """
 
     def __init__(self, name: str, metric: nn.Module) -> None:
@@ -58,16 +56,14 @@ class PerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Return the distance of two batches (B, 1, H, W) in [0, 1]: (B, 1, H, W), float32, at
-        least 0."""
+        """Return the distance of two batches (B, 1, H, W) in [0, 1]: alike, float32, at least 0."""
         self.metric.to(a.device)
         pairs = zip(a.split(MICRO_BATCH), b.split(MICRO_BATCH))
         return torch.cat([self.metric(x, y) for x, y in pairs])
 
 
 class SpatialLPIPS(lpips.LPIPS):
-    """`lpips.LPIPS` as a map of images in [0, 1], built on the meta device: nothing is drawn and
-    nothing downloaded."""
+    """`lpips.LPIPS` as a map of images in [0, 1]; nothing is drawn or downloaded."""
 
     def __init__(self, net: str) -> None:
         with warnings.catch_warnings(), torch.device("meta"):

@@ -1,7 +1,6 @@
 """What healthy people look like to one method: fitted, kept in a file, asked, and compared.
 
-`calibration.folder` fits on a folder of scans. It needs the acceptance gate, so import it by its
-own name.
+`calibration.folder` fits on a folder of scans, past the gate: import it by its own name.
 """
 
 from pathology_screen.calibration.drift import Drift, measure_drift

@@ -59,8 +59,7 @@ def exceedance_law(people: int, new: int, subject_fpr: float) -> Any:
 
 
 def measure_drift(shipped: Calibration, local: Calibration, subject_fpr: float = 0.05) -> Drift:
-    """Compare the healthy people of `local` with those of `shipped`, at the image threshold of the
-    latter for this rate."""
+    """Compare the healthy of `local` with the image threshold of `shipped` for this rate."""
     k = max(1, image_rank(shipped.n_subjects, subject_fpr))
     above = local.above(float(shipped.subject_scores[-k]))
     law = exceedance_law(shipped.n_subjects, local.n_subjects, subject_fpr)

@@ -22,16 +22,14 @@ from pathology_screen.predictor import BATCH, Predictor
 
 
 class Calibrator:
-    """Score healthy slices with the weights that training left, and write `calibration.json` beside
-    them.
+    """Score healthy slices with the weights that training left; write `calibration.json`.
 
     Made before training, it warns at once where the people are too few for `subject_fpr`; maps,
     weights and the calibration come all the same.
 
     Args:
         predictor: with the network that the weights are loaded into.
-        dataset: healthy slices, apart from those used for training: `image` (1, H, W) and the
-            person, `subject`.
+        dataset: healthy slices that nothing was trained on: `image` (1, H, W) and `subject`.
         pixel_fpr: share of healthy pixels that may lie above the pixel threshold (paper: 5 %).
         subject_fpr: rate of false positives among healthy people that screening will ask for.
     """
@@ -108,8 +106,7 @@ def fit_calibration(
     """Fit a calibration to what a method made of healthy slices.
 
     The pixel threshold is the smallest number that at most the given share of all pixels of all
-    slices exceeds, background included as in the paper (section 4.2), found exactly and not on a
-    grid.
+    slices exceeds, background included as in the paper (section 4.2), found exactly.
 
     Args:
         maps: anomaly maps, arrays or CPU tensors of shape (N, 1, H, W).
@@ -123,8 +120,7 @@ def fit_calibration(
     Raises:
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not
             between 0 and 1, or is higher than the share of pixels above 0.
-        InputError: "not_finite", if a map or score is NaN or infinite; "no_tissue", if every image
-            is empty.
+        InputError: "not_finite", for maps or scores; "no_tissue", if every image is empty.
     """
     maps, images = np.asarray(maps), np.asarray(images)
     n = len(maps)

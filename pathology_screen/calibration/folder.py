@@ -1,5 +1,4 @@
-"""Fit the calibration on a folder of healthy scans of one's own scanner, past the acceptance
-gate."""
+"""Fit the calibration on a folder of healthy scans, past the acceptance gate."""
 
 from __future__ import annotations
 

@@ -139,8 +139,7 @@ class Calibration:
         """Read a calibration.
 
         Raises:
-            ArtifactError: if the file is missing, damaged, altered by hand, or of another schema
-                version.
+            ArtifactError: if the file is missing, damaged, altered, or of another version.
         """
         path = Path(path)
         name = path.name

@@ -11,8 +11,7 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of people: `count` of `total`, with its exact 95 % interval from `low` to `high`
-    (Clopper and Pearson 1934)."""
+    """A share `count` of `total`, with its exact 95 % interval (Clopper and Pearson 1934)."""
 
     count: int
     total: int
@@ -38,8 +37,7 @@ def fewest_people(subject_fpr: float) -> int:
 
 
 def pixel_threshold(maps: np.ndarray, pixel_fpr: float) -> float:
-    """Return the smallest number that at most this share of all values exceeds, one of the
-    values."""
+    """Return the smallest of the values that at most this share of them exceeds."""
     allowed = math.floor(pixel_fpr * maps.size * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
     rank = maps.size - 1 - allowed
     return float(np.partition(maps, rank, axis=None)[rank])

@@ -1,5 +1,4 @@
-"""One synthetic T1w head: the MNI152 template, folded, deformed and clothed differently for every
-seed.
+"""One synthetic T1w head: the MNI152 template, folded and clothed anew for every seed.
 
 Deep structures are the template's; the cortex is drawn anew: sulci are the zero surfaces of a
 random field that runs towards the depth of the hemisphere, and every point is cerebrospinal fluid,
@@ -170,8 +169,7 @@ class Anatomy:
         return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
-        """The affine map (4, 4) from template to scanner, mm, that fits best: what a registration
-        looks for."""
+        """The affine map (4, 4), template to scanner in mm, that a registration looks for."""
         points = np.stack(
             np.meshgrid(*[np.arange(-80, 81, 16, dtype=np.float32)] * 3, indexing="ij")
         )
@@ -195,8 +193,7 @@ def turn(degrees: np.ndarray) -> np.ndarray:
 
 
 def _fold_space(points: np.ndarray) -> np.ndarray:
-    """Move points towards the surface of their hemisphere, so that a field read there varies little
-    with depth."""
+    """Move points to the surface of their hemisphere, where a field varies little with depth."""
     side = np.where(points[0] < 0, np.float32(-1), np.float32(1))
     centre = [side * HEMISPHERE_CENTRE[0], HEMISPHERE_CENTRE[1], HEMISPHERE_CENTRE[2]]
     offset = [points[i] - centre[i] for i in range(3)]
@@ -218,8 +215,7 @@ class Coat:
         self.flesh = random_field(rng, 7)  # of muscle; its highest parts are cavities full of air
 
     def intensity(self, slow: np.ndarray, fluid: float) -> np.ndarray:
-        """Intensity (S, H, W) outside the brain, by `slow_fields` (12, S, H, W) and the intensity
-        of cerebrospinal fluid."""
+        """Intensity (S, H, W) outside the brain, by `slow_fields` and the fluid's intensity."""
         (x, y, z), (surface, waviness, flesh) = slow[:3], slow[9:]
         outside = -surface - self.gap - np.maximum(0.6 * waviness, -self.gap)
         temple = np.exp(-(((y - 12) / 26) ** 2) - (np.maximum(z + 12, 0) / 26) ** 2)
@@ -272,8 +268,7 @@ def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.nda
 
 
 def brain_tissue(template: Template, anatomy: Anatomy, slow: np.ndarray, pixel: float) -> Tissue:
-    """Tissue at the points of slices, by `slow_fields` (12, S, H, W) there; `pixel` is the distance
-    in mm along the last two axes."""
+    """Tissue at the points of slices, by `slow_fields` there; `pixel` is their distance in mm."""
     near = slow[9] > -4  # the N points that are worth the work
     position, folds, depths, (kept,) = np.split(slow[:9, near], [3, 6, 8])
     t1, white, inside, ventricles = template.at(template.sharp, position)

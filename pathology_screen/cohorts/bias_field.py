@@ -1,5 +1,4 @@
-"""Correction of the smooth shading that the coils leave in an MRI, with ITK's N4 (Tustison et al.,
-TMI 2010)."""
+"""Correction of the smooth shading by the coils, with ITK's N4 (Tustison et al., TMI 2010)."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def correct_bias_field(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray
     Args:
         voxels: (I, J, K) intensities, any orientation.
         affine: (4, 4), voxel index -> RAS+ mm.
-        brain: bool (I, J, K), where the field is fitted; elsewhere it is that of the nearest voxel
-            of the brain.
+        brain: bool (I, J, K), where the field is fitted; elsewhere the nearest value holds.
 
     Returns:
         (I, J, K), float32, with the mean of the brain unchanged.

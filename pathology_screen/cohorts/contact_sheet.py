@@ -105,8 +105,7 @@ def display_slice(
 
 
 def _turned(box: Mapping[str, Any], to_display: np.ndarray) -> list[float]:
-    """[column, row, width, height, level] of a box in voxel indices of the stored array, on the
-    display's axes."""
+    """[column, row, width, height, level] of a box in stored indices, on the display's axes."""
     (x, y, w, h), k = box["box"], box["slice"]
     corners = [[x - 0.5, y - 0.5, k], [x + w - 0.5, y + h - 0.5, k]]
     low, high = np.sort(nib.affines.apply_affine(to_display, corners), axis=0)

@@ -1,5 +1,4 @@
-"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with the boxes of the
-annotation table.
+"""The fastMRI+ cohort of the paper: one T1w slice of each listed file, with its boxes.
 
 Of fastMRI's files (Zbontar et al., arXiv:1811.08839) those of the paper's split are taken, as
 `data_lists/fastmri.csv` lists them; the boxes are those of fastMRI+ (Zhao et al.,
@@ -57,7 +56,7 @@ Row = dict[str, Any]
 """Of `data_lists/fastmri.csv`, `slice` and `boxes` (those that the paper counts) as numbers."""
 
 
-class Picture(NamedTuple):
+class StoredSlice(NamedTuple):
     """One slice as its source holds it."""
 
     pixels: np.ndarray  # float32, (W, H): column from the left, row from the top, anterior up
@@ -73,8 +72,7 @@ def prepare_fastmri(
     slices: Literal["table"] | int | str | os.PathLike = "table",
     allow_missing: bool = False,
 ) -> Path:
-    """Write the slices as NIfTI and a datalist of the sections training, validation and test;
-    return its path.
+    """Write slices as NIfTI and a datalist of training, validation and test; return its path.
 
     Every image is one axial slice, (W, H, 1) float32, with the intensities of the source. Items
     hold `subject` (the name of the file), `axial_slice`, `source_slice` and `group`; test items
@@ -197,9 +195,8 @@ def _find_sources(folder: Path, rows: Sequence[Row]) -> tuple[str, dict[str, Pat
     return "hdf5", {}
 
 
-def _read_hdf5(path: Path, index: int) -> Picture:
-    """Slice `index` of a file of fastMRI, turned up/down as fastMRI+ did for annotation: it is
-    stored upside down."""
+def _read_hdf5(path: Path, index: int) -> StoredSlice:
+    """Slice `index` of a file of fastMRI, turned upright as fastMRI+ did for annotation."""
     try:
         import h5py
     except ImportError as error:
@@ -217,7 +214,8 @@ def _read_hdf5(path: Path, index: int) -> Picture:
         header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
         examination = file.attrs.get("patient_id")
         millimetres = _stated_size(header, *upright.shape) if header else None
-    return Picture(upright.T.copy(), millimetres, None if examination is None else str(examination))
+    person = None if examination is None else str(examination)
+    return StoredSlice(upright.T.copy(), millimetres, person)
 
 
 def _stated_size(header: bytes, rows: int, columns: int) -> tuple[float, float, float] | None:
@@ -242,9 +240,8 @@ def _stated_size(header: bytes, rows: int, columns: int) -> tuple[float, float, 
     return (x, y, z) if fits and all(np.isfinite(mm) and mm > 0 for mm in (x, y, z)) else None
 
 
-def _read_dicom(path: Path, index: int) -> Picture:
-    """A slice as fastMRI+'s script writes it: the right way up, without position, so that
-    `read_scan` refuses it."""
+def _read_dicom(path: Path, index: int) -> StoredSlice:
+    """A slice as fastMRI+'s script writes it: upright, without a position."""
     try:
         from pydicom import dcmread
     except ImportError as error:
@@ -255,12 +252,11 @@ def _read_dicom(path: Path, index: int) -> Picture:
         spacing, thickness = dataset.get("PixelSpacing"), dataset.get("SliceThickness")
         known = spacing and thickness
         millimetres = (float(spacing[1]), float(spacing[0]), float(thickness)) if known else None
-    return Picture(pixels, millimetres, None)
+    return StoredSlice(pixels, millimetres, None)
 
 
-def _scan(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine: x to the patient's left, y to posterior, the middle of the slice at the
-    origin."""
+def _scan(picture: StoredSlice) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine: x to the patient's left, y to posterior, the middle at the origin."""
     x, y, z = picture.millimetres or NOMINAL_MM
     affine = np.diag([-x, -y, z, 1.0])
     affine[:2, 3] = -affine[:2, :2] @ (np.array(picture.pixels.shape) - 1) / 2

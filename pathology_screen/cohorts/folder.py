@@ -1,5 +1,4 @@
-"""A user's own scans, or a BIDS dataset, as a datalist: who is who, who is healthy, and who goes
-where.
+"""A user's own scans, or a BIDS dataset, as a datalist: who is healthy, who goes where.
 
 The scans stay where they are. Their paths are written relative to the datalist, so that it holds as
 long as both keep their places towards each other; on another drive, absolute.

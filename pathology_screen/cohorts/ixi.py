@@ -71,15 +71,12 @@ def prepare_ixi(
     standard plane is taken of a volume when it is loaded.
 
     Args:
-        source: folder that holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; other files are
-            passed over.
+        source: holds, at any depth, `IXI###-<site>-####-T1.nii.gz`; others are passed over.
         output: folder of the cohort.
         registration: to MNI152.
         n4: correct the bias field first; needs ITK.
-        domain: "whole_head" keeps skull and scalp, as the paper does; "brain_extracted" sets them
-            to 0.
-        fractions: of the subjects for training, validation, calibration and test; the paper trains
-            on all.
+        domain: "whole_head", as in the paper; "brain_extracted" sets all else to 0.
+        fractions: for training, validation, calibration and test; the paper trains on all.
         seed: of the split.
         exclude: subjects ("IXI002") to leave out; the notes of the datalist name them.
         workers: processes.
@@ -139,8 +136,7 @@ def slice_path(folder: Path, subject: str, suffix: str = ".nii.gz") -> Path:
 
 
 def _run(make: partial[str | None], paths: dict[str, Path], workers: int) -> list[str]:
-    """Make the slices, in processes where workers are several; return why some could not be
-    made."""
+    """Make the slices, in processes if several; return why some could not be made."""
     bar = partial(tqdm, desc="Registering IXI", total=len(paths), unit="volume")
     if workers == 1:
         return list(filter(None, bar(map(make, paths.items()))))
@@ -149,8 +145,7 @@ def _run(make: partial[str | None], paths: dict[str, Path], workers: int) -> lis
 
 
 def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain) -> str | None:
-    """Register a volume and write its slice unless it is there; return why it could not be done, or
-    None."""
+    """Register a volume and write its slice unless it is there; return why not, or None."""
     subject, path = source
     image, record = slice_path(folder, subject), slice_path(folder, subject, ".json")
     if image.is_file() and record.is_file():

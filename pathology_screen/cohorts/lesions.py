@@ -1,5 +1,4 @@
-"""Lesions drawn into a synthetic brain: each displaces and repaints tissue, and says how much of a
-voxel it fills."""
+"""Lesions drawn into a synthetic brain: each displaces and repaints tissue."""
 
 from __future__ import annotations
 
@@ -64,8 +63,7 @@ class Lesion:
     def paint(
         self, tissue: Tissue, points: np.ndarray, fluid: float, grey: float
     ) -> tuple[Tissue, np.ndarray]:
-        """Repaint the tissue at points (3, S, H, W); return it with the lesion's share of every
-        point, 0-1."""
+        """Repaint tissue at points (3, S, H, W); return it and the lesion's share of each, 0-1."""
         border = self.radius * (1 + 0.25 * self.outline(points))
         inward = border - self._offset(points)[1]  # mm from the border
         texture = self.texture(points)

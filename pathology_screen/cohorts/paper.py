@@ -1,5 +1,4 @@
-"""The cohort of the paper: fastMRI+ and IXI, prepared one by one, in one datalist (section 4 and
-Appendix B)."""
+"""The cohort of the paper: fastMRI+ and IXI in one datalist (section 4 and Appendix B)."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def prepare_paper(
     """Write the datalist of both cohorts; return its path.
 
     The sections are those of fastMRI+, with all IXI subjects of the paper (`data_lists/ixi.csv`) in
-    training, whatever their section in the IXI datalist. No image is copied: the paths lead to both
-    folders.
+    training, whatever their section in the IXI datalist. The paths lead to both folders.
 
     Args:
         fastmri, ixi: folders or datalists that `prepare_fastmri` and `prepare_ixi` made.

@@ -62,8 +62,7 @@ def make_phantom_cohort(
         extracted: everything outside the brain is exactly 0; otherwise whole heads.
         seed: source of every random draw.
         training, validation, calibration: number of healthy subjects in these sections.
-        healthy, lesions: number of test subjects without and with a lesion; the kinds of lesion
-            take turns.
+        healthy, lesions: number of test subjects without and with a lesion; kinds take turns.
         workers: threads.
 
     Raises:

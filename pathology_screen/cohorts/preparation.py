@@ -1,5 +1,4 @@
-"""What the makers of cohorts share: tables, the folder of a cohort, and scans that are written or
-checked."""
+"""What the makers of cohorts share: tables, folders, and scans written or checked."""
 
 from __future__ import annotations
 

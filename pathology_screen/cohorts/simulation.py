@@ -1,5 +1,4 @@
-"""One synthetic T1w acquisition of a drawn head, as a volume or in the standard plane: blur, bias
-field, noise."""
+"""One synthetic T1w acquisition of a drawn head: blur, bias field, noise."""
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ class Scanner:
 
 
 class Subject:
-    """A head, the lesion in it, and the scanner that it lies in; the same seed gives the same head
-    and scanner, whatever the kind."""
+    """A head, its lesion, and its scanner; the same seed gives the same, whatever the kind."""
 
     def __init__(self, template: Template, seed: tuple[int, ...], kind: str) -> None:
         rngs = [np.random.default_rng([*seed, stream]) for stream in range(5)]
@@ -154,8 +152,7 @@ def simulate_plane(template: Template, seed: tuple[int, ...]) -> tuple[np.ndarra
 
 
 def _points(affine: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
-    """Positions in mm, (3, K, I, J), of the voxels (I, J, K), or of every `step`-th and one beyond
-    the last."""
+    """Positions in mm, (3, K, I, J), of voxels (I, J, K), or of each `step`-th and one more."""
     i, j = (step * np.arange(-(-(count - 1) // step) + 1) for count in shape[:2])
     index = i[:, None], j, np.arange(shape[2])[:, None, None]
     rows = [sum(row[n] * index[n] for n in range(3)) + row[3] for row in affine[:3]]
@@ -172,8 +169,7 @@ def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _solid(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
-    """Fill the holes of a mask (I, J, K) slice by slice and drop parts of fewer than `smallest`
-    voxels in a slice."""
+    """Fill the holes of a mask (I, J, K) slice by slice; drop parts below `smallest` voxels."""
     filled = ndi.binary_fill_holes(mask, IN_PLANE)
     parts, _ = ndi.label(filled, IN_PLANE)
     large = np.bincount(parts.ravel()) >= smallest

@@ -1,5 +1,4 @@
-"""Which subject goes to which section of a datalist: by a seeded draw, or as the user's table
-says."""
+"""Which subject goes to which section of a datalist: by a seeded draw, or the user's table."""
 
 from __future__ import annotations
 
@@ -10,14 +9,13 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pathology_screen.calibration import fewest_people
 from pathology_screen.cohorts.preparation import name_some, read_table
 from pathology_screen.errors import ConfigError
 
 SECTIONS = ("training", "validation", "calibration", "test")
 FRACTIONS = (0.6, 0.05, 0.25, 0.1)
 """Share of the healthy subjects in each of `SECTIONS`; of a hundred, 25 are for calibration."""
-FEWEST_FOR_5_PERCENT = 19
-"""Calibration subjects that a bound of 5 % on a new subject's score takes: 1 / (n + 1) <= 0.05."""
 
 
 def draw_split(
@@ -30,13 +28,11 @@ def draw_split(
 
     Args:
         subjects: names; one that comes several times counts once.
-        fractions: of the subjects for each of `SECTIONS`, which add up to 1; rounded by largest
-            remainder.
+        fractions: for each of `SECTIONS`, adding up to 1; rounded by largest remainder.
         seed: of the draw.
 
     Raises:
-        ConfigError: if the fractions make no sense, or a section that should hold subjects would
-            hold none.
+        ConfigError: if the fractions make no sense, or a section would hold none.
     """
     complete = len(fractions) == len(SECTIONS) and math.isclose(sum(fractions), 1, abs_tol=1e-6)
     if not complete or min(fractions) < 0:
@@ -89,10 +85,10 @@ def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, st
 
 def warn_of_few(split: Mapping[str, str]) -> None:
     """Warn where a calibration section is so small that it allows no bound of 5 %."""
-    count = list(split.values()).count("calibration")
-    if 0 < count < FEWEST_FOR_5_PERCENT:
+    count, fewest = list(split.values()).count("calibration"), fewest_people(0.05)
+    if 0 < count < fewest:
         warnings.warn(
             f"with {count} calibration subjects no statement at the level of 5 % about a new "
-            f"subject is possible; it takes at least {FEWEST_FOR_5_PERCENT}",
+            f"subject is possible; it takes at least {fewest}",
             stacklevel=2,
         )

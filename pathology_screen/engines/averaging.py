@@ -8,8 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class AveragedWeights(AveragedModel):
-    """Handler of a trainer: a copy of its network with the exponential moving average of the
-    weights.
+    """Handler of a trainer: its network with the exponential moving average of the weights.
 
     After n iterations the latest weights count max(1 - decay, 9 / (9 + n)), so that the average
     forgets where training started, however short it is. Called, it is the network with the averaged
@@ -17,8 +16,7 @@ class AveragedWeights(AveragedModel):
 
     Args:
         network: what is trained.
-        decay: share of the average that an iteration leaves in the long run; 0 follows the network
-            exactly.
+        decay: share that an iteration leaves in the long run; 0 follows the network exactly.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 def prepare_reconstruction(
     batchdata: dict[str, Any], device: Any, non_blocking: bool, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """Give each image, (B, 1, H, W), as its own target: the `prepare_batch` of a method that
-    reconstructs."""
+    """Give each image, (B, 1, H, W), as its own target: for a method that reconstructs."""
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, image
 
@@ -27,8 +26,7 @@ def prepare_healthy_map(
 
 
 def improves(current: float, best: float) -> bool:
-    """Tell whether an error fell by more than 1e-8 (Appendix A): the `metric_cmp_fn` of an
-    evaluator."""
+    """Tell whether an error fell by more than 1e-8 (Appendix A): an evaluator's `metric_cmp_fn`."""
     return current < best - 1e-8
 
 

@@ -1,5 +1,4 @@
-"""Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4), on MONAI's
-Trainer."""
+"""Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4)."""
 
 from __future__ import annotations
 
@@ -41,18 +40,15 @@ class IntrospectiveWeights:
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """Return a sample of N(mean, exp(log_variance)) made of standard normal noise; all (B,
-    latent)."""
+    """Return a sample of N(mean, exp(log_variance)) from standard normal noise; all (B, latent)."""
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
 def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
-    """Step the optimizers along the gradient of the loss for their parameters alone, averaged over
-    the ranks.
+    """Step the optimizers along the gradient for their parameters, averaged over the ranks.
 
     Raises:
-        TrainingDiverged: if the loss is not finite; no parameter of the optimizers was changed
-            then.
+        TrainingDiverged: if the loss is not finite; no parameter was changed then.
     """
     if not torch.isfinite(loss):
         raise TrainingDiverged(
@@ -111,8 +107,7 @@ def introspective_step(
         weights: weights of the terms.
 
     Returns:
-        What the step measured, by name: losses, squared error, KL divergences in nats, reversed
-        embedding loss.
+        Losses, squared error, KL divergences in nats, reversed embedding loss, by name.
 
     Raises:
         TrainingDiverged: if a loss is not finite.
@@ -201,8 +196,7 @@ def encoder_terms(
 def gradient_ratios(
     network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
 ) -> dict[str, float]:
-    """Return how large the gradients of the other terms are beside that of the ELBO of real images
-    (Eq. 2 and 4).
+    """Return how large the gradients of other terms are beside the ELBO's (Eq. 2 and 4).
 
     Arguments are those of `introspective_step`; no parameter is updated.
 

@@ -1,5 +1,4 @@
-"""Show a run's progress: a bar with the loss and the remaining time, and pictures of what the
-network paints."""
+"""Show a run's progress: a bar with the loss, and pictures of what the network paints."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ from pathology_screen.files import replacing
 
 
 class ProgressBar:
-    """Handler that draws one bar over all iterations, with the last loss and the time that remains
-    (rank 0 only)."""
+    """Handler that draws one bar over all iterations, with the last loss (rank 0 only)."""
 
     def attach(self, engine: Engine) -> None:
         self.bar: tqdm | None = None
@@ -72,8 +70,7 @@ class ReconstructionPictures:
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
-        """Draw one row of images, one of predictions, one of maps scaled to the highest value among
-        them."""
+        """Draw a row of images, one of predictions, one of maps on one scale."""
         state: Any = engine.state
         self.network.eval()
         images = self.images.to(state.device)

@@ -12,16 +12,14 @@ from torch import distributed as dist
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's rank and the number of processes; (0, 1) when training is not
-    distributed."""
+    """Return this process's rank and the number of processes; (0, 1) for a single one."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def average_over_ranks(gradients: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over all ranks, in place; nothing happens in a single
-    process."""
+    """Replace each gradient by its mean over all ranks, in place."""
     world_size = rank_and_world_size()[1]
     if world_size > 1:
         for gradient in gradients:
@@ -30,11 +28,9 @@ def average_over_ranks(gradients: Iterable[Tensor]) -> None:
 
 
 class AverageGradients:
-    """Handler of a SupervisedTrainer: average the network's gradients over the ranks before the
-    optimizer steps.
+    """Handler of a SupervisedTrainer: average gradients over the ranks before the step.
 
-    DistributedDataParallel does the same for calls of a network itself; training also calls its
-    other methods.
+    DistributedDataParallel does so for `forward` alone; training calls other methods too.
     """
 
     def attach(self, engine: Engine) -> None:

@@ -18,8 +18,7 @@ from pathology_screen.transforms import RandomAffineBatch
 
 
 def seeded_generator(seed: int, *position: int) -> Generator:
-    """Return a CPU generator that is a function of the seed and the position (stream, iteration,
-    ...) alone."""
+    """Return a CPU generator that is a function of seed and position alone."""
     state = np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0]
     return Generator().manual_seed(int(state >> np.uint64(1)))
 

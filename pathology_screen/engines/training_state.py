@@ -1,5 +1,4 @@
-"""Keep the best weights, and all that a killed training run needs to go on as if it had not been
-killed."""
+"""Keep the best weights, and all that a killed training run needs to go on."""
 
 from __future__ import annotations
 
@@ -67,15 +66,13 @@ class TrainingState:
         evaluator: its key metric decides which weights are best.
         schedule: schedule of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
-        warm_up: epochs whose weights do not compete for the best ones; those that training started
-            from do.
+        warm_up: epochs whose weights do not compete for the best; those at the start do.
         interval: seconds between checkpoints within an epoch.
         identity: what else must agree for a run to be resumed, as JSON values.
 
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
-        TrainingDiverged: if a loss or a weight is not finite; `resume.pt` then still holds the last
-            good state.
+        TrainingDiverged: if a loss or weight is not finite; `resume.pt` holds the last good.
     """
 
     def __init__(
@@ -108,8 +105,7 @@ class TrainingState:
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def load(self, engine: Engine) -> None:
-        """Take up the state in `resume.pt`, or else validate what training starts from: it competes
-        as epoch 0."""
+        """Take up `resume.pt`, or validate what training starts from, which competes as epoch 0."""
         path = self.folder / "resume.pt"
         if not path.exists():
             self.start()

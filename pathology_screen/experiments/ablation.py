@@ -1,5 +1,4 @@
-"""What each part of Eq. 5, and of the training, adds (paper, section 4.3, Table 3, Figure 6,
-Appendix D)."""
+"""What each part of Eq. 5, and of the training, adds (paper, section 4.3, Table 3, Figure 6)."""
 
 from __future__ import annotations
 

@@ -28,8 +28,7 @@ NEEDS: dict[str, Callable[[AnnotatedSlices], bool]] = {
 
 
 class BundleEvaluation:
-    """Run experiments on the network and the scoring of a bundle, and write their reports into
-    `output_dir`.
+    """Run experiments on a bundle's network and scoring; write reports into `output_dir`.
 
     Args:
         predictor: the bundle's, whose weights are loaded.

@@ -1,5 +1,4 @@
-"""Telling scans with a finding from healthy ones by the image score alone (paper, section 4.2,
-Table 2a)."""
+"""Telling scans with a finding from healthy ones by the image score (paper, Table 2a)."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ def detection(setting: ExperimentSetting) -> Report:
     intervals keep them together.
 
     Raises:
-        ConfigError: if the section has no normal scan, or nothing else, or a person is in two
-            groups.
+        ConfigError: if normal scans or all others lack, or a person is in two groups.
     """
     slices = setting.slices
     groups = [name for name in dict.fromkeys(slices.groups) if name != NORMAL]

@@ -1,5 +1,4 @@
-"""Panels for print: slices chosen by rule, and what each method makes of them (paper, Figures 1,
-4b, 7 and 8)."""
+"""Panels for print of slices chosen by rule (paper, Figures 1, 4b, 7 and 8)."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ from pathology_screen.metrics.pooled import average_precision, pooled_mean
 
 
 class Case(NamedTuple):
-    """A slice that is shown: why, its place among the annotated slices, and the findings that count
-    as its class."""
+    """A slice that is shown: why, its place, and the findings that count as its class."""
 
     rank: str
     place: int
@@ -115,8 +113,7 @@ def gallery(setting: ExperimentSetting) -> Report:
 
 
 def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
-    """The best, median and worst slice (fewer where there are fewer), and the median slice of each
-    finding."""
+    """The best, median and worst slice as far as there are, and the median of each finding."""
     order = (-precision).argsort(kind="stable").tolist()
     once: dict[int, str] = {}
     for rank, place in (("best", order[0]), ("median", _middle(order)), ("worst", order[-1])):
@@ -142,8 +139,7 @@ def _evaluation_figure(
     normals: AnnotatedSlices,
     cases: Sequence[Case],
 ) -> Figure:
-    """A row a slice: from the map of the first method under its first scoring to what counts as
-    found and as false."""
+    """A row a slice: from the first method's map to what counts as found and as false."""
     (label, scoring), (method, prediction) = next(iter(results.items()))
     healthy_maps = method.predict(normals)[scoring].maps
     threshold = pixel_threshold(healthy_maps.numpy(), FALSE_POSITIVE_RATE)
@@ -183,8 +179,7 @@ def _draw_annotation(axis: Axes, slices: AnnotatedSlices, i: int, current: int) 
 
 
 def _draw_tagged(axis: Axes, slices: AnnotatedSlices, i: int, current: int, tagged: Tensor) -> None:
-    """Colour tagged pixels: green in the evaluated box, magenta in healthy tissue, grey
-    elsewhere."""
+    """Colour tagged pixels: green in the box, magenta in healthy tissue, grey elsewhere."""
     box = slices.boxes[i][current]
     colours = torch.zeros(*tagged.shape, 4)
     colours[tagged] = torch.tensor([0.6, 0.6, 0.6, 0.85])

@@ -1,5 +1,4 @@
-"""Latent vectors of healthy slices, pathological ones and their pseudo-healthy reconstructions
-(paper, section 4.3, Figure 5)."""
+"""Latent vectors of healthy, pathological and pseudo-healthy slices (paper, Figure 5)."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ COLOURS = {"healthy": "#0072b2", "pathological": "#d55e00", "pseudo-healthy": "#
 
 
 class LatentGroup(NamedTuple):
-    """Slices (N, 1, H, W) of one kind, their people, latent vectors (N, Z), and mean distances to
-    healthy ones (N,)."""
+    """Slices (N, 1, H, W) of one kind, people, latent vectors (N, Z), mean distances (N,)."""
 
     images: Tensor
     subjects: np.ndarray
@@ -112,8 +110,7 @@ def neighbour_distances(
     reference_subjects: Subjects,
     neighbours: int = NEIGHBOURS,
 ) -> np.ndarray:
-    """Mean Euclidean distance of latent vectors (N, Z) to the nearest of references (M, Z) of other
-    people: (N,).
+    """Mean distance of vectors (N, Z) to the nearest references (M, Z) of others: (N,).
 
     Raises:
         ConfigError: if there are too few references.
@@ -158,8 +155,7 @@ def _umap_figure(panels: Sequence[Panel]) -> Figure:
 def _draw_panel(
     figure: SubFigure, title: str, groups: dict[str, LatentGroup], plane: list[np.ndarray]
 ) -> None:
-    """The plane, and below it a few slices: framed in the colour of their group, and marked in the
-    plane."""
+    """The plane, and below it a few slices, framed in the colour of their group."""
     rows: Any = [["plane"] * 4, ["1", "2", "3", "a"], ["1'", "2'", "3'", "b"]]
     axes = figure.subplot_mosaic(rows, height_ratios=[2.6, 1, 1])
     axis = axes["plane"]
@@ -185,8 +181,7 @@ def _draw_panel(
 
 
 def _examples(groups: dict[str, LatentGroup]) -> dict[str, tuple[str, int]]:
-    """Mark -> group and place of the slices that are shown: by their distances to the healthy ones,
-    not by taste."""
+    """Mark -> group and place of the slices that are shown, chosen by their distances."""
     order = groups["pathological"].distances.argsort(kind="stable").tolist()
     chosen = [order[0], order[(len(order) - 1) // 2], order[-1]]
     marks = {str(i): ("pathological", place) for i, place in enumerate(chosen, start=1)}

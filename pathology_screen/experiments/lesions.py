@@ -1,5 +1,4 @@
-"""How well each method tells lesions with known outlines from healthy tissue, and what it leaves of
-healthy slices."""
+"""How well each method tells lesions with known outlines from healthy tissue."""
 
 from __future__ import annotations
 
@@ -16,11 +15,9 @@ from pathology_screen.metrics.reconstruction import mean_squared_error, structur
 
 
 def lesions(setting: ExperimentSetting) -> Report:
-    """Compare methods on scans with masks of lesions: reconstruction error on healthy slices, and
-    pixel AUPRC.
+    """Compare methods on scans with masks of lesions: error on healthy slices, pixel AUPRC.
 
-    Pixels of all slices are pooled, background included; intervals are 95 % bootstrap intervals
-    over subjects.
+    Pixels of all slices are pooled, background included; 95 % intervals are over subjects.
 
     Raises:
         ConfigError: if no slice shows a lesion or none is healthy.

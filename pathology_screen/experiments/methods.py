@@ -136,8 +136,7 @@ def load_methods(
     where a scoring takes it; MKD and `intensity` are scored their own way, whatever is wanted.
 
     Raises:
-        ArtifactError: if weights are missing or do not fit, or their calibration belongs to another
-            profile.
+        ArtifactError: if weights are missing, do not fit, or are of another profile.
         ConfigError: if `template` or `principal_components` have no training slices.
     """
     perceptual = any(SCORINGS[name]["perceptual"] for name in wanted)
@@ -190,8 +189,7 @@ def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) 
 def _check_calibration(
     label: str, predictor: Predictor, profile: str, scorings: Mapping[str, Scoring]
 ) -> None:
-    """Refuse weights whose calibration, if there is one beside them, tells of another preprocessing
-    or teacher."""
+    """Refuse weights whose calibration tells of another preprocessing or teacher."""
     path = predictor.weights.with_name("calibration.json")
     if not path.is_file():
         return

@@ -30,8 +30,7 @@ Results = dict[tuple[str, str], tuple[ComparedMethod, Prediction]]
 
 
 class PictureLine(NamedTuple):
-    """Pictures of all slices, (N, 1, H, W), of one kind: their name, colours, and the value of the
-    brightest colour."""
+    """Pictures of all slices, (N, 1, H, W): name, colours, value of the brightest colour."""
 
     name: str
     pictures: Tensor
@@ -81,8 +80,7 @@ def picture_grid(
     titles: Sequence[str],
     across: bool,
 ) -> tuple[Figure, np.ndarray]:
-    """Draw pictures of chosen slices; return the figure and the axes of each line and slice.
-    Arguments as in `method_grid`."""
+    """Draw pictures of chosen slices; return the figure and the axes of each line and slice."""
     window = Window.around(slices.images[list(chosen)])
     names = [line.name for line in lines]
     top, left = (names, titles) if across else (titles, names)
@@ -102,8 +100,7 @@ def picture_grid(
 
 
 class Window(NamedTuple):
-    """The part of all pictures that is drawn: rows and columns from the first to the last, in
-    pixels."""
+    """The part of all pictures that is drawn: first and last row and column, in pixels."""
 
     top: int
     bottom: int

@@ -1,5 +1,4 @@
-"""What the paper prints (Bercea et al., MIDL 2023), to stand beside results on the paper's own
-cohort and no other."""
+"""What the paper prints (Bercea et al., MIDL 2023), for results on the paper's cohort."""
 
 from __future__ import annotations
 

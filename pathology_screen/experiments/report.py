@@ -1,5 +1,4 @@
-"""The results of an experiment on disk: numbers for machines, tables for papers, pictures for
-eyes."""
+"""The results of an experiment on disk: numbers, tables and pictures."""
 
 from __future__ import annotations
 
@@ -78,8 +77,7 @@ class _Measured(NamedTuple):
 
 
 class Measurements:
-    """Statistics as they are measured, by method, scoring and metric; runs that share a label are
-    averaged.
+    """Statistics by method, scoring and metric; runs that share a label are averaged.
 
     Args:
         groups: subject -> group, such as healthy or not, which every resample keeps in size.
@@ -164,19 +162,15 @@ class Report:
     def table(self) -> pd.DataFrame:
         """The numbers as people read them: a row a method and scoring, a column a metric, `0.58
         [0.53, 0.63]`. What depends on no scoring stands in every row of its method."""
-        metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        scorings: dict[str, dict[str, None]] = {}  # of each method, in their order
-        for row in self.rows:
-            known = scorings.setdefault(row.method, {})
-            if row.scoring:
-                known[row.scoring] = None
         cells = {row[:3]: _cell(row) for row in self.rows}
-        lines = [(method, scoring) for method, own in scorings.items() for scoring in own or [""]]
+        metrics = list(dict.fromkeys(row.metric for row in self.rows))
+        scored = {row.method for row in self.rows if row.scoring}
+        lines = [row[:2] for row in self.rows if row.scoring or row.method not in scored]
         numbers = [
             [cells.get((*line, name), cells.get((line[0], "", name), "")) for name in metrics]
-            for line in lines
+            for line in dict.fromkeys(lines)
         ]
-        table = [[*line, *cells] for line, cells in zip(lines, numbers)]
+        table = [[*line, *own] for line, own in zip(dict.fromkeys(lines), numbers)]
         return pd.DataFrame(table, columns=["method", "scoring", *metrics])
 
     def differences(self) -> pd.DataFrame:

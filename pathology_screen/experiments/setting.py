@@ -33,8 +33,7 @@ class ExperimentSetting:
         methods: as in `Chosen.parse`; runs of one label are seeds of one method.
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
         section: of the datalist, whose slices are looked at.
-        scoring: names of the scorings to compare; a method that knows none of them is scored its
-            own way.
+        scoring: names of the scorings; a method that knows none is scored its own way.
         profile: "compact" or "paper".
         backbone: perceptual backbone in place of the profile's.
         seed: of all draws.

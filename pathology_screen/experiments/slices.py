@@ -30,8 +30,7 @@ class AnnotatedSlices:
         pathology: (N,) names, "healthy" or the finding of each scan.
         groups: (N,) names, "normal", or the group of findings that the datalist names;
             "pathological" where it names none.
-        masks: (N, 1, H, W), share of each pixel that an annotation covers; zeros where the scan has
-            none.
+        masks: (N, 1, H, W), share of each pixel that an annotation covers; else zeros.
         boxes: of each slice, its K annotated boxes as masks (K, H, W), soft at their edges.
         other_boxes: likewise those that are neither counted nor healthy.
         box_labels: of each slice, the K names of its boxes.

@@ -34,8 +34,7 @@ def synthetic(setting: ExperimentSetting) -> Report:
     rectangle, painted in.
 
     Errors inside the altered region are those against the slice before it was altered: what a
-    pseudo-healthy reconstruction should give. AUPRC pools the pixels of all slices, background
-    included.
+    pseudo-healthy reconstruction should give. AUPRC pools all pixels, background included.
     """
     healthy = setting.slices[setting.slices.healthy]
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
@@ -89,8 +88,7 @@ def synthetic(setting: ExperimentSetting) -> Report:
 
 
 def paint(healthy: AnnotatedSlices, kind: str, setting: ExperimentSetting) -> AnnotatedSlices:
-    """Paint one kind of anomaly into each slice; the masks of the result are the altered pixels, 0
-    or 1.
+    """Paint one kind of anomaly into each slice; masks are the altered pixels, 0 or 1.
 
     Every draw is a function of the seed, the kind and the place of the slice.
     """

@@ -1,5 +1,4 @@
-"""Strict readers: one scan as a `Scan`, or an `InputError` that says why it cannot be read
-faithfully."""
+"""Strict readers: one scan as a `Scan`, or an `InputError` that says why not."""
 
 from __future__ import annotations
 
@@ -47,10 +46,8 @@ def read_scan(
 
     Args:
         path: a NIfTI file, a DICOM file, or a PNG file of one axial slice; or a folder (read at any
-            depth), a .zip archive or a list of files that holds DICOM files or one NIfTI or PNG
-            file.
-        series_uid: SeriesInstanceUID of the series to read; needed where the DICOM files belong to
-            several.
+            depth), a .zip archive or a list that holds DICOM files or one NIfTI or PNG file.
+        series_uid: SeriesInstanceUID to read; needed where the files belong to several.
         axial_slice: declares an image of one slice as axial; otherwise one slice alone is refused.
         axes, pixel_mm: see `read_png`; for PNG files alone, all others state them.
 

@@ -196,8 +196,7 @@ def _check_tiles(frame: bytes) -> None:
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:
-    """Follow the segments of the main header, the first of which ends at `at`, and the tile parts
-    to the end marker."""
+    """Follow the segments from `at` on, and the tile parts, to the end marker."""
     while True:
         marker, length = struct.unpack_from(">HH", frame, at)
         if marker == 0xFF90:  # SOT
@@ -233,8 +232,7 @@ def _check_run_lengths(frame: bytes, size: FrameSize) -> None:
 
 
 class DecoderProcess:
-    """A process that decodes, started when it is first needed, again after it was lost, and anew
-    after a fork."""
+    """A process that decodes, started when needed, after it was lost, and after a fork."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

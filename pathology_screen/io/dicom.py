@@ -149,8 +149,7 @@ def stack_frames(
 def _decode(
     images: list[DicomImage], frames: list[Frame], order: Sequence[int], files: Sequence[File]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the frames in an order, float32, and which of them are padding, bool; both (slices,
-    rows, columns)."""
+    """Values of frames in an order, float32, and their padding, bool: (slices, rows, columns)."""
     if len(images) == 1:
         dataset = _read_dataset(images[0])
         with parsing():
@@ -186,8 +185,7 @@ def _values(
 
 
 def _padded(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Which stored values are PixelPaddingValue, or between it and PixelPaddingRangeLimit: bool,
-    the same shape."""
+    """Which values are PixelPaddingValue, or up to PixelPaddingRangeLimit: bool, alike."""
     integer = stored.dtype.kind in "iu"
     name = "Pixel" if integer else {4: "FloatPixel", 8: "DoubleFloatPixel"}[stored.itemsize]
     value, limit = dataset.get(f"{name}PaddingValue"), dataset.get(f"{name}PaddingRangeLimit")

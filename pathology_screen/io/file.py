@@ -1,5 +1,4 @@
-"""The files that a path stands for (itself, or what lies in a folder or .zip archive), opened for
-parsers that may choke on them."""
+"""The files that a path stands for, opened for parsers that may choke on them."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ _unsafe = partial(InputError, "unsafe_archive")
 
 
 class File(Protocol):
-    """A `Path`, or a member of an archive. Names may be those of patients: no refusal repeats
-    them."""
+    """A `Path`, or a member of an archive. Names may be patients': no refusal repeats them."""
 
     @property
     def name(self) -> str:
@@ -210,8 +208,7 @@ class Member:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[File]]:
-    """Give the files of a .zip at any depth, without hidden ones, to be read in place within the
-    context.
+    """Give the files of a .zip at any depth, without hidden ones, within the context.
 
     Raises:
         InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the

@@ -119,8 +119,7 @@ class Discovery:
 
     @property
     def names(self) -> list[str]:
-        """`safe_names` of the paths of the scans (of a series, of its folder) relative to
-        `root`."""
+        """`safe_names` of the paths of scans (of a series, its folder) relative to `root`."""
         root, places = self.root, [scan.place for scan in self.scans]
         whole = root.absolute().name
         return safe_names([p.relative_to(root).as_posix() if p != root else whole for p in places])
@@ -191,8 +190,7 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """`FoundScan.source_id` of the scan at a path or in a list of files; of a folder, over all its
-    files."""
+    """`FoundScan.source_id` of the scan at a path, in a list of files, or over a folder."""
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
@@ -316,8 +314,7 @@ def _series(folder: Path, starts: Mapping[Path, Start]) -> list[_Part]:
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
-    """Put the parts of a series together that lie in several folders, where no slice is in two of
-    them: then they are no copies."""
+    """Join the parts of a series in several folders, where no slice is in two of them."""
     stacks: dict[Any, list[_Part]] = defaultdict(list)
     for number, part in enumerate(parts):
         alike = {image.stack for image in part.images}
@@ -335,8 +332,7 @@ def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
 
 
 def _in_archive(path: Path, start: Start) -> list[FoundScan]:
-    """The series in an archive; and the archive itself where it holds another scan, or what reading
-    will refuse."""
+    """The series in an archive; and itself, for other scans or what reading will refuse."""
     try:
         with open_archive(path) as files:
             starts = [look(file) for file in files]

@@ -145,8 +145,7 @@ class DicomImage:
 
 
 def read_header(file: File) -> DicomImage | None:
-    """Read a file up to its pixels; None where it is not DICOM, or not an image (a report, a
-    segmentation, a DICOMDIR)."""
+    """Read a file up to its pixels; None where it is not DICOM, or not an image."""
     with opened(file) as stream:
         start = stream.read(_SMALL_FILE)
         if not start:
@@ -183,8 +182,7 @@ def check_header(header: Dataset) -> None:
 
 
 def _check_large(stream: BinaryIO) -> None:
-    """Refuse a file that is too long, or has more items of sequences than an image, before they are
-    parsed."""
+    """Refuse, before parsing, a file that is too long or has too many items of sequences."""
     if stream.seek(0, SEEK_END) > MAX_FILE_BYTES:
         raise InputError("too_large", f"a DICOM file of more than {MAX_FILE_BYTES} bytes")
     stream.seek(0)

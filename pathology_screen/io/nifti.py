@@ -52,8 +52,7 @@ def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
 
     Args:
         file: the file, on disk or in an archive.
-        axial_slice: declares a single slice, two-dimensional or with one axis of one voxel, as
-            axial.
+        axial_slice: declares a single slice, with or without an axis of one voxel, as axial.
 
     Raises:
         InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome",

@@ -28,16 +28,14 @@ def is_png(file: File) -> bool:
 
 
 def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = None) -> Scan:
-    """Read a PNG file of 8- or 16-bit grey values, or of 8-bit colour with equal channels, as one
-    axial slice.
+    """Read a PNG of 8- or 16-bit grey, or of 8-bit equal channels, as one axial slice.
 
     A PNG does not say where it lies in the patient: the middle of the picture becomes the origin,
     and the slice is given a thickness of 1 mm.
 
     Args:
         file: the file, on disk or in an archive.
-        axes: "PLS" where columns run to the patient's left, "PRS" where they run to the right;
-            default "PLS".
+        axes: "PLS" where columns run to the patient's left (default), "PRS" to the right.
         pixel_mm: distance between neighbouring pixels; default 1 mm.
 
     Returns:
@@ -98,8 +96,7 @@ def _check_header(data: bytes) -> None:
 
 
 def _check_length(data: bytes, expected: int) -> None:
-    """Refuse a file with more or fewer bytes of pixels than declared; Pillow paints what is
-    missing."""
+    """Refuse a file with other than the declared bytes; Pillow paints what is missing."""
     start, packed = 8, b""
     while start < len(data):
         length = int.from_bytes(data[start : start + 4], "big")

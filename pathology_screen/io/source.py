@@ -73,8 +73,7 @@ class SourceSeries:
     Attributes:
         datasets: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as they are there, of every
             slice in the order of the volume, or of the one multi-frame object.
-        stack: None where the series was not read as a volume; the data sets are then in the order
-            of their files.
+        stack: None where the series was not read as a volume; then in order of files.
     """
 
     datasets: tuple[Dataset, ...]
@@ -93,8 +92,7 @@ def read_source_series(
             that `read_scan` refuses, and files that cannot be read are left out.
 
     Raises:
-        ConfigError: if the scan is not DICOM, or names no study, series or instance that an object
-            could refer to.
+        ConfigError: if the scan is not DICOM, or names nothing to refer to.
         InputError: for a series that `read_scan` refuses by its headers; if not `stacked`, where
             there is no series or several of them.
     """

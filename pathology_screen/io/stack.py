@@ -25,8 +25,7 @@ def check_parallel(orientations: np.ndarray) -> None:
     """Refuse slices that do not share one ImageOrientationPatient, (N, 6).
 
     Raises:
-        InputError: "mixed_orientation", or "missing_geometry" where it is not two perpendicular
-            unit vectors.
+        InputError: "mixed_orientation", or "missing_geometry" without perpendicular units.
     """
     difference = np.ptp(orientations, axis=0).max()
     if difference > ORIENTATION_TOLERANCE:

@@ -1,2 +1,1 @@
-"""The app for MONAI Label: screening, worklist and training from a viewer, in an environment of its
-own."""
+"""The app for MONAI Label: screening, worklist and training from a viewer."""

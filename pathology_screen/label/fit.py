@@ -1,5 +1,4 @@
-"""Fit new weights of a bundle on healthy people: prepare, train, calibrate, compare, and use them
-if better."""
+"""Fit new weights on healthy people: prepare, train, calibrate, compare, use if better."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from pathology_screen.bundles import read_settings
-from pathology_screen.calibration import calibration_beside
+from pathology_screen.calibration import calibration_beside, fewest_people
 from pathology_screen.cohorts.splits import SECTIONS
 from pathology_screen.errors import ConfigError, find_refusal
 from pathology_screen.label.studies import Study, read_study
@@ -84,9 +82,8 @@ def section_of(person: str) -> str:
 
 
 def check_people(counts: Mapping[str, int], rate: float) -> None:
-    """Raise ConfigError where a section has nobody, or too few people calibrate, fewer than
-    1 / rate - 1, for this rate of false positives."""
-    needed = dict.fromkeys(SECTIONS, 1) | {"calibration": ceil(1 / rate - 1e-9) - 1}
+    """Raise ConfigError where a section has nobody, or too few calibrate for this rate."""
+    needed = dict.fromkeys(SECTIONS, 1) | {"calibration": fewest_people(rate)}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
     if not any(missing.values()):
         return

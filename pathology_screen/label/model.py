@@ -29,8 +29,7 @@ class Options:
     """What `--conf KEY VALUE` sets.
 
     Attributes:
-        models: names or folders of the bundles that are offered; all that have weights, where it is
-            empty.
+        models: names or folders of the bundles offered; empty for all that have weights.
         rate: of false positives among healthy people.
         device: of the networks; a GPU where it is empty and there is one.
         calibration: file in place of the one beside the weights, for one model alone.
@@ -92,8 +91,7 @@ class Model:
         """The screener of the active version; loaded anew when another version becomes active.
 
         Raises:
-            ArtifactError: if weights or calibration are missing, damaged or altered, or do not
-                belong together.
+            ArtifactError: if weights or calibration are missing, damaged, or do not match.
             ConfigError: if the calibration has too few people for the rate.
         """
         with self._lock:
@@ -112,8 +110,7 @@ class Model:
             return self._loaded[1]
 
     def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
-        """Screen the file of a study; raises what `read_study` (but for InputError) and `screener`
-        raise."""
+        """Screen the file of a study; raises what `read_study` and `screener` raise."""
         screener = self.screener()
         try:
             scan = read_study(path)

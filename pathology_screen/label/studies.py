@@ -1,5 +1,4 @@
-"""Studies of a MONAI Label datastore: how they are read, and which of them readers marked as
-normal."""
+"""Studies of a MONAI Label datastore, and which of them readers marked as normal."""
 
 from __future__ import annotations
 
@@ -12,15 +11,13 @@ from pathology_screen.errors import ConfigError
 from pathology_screen.io import Scan, read_scan
 
 READING, NORMAL = "reading", "normal"
-"""Entry of a study's info with which a reader says what it shows, and its value for a healthy
-person."""
+"""Entry of a study's info for a reader's finding, and its value for a healthy person."""
 UNKNOWN = ("", "UNK")
 """What stands for a PatientID that is not stated."""
 
 
 class Study(NamedTuple):
-    """A scan of the datastore, and whose it is (a name that is used for telling people apart, and
-    written nowhere)."""
+    """A scan of the datastore, and whose it is (a name that is written nowhere)."""
 
     path: Path
     person: str
@@ -30,8 +27,7 @@ def normal_studies(datastore: Any) -> list[Study]:
     """List the studies that readers marked as normal, in order of their ids.
 
     A person is told by the entry `subject` of the study's info; else by the PatientID that MONAI
-    Label keeps of a DICOM series; else by `sub-LABEL` in the id; any other study is a person of its
-    own.
+    Label keeps of a DICOM series; else by `sub-LABEL` in the id; others are on their own.
 
     Args:
         datastore: `monailabel.interfaces.datastore.Datastore`.
@@ -63,8 +59,7 @@ def _person(name: str, info: dict[str, Any]) -> str:
 
 
 def read_study(path: str | Path) -> Scan:
-    """Read a scan of the datastore, with what its DICOM headers say where MONAI Label converted it
-    from DICOM.
+    """Read a scan of the datastore, with what its DICOM headers say if it was DICOM.
 
     MONAI Label keeps the series `UID/*.dcm` beside `UID.nii.gz`. The conversion drops every
     attribute and stacks slices whether or not one is missing, so both are looked at here, for the

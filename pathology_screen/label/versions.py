@@ -99,12 +99,10 @@ class Versions:
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep the output of a training run as a new version that is not active, with plain facts
-        (JSON).
+        """Keep a training run as a new version that is not active, with plain facts (JSON).
 
         Raises:
-            ArtifactError: if a file of the run is missing, or the calibration belongs to other
-                weights.
+            ArtifactError: if a file is missing, or the calibration is of other weights.
         """
         for name in FILES:
             if not (run / name).is_file():

@@ -1,5 +1,4 @@
-"""Bootstrap over subjects: how far a number, or the difference of two methods, would vary with
-other subjects.
+"""Bootstrap over subjects: how far a number or a difference would vary with others.
 
 Slices, pixels and boxes of one subject are not independent, so subjects are drawn, each with all
 that belongs to it. Percentile intervals of few subjects are too narrow: those of a mean, named 95
@@ -31,8 +30,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A statistic of one method minus that of another, its interval, and the two-sided p-value of
-    "no difference"."""
+    """A difference of two methods, its interval, and the two-sided p-value of no difference."""
 
     value: float
     low: float
@@ -47,14 +45,12 @@ def bootstrap_interval(
 
     Args:
         statistic: see `metrics.pooled`.
-        groups: each keeps its size in every resample (stratified bootstrap). None draws from all
-            subjects alike.
+        groups: each keeps its size in every resample; None draws from all subjects alike.
         resamples: how many times subjects are drawn.
 
     Raises:
         ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects,
-            or the statistic is undefined in some resample, as an AUROC where nobody healthy was
-            drawn.
+            or the statistic is undefined in some resample, as an AUROC without healthy ones.
     """
     return Interval(statistic.value, *_bounds(_resampled(statistic, groups, resamples)))
 
@@ -70,8 +66,7 @@ def paired_difference(
 
     The p-value is twice the smaller share of resamples, the observed data counted as one more, in
     which the difference is at most, or at least, zero: 2 / (resamples + 1) or more. Arguments and
-    errors as in `bootstrap_interval`; ConfigError also where the methods were not measured on the
-    same subjects.
+    errors as in `bootstrap_interval`; ConfigError also for different subjects.
     """
     if not np.array_equal(first.subjects, second.subjects):
         differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
@@ -86,8 +81,7 @@ def paired_difference(
 
 
 def draw_weights(subjects: np.ndarray, groups: Groups | None, resamples: int) -> np.ndarray:
-    """How often each of S subjects is drawn in each of R resamples: (R, S), whole numbers as
-    float64."""
+    """How often each of S subjects is drawn in each of R resamples: (R, S), float64."""
     members: dict[Hashable, list[int]] = {}
     for index, subject in enumerate(subjects.tolist()):
         if groups is not None and subject not in groups:

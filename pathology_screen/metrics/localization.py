@@ -22,8 +22,7 @@ DETECTED_SHARE = 0.1
 released code; section 4.2 says "at least", which differs only where the share is met exactly."""
 
 COVERED = 1e-3
-"""A pixel belongs to a box where the soft mask is higher: resampling leaves traces of rounding, far
-below any true share."""
+"""A pixel belongs to a box where the soft mask is higher: resampling leaves traces."""
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -51,8 +50,7 @@ def count_tagged(
 
     Args:
         anomaly_map: (1, H, W), at least 0.
-        boxes: masks (K, H, W) in [0, 1], soft after bilinear resizing; pixels that a box covers in
-            part belong to it.
+        boxes: masks (K, H, W) in [0, 1], soft; pixels covered in part belong to the box.
         healthy: mask (1, H, W) of tissue outside every box of the slice, True above 0.5.
         threshold: at least 0; in the paper the one that at most 5 % of the pixels of 30 healthy
             slices exceed (`calibration.pixel_threshold`). The released code tags values equal to
@@ -63,8 +61,7 @@ def count_tagged(
         values, weighted by the mask, of the box; the same of the healthy tissue.
 
     Raises:
-        ConfigError: if shapes do not go together, or the threshold, the map or a mask is out of
-            range.
+        ConfigError: if shapes do not go together, or a value is out of range.
         InputError: "not_finite", if a map or mask holds NaN or infinite values; "no_tissue", if
             boxes leave no healthy tissue.
     """
@@ -112,12 +109,10 @@ def box_scores(counts: np.ndarray, protocol: Protocol = "paper") -> dict[str, np
     - "paper": FP = Sh / Sa;
     - "official_code": FP = floor(Sh / max(Sa, 1)), as the released code computes it, which depends
       on the unit of the map;
-    - "pixel_count": FP = tagged healthy pixels / a, which does not change under any rising function
-      of the map;
+    - "pixel_count": FP = tagged healthy pixels / a, the same under any rising function;
 
     and F1 = 2 P TP / (P + TP) with P = TP / (TP + FP): 2 / (2 + FP) for a detected box, else 0.
-    Other boxes of the slice are neither healthy nor part of the box, and background counts nowhere
-    but in A.
+    Other boxes are neither healthy nor part of the box; background counts only in A.
 
     Args:
         counts: (n, 6), rows of `count_tagged`.

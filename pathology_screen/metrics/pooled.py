@@ -75,8 +75,7 @@ def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
 
 
 def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> PooledStatistic:
-    """Area under the ROC of all scores pooled; under weights equal to scikit-learn's with
-    `sample_weight`.
+    """Area under the ROC of all scores pooled; equal to scikit-learn's under weights.
 
     Args:
         labels: (N, ...), True or 1 where abnormal: images (N,), or pixels (N, 1, H, W).
@@ -84,8 +83,7 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
         subjects: whom each of the N images belongs to; names repeat.
 
     Raises:
-        ConfigError, InputError: as `average_precision`; ConfigError also where there are not N
-            subjects.
+        ConfigError, InputError: as `average_precision`; ConfigError also for other lengths.
     """
     ranking = _Ranking(labels, scores, subjects)
 
@@ -115,13 +113,11 @@ def pooled_average_precision(
 
 
 def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) -> PooledStatistic:
-    """A function of several statistics, such as their mean or ratio, over the union of their
-    subjects.
+    """A function of several statistics, such as a ratio, over all of their subjects.
 
     Args:
         function: arrays (R,), one for each statistic -> (R,).
-        statistics: a subject of the same name in two of them is the same person, and drawn in both
-            or in neither.
+        statistics: a subject of one name in two of them is one person, drawn in both.
     """
     subjects = np.unique(np.concatenate([statistic.subjects for statistic in statistics]))
     columns = [np.searchsorted(subjects, statistic.subjects) for statistic in statistics]
@@ -163,8 +159,7 @@ class _Ranking:
         self._counts = [count(values) for values in (abnormal, ~abnormal & reaches, tied)]
 
     def counts(self, weights: np.ndarray) -> list[np.ndarray]:
-        """Positives, negatives, and negatives that equal the threshold, which each threshold adds:
-        each (K, R)."""
+        """Positives, negatives, and negatives equal to it, that a threshold adds: each (K, R)."""
         return [count @ weights.T for count in self._counts]
 
     def in_parts(

@@ -1,8 +1,6 @@
-"""How close a pseudo-healthy reconstruction comes to the healthy image (paper, section 4.1, Table
-1a, Figure 6).
+"""How close a reconstruction comes to the healthy image (paper, section 4.1, Table 1a).
 
-Everything is on the scale of images in [0, 1]; Table 1 most likely prints mean squared error and
-LPIPS x 100.
+On the scale of images in [0, 1]; Table 1 most likely prints MSE and LPIPS x 100.
 """
 
 from __future__ import annotations
@@ -24,8 +22,7 @@ def mean_squared_error(
     """Mean squared error of each image: (B,), float64.
 
     Args:
-        image: healthy images (B, 1, H, W) in [0, 1]; of synthetic anomalies those before they were
-            altered.
+        image: healthy images (B, 1, H, W) in [0, 1], before they were altered.
         reconstruction: the same shape; of synthetic anomalies that of the altered images.
         mask: the same shape, in [0, 1]: the altered region; None for the whole image.
 
@@ -94,8 +91,7 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean over the pixels of each map (B, 1, H, W), weighted by a mask of that shape: (B,),
-    float64.
+    """Mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,), float64.
 
     Raises:
         ConfigError: if the shapes differ or the mask of an image is empty.

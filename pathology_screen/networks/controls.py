@@ -1,5 +1,4 @@
-"""Controls that train no network: what a method must beat before its network deserves any
-credit."""
+"""Controls that train no network: what a method must beat."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 
 class WeightStandardizedConv2d(nn.Conv2d):
-    """A convolution whose weights have mean 0 and standard deviation 1 in each output channel (Qiao
-    et al., 2019)."""
+    """A convolution with standardised weights in each channel (Qiao et al., 2019)."""
 
     def forward(self, x: Tensor) -> Tensor:
         centred = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
@@ -22,8 +21,7 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a GroupNorm with the middle divisor of the channels as its number of groups: 64 -> 8,
-    128 -> 16."""
+    """Build a GroupNorm of the middle divisor of the channels: 64 -> 8, 128 -> 16."""
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]
     return nn.GroupNorm(divisors[len(divisors) // 2], channels)
 

@@ -17,8 +17,7 @@ from pathology_screen.networks.normalization import normalization
 
 
 class GuidedReLU(torch.autograd.Function):
-    """A ReLU that passes back positive gradients alone (guided back-propagation, Springenberg et
-    al., 2015)."""
+    """A ReLU for guided back-propagation (Springenberg et al., 2015)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -32,11 +31,9 @@ class GuidedReLU(torch.autograd.Function):
 
 
 class Cloner(nn.Module):
-    """VGG-16 with `width` channels in all convolutions but the last of blocks 2 to 5, without
-    biases.
+    """VGG-16 with `width` channels in all but the last layers of blocks 2 to 5, no biases.
 
-    Normalisation and ReLU follow each convolution but the last of each block, which has a ReLU
-    alone.
+    Normalisation and ReLU follow each convolution; the last of a block has ReLU alone.
 
     Args:
         width: channels, a multiple of 8 (paper: 16).
@@ -136,8 +133,7 @@ class MultiresolutionDistillation(nn.Module):
         return self.cloner(colour), self.teacher(colour)
 
     def score(self, x: Tensor) -> Tensor:
-        """Return the image score, the discrepancy of the last three layers: (B, 1, H, W) ->
-        (B,)."""
+        """Return the image score, the discrepancy of the last three layers: (B,)."""
         cloner, teacher = self.compare(x)
         return feature_discrepancy(cloner[1:], teacher[1:], self.mse_weight)
 

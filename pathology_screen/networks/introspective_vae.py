@@ -19,8 +19,7 @@ from pathology_screen.networks.normalization import normalization
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, or a 1x1 projection where the channels change or
-    `project` asks for it."""
+    """Two 3x3 convolutions beside an identity, or a 1x1 projection where one is needed."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, project: bool = False) -> None:
         super().__init__()
@@ -46,8 +45,7 @@ class Encoder(nn.Module):
         channels: channels after each halving of the resolution.
         latent: length of the latent vector.
         norm: see `normalization`.
-        extra_projection: project also the one block between two equal channel counts (the released
-            checkpoints do).
+        extra_projection: project also between two equal channel counts (released weights do).
     """
 
     def __init__(
@@ -77,8 +75,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Map a latent vector (B, latent) to an image (B, 1, H, W) in [0, 1]; arguments as in
-    `Encoder`."""
+    """Map a latent vector (B, latent) to an image (B, 1, H, W) in [0, 1]; see `Encoder`."""
 
     def __init__(
         self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
@@ -111,12 +108,10 @@ class IntrospectiveVAE(nn.Module):
         channels: channels after each halving (paper: 64, 128, 256, 512, 512).
         latent: length of the latent vector.
         norm: "group", "affine" or "batch".
-        extra_projection: two more 1x1 projections between equal channel counts, as in the released
-            checkpoints.
+        extra_projection: two more 1x1 projections, as in the released checkpoints.
 
     Raises:
-        ConfigError: if the size is no multiple of 2 ** len(channels), or the channels do not suit
-            the norm.
+        ConfigError: if the size is no multiple of 2 ** len(channels), or the norm unfit.
     """
 
     def __init__(
@@ -141,8 +136,7 @@ class IntrospectiveVAE(nn.Module):
         self.decoder = Decoder(size, channels, latent, norm, extra_projection)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the pseudo-healthy reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same shape
-        and range."""
+        """Return the reconstruction of `x`: (B, 1, H, W) in [0, 1] -> the same."""
         return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

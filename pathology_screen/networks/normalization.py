@@ -9,8 +9,7 @@ from pathology_screen.errors import ConfigError
 
 
 class ChannelAffine(nn.Module):
-    """Scale and shift each channel by learned constants: what a BatchNorm with frozen statistics
-    amounts to."""
+    """Scale and shift each channel: what a BatchNorm with frozen statistics amounts to."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -22,8 +21,7 @@ class ChannelAffine(nn.Module):
 
 
 def normalization(name: str, channels: int) -> nn.Module:
-    """Build the layer `name`: "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live
-    BatchNorm)."""
+    """Build "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live BatchNorm)."""
     if name == "group":
         return nn.GroupNorm(8, channels)
     if name == "affine":

@@ -7,15 +7,19 @@ that it amounts to.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pathology_screen.errors import ArtifactError
-from pathology_screen.networks.weights import read_checkpoint
+from pathology_screen.files import replacing, write_text
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
+from pathology_screen.networks.weights import load_weights, read_checkpoint
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "size": 128,
     "channels": [64, 128, 256, 512, 512],
     "latent": 128,
@@ -57,9 +61,26 @@ _FOLDED = {
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
+def import_checkpoint(path: str | Path, output: Path) -> Path:
+    """Write a checkpoint as `model.pt` into a folder, and beside it `network.json`, which is
+    returned: what a bundle's configuration has to be overlaid with.
+
+    Raises:
+        ArtifactError: see `read_released_checkpoint`; or if it does not fit the network.
+    """
+    weights, settings = output / "model.pt", output / "network.json"
+    state = read_released_checkpoint(path)
+    with replacing(weights) as temporary:
+        torch.save(state, temporary)
+        load_weights(IntrospectiveVAE(**NETWORK), temporary)
+    overlay = {f"network_def#{name}": value for name, value in NETWORK.items()}
+    overlay |= {"ckpt": str(weights.resolve())}
+    write_text(settings, json.dumps(overlay, indent=4) + "\n")
+    return settings
+
+
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a file `{model_weights, ...}` or a bare state dict with weights_only=True and convert
-    it.
+    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it.
 
     Raises:
         ArtifactError: if the file is missing, holds anything but tensors and plain values, or its

@@ -48,8 +48,7 @@ class VAE(nn.Module):
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of `x` from its posterior mean: (B, 1, H, W) in [0, 1] -> the
-        same shape, about the same range."""
+        """Reconstruct `x` from its posterior mean: (B, 1, H, W) in [0, 1] -> the same, about."""
         return self.decoder(self.encode(x)[0])
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

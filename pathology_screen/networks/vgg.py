@@ -43,8 +43,7 @@ class FrozenConv2d(nn.Module):
 
 
 class MaxBlurPool(nn.Module):
-    """Take the maximum of each 2x2 pixels, blur with a 3x3 binomial filter, keep every second
-    pixel: sides halve."""
+    """Take the maximum of 2x2 pixels, blur by a 3x3 binomial filter, keep every second pixel."""
 
     filter: Tensor
 
@@ -61,8 +60,7 @@ class MaxBlurPool(nn.Module):
 
 
 class Vgg16(nn.Module):
-    """The convolutional blocks of VGG-16, frozen: no parameters, an empty state dict, but saved in
-    TorchScript.
+    """The convolutional blocks of VGG-16, frozen: no parameters, but saved in TorchScript.
 
     Args:
         weights: weight (C, C', 3, 3) and bias (C,) of each of the 13 convolutions.
@@ -70,8 +68,7 @@ class Vgg16(nn.Module):
         name: start of the identity.
 
     Attributes:
-        identity: name and sha256 of the weights, whatever file they came from; part of the identity
-            of a calibration.
+        identity: name and sha256 of the weights, for the identity of a calibration.
     """
 
     def __init__(
@@ -127,8 +124,7 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
 
 
 def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield weight and bias of each convolution; the pattern names it by its block and its place
-    among the layers."""
+    """Yield weight and bias of each convolution, which the pattern names by block and place."""
     content = read_checkpoint(path)
     state: dict[str, Tensor] = content if isinstance(content, dict) else {}
     layer, inputs = 0, 3

@@ -1,5 +1,4 @@
-"""Find and load weights on this machine: nothing that a file may hold is run, and nothing is
-downloaded."""
+"""Find and load weights on this machine: nothing in them is run, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -74,8 +73,7 @@ def tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def hub_path(url: str) -> Path:
-    """Return where the torch hub cache keeps what is published at a URL, whether or not it is
-    there."""
+    """Return where the torch hub cache keeps what is published at a URL."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
@@ -101,8 +99,7 @@ def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
 
 
 def st_lpips_file(name: str, needed_by: str) -> Path:
-    """Return the path of weights in the installed package `stlpips-pytorch`, which is found and not
-    imported.
+    """Return the path of weights in `stlpips-pytorch`, which is found and not imported.
 
     Raises:
         ArtifactError: if the package is not installed.

@@ -50,8 +50,7 @@ def write_result(
     run: str = "",
     source_id: str = "",
 ) -> dict[str, Any]:
-    """Write the files of one scan into `folder/sub-NAME`; whatever another run of the same scan
-    left there goes.
+    """Write the files of one scan into `folder/sub-NAME`; what another run left goes.
 
     The files are made in a temporary folder and moved in one by one, the record last: where there
     is a record, all that it lists is there. Two processes may write the same scan at once.
@@ -121,8 +120,7 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
 
 
 def free_name(folder: Path, name: str, source_id: str) -> str:
-    """The name for the result of a scan: another one than asked for where that is the name of
-    another scan's result."""
+    """The name for the result of a scan: another where that is another scan's."""
     record = _stored(folder, name)
     taken = record is not None and str(record.get("source_id", "")) != source_id
     return f"{name}x{source_id[:12]}" if taken else name

@@ -1,5 +1,4 @@
-"""A folder of results: one run at a time writes it, with one setting, and its manifest says what
-the runs did."""
+"""A folder of results: one run at a time writes it, of one setting, with a manifest."""
 
 from __future__ import annotations
 

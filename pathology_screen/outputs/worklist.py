@@ -67,8 +67,7 @@ def save_worklist(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
 
 
 def save_overview(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write the worklist, the index page over it, and the `dataset_description.json` that BIDS asks
-    of a folder of derivatives."""
+    """Write the worklist, the index page, and the `dataset_description.json` of BIDS."""
     made_by = {"Name": "pathology_screen", "Version": __version__, "Description": INTENDED_USE}
     description = {
         "Name": "pathology_screen: unsupervised pathology screening",
@@ -82,8 +81,7 @@ def save_overview(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
 
 
 def as_text(cell: str) -> str:
-    """A cell that a spreadsheet does not take for a formula: an apostrophe before = + - @, tab,
-    line break."""
+    """A cell that no spreadsheet takes for a formula: an apostrophe before = + - @, tab."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 

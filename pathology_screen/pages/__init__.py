@@ -1,5 +1,4 @@
-"""Pages that stand alone: HTML with its style and script inside, which fetches nothing and runs
-nothing else."""
+"""Pages that stand alone: HTML with its style and script inside, which fetches nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def short_hash(text: str) -> str:
-    """The text with the first 12 digits of the hexadecimal hash that it ends in; empty if it does
-    not."""
+    """The text with 12 digits of the hash that it ends in; empty if it does not."""
     found = HASH.fullmatch(text)
     return f"{found[1]}{found[2][:12]}…" if found else ""
 

@@ -1,5 +1,4 @@
-"""Screen many scans: list them, share them out, go on after an interruption, account for every
-one."""
+"""Screen many scans: list, share out, go on after an interruption, account for every one."""
 
 from __future__ import annotations
 
@@ -77,8 +76,7 @@ def list_items(
     names: str = "pseudonyms",
     series_uid: str | None = None,
 ) -> list[Item]:
-    """List the scans at or below a path, of which every DICOM series is one, or the section "test"
-    of a datalist.
+    """List the scans (every DICOM series) at or below a path, or the test of a datalist.
 
     Args:
         root: see `io.discover`, or what that found; with a datalist, the folder its paths start
@@ -91,8 +89,7 @@ def list_items(
 
     Raises:
         InputError: if there is no scan.
-        ConfigError: if the datalist is faulty, two of its names are alike, or a name holds no
-            letter or digit.
+        ConfigError: if the datalist is faulty, or names are alike or without letters.
     """
     if names not in ("pseudonyms", "paths"):
         raise ConfigError(f'names are "pseudonyms" or "paths", not {names!r}')
@@ -145,8 +142,7 @@ def _items_of_datalist(root: Any, datalist: str | Path | None, names: str) -> li
 
 
 def save_key(items: Sequence[Item], others: Sequence[Path], path: Path) -> None:
-    """Write which name is which scan, as CSV that only its owner may read; it holds paths, and so
-    perhaps patients.
+    """Write which name is which scan, as CSV that only its owner may read.
 
     Paths are written in the bytes of the file system, whatever encoding that is.
 
@@ -397,8 +393,7 @@ def _digest(value: Any) -> str:
 
 
 def check_processes() -> None:
-    """Refuse the environment of several processes where `torchrun` did not make it: each would wait
-    for the others.
+    """Refuse the environment of several processes where `torchrun` did not make it.
 
     Raises:
         ConfigError: in such an environment.

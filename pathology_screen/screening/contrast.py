@@ -1,5 +1,4 @@
-"""Whether a brain looks T1-weighted, from where its intensities lie: no tags, no atlas, no
-network."""
+"""Whether a brain looks T1-weighted, by its intensities alone."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
-    """How much brighter deep white matter is than the cortex: above 1 in a T1-weighted scan of an
-    adult.
+    """How much brighter deep white matter is than the cortex: above 1 in adults' T1w scans.
 
     Fluid is what is darker than 0.6 of its surroundings. The cortex is what lies up to 4 mm from
     the outside and the fluid that is joined to it; deep white matter, what lies 6 to 20 mm from
@@ -99,6 +97,5 @@ def _shading(image: np.ndarray, brain: np.ndarray, pixel: np.ndarray) -> np.ndar
 
 
 def _distance(padded: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """Distance in mm to the nearest pixel that is False, of a mask with a margin of one pixel;
-    without the margin."""
+    """Distance in mm to the nearest False pixel of a mask with a margin of one, without it."""
     return ndi.distance_transform_edt(padded, sampling=pixel)[1:-1, 1:-1]

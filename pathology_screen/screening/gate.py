@@ -69,11 +69,9 @@ LONGEST_ECHO = {"spin": 40.0, "gradient": 12.0}
 """ms. T1-weighted spin echoes have up to 30 ms, T2-weighted ones 70 ms or more (Westbrook, Handbook
 of MRI Technique, table 2.1); gradient echoes of 15 ms and more are weighted by T2*."""
 LONGEST_REPETITION = 1500.0
-"""ms, of a spin echo without inversion: T1-weighted ones have up to 900 ms, others 2000 ms or more
-(ibid.)."""
+"""ms, of a spin echo without inversion: T1w ones have up to 900, others 2000 or more (ibid.)."""
 LONGEST_INVERSION = 1500.0
-"""ms; MPRAGE and T1-weighted inversion recovery have 300 to 1200 ms, FLAIR nulls fluid with 1700 ms
-or more (ibid.)."""
+"""ms; MPRAGE and T1w inversion recovery have 300 to 1200, FLAIR 1700 or more (ibid.)."""
 SHORTEST_INVERSION = 250.0
 """ms, of a spin echo; STIR nulls fat with 100 to 210 ms (ibid.)."""
 NOT_T1 = _words(
@@ -92,7 +90,7 @@ MOST_SATURATED = 0.05
 FEWEST_GREY_VALUES = 32
 MOST_NOISE = 0.7
 LEAST_WHITE_TO_CORTEX = 1.0
-LEAST_AGREEMENT = 1 / 3
+LEAST_CORRELATION = 1 / 3
 LEARNED = 0.3
 
 Facts = Mapping[str, Any]
@@ -154,8 +152,7 @@ def _body_part(source: Facts) -> Iterator[Finding]:
 
 
 def _contrast_agent(source: Facts) -> Iterator[Finding]:
-    """A header that names an agent refuses; so do unmistakable words, for the image itself does not
-    tell (see docs)."""
+    """A header that names an agent refuses; so do unmistakable words (see docs)."""
     words, limit = set(source.get("described_as", ())), "none given"
     if source.get("contrast_agent"):
         yield Finding("contrast_agent", "the header names an agent", limit, hint=T1W)
@@ -168,8 +165,7 @@ def _contrast_agent(source: Facts) -> Iterator[Finding]:
 
 
 def _mp2rage(source: Facts) -> Iterator[Finding]:
-    """The uniform image is T1-weighted, but noise surrounds the head as bright as tissue; not in
-    the denoised one."""
+    """The uniform image is T1w, but noise as bright as tissue surrounds the head."""
     words = source.get("described_as", ())
     uniform = "UNI" in _values(source.get("image_type")) or {"mp2rage", "uniform"} <= {*words}
     if uniform and "denoised" not in words:
@@ -230,8 +226,7 @@ def _number(source: Facts, *names: str) -> float:
 
 
 def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -> list[Finding]:
-    """Judge the size of the voxels and what the volume spans; `io.scan` has refused what is no
-    plausible volume.
+    """Judge the size of the voxels and what the volume spans.
 
     Args:
         source: `Scan.source`.
@@ -313,11 +308,9 @@ def _intensity_findings(volume: np.ndarray, affine: np.ndarray) -> Iterator[Find
 
 
 def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
-    """Standard deviation of the noise over that of the brain: 0 to 1, 1 where there is nothing but
-    noise.
+    """Standard deviation of the noise over that of the brain: 0 to 1 (nothing but noise).
 
-    The noise is estimated by Immerkaer's operator (1996), which edges touch little, two pixels
-    inside the brain.
+    The noise is estimated by Immerkaer's operator (1996), two pixels inside the brain.
 
     Args:
         volume: (I, J, K), a brain-extracted volume or slab, any orientation.
@@ -343,12 +336,10 @@ def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
 def distribution_findings(
     image: np.ndarray, reconstruction: np.ndarray, healthy: Sequence[float] = ()
 ) -> list[Finding]:
-    """Judge whether a slice is of the kind that was trained on, by how well it agrees with its
-    reconstruction.
+    """Judge whether a slice is of the kind trained on, by its correlation with its output.
 
     The limit is a third of the median agreement of the healthy calibration slices. A distance in
-    their standard deviations would not do: those are so alike that every scan of another scanner
-    lies far outside.
+    their standard deviations would not do: every other scanner lies far outside.
 
     Args:
         image: (H, W), in [0, 1], a slice on the network grid.
@@ -357,7 +348,7 @@ def distribution_findings(
             hardly any training, nothing is judged.
     """
     typical = float(np.median(healthy)) if len(healthy) else 0.0
-    limit = LEAST_AGREEMENT * typical
+    limit = LEAST_CORRELATION * typical
     pair = (torch.as_tensor(part)[None, None] for part in (image, reconstruction))
     if typical < LEARNED or (measured := float(brain_correlation(*pair))) >= limit:
         return []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 from torch import Tensor
 
-from pathology_screen.calibration import Calibration
+from pathology_screen.calibration import Calibration, fewest_people
 from pathology_screen.errors import InputError
 from pathology_screen.predictor import Prediction, Predictor
 from pathology_screen.result import ScanContext, ScreenedSlice, ScreeningResult
@@ -36,9 +35,9 @@ class Judge:
 
     def __init__(self, predictor: Predictor, calibration: Calibration, rate: float = 0.05) -> None:
         self.predictor, self.calibration, self.rate = predictor, calibration, rate
-        smallest = calibration.p_value(math.inf)  # that so many people can give
-        self.image_threshold = None if 0 < rate < smallest else calibration.image_threshold(rate)
         people, scores = calibration.n_subjects, calibration.subject_scores.tolist()
+        few = 0 < rate < 1 and people < fewest_people(rate)
+        self.image_threshold = None if few else calibration.image_threshold(rate)
         self.provenance: dict[str, Any] = {
             "method": predictor.method,
             "calibration_id": calibration.calibration_id,
@@ -125,8 +124,8 @@ class Judge:
             return f"the plane at z = {plane_mm:g} mm; accepted: {plane:g} mm", ""
         if self.image_threshold is not None:
             return None
-        fewest = math.ceil(1 / self.rate - 1e-9) - 1
-        people = f"{self.calibration.n_subjects} healthy people; accepted: {fewest} or more"
+        people = f"{self.calibration.n_subjects} healthy people"
+        people += f"; accepted: {fewest_people(self.rate)} or more"
         hint = "Calibrate on more, or ask for a higher rate"
         return f"{people} for a false positive rate of {self.rate:g}", hint
 

@@ -21,15 +21,13 @@ def find_regions(
 ) -> tuple[tuple[Region, ...], np.ndarray]:
     """Label the regions of a slice where the map exceeds the threshold, and measure them.
 
-    Pixels belong together where they share at least a corner. Regions smaller than `SMALLEST_MM2`
-    are left out.
+    Pixels that share a corner belong together. Regions below `SMALLEST_MM2` are left out.
 
     Args:
         anomaly_map: (H, W), at least 0.
         affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
         threshold: above 0.
-        mni_affine: (4, 4), the same to mm of MNI152 space; None for a slice that was not
-            registered.
+        mni_affine: (4, 4), the same to mm of MNI152 space; None without registration.
 
     Returns:
         The regions, highest peak first, and their labels (H, W), uint16.

@@ -1,5 +1,4 @@
-"""From any scan to an outcome: read, accept or refuse, paint the pseudo-healthy brain, compare,
-judge."""
+"""From any scan to an outcome: read, accept or refuse, paint, compare, judge."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ class Screener:
         rate: float = 0.05,
         device: str | torch.device = "cpu",
     ) -> Screener:
-        """Load a bundle: its network from the registry, its weights by hash; no configuration is
-        evaluated.
+        """Load a bundle: network by the registry, weights by hash; nothing is evaluated.
 
         Args:
             bundle, weights, profile, device: see `Predictor.load`.
@@ -54,8 +52,7 @@ class Screener:
             rate: see `Screener`.
 
         Raises:
-            ArtifactError: if weights or calibration are missing, damaged or altered, or do not
-                belong together.
+            ArtifactError: if weights or calibration are missing, damaged, or do not match.
             ConfigError: if there is no such bundle or profile, or the calibration has too few
                 people for the rate.
         """

@@ -1,5 +1,4 @@
-"""MONAI transforms from a scan to the slice that networks see and back, and the augmentation of
-training batches."""
+"""MONAI transforms from a scan to its slice and back, and augmentation of batches."""
 
 from pathology_screen.transforms.augmentation import RandomAffineBatch
 from pathology_screen.transforms.background import BlackenBackgroundd

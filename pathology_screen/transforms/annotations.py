@@ -23,8 +23,7 @@ class AnnotatedSliced(Transform):
     `label`, the path of a mask on the voxels of the scan, becomes (1, H, W). `boxes` and
     `other_boxes`, which are neither counted nor healthy, become `boxes_masks` and
     `other_boxes_masks`, (K, H, W), a channel each, and `boxes_labels` and `other_boxes_labels`,
-    their K names; those that the slice does not show are left out, and so are the keys where none
-    is left.
+    their K names; those that the slice does not show, and empty keys, are left out.
 
     Args:
         preprocessing: of a bundle.

@@ -7,13 +7,12 @@ import math
 import torch
 from torch.nn import functional as F
 
-BIAS_GRID = 4
-WARP_GRID = 8
+DRAWN = (22, 128)
+"""Numbers that are drawn a slice, of which six are used; so a seed means what it always did."""
 
 
 class RandomAffineBatch:
-    """Rotate, shift, scale and flip slices at random (paper, Appendix B), and if asked warp them
-    and vary their intensities.
+    """Rotate, shift, scale, flip (paper, Appendix B), and if asked vary the contrast.
 
     Drawing and applying are separate, so that in distributed training every rank draws the same
     numbers for the global batch and applies its own part:
@@ -29,9 +28,6 @@ class RandomAffineBatch:
         scale: range of a uniform factor; above 1 enlarges.
         flip: probability of a left-right flip, after the rest.
         contrast: range of a log-uniform exponent on intensities in [0, 1]; (1, 1) changes nothing.
-        bias_field: largest relative strength of a smooth multiplicative field; 0 changes nothing.
-        warp: largest displacement by a smooth field, as a fraction of the side; 0 changes nothing.
-            Its knots lie a seventh of the side apart, so below about 0.05 it does not fold.
     """
 
     def __init__(
@@ -41,23 +37,17 @@ class RandomAffineBatch:
         scale: tuple[float, float] = (0.9, 1.1),
         flip: float = 0.5,
         contrast: tuple[float, float] = (1.0, 1.0),
-        bias_field: float = 0.0,
-        warp: float = 0.0,
     ) -> None:
         self.rotation_degrees, self.translation = rotation_degrees, translation
-        self.scale, self.flip = scale, flip
-        self.contrast, self.bias_field, self.warp = contrast, bias_field, warp
+        self.scale, self.flip, self.contrast = scale, flip, contrast
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6 + 16 + 128), on
-        the CPU."""
-        # apart, so that a warp does not change the pose of a seed
-        widths = (6 + BIAS_GRID**2, 2 * WARP_GRID**2)
-        return torch.cat([torch.rand(count, width, generator=generator) for width in widths], dim=1)
+        """Draw one row of numbers in [0, 1) for each of `count` slices: (count, 6), on the CPU."""
+        rows, _ = (torch.rand(count, width, generator=generator) for width in DRAWN)
+        return rows[:, :6]
 
     def theta(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Turn drawn rows into sampling matrices (n, 2, 3): place in the output -> place in the
-        input.
+        """Turn rows into sampling matrices (n, 2, 3): place in the output -> in the input.
 
         Places are (x to the right, y downwards), from -1 at one edge of the image to 1 at the
         other, as in `torch.nn.functional.affine_grid`. A positive angle turns the image
@@ -76,20 +66,11 @@ class RandomAffineBatch:
         return torch.cat([flipped, offset], dim=-1)
 
     def apply(self, images: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
-        """Augment slices (n, 1, H, H), float in [0, 1], with n drawn rows; zeros come in from
-        outside."""
+        """Augment slices (n, 1, H, H) in [0, 1] with n drawn rows; zeros come in from outside."""
         parameters = parameters.to(images.device)
-        theta, size = self.theta(parameters).to(images.dtype), images.shape[2:]
+        theta = self.theta(parameters).to(images.dtype)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        fields = parameters[:, 6:].to(images.dtype)
-        bias, warp = fields.split([BIAS_GRID**2, 2 * WARP_GRID**2], dim=1)
-        if self.warp:
-            shift = _smooth_field(warp.reshape(-1, 2, WARP_GRID, WARP_GRID), size)
-            grid = grid + 2 * self.warp * shift.movedim(1, -1)  # the side is 2 long
         out = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-        if self.bias_field:
-            field = _smooth_field(bias.reshape(-1, 1, BIAS_GRID, BIAS_GRID), size)
-            out = (out * (1 + self.bias_field * field)).clamp(0, 1)
         if tuple(self.contrast) != (1.0, 1.0):
             low, high = (math.log(bound) for bound in self.contrast)
             exponent = torch.exp(low + (high - low) * parameters[:, 5].to(images.dtype))
@@ -99,8 +80,3 @@ class RandomAffineBatch:
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw and apply: (n, 1, H, H) -> (n, 1, H, H)."""
         return self.apply(images, self.draw(len(images), generator))
-
-
-def _smooth_field(knots: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Spread numbers in [0, 1) at knots (n, c, k, k) over images (n, c, *size), from -1 to 1."""
-    return F.interpolate(2 * knots - 1, size, mode="bicubic", align_corners=True)

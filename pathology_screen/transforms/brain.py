@@ -52,8 +52,7 @@ class ExtractBraind(MapTransform):
 
 
 class ScaleByTissuePercentiled(MapTransform):
-    """Divide an image by a percentile of its tissue intensities and clip to [0, 1] (paper, Appendix
-    B).
+    """Divide by a percentile of tissue intensities; clip to [0, 1] (paper, Appendix B).
 
     Args:
         keys: keys of images (1, H, W) or volumes (1, I, J, K), float; each is scaled by itself.

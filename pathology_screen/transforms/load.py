@@ -47,8 +47,7 @@ class LoadScand(MapTransform):
         keys: keys of the paths, or of lists of the DICOM files of one series.
 
     Raises:
-        InputError: where the scan cannot be read faithfully (within `Compose`, as the cause of its
-            RuntimeError).
+        InputError: where a scan cannot be read (within `Compose`, cause of its RuntimeError).
     """
 
     def __call__(self, data: Mapping) -> dict:
@@ -66,8 +65,7 @@ class LoadScand(MapTransform):
 
 
 def prepare_slices(data: Sequence[Mapping[str, Any]], transform: Transform) -> Dataset:
-    """Apply a transform without random parts once to each item of a datalist, so that epochs need
-    not.
+    """Apply a transform without random parts once to each item of a datalist.
 
     Returns:
         A dataset of the transformed items, in memory.

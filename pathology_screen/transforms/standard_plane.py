@@ -27,8 +27,7 @@ from pathology_screen.space import PLANE_Z, check_fit, plane_affine, put_back, r
 
 
 class StandardPlaned(MapTransform, InvertibleTransform):
-    """Take the axial plane of MNI152 space: (C, I, J, K), any orientation -> (C, 233, 197),
-    float32.
+    """Take the axial plane of MNI152 space: (C, I, J, K) -> (C, 233, 197), float32.
 
     The brain is registered to the template, and the plane resampled once from the scan's own
     voxels: rows from anterior to posterior, columns to the patient's left, 1 mm. The affine (3, 3)
@@ -41,16 +40,14 @@ class StandardPlaned(MapTransform, InvertibleTransform):
     The mask of the brain is taken along, to (1, 233, 197), 0 or 1, so that intensities can be
     scaled by the brain.
 
-    An item with `axial_slice: true` is such a slice already: (C, H, W, 1) in any orientation -> (C,
-    H, W).
+    An item with `axial_slice: true` is such a slice already: (C, H, W, 1) -> (C, H, W).
 
     Args:
         keys: keys of the scan, which is registered, and of what lies on its voxels (masks), which
             is resampled alike.
         mask_key: key of the brain in the first, see `ExtractBraind`.
         z_mm: level of the plane in mm; a `z_mm` in the item comes before it.
-        domain: "whole_head" shows everything, "brain_extracted" sets the first to 0 outside its
-            brain.
+        domain: "whole_head", or "brain_extracted", which sets the first to 0 outside.
 
     Raises:
         InputError: "registration_failed".

@@ -59,8 +59,7 @@ def st_alex():
 
 
 def literal_map(image, reconstruction, distance, equalized=True):
-    """Eq. 5 for one image (1, 1, H, W) as it is written down; `distance` of such tensors gives
-    another."""
+    """Eq. 5 for one image (1, 1, H, W) as it is written down."""
 
     def blurred(a, b):
         with torch.no_grad():

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from bad_scans import without
-from batches import contents
+from batches import contents, screen
 from PIL import Image
 from scan_builders import dicom_datasets, head_volume, save, series_of
 
@@ -31,16 +31,12 @@ from pathology_screen.errors import InputError, RunError
 from pathology_screen.io import find_scans, read_scan
 from pathology_screen.outputs import results
 from pathology_screen.predictor import Predictor
-from pathology_screen.screening.batch import Batch, list_items
+from pathology_screen.screening.batch import list_items
 from pathology_screen.transforms import ScaleByTissuePercentiled
 
 MODELS = bundle_root("ra") / "models"
 SHOWN = np.array([[0, -1, 0, 98], [-1, 0, 0, 116], [0, 0, 1, 23], [0, 0, 0, 1]], float)
 """Affine of a slice whose rows run to posterior and columns to the patient's left."""
-
-
-def screen(screener, items, out, **options):
-    return Batch(screener.judge, items, out, **options).screen(screener)
 
 
 @pytest.fixture
@@ -135,14 +131,6 @@ def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path,
 # --- no room, no permission ---
 
 
-@pytest.fixture
-def by_command(make_brain_screener, monkeypatch):
-    """Function that runs a command with the tiny screener in place of the shipped one; gives its
-    exit status."""
-    monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
-    return lambda *arguments: main([str(argument) for argument in arguments])
-
-
 @contextmanager
 def no_file_larger_than(size: int):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -203,8 +191,7 @@ def test_output_that_cannot_be_written(tree, by_command, tmp_path, public, capsy
 
 
 def test_what_may_not_be_read_is_not_passed_over(public, make_brain_screener):
-    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused, none
-    is left out."""
+    """A file, a folder that cannot be listed, and one that cannot be entered: each is refused."""
     root = public / "CANARY"
     for name in ("shut", "barred", "series"):
         save(dicom_datasets(head_volume(), series_uid=f"1.2.{len(name)}"), root / name)
@@ -399,8 +386,7 @@ def test_a_damaged_bundle(tree, tmp_path, capsys):
 def test_calibrate_goes_on_after_a_fault(
     tree, by_command, brain_predictor, tmp_path, monkeypatch, capsys
 ):
-    """A fault of the software in the face of one scan tells no values, also where nothing is
-    written."""
+    """A fault of the software in the face of one scan tells no values."""
     original, calls = ScaleByTissuePercentiled.__call__, []
 
     def fails(self, data):

@@ -1,5 +1,4 @@
-"""Inference of RA's bundle: what is refused, what is judged, and that it always comes out the
-same."""
+"""Inference of RA's bundle: what is refused, what is judged, and that it repeats."""
 
 import json
 

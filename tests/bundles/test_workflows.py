@@ -1,5 +1,4 @@
-"""The workflows of the six bundles, run in this process on a little cohort of slices with narrow
-networks."""
+"""The workflows of the six bundles, with narrow networks on a little cohort of slices."""
 
 import json
 from pathlib import Path

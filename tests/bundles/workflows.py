@@ -24,8 +24,7 @@ NARROW = {
 
 
 def make_workflow(name, *files, run_id, narrow=True, **overrides):
-    """An initialized workflow of a bundle's configurations, with overrides as on the command
-    line."""
+    """An initialized workflow of a bundle's configurations, with overrides."""
     options = (NARROW[name] if narrow else {}) | overrides
     if files[0] == "inference":
         options = {

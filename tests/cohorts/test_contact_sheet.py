@@ -77,8 +77,7 @@ def test_the_slice_of_the_largest_box_or_the_middle_is_shown(cohort):
 
 
 def test_a_single_slice_is_shown_as_it_is(tmp_path):
-    """Rows to posterior; columns to the patient's right in the file, and to the left in the
-    picture."""
+    """Rows to posterior; columns to the right in the file, to the left in the picture."""
     picture = SCAN[..., 0].astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "slice.png")
     item = {"image": tmp_path / "slice.png", "axial_slice": True, "axes": "PRS", "pixel_mm": 2.0}

@@ -192,8 +192,7 @@ def test_users_split_must_not_train_on_patients(bids, prepare, tmp_path):
 
 @pytest.fixture
 def plain(tmp_path) -> Path:
-    """Scans by subject folder, two of one subject, with masks and derived files; two beside the
-    folders."""
+    """Scans by subject folder, two of one subject, two beside them, and derived files."""
     root = tmp_path / "plain"
     scans = "anna/a_T1.nii.gz anna/later/b.nii bert/scan.nii.gz carl.nii.gz dora_T1.nii"
     derived = (

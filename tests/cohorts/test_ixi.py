@@ -1,5 +1,4 @@
-"""IXI: which files are taken, where the slice lies, what happens when a volume fails or a run is
-interrupted."""
+"""IXI: which files are taken, where the slice lies, and runs that fail or are interrupted."""
 
 import json
 from pathlib import Path

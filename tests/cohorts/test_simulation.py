@@ -1,5 +1,4 @@
-"""The synthetic scans: they are brains, the same seed gives the same one, and a lesion changes what
-it should."""
+"""The synthetic scans are brains, repeat by their seed, and a lesion changes what it should."""
 
 import time
 from functools import cache
@@ -72,8 +71,7 @@ def test_the_brain_has_an_adults_size_and_is_not_cut(healthy):
 
 
 def test_tissue_contrast_is_that_of_t1w(healthy, ill):
-    """Compare with the ventricles of the same subject, which are known from the kind that marks
-    them."""
+    """Compare with the ventricles of the same subject, by the kind that marks them."""
     marked = ill("enlarged ventricles")
     inner = ndi.binary_erosion(marked.mask, np.ones((5, 5, 1)))
     fluid = (marked.image / white_matter(marked))[inner]

@@ -7,14 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pathology_screen.cohorts.splits import (
-    FEWEST_FOR_5_PERCENT,
-    FRACTIONS,
-    SECTIONS,
-    draw_split,
-    read_split,
-    warn_of_few,
-)
+from pathology_screen.cohorts.splits import SECTIONS, draw_split, read_split, warn_of_few
 from pathology_screen.errors import ConfigError
 
 names = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60)
@@ -44,8 +37,7 @@ def test_split_is_complete_stable_and_of_the_right_size(subjects, seed, fraction
 
 
 def test_split_stays_what_it_is():
-    """The order rests on SHA-256 alone, so the split of given subjects never changes with a version
-    of anything."""
+    """The order rests on SHA-256 alone, so the split never changes with a version."""
     people, fractions = [f"{i:02d}" for i in range(20)], (0.5, 0.1, 0.3, 0.1)
     split = draw_split(people, fractions, seed=3)
     assert [person for person in people if split[person] == "test"] == ["12", "19"]
@@ -63,8 +55,7 @@ def test_seed_changes_who_but_not_how_many():
 
 def test_few_calibration_subjects_are_warned_of(recwarn):
     """The default fractions give enough of 76 subjects."""
-    enough = draw_split(map(str, range(round(FEWEST_FOR_5_PERCENT / FRACTIONS[2]))))
-    warn_of_few(enough)
+    warn_of_few(draw_split(map(str, range(76))))
     warn_of_few({})
     assert not recwarn
     few = draw_split(map(str, range(72)))

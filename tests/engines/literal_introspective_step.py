@@ -35,8 +35,7 @@ def reversed_loss(network, image, reconstruction):
 
 
 def literal_step(network, encoder_optimizer, decoder_optimizer, image, noise, weights):
-    """Update encoder and decoder as `introspective_step` does, with nothing shared. Returns the two
-    losses."""
+    """Update as `introspective_step` does, with nothing shared. Returns the two losses."""
     encoder, decoder = network.encoder, network.decoder
     scale = 1 / image[0].numel()
 

@@ -33,8 +33,7 @@ def optimizers(network, kind=torch.optim.SGD, **options):
 @pytest.mark.parametrize("gamma", [0.0, 1e-8, 0.7])
 @pytest.mark.parametrize("reverse", [0.0, 0.005])
 def test_step_equals_the_literal_definition(norm, gamma, reverse):
-    """Same weights, same noise: losses and (through one SGD step of rate 1) gradients agree to
-    1e-8."""
+    """Same weights, same noise: losses and (by one SGD step) gradients agree to 1e-8."""
     network, image, noise = setup(norm)
     literal = copy.deepcopy(network)
     weights = IntrospectiveWeights(gamma_rec=gamma, reversed_embedding=reverse)

@@ -104,8 +104,7 @@ def test_the_weights_at_the_start_compete_as_epoch_0(warm_up, tmp_path):
 
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
-    """Though its epochs better the weights at the start; the best one is of what follows, however
-    bad."""
+    """Though its epochs better the weights at the start; the best one comes later."""
     train(tmp_path, 5, 4, learning_rate=3e-3, warm_up=4)
     log = pd.read_csv(tmp_path / "log.csv").set_index("epoch")
     assert log.val_mse[1:4].min() < log.val_mse[0]

@@ -51,8 +51,7 @@ def light_distance(monkeypatch):
 
 @pytest.fixture(scope="session")
 def datalist(tmp_path_factory) -> Path:
-    """Datalist of two training, two calibration and eight test slices: three healthy, then each
-    finding once."""
+    """Datalist of two training, two calibration and eight test slices, three of them healthy."""
     return make_slice_cohort(tmp_path_factory.mktemp("cohort"))
 
 

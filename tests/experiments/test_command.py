@@ -11,8 +11,7 @@ from pathology_screen.experiments import EXPERIMENTS
 
 @pytest.fixture
 def run(datalist, tmp_path):
-    """Function that runs an experiment of the controls on the cohort and gives the folder of its
-    results."""
+    """Function that runs an experiment of the controls and gives the folder of its results."""
 
     def call(name, *options, methods=("template", "intensity")):
         output = tmp_path / "out"

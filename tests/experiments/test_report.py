@@ -93,8 +93,7 @@ class TestMeasurements:
         assert (row.deviation is None) == (runs == 1)
 
     def test_groups_keep_their_size_in_every_resample(self):
-        """With each group's own number of people the share of the ill never varies; without, it
-        does."""
+        """With each group's own number of people the share of the ill never varies."""
         share = {("m", "", "share"): [0, 0, 0, 1, 1, 1, 1, 1]}
         (free,), (kept,) = (
             measure(share, groups).rows() for groups in (None, dict(zip(PEOPLE, "hhhiiiii")))

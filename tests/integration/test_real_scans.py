@@ -25,8 +25,7 @@ def mark_nifti(source, target, voxel):
 
 
 def mark_dicom(source, target, world):
-    """Paint a spot of about 3 mm around a place (RAS, mm) into every file of a series that passes
-    by it."""
+    """Paint a spot of about 3 mm around a place (RAS, mm) into a series."""
     target.mkdir()
     for path in source.iterdir():
         data = dcmread(path)

@@ -1,5 +1,4 @@
-"""Every file below a folder is of a scan or passed over, wherever it lies and whatever lies beside
-it."""
+"""Every file below a folder is of a scan or passed over, wherever it lies."""
 
 import os
 import re
@@ -125,8 +124,7 @@ def test_nothing_found(tmp_path):
 
 
 def test_nifti_and_zip_among_dicom_are_scans(tmp_path):
-    """One stray DICOM file at the root of a BIDS tree, and scans in every place below and beside
-    DICOM files."""
+    """One stray DICOM file at the root of a BIDS tree, and scans in every place."""
     for number in range(5):
         nifti(tmp_path / f"sub-{number}/anat/sub-{number}_T1w.nii.gz")
     series(tmp_path, "1.2.1", slices=1)

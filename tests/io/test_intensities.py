@@ -153,8 +153,7 @@ STORED = head(15, levels=6).transpose(2, 1, 0)
 )
 @pytest.mark.parametrize("slope, intercept", [(1, 0), (0.5, -100)])
 def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept):
-    """Voxels of PixelPaddingValue are background, dark or bright, whatever the rescale makes of
-    them."""
+    """Voxels of PixelPaddingValue are background, whatever the rescale makes of them."""
     corners = padded_corners(STORED.transpose(2, 1, 0), 1).transpose(2, 1, 0) == 1
     padding = value if limit is None else (value + limit) // 2
     stored = np.where(corners, padding, STORED).astype(dtype)

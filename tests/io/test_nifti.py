@@ -22,8 +22,7 @@ def save(path, voxels, affine=AFFINE):
 
 
 def patch(path, offset, *numbers):
-    """Overwrite float32 numbers in the header of an uncompressed file, which nibabel would not
-    write so."""
+    """Overwrite float32 numbers in the header of an uncompressed file."""
     data = bytearray(path.read_bytes())
     data[offset : offset + 4 * len(numbers)] = np.array(numbers, "<f4").tobytes()
     path.write_bytes(data)

@@ -121,8 +121,7 @@ def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
 
 
 def starting(app: Path) -> list[str]:
-    """Arguments of the interpreter that start an app: ours by its `main.py`, any other as MONAI
-    Label does."""
+    """Arguments of the interpreter that start an app, ours or another."""
     if "start_server" in (app / "main.py").read_text():
         return [str(app / "main.py")]
     return ["-m", "monailabel.main", "start_server", "--app", str(app), "--host", "127.0.0.1"]
@@ -137,8 +136,7 @@ def running_server(
     env: Mapping[str, str] | None = None,
     inside: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run the app on studies, a folder or a DICOMweb address, on a free port of loopback; stopped
-    by its pid."""
+    """Run the app on a folder or DICOMweb address, on a free port of loopback."""
     port = 8000 if inside else _free_port()
     command = [*inside, label_python() or "", *starting(app)]
     command += ["--studies", str(studies), "--port", str(port)]

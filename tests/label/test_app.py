@@ -149,8 +149,7 @@ def test_many_studies_are_screened_though_one_is_refused(server, expected):
 
 
 def scored(server) -> None:
-    """Wait until the server has screened its studies in the background, which it starts of its own
-    accord."""
+    """Wait until the server has screened its studies in the background."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         status, body = server.ask("GET", "/scoring/?all=true")

@@ -1,5 +1,4 @@
-"""MONAI Label on a real Orthanc: query, infer by series, worklist, and regions that come back as a
-DICOM SEG."""
+"""MONAI Label on a real Orthanc: query, infer, worklist, and regions as a DICOM SEG."""
 
 import json
 from pathlib import Path
@@ -54,8 +53,7 @@ def orthanc(series, tmp_path_factory):
 
 @pytest.fixture(params=["phantom", pytest.param("real", marks=pytest.mark.needs_shared)])
 def scan(request, series, orthanc):
-    """UID and folder of a series that Orthanc has: a phantom, or real files where they are at
-    hand."""
+    """UID and folder of a series that Orthanc has: a phantom, or real files at hand."""
     if request.param == "phantom":
         return series["plain"]
     folder = request.getfixturevalue("shared_data") / "dicom_hanke_t1"

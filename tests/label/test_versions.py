@@ -1,5 +1,4 @@
-"""Versions of weights on a server: which is in use, how another comes into use, and that none is
-lost."""
+"""Versions of weights on a server: which is in use, and that none is lost."""
 
 import json
 import shutil

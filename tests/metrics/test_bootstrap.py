@@ -50,8 +50,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say_and_only_over_subjects()
 
 
 def test_intervals_of_an_auroc_cover_the_truth():
-    """Scores N(0, 1) against N(1, 1), 30 and 27 subjects as in the paper, 300 studies: 90 to 98 %
-    covered."""
+    """N(0, 1) against N(1, 1), 30 and 27 subjects, 300 studies: 90 to 98 % covered."""
     truth, covered = 0.7602499, []  # the normal distribution function at 1 / sqrt(2)
     labels = np.repeat([0, 1], [30, 27])
     names = [f"{label}-{i}" for i, label in enumerate(labels)]

@@ -1,5 +1,4 @@
-"""The localisation protocol: Figure 7, each rule by itself, and a literal version of the released
-code."""
+"""The localisation protocol: Figure 7, each rule, and a literal version of the code."""
 
 import math
 

@@ -41,8 +41,7 @@ def test_worked_examples():
 
 
 def test_only_the_altered_region_counts_and_against_the_healthy_image(images):
-    """Table 1: an autoencoder that copies the anomaly has its error, one that restores the image
-    has none."""
+    """Table 1: copying the anomaly is an error, restoring the image is none."""
     mask = torch.zeros_like(images, dtype=torch.bool)
     mask[:, :, 10:20, 10:20] = True
     altered = torch.where(mask, 1.0, images)

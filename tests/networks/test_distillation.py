@@ -83,8 +83,7 @@ class TestTeacher:
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
 
     def test_blur_pooling_by_hand(self):
-        """In one dimension: maxima of neighbours 1 3 3 4, reflected 3 1 3 3 4 3, blurred at every
-        second place."""
+        """Maxima of 1 3 3 4, reflected 3 1 3 3 4 3, blurred at every second place."""
         row = torch.tensor([0.0, 1.0, 3.0, 2.0, 4.0]).expand(1, 1, 5, 5)
         blurred = torch.tensor([3 + 2 * 1 + 3, 3 + 2 * 3 + 4]) / 4
         torch.testing.assert_close(MaxBlurPool(1)(row)[0, 0], blurred.expand(2, 2))
@@ -151,8 +150,7 @@ class TestCloner:
 
 
 def test_feature_discrepancy_by_hand():
-    """Two samples: orthogonal (1 + lambda * (1 + 1) / 2) and parallel (0 + lambda * (9 + 16) /
-    2)."""
+    """Orthogonal (1 + lambda * (1 + 1) / 2) and parallel (0 + lambda * (9 + 16) / 2)."""
     cloner = torch.tensor([[[[1.0, 0.0]]], [[[6.0, 8.0]]]])
     teacher = torch.tensor([[[[0.0, 1.0]]], [[[3.0, 4.0]]]])
     for layers in ([cloner], [teacher]), ([cloner, teacher], [teacher, teacher]):

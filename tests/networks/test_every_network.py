@@ -1,5 +1,4 @@
-"""What holds of every network: its parameters, its sizes, its output, and that it can be
-exported."""
+"""What holds of every network: parameters, sizes, output, and export."""
 
 import pytest
 import torch

@@ -52,8 +52,7 @@ class Page(HTMLParser):
             self.text += data
 
     def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
-        """Attributes of the elements of a name, with these values (`data_region` is
-        data-region)."""
+        """Attributes of the elements of a name, with these values (`data_region`: data-region)."""
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
         found = (own for name, own in self.elements if name == tag)
         return [own for own in found if all(own.get(key) == wanted[key] for key in wanted)]

@@ -163,8 +163,7 @@ class TestPictures:
         assert float(bar.partition("h")[2]) * pixel == pytest.approx(50, abs=0.1)
 
     def test_sides_are_those_of_radiology(self, result):
-        """Columns run to the patient's left (-x), so the picture's left edge is the right of the
-        patient."""
+        """Columns run to the patient's left (-x), so the left edge is the patient's right."""
         assert result.slice.affine[0, 1] < 0 and result.slice.affine[1, 0] < 0
         pattern = r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([RLAP])</text>'
         letters = re.findall(pattern, read(result).source)
@@ -193,8 +192,7 @@ class TestRegions:
             assert found == pytest.approx(region.peak)
 
     def test_outlines_enclose_the_area_of_the_regions(self, result):
-        """The area by Green's theorem is that of the table, to the width of the threshold's own
-        line."""
+        """The area by Green's theorem is that of the table, to the width of the line."""
         page = read(result)
         for region in [region for region in result.regions if region.area_mm2 > 200]:
             (path,) = [p["d"] for p in page.all("path", data_region=str(region.label))]
@@ -361,8 +359,7 @@ class TestReportInABrowser:
         assert np.any(np.all(near, axis=1))  # and the template's outline
 
     def test_what_the_user_does_is_done(self, result, tmp_path):
-        """Opacity and toggles; then a click on a row, one beside the outlines, and one on an
-        outline."""
+        """Opacity and toggles; clicks on a row, beside the outlines, and on one."""
         script = """
           const find = (id) => document.getElementById(id);
           const tell = (node, kind) => node.dispatchEvent(new Event(kind, { bubbles: true }));

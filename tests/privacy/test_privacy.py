@@ -107,14 +107,14 @@ def tree(brain, series, tmp_path) -> Path:
         nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4)), root / "CANARY_nan.nii"
     )
     (root / "CANARY_text.nii.gz").write_bytes(b"CANARY^JOHN")
+    (root / "lost").mkdir()
     dangling("CANARY.nii.gz")(root / "lost")
     (root / "CANARY.txt").write_text("CANARY^JOHN")
     return root
 
 
 def said(path: Path) -> str:
-    """All that a file says, unpacked: its name, text, headers, text chunks and embedded
-    pictures."""
+    """All that a file says, unpacked: name, text, headers, text chunks, embedded pictures."""
     data = path.read_bytes()
     if path.suffix == ".gz":
         header = nib.load(path).header
@@ -130,8 +130,7 @@ def said(path: Path) -> str:
 
 @pytest.fixture
 def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, capfd, recwarn):
-    """Function that runs a command with the tiny screener and gives all that it says: place ->
-    text."""
+    """Function that runs a command with the tiny screener; gives what it says, by place."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_brain_screener())
     monkeypatch.setattr(Predictor, "load", lambda *arguments: brain_predictor)
@@ -245,8 +244,7 @@ def test_calibrate(tree, told, tmp_path):
 )
 @pytest.mark.parametrize("command", ["screen", "inspect"])
 def test_what_parsers_warn_of_is_not_shown(command, keyword, series, told, tmp_path):
-    """They repeat technical attributes that are not valid: on their own logger, to which no command
-    listens."""
+    """They repeat invalid technical attributes, on a logger to which no command listens."""
     datasets = series(transfer_syntax=ImplicitVRLittleEndian)
     alone = keyword == "SOPInstanceUID"  # or all are one image
     raw(keyword, b"CANARY-JOHN")(datasets[:1] if alone else datasets)
@@ -272,8 +270,7 @@ def test_commands_that_fail(command, tree, told, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 def test_results_and_errors_in_python(tree, make_brain_screener):
-    """Neither a result nor a refusal, with all that hangs on it; the UID of the series is one of
-    the facts."""
+    """Neither a result nor a refusal; the UID of the series is one of the facts."""
     screener, results, errors = make_brain_screener(), [], []
     for path in sorted(tree.iterdir()):
         results.append(screener(path, series_uid=f"{UID}.2" if path.name == "CANARY two" else None))

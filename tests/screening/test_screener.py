@@ -265,8 +265,7 @@ def test_the_same_slice_gets_the_same_score(bundle, slices):
 
 
 def test_no_configuration_is_evaluated(bundle, tmp_path):
-    """A bundle whose files hold expressions is read as data; an expression where data are needed is
-    refused."""
+    """A bundle that holds expressions is read as data; where data are needed it is refused."""
     path, harm = bundle / "configs/inference.json", tmp_path / "harm"
     config, bomb = json.loads(path.read_text()), f"$open({str(harm)!r}, 'w')"
     path.write_text(json.dumps(config | {"imports": [bomb], "initialize": [bomb]}))

@@ -78,8 +78,7 @@ def test_a_slab_of_a_whole_head_is_refused_not_scored():
 
 
 class Threshold:
-    """Stands in for deepbet, which takes seconds: all that is bright in a canonical scan is
-    brain."""
+    """Stands in for deepbet: all that is bright in a canonical scan is brain."""
 
     def run(self, scan):
         assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")

@@ -1,5 +1,4 @@
-"""The anomaly map as a Parametric Map and the regions as a Segmentation, with the frames of the
-source that the plane cuts."""
+"""The anomaly map as a Parametric Map and the regions as a Segmentation."""
 
 from __future__ import annotations
 

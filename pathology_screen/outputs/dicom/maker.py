@@ -1,5 +1,4 @@
-"""Who made an object, by which algorithm, and in which codes: the same in every object of a
-result."""
+"""Who made an object, by which algorithm, and in which codes."""
 
 from __future__ import annotations
 
@@ -76,8 +75,7 @@ class Maker:
         self.parameters = {"weights_sha256": self.weights, "calibration_id": self.calibration}
 
     def instance(self, number: int, description: str) -> dict[str, Any]:
-        """Arguments that make an object of highdicom the only one of a new series, labelled as
-        research."""
+        """Arguments that make an object the only one of a new series, labelled as research."""
         return {
             "series_instance_uid": UID(),
             "series_number": number,
@@ -108,8 +106,7 @@ class Maker:
         return _derived_uid(PACKAGE, __version__, self.weights)
 
     def tracking_uid(self, label: int = 0) -> UID:
-        """UID of a region, or with 0 of the result as a whole; the same each time the same result
-        is written."""
+        """UID of a region, or with 0 of the result; the same whenever it is written."""
         return _derived_uid(self._fingerprint, str(label))
 
     @cached_property

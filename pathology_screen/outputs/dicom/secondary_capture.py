@@ -35,7 +35,7 @@ NUMBERED = 12
 REGION = "#9dff6e"
 
 
-class Picture(NamedTuple):
+class Overlay(NamedTuple):
     """A picture of a plane through the patient, rows to posterior and columns to the patient's
     left: pixels (rows, columns, 3) uint8, and affine (4, 4), (row, column, 0, 1) -> LPS+ mm, whose
     first two columns are perpendicular."""
@@ -45,7 +45,7 @@ class Picture(NamedTuple):
 
 
 def make_secondary_capture(
-    image: Dataset, picture: Picture, shown: Sequence[Reference], maker: Maker
+    image: Dataset, picture: Overlay, shown: Sequence[Reference], maker: Maker
 ) -> SCImage:
     """Make the Secondary Capture of a picture, in the frame of reference of `image`, one of
     `reference_images`; `shown` are the source images that the plane cuts."""
@@ -85,7 +85,7 @@ def _source(sop_class_uid: str, sop_instance_uid: str, frames: list[int] | None)
     return item
 
 
-def draw_overlay(result: ScreeningResult) -> Picture:
+def draw_overlay(result: ScreeningResult) -> Overlay:
     """Draw the slice of a result with the map, the outlines of the regions and their numbers, and
     the outline of the template's brain."""
     one = result.slice
@@ -120,7 +120,7 @@ def draw_overlay(result: ScreeningResult) -> Picture:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    return Picture(pixels, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    return Overlay(pixels, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
 def _draw_regions(axes: Any, labels: np.ndarray) -> None:

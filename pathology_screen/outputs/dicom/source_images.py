@@ -1,5 +1,4 @@
-"""The source's images as highdicom wants them: with references and geometry, and with nothing of
-the patient.
+"""The source's images as highdicom wants them: references and geometry, no patient.
 
 highdicom checks and logs what it is given of a patient, so it is given nothing: `identify` then
 writes patient and study into the finished object as they stand in the source.
@@ -41,8 +40,7 @@ class Reference(NamedTuple):
 
 
 def reference_images(series: SourceSeries) -> list[Dataset]:
-    """Describe the images of a series to highdicom, in the order of the volume's slices or as one
-    multi-frame image."""
+    """Describe the images of a series to highdicom, in order, or as one multi-frame image."""
     images = []
     for dataset in series.datasets:
         image = Dataset()
@@ -79,8 +77,7 @@ def _place(images: list[Dataset], stack: SourceStack) -> None:
 
 
 def cut_slices(result: ScreeningResult, shape: tuple[int, int, int]) -> list[int]:
-    """Find which slices, along the third axis of a scan (I, J, K), the screened plane cuts: those
-    that hold its map."""
+    """Find which slices, along the third axis of a scan (I, J, K), the screened plane cuts."""
     one, affine = result.slice, result.affine
     if one is None or affine is None or one.mni_affine is None or one.plane_mm is None:
         return list(range(shape[2]))
@@ -112,8 +109,7 @@ def references_to(series: SourceSeries, slices: Sequence[int] | None = None) -> 
 
 
 def identify(made: Dataset, series: SourceSeries) -> None:
-    """Write patient and study into an object as they stand in the source, and empty what the source
-    does not state."""
+    """Write patient and study into an object as in the source; empty what is not stated."""
     source = series.datasets[0]
     for keyword in PATIENT_AND_STUDY:
         if keyword in source:

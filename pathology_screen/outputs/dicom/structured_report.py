@@ -1,5 +1,4 @@
-"""Score, thresholds and regions as a Structured Report (TID 1500) that refers to source, map and
-segmentation."""
+"""Score, thresholds and regions as a Structured Report (TID 1500)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""dciodvfy, a validator of David Clunie's dicom3tools, finds no error that the source does not have
-itself."""
+"""dciodvfy of dicom3tools finds no error that the source does not have itself."""
 
 import ast
 import re

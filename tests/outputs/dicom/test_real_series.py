@@ -1,5 +1,4 @@
-"""A real series, oblique, with a retired form of the patient's name and numbers longer than DICOM
-allows."""
+"""A real series, oblique, with a retired form of the name and overlong numbers."""
 
 import highdicom
 import pydicom
