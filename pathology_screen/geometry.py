@@ -40,6 +40,14 @@ def map_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (matrix[:, :3, None] * points).sum(axis=1) + matrix[:, 3:]
 
 
+def map_grid(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Apply an affine (4, 4) to all indices of a grid (I, J, K): (3, I, J, K), with the same bits
+    at any number of threads."""
+    i, j, k = (affine[:3, axis, None] * np.arange(extent) for axis, extent in enumerate(shape))
+    k = k + affine[:3, 3:]
+    return (i[:, :, None] + j[:, None])[..., None] + k[:, None, None]
+
+
 def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
     """Smooth an image (I, J, K) and give it larger voxels, along its own axes.
 

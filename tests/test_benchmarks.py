@@ -256,3 +256,34 @@ def test_every_backbone_is_measured_with_and_without_equalisation(
     for method in ("ra", "template"):
         assert set(numbers[numbers.method == method].scoring) == backbones
     assert "intensity" not in set(numbers.method)
+
+
+# --- where the time goes ---
+
+
+def test_a_stopwatch_counts_a_stage_without_those_inside_it(monkeypatch):
+    module = script("profile_screening")
+    ticks = iter([0.0, 1.0, 3.0, 7.0, 15.0])
+    monkeypatch.setattr(module, "now", lambda: (next(ticks),) * 2)
+    watch = module.Stopwatch()
+    tools = SimpleNamespace(inner=lambda value: value + 1)
+    watch.watch(tools, "inner", "inner")
+    with watch.stage("outer"):
+        assert tools.inner(1) == 2
+    assert dict(watch.spent) == {"outer": [2 + 8, 2 + 8], "inner": [4, 4]}
+
+
+def test_every_stage_is_a_function_of_the_package():
+    for module, path in script("profile_screening").STAGES.values():
+        part = import_module(f"pathology_screen.{module}")
+        for name in path.split("."):
+            part = getattr(part, name)
+        assert callable(part)
+
+
+def test_a_table_sums_up_its_stages():
+    run = {"reading": [1.0, 2.0], "map": [3.0, 4.0]}
+    found = {"cold": run, "warm": run, "outcome": "normal", "peak_mib": 7.0, "loading": [1.0, 1.0]}
+    text = script("profile_screening").table("a head", found)
+    assert "| reading | 1.00 | 2.00 | 1.00 | 2.00 | 25% |" in text
+    assert "| all | 4.00 | 6.00 | 4.00 | 6.00 | 100% |" in text

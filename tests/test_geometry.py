@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from pathology_screen.geometry import axial_orientation, coarsen, map_points, spacing
+from pathology_screen.geometry import axial_orientation, coarsen, map_grid, map_points, spacing
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -38,6 +38,14 @@ def test_points_are_mapped_as_by_a_matrix_product():
     affine = np.random.default_rng(0).normal(size=(4, 4))
     points = np.random.default_rng(1).normal(size=(3, 100))
     np.testing.assert_allclose(map_points(affine[:3], points), apply_affine(affine, points.T).T)
+
+
+def test_a_grid_is_mapped_as_its_indices_are():
+    affine = np.vstack([np.random.default_rng(0).normal(size=(3, 4)), [0, 0, 0, 1]])
+    index = np.indices((4, 1, 3)).reshape(3, -1)
+    found = map_grid(affine, (4, 1, 3))
+    assert found.shape == (3, 4, 1, 3)
+    np.testing.assert_allclose(found.reshape(3, -1), map_points(affine, index))
 
 
 def test_coarser_voxels_fill_the_field_of_view_and_keep_the_mean_and_the_middle():

@@ -108,9 +108,7 @@ def put_back(
     # voxel -> (row, column, z)
     to_plane = np.linalg.inv(plane_affine(0.0)) @ np.linalg.inv(to_scan) @ affine
     half = max(np.abs(to_plane[2, :3]).max() / 2, THINNEST)
-    i, j, k = (factor * np.arange(extent) for factor, extent in zip(to_plane[2], shape))
-    z = i[:, None, None] + j[:, None] + k + to_plane[2, 3]
-    index = np.array(np.nonzero((z >= levels[0] - half) & (z < levels[-1] + half)))
+    index = voxels_between(to_plane[2], shape, levels[0] - half, levels[-1] + half)
     row, column, z = map_points(to_plane, index)
     level = np.interp(z, levels, np.arange(len(levels)))
     rows, columns = PLANE_SHAPE
@@ -121,3 +119,26 @@ def put_back(
     at = np.stack([level, row, column])[:, inside]
     voxels[here] = ndi.map_coordinates(planes, at, order=order, mode="nearest", prefilter=False)
     return voxels, covered
+
+
+def voxels_between(
+    to_z: np.ndarray, shape: tuple[int, int, int], low: float, high: float
+) -> np.ndarray:
+    """Indices (3, N) of the voxels whose z lies from `low` to below `high`; `to_z` (4,) gives it.
+
+    Only the slab that can hold them is looked at, along the axis that z rises along the most.
+    """
+    along = [factor * np.arange(extent) for factor, extent in zip(to_z, shape)]
+    steep = int(np.abs(to_z[:3]).argmax())
+    others = [z for axis, z in enumerate(along) if axis != steep]
+    least, most = (sum(pick(z) for z in others) + to_z[3] for pick in (np.min, np.max))
+    margin = abs(to_z[steep])  # more than rounding can move a voxel by
+    near = (along[steep] + most >= low - margin) & (along[steep] + least < high + margin)
+    part = np.flatnonzero(near)
+    start = int(part[0]) if part.size else 0
+    along[steep] = along[steep][start : start + part.size]
+    i, j, k = along
+    z = i[:, None, None] + j[:, None] + k + to_z[3]
+    index = np.array(np.nonzero((z >= low) & (z < high)))
+    index[steep] += start
+    return index

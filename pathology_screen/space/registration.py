@@ -8,7 +8,7 @@ the same bits at every run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import nibabel as nib
@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
-from pathology_screen.geometry import coarsen, map_points, spacing
+from pathology_screen.geometry import coarsen, map_grid, spacing
 from pathology_screen.space.brain import tissue_mask
 from pathology_screen.space.template import load_brain_template
 
@@ -53,7 +53,12 @@ class _Level(NamedTuple):
     iterations: int
 
 
-FROM_EACH_START = _Level(4, 4.0, 25)
+FROM_EACH_START = 8
+"""Iterations on the coarsest level that every start is given."""
+FROM_THE_BEST = 25
+"""And those that its best are given then."""
+KEPT = 3
+"""How many those are."""
 LEVELS = (_Level(4, 4.0, 40), _Level(3, 2.0, 40), _Level(2, 1.0, 30))
 
 
@@ -121,7 +126,8 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
     """Find the affine map (12 degrees of freedom) that leads from MNI152 space to a scan.
 
     It maximises the mutual information of Mattes et al. (IEEE TMI 2003) by L-BFGS at three
-    resolutions, starts from seven poses and goes on from the best.
+    resolutions. It starts from seven poses, gives up all but the best three after a few steps, and
+    goes on from the best of those.
 
     Args:
         voxels: (I, J, K) intensities, any orientation and voxel size.
@@ -137,12 +143,15 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
     """
     alone = np.where(brain, voxels, 0).astype(np.float32)
     fixed, moving = _template(), _picture(nib.Nifti1Image(alone, affine))
-    centres, factor = _overlay(fixed, moving)
-    coarsest = _Comparison(fixed, moving, centres, FROM_EACH_START)
-    attempts = [coarsest.improve(_turned(factor, angles)) for angles in STARTS]
-    best, _ = min(attempts, key=lambda attempt: attempt[1])
-    for level in LEVELS:
-        best, _ = _Comparison(fixed, moving, centres, level).improve(best)
+    centres = np.array([fixed.middle[0], moving.middle[0]])
+    factor = float(np.cbrt(moving.middle[1] / fixed.middle[1]))
+    coarsest = _Comparison(moving, LEVELS[0])
+    attempts = [coarsest.improve(_turned(factor, angles), FROM_EACH_START) for angles in STARTS]
+    promising = sorted(attempts, key=_cost_of)[:KEPT]
+    attempts = [coarsest.improve(pose, FROM_THE_BEST) for pose, _ in promising]
+    best, _ = coarsest.improve(min(attempts, key=_cost_of)[0], LEVELS[0].iterations)
+    for level in LEVELS[1:]:
+        best, _ = _Comparison(moving, level).improve(best, level.iterations)
     to_scan = _map(best, centres)
     return to_scan, _measure(fixed, moving, to_scan)
 
@@ -156,13 +165,21 @@ class _Picture:
     affine: np.ndarray
     shown: np.ndarray
 
+    @cached_property
+    def middle(self) -> tuple[np.ndarray, float]:
+        """Centre (3,) of the tissue in mm, and its volume in mm3."""
+        tissue = tissue_mask(self.voxels)
+        centre = np.array(apply_affine(self.affine, ndi.center_of_mass(tissue)))
+        return centre, float(tissue.sum() * spacing(self.affine).prod())
+
     def smoothed(self, sigma: float) -> np.ndarray:
         """The voxels smoothed by `sigma` mm."""
         return ndi.gaussian_filter(self.voxels, sigma / spacing(self.affine))
 
     def shows(self, index: np.ndarray) -> np.ndarray:
         """Whether voxel indices (3, N) lie in the field of view."""
-        return np.all((index >= self.shown[0][:, None]) & (index <= self.shown[1][:, None]), axis=0)
+        low, high = self.shown[..., None]
+        return np.all((index >= low) & (index <= high), axis=0)
 
 
 def _picture(image: nib.Nifti1Image) -> _Picture:
@@ -184,15 +201,8 @@ def _template() -> _Picture:
     return _picture(load_brain_template())
 
 
-def _overlay(fixed: _Picture, moving: _Picture) -> tuple[np.ndarray, float]:
-    """Centres of both brains (2, 3) in mm, and the factor from the size of the first to that of the
-    second."""
-    centres, volumes = [], []
-    for picture in (fixed, moving):
-        tissue = tissue_mask(picture.voxels)
-        centres.append(apply_affine(picture.affine, ndi.center_of_mass(tissue)))
-        volumes.append(tissue.sum() * spacing(picture.affine).prod())
-    return np.array(centres), float(np.cbrt(volumes[1] / volumes[0]))
+def _cost_of(attempt: tuple[np.ndarray, float]) -> float:
+    return attempt[1]
 
 
 def _turned(factor: float, angles: tuple[float, float, float]) -> np.ndarray:
@@ -210,55 +220,97 @@ def _map(pose: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return affine
 
 
+class _Points(NamedTuple):
+    """Points of the template at one resolution.
+
+    Attributes:
+        shape: (I, J, K) of their grid.
+        affine: (4, 4), index in it -> offset from the centre of the brain, by `RADIUS`.
+        offsets: (4, N), those offsets and 1.
+        rows: (N,), where in the flat histogram the row of the intensity at each begins.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    offsets: np.ndarray
+    rows: np.ndarray
+
+
+@cache
+def _points(stride: int, sigma: float) -> _Points:
+    template = _template()
+    first = stride // 2
+    picture = template.smoothed(sigma)[(slice(first, None, stride),) * 3]
+    affine = template.affine @ np.diag([stride, stride, stride, 1.0])
+    affine[:3, 3] = apply_affine(template.affine, [first] * 3) - template.middle[0]
+    affine[:3] /= RADIUS
+    offsets = map_grid(affine, picture.shape).reshape(3, -1)
+    rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
+    return _Points(picture.shape, affine, np.vstack([offsets, np.ones(len(rows))]), rows)
+
+
 class _Comparison:
     """Mutual information of both brains at one resolution, as a function of the pose."""
 
-    def __init__(
-        self, fixed: _Picture, moving: _Picture, centres: np.ndarray, level: _Level
-    ) -> None:
-        self.moving, self.level = moving, level
-        picture = fixed.smoothed(level.sigma)[(slice(level.stride // 2, None, level.stride),) * 3]
-        index = np.indices(picture.shape).reshape(3, -1) * level.stride + level.stride // 2
-        points = (map_points(fixed.affine, index) - centres[0][:, None]) / RADIUS
-        self.offsets = np.vstack([points, np.ones(points.shape[1])])
-        self.rows = np.rint(_to_bins(picture.ravel())).astype(np.intp) * HISTOGRAM_BINS
-        self.target = _to_bins(moving.smoothed(level.sigma))
+    def __init__(self, moving: _Picture, level: _Level) -> None:
+        self.moving = moving
+        self.points = _points(level.stride, level.sigma)
+        self.target = _Interpolator(_to_bins(moving.smoothed(level.sigma)))
         inverse = np.linalg.inv(moving.affine)
         self.to_index = RADIUS * inverse[:3, :3]
-        self.middle = apply_affine(inverse, centres[1])[:, None]
+        self.middle = apply_affine(inverse, moving.middle[0])
 
-    def improve(self, pose: np.ndarray) -> tuple[np.ndarray, float]:
+    def improve(self, pose: np.ndarray, iterations: int) -> tuple[np.ndarray, float]:
         """Improve a pose (3, 4); return it with its negative mutual information (nats)."""
-        options = {"maxiter": self.level.iterations, "ftol": 1e-7, "gtol": 1e-6}
+        options = {"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-6}
         result = minimize(self._cost, pose.ravel(), jac=True, method="L-BFGS-B", options=options)
         return result.x.reshape(3, 4), float(result.fun)
 
     def _cost(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        pose = self.to_index @ parameters.reshape(3, 4)
-        index = self.middle + (pose[:, :, None] * self.offsets).sum(axis=1)
-        seen = np.flatnonzero(self.moving.shows(index))
-        count = len(seen)
-        if count < LEAST_SHARE * index.shape[1]:
+        index = self._places(parameters.reshape(3, 4))
+        rows, offsets = self.points.rows, self.points.offsets
+        shown = self.moving.shows(index)
+        if not shown.all():
+            rows, offsets, index = rows[shown], offsets[:, shown], index[:, shown]
+        if (count := len(rows)) < LEAST_SHARE * len(shown):
             return 0.0, np.zeros(parameters.size)
-        values, slopes = _interpolate(self.target, index[:, seen])
+        values, slopes = self.target(index)
         bins = np.minimum(values.astype(np.intp), HISTOGRAM_BINS - 2)
         upper = values - bins
-        cells = self.rows[seen] + bins
+        cells = rows + bins
         counts = np.bincount(cells, 1 - upper, HISTOGRAM_BINS**2)
         counts += np.bincount(cells + 1, upper, HISTOGRAM_BINS**2)
         joint = _blur(counts.reshape(HISTOGRAM_BINS, HISTOGRAM_BINS)) / count + LEAST
         ratio = np.log(joint / joint.sum(axis=0) / joint.sum(axis=1, keepdims=True))
         information = float((joint * ratio).sum())
         rise = np.diff(_blur(ratio), axis=1, append=0).ravel()[cells] / count
-        gradient = self.to_index.T @ np.einsum("in,jn->ij", slopes * rise, self.offsets[:, seen])
+        gradient = self.to_index.T @ np.einsum("in,jn->ij", slopes * rise, offsets)
         return -information, -gradient.ravel()
+
+    def _places(self, pose: np.ndarray) -> np.ndarray:
+        """Voxel indices (3, N) of the scan at which a pose puts the points."""
+        to_index = np.eye(4)
+        to_index[:3] = self.to_index @ pose @ self.points.affine
+        to_index[:3, 3] += self.middle
+        return map_grid(to_index, self.points.shape).reshape(3, -1)
+
+
+def _window() -> np.ndarray:
+    """(B, B), symmetric: a cubic B-spline at whole bins, the first and the last of which stand for
+    what lies beyond."""
+    window = (np.eye(HISTOGRAM_BINS, k=-1) + np.eye(HISTOGRAM_BINS, k=1)) / 6
+    return window + np.diag(1 - window.sum(axis=0))
+
+
+WINDOW = _window()
 
 
 def _blur(histogram: np.ndarray) -> np.ndarray:
-    """A joint histogram as cubic B-spline windows would give it, nearly."""
-    for axis in (0, 1):
-        histogram = ndi.convolve1d(histogram, (1 / 6, 4 / 6, 1 / 6), axis, mode="nearest")
-    return histogram
+    """A joint histogram as cubic B-spline windows would give it, nearly.
+
+    Products of matrices as small as these are never shared among threads.
+    """
+    return WINDOW @ histogram @ WINDOW
 
 
 def _to_bins(values: np.ndarray) -> np.ndarray:
@@ -266,21 +318,29 @@ def _to_bins(values: np.ndarray) -> np.ndarray:
     return np.clip(values / values.max(), 0, 1) * (HISTOGRAM_BINS - 1)
 
 
-def _interpolate(volume: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Trilinear interpolation of a volume, 0 outside it, at indices (3, N): values (N,) and their
-    slopes (3, N)."""
-    padded = np.pad(volume, 1)
-    place = np.clip(index + 1, 0, np.array(padded.shape)[:, None] - 1.000001)
-    low = place.astype(np.intp)
-    x, y, z = (place - low).astype(np.float32)
-    steps = np.array(padded.strides) // padded.itemsize
-    first = low[0] * steps[0] + low[1] * steps[1] + low[2] * steps[2]
-    ahead = np.indices((2, 2, 2)).T @ steps  # of the eight neighbours, (z, y, x)
-    near = padded.ravel()[first + ahead.T[..., None]]  # (x, y, z, N)
-    across_x, at_x = near[1] - near[0], _between(near, x)
-    across_y, at_y = at_x[1] - at_x[0], _between(at_x, y)
-    slopes = _between(_between(across_x, y), z), _between(across_y, z), at_y[1] - at_y[0]
-    return _between(at_y, z), np.stack(slopes)
+class _Interpolator:
+    """Trilinear interpolation of a volume, 0 outside it."""
+
+    def __init__(self, volume: np.ndarray) -> None:
+        padded = np.pad(volume, 1)
+        self.voxels = padded.ravel()
+        self.last = np.array(padded.shape)[:, None] - 1.000001
+        self.steps = np.array(padded.strides) // padded.itemsize
+        # to the eight neighbours of a voxel, (x, y, z, 1)
+        self.ahead = np.tensordot(self.steps, np.indices((2, 2, 2)), 1)[..., None]
+
+    def __call__(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Interpolate at voxel indices (3, N): values (N,) and their slopes (3, N)."""
+        place = index + 1
+        np.minimum(np.maximum(place, 0, out=place), self.last, out=place)
+        low = place.astype(np.intp)
+        x, y, z = (place - low).astype(np.float32)
+        first = low[0] * self.steps[0] + low[1] * self.steps[1] + low[2]
+        near = self.voxels.take(self.ahead + first)  # (x, y, z, N)
+        across_x, at_x = near[1] - near[0], _between(near, x)
+        across_y, at_y = at_x[1] - at_x[0], _between(at_x, y)
+        slopes = _between(_between(across_x, y), z), _between(across_y, z), at_y[1] - at_y[0]
+        return _between(at_y, z), np.stack(slopes)
 
 
 def _between(ends: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -292,9 +352,8 @@ def _measure(fixed: _Picture, moving: _Picture, to_scan: np.ndarray) -> Fit:
     shape = fixed.voxels.shape
     to_index = np.linalg.inv(moving.affine) @ to_scan @ fixed.affine
     found = ndi.affine_transform(moving.voxels, to_index[:3, :3], to_index[:3, 3], shape, order=1)
-    voxels = np.indices(shape).reshape(3, -1)
-    seen = moving.shows(map_points(to_index, voxels)).reshape(shape)
-    upper = tissue_mask(fixed.voxels) & (map_points(fixed.affine, voxels)[2] > 0).reshape(shape)
+    seen = moving.shows(map_grid(to_index, shape).reshape(3, -1)).reshape(shape)
+    upper = tissue_mask(fixed.voxels) & (map_grid(fixed.affine, shape)[2] > 0)
     turned, _, back = np.linalg.svd(to_scan[:3, :3])
     turn = float(np.degrees(np.arccos(np.clip((np.trace(turned @ back) - 1) / 2, -1, 1))))
     shown = float(seen[upper].mean()) if upper.any() else 0.0

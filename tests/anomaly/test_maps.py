@@ -9,6 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.ndimage import gaussian_filter
 from skimage.exposure import equalize_adapthist
+from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap, equalize, perceptual_distance
 from pathology_screen.anomaly.maps import gaussian_blur
@@ -200,3 +201,28 @@ def test_small_images():
     assert AnomalyMap("none")(a, b).isfinite().all()
     with pytest.raises(ConfigError, match="32 px"):
         AnomalyMap("st_alex")(a, b)
+
+
+class CountedDistance(nn.Module):
+    """Notes how many images it is given at each call."""
+
+    identity = "counted"
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, a, b):
+        self.given.append(len(a))
+        return (a - b).abs()
+
+
+def test_a_batch_takes_two_perceptual_comparisons_however_many_images_it_holds():
+    distance = CountedDistance()
+    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = AnomalyMap(distance)(images, images.flip(3))
+    assert distance.given == [3, 3]
+    for number in range(3):
+        one = slice(number, number + 1)
+        alone = AnomalyMap(CountedDistance())(images[one], images[one].flip(3))
+        torch.testing.assert_close(maps[one], alone, atol=1e-6, rtol=0)

@@ -17,6 +17,7 @@ from pathology_screen.space import (
     put_back,
     take_plane,
 )
+from pathology_screen.space.plane import voxels_between
 
 CODES = {"axial": "RAS", "sagittal": "PSL", "coronal": "LIP", "oblique": "RAS"}
 CODES |= {"thick": "LPS", "thick sagittal": "ASR"}
@@ -160,3 +161,16 @@ def test_the_brain_of_a_padded_slice_has_the_same_size_and_centre():
     assert np.argwhere(padded).mean(0) + 0.5 == pytest.approx(
         (np.argwhere(brain).mean(0) + 0.5 + [0, 18]) * 128 / 233, abs=0.3
     )
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("z", [23.0, -60.0, 500.0])
+def test_the_voxels_looked_at_hold_all_that_the_plane_cuts(name, z):
+    shape, affine = grid(name)
+    to_plane = np.linalg.inv(moved()) @ affine
+    index = np.indices(shape)
+    everywhere = sum(to_plane[2, axis] * index[axis] for axis in range(3)) + to_plane[2, 3]
+    half = max(np.abs(to_plane[2, :3]).max() / 2, 0.5)
+    cut = (everywhere >= z - half) & (everywhere < z + half)
+    found = voxels_between(to_plane[2], shape, z - half, z + half)
+    assert np.array_equal(found, np.nonzero(cut))

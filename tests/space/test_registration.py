@@ -3,6 +3,7 @@ refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 
+import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
@@ -11,11 +12,14 @@ from scipy.spatial.transform import Rotation
 from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.io import read_scan
 from pathology_screen.space import (
     Fit,
     check_fit,
+    find_brain,
     load_brain_template,
     register,
+    registration,
     take_plane,
     template,
 )
@@ -65,6 +69,70 @@ def test_same_brain_gives_the_same_bits_in_any_thread(phantom, found):
     with ThreadPoolExecutor(2) as pool:
         for affine, fit in pool.map(lambda _: register(*phantom), range(2)):
             assert np.array_equal(affine, found[0]) and fit == found[1]
+
+
+def test_each_resolution_is_set_up_once_and_bad_starts_are_given_up_early(phantom, monkeypatch):
+    made, costs = [], []
+    make, cost = registration._Comparison.__init__, registration._Comparison._cost
+
+    def count_made(self, moving, level):
+        made.append(level.stride)
+        make(self, moving, level)
+
+    def count_cost(self, parameters):
+        costs.append(self.points.shape)
+        return cost(self, parameters)
+
+    monkeypatch.setattr(registration._Comparison, "__init__", count_made)
+    monkeypatch.setattr(registration._Comparison, "_cost", count_cost)
+    register(*phantom)
+    assert made == [4, 3, 2]
+    coarsest, others = costs.count(costs[0]), len(costs) - costs.count(costs[0])
+    assert coarsest < 300 and others < 120  # every start to its end takes more than 300
+    assert registration._points(4, 4.0) is registration._points(4, 4.0)
+
+
+def apart_from_a_search_without_shortcuts(voxels, affine, inside, monkeypatch):
+    """mm over the brain between the map that is found and the one of going on from every start."""
+    found, _ = register(voxels, affine, inside)
+    monkeypatch.setattr(registration, "FROM_EACH_START", 25)
+    monkeypatch.setattr(registration, "KEPT", len(registration.STARTS))
+    full, _ = register(voxels, affine, inside)
+    monkeypatch.undo()
+    places = apply_affine(affine, np.argwhere(inside)[::100])
+    both = (apply_affine(np.linalg.inv(to_scan), places) for to_scan in (found, full))
+    return np.linalg.norm(np.subtract(*both), axis=1)
+
+
+def test_giving_up_bad_starts_moves_the_phantom_by_less_than_half_a_millimetre(
+    phantom, monkeypatch
+):
+    assert apart_from_a_search_without_shortcuts(*phantom, monkeypatch).max() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+def test_giving_up_bad_starts_moves_no_real_head_by_half_a_millimetre(shared_data, monkeypatch):
+    patterns = ("whole_head/*", "dicom_hanke_t1", "unseen_sites/ds000011/*.nii.gz")
+    patterns += ("extracted/ds002748/*.nii.gz", "extracted/open_ms/*T1w*", "glioma/*T1w*")
+    for path in sorted(path for pattern in patterns for path in shared_data.glob(pattern)):
+        scan = read_scan(path)
+        place = scan.voxels, scan.affine
+        inside, _ = find_brain(*place)
+        apart = apart_from_a_search_without_shortcuts(*place, inside, monkeypatch)
+        assert apart.max() < 0.5, (path.name, apart.mean(), apart.max())
+
+
+def test_slopes_of_the_information_are_those_of_small_steps(phantom):
+    voxels, affine, inside = phantom
+    image = nib.Nifti1Image(np.where(inside, voxels, 0).astype(np.float32), affine)
+    comparison = registration._Comparison(registration._picture(image), registration.LEVELS[0])
+    pose = registration._turned(0.95, (5, -3, 8)).ravel()
+    _, slopes = comparison._cost(pose)
+    for number in (0, 5, 3, 11):
+        step = np.eye(12)[number] * 1e-4
+        apart = comparison._cost(pose + step)[0] - comparison._cost(pose - step)[0]
+        assert slopes[number] == pytest.approx(apart / 2e-4, rel=0.05, abs=0.01)
 
 
 BALL = np.linalg.norm(np.indices((60, 60, 12)).T - [30, 30, 6], axis=-1).T < 25

@@ -1,0 +1,304 @@
+"""Measure where the time of a screening goes, and write docs/performance.md.
+
+python benchmarks/profile_screening.py [--cases NAME ...] [--scans SCAN ...] [--page FILE]
+
+Each scan is screened in a process of its own on one thread: once cold, then some times more. CPU
+time is measured beside wall time, which says little where other work shares the cores. Without
+`--scans` the scans are drawn from the embedded phantom.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+STAGES = {
+    "reading": ("screening.context", "read_scan"),
+    "extraction": ("transforms.brain", "find_brain"),
+    "registration": ("transforms.standard_plane", "register"),
+    "plane": ("transforms.standard_plane", "take_plane"),
+    "network": ("networks.introspective_vae", "IntrospectiveVAE.forward"),
+    "map": ("anomaly.maps", "AnomalyMap.forward"),
+    "way back": ("screening.judge", "slice_to_scan"),
+    "report": ("outputs.results", "report_html"),
+}
+"""Stage -> module of the package and the function, or method, that is it. What lies between is
+"other", and what `write_result` does beside the report "outputs"."""
+HEAD = """# Performance
+
+What a screening costs on one thread (`OMP_NUM_THREADS=1`). The network is that of the bundle `ra`,
+untrained: what it costs does not depend on its weights, and its outcomes mean nothing. CPU seconds
+are those of the process; wall seconds were taken on a machine that other work shared, and are upper
+bounds. "Cold" is the first scan of a process, "warm" the median of {repeats} more. Imports and the
+loading of the bundle come once a process and are listed apart. Made by:
+
+```bash
+{command}
+```
+"""
+
+Clock = tuple[float, float]
+
+
+def now() -> Clock:
+    """CPU time of the process and wall time, seconds."""
+    return time.process_time(), time.perf_counter()
+
+
+class Stopwatch:
+    """Time by stage, without that of the stages inside it."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.running: list[str] = []
+        self.since = now()
+
+    def _note(self) -> None:
+        at = now()
+        if self.running:
+            for kind in range(2):
+                self.spent[self.running[-1]][kind] += at[kind] - self.since[kind]
+        self.since = at
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._note()
+        self.running.append(name)
+        try:
+            yield
+        finally:
+            self._note()
+            self.running.pop()
+
+    def watch(self, owner: Any, function: str, name: str) -> None:
+        """Put a function of a module or class on the watch."""
+        inner: Callable = getattr(owner, function)
+
+        def outer(*arguments: Any, **options: Any) -> Any:
+            with self.stage(name):
+                return inner(*arguments, **options)
+
+        setattr(owner, function, outer)
+
+
+# --- scans ---
+
+
+def head(millimetres: tuple[float, ...]) -> tuple[Any, Any, Any]:
+    """A phantom head with voxels of this size: intensities, brain, affine."""
+    import numpy as np
+    from scipy import ndimage as ndi
+
+    from pathology_screen.cohorts.anatomy import load_template
+    from pathology_screen.cohorts.simulation import simulate
+    from pathology_screen.geometry import spacing
+
+    volume = simulate(load_template(), (7, 1))
+    factors = spacing(volume.affine) / millimetres
+    voxels, brain = (
+        ndi.zoom(array.astype(np.float32), factors, order=1, mode="nearest", grid_mode=True)
+        for array in (volume.image, volume.brain)
+    )
+    affine = volume.affine @ np.diag([*np.divide(volume.image.shape, voxels.shape), 1.0])
+    return voxels.astype(np.int16), brain > 0.5, affine
+
+
+def nifti(path: Path, millimetres: tuple[float, ...] = (1.0, 1.0, 1.0), extracted=False) -> Path:
+    import nibabel as nib
+
+    voxels, brain, affine = head(millimetres)
+    nib.save(nib.Nifti1Image(voxels * brain if extracted else voxels, affine), path)
+    return path
+
+
+def dicom(folder: Path) -> Path:
+    """384 axial slices with pixels of 1 mm."""
+    import numpy as np
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    voxels, _, affine = head((1.0, 1.0, 188 / 384))
+    folder.mkdir()
+    uids = {name: generate_uid() for name in ("Study", "Series", "FrameOfReference")}
+    for number in range(voxels.shape[2]):
+        x, y, z = affine[:3, 3] + number * affine[:3, 2]
+        one = Dataset()
+        one.SOPClassUID, one.SOPInstanceUID = MRImageStorage, generate_uid()
+        one.StudyInstanceUID, one.SeriesInstanceUID = uids["Study"], uids["Series"]
+        one.FrameOfReferenceUID = uids["FrameOfReference"]
+        one.Modality, one.SeriesDescription, one.InstanceNumber = "MR", "T1w", number + 1
+        one.ImagePositionPatient = [f"{value:.6g}" for value in (-x, -y, z)]
+        one.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0]
+        one.PixelSpacing = [f"{affine[1, 1]:.6g}", f"{affine[0, 0]:.6g}"]
+        one.SliceThickness = f"{affine[2, 2]:.6g}"
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.Rows, one.Columns = voxels.shape[1], voxels.shape[0]
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 1
+        one.PixelData = np.ascontiguousarray(voxels[..., number].T).tobytes()
+        one.file_meta = FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.save_as(folder / f"{number:03}.dcm", enforce_file_format=True)
+    return folder
+
+
+def single_slice(path: Path) -> Path:
+    from PIL import Image
+
+    from pathology_screen.cohorts.anatomy import load_template
+    from pathology_screen.cohorts.simulation import simulate_plane
+
+    Image.fromarray(simulate_plane(load_template(), (7, 1))[0]).save(path)
+    return path
+
+
+FINE = (208 / 512, 244 / 512, 188 / 400)
+CASES: dict[str, Callable[[Path], Path]] = {
+    "whole head, 1 mm": lambda folder: nifti(folder / "head.nii.gz"),
+    "DICOM, 384 slices": lambda folder: dicom(folder / "series"),
+    "512 x 512 x 400": lambda folder: nifti(folder / "fine.nii.gz", FINE),
+    "extracted brain": lambda folder: nifti(folder / "brain.nii.gz", extracted=True),
+    "single slice": lambda folder: single_slice(folder / "slice.png"),
+}
+"""Name of a case -> function that makes its scan in a folder."""
+
+
+# --- measurement ---
+
+
+def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
+    """Screen a scan in this process, which nothing was imported in yet.
+
+    Returns:
+        `loading`, the CPU and wall seconds of imports and bundle; `cold` and `warm`, those by
+        stage; `outcome` with the code of a refusal; and `peak_mib`, the most memory.
+    """
+    start = now()
+    from importlib import import_module
+
+    from pathology_screen.outputs import results
+
+    with tempfile.TemporaryDirectory() as folder:
+        screener = untrained(bundle, Path(folder))
+    loading = [after - before for before, after in zip(start, now())]
+    runs: list[dict[str, list[float]]] = []
+    watch = Stopwatch()
+    for name, (module, path) in STAGES.items():
+        owner: Any = import_module(f"pathology_screen.{module}")
+        *inside, function = path.split(".")
+        watch.watch(getattr(owner, inside[0]) if inside else owner, function, name)
+    how: Any = {}
+    if scan.suffix == ".png":
+        how = {"axial_slice": True, "axes": "PLS", "pixel_mm": 1.0}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(1 + repeats):
+            watch.spent.clear()
+            with watch.stage("other"):
+                result = screener(scan, **how)
+            with watch.stage("outputs"):
+                results.write_result(result, "scan", Path(folder))
+            runs.append({name: list(spent) for name, spent in watch.spent.items()})
+    warm = {
+        name: [statistics.median(run[name][kind] for run in runs[1:]) for kind in range(2)]
+        for name in runs[-1]
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    outcome = " ".join(filter(None, (result.outcome, result.code)))
+    return {
+        **{"loading": loading, "cold": runs[0], "warm": warm},
+        **{"outcome": outcome, "peak_mib": peak},
+    }
+
+
+def untrained(bundle: str, folder: Path) -> Any:
+    """A screener with the network of a bundle as it is before training, and 19 invented people."""
+    import torch
+
+    from pathology_screen.bundles import read_settings
+    from pathology_screen.calibration import Calibration
+    from pathology_screen.predictor import Predictor, build_network
+    from pathology_screen.screening import Screener
+
+    settings = read_settings(bundle)
+    torch.manual_seed(0)
+    weights = folder / "model.pt"
+    torch.save(build_network(settings["method"], settings["network_def"]).state_dict(), weights)
+    predictor = Predictor.load(bundle, weights)
+    scores, rates = tuple(number / 1000 for number in range(19)), {"all_pixels": 0.05}
+    rates["brain_pixels"] = 0.1
+    identity = predictor.identity
+    return Screener(predictor, Calibration(0.2, 0.05, rates, scores, tuple(range(19)), identity))
+
+
+def in_a_process(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
+    words = [sys.executable, "-W", "ignore", __file__, "--measure", str(scan)]
+    words += ["--repeats", str(repeats), "--bundle", bundle]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=alone, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(name: str, found: dict[str, Any]) -> str:
+    """One case as Markdown."""
+    cold, warm = found["cold"], found["warm"]
+    total = sum(cpu for cpu, _ in warm.values())
+    lines = [
+        f"## {name}\n",
+        f"Outcome `{found['outcome']}`; peak memory {found['peak_mib']:.0f} MiB; imports and "
+        f"bundle {found['loading'][0]:.2f} s of CPU, {found['loading'][1]:.2f} s of wall time.\n",
+        "| stage | cold, CPU s | cold, wall s | warm, CPU s | warm, wall s | share of warm CPU |",
+        "|---|---|---|---|---|---|",
+    ]
+    stages = [stage for stage in (*STAGES, "outputs", "other") if stage in warm]
+    for stage in stages:
+        cells = [*cold.get(stage, (0.0, 0.0)), *warm[stage]]
+        shown = " | ".join(f"{value:.2f}" for value in cells)
+        lines.append(f"| {stage} | {shown} | {warm[stage][0] / total:.0%} |")
+    sums = [sum(part[kind] for part in run.values()) for run in (cold, warm) for kind in range(2)]
+    lines.append("| all | " + " | ".join(f"{value:.2f}" for value in sums) + " | 100% |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", nargs="+", type=Path, help="in place of the phantom's")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--bundle", default="ra")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.repeats, options.bundle)))
+        return
+    words = [f"--repeats {options.repeats}"]
+    if not options.scans and options.cases != list(CASES):
+        words.append("--cases " + " ".join(f'"{name}"' for name in options.cases))
+    command = f"python benchmarks/profile_screening.py {' '.join(words)}"
+    text = HEAD.format(repeats=options.repeats, command=command)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.scans:
+            scans = [
+                (f"scan {n}", lambda _, scan=scan: scan) for n, scan in enumerate(options.scans)
+            ]
+        else:
+            scans = [(name, CASES[name]) for name in options.cases]
+        for name, make in scans:
+            found = in_a_process(make(Path(folder)), options.repeats, options.bundle)
+            text += f"\n{table(name, found)}"
+            print(table(name, found), flush=True)
+            options.page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
