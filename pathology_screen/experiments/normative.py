@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.anomaly import perceptual_distance
-from pathology_screen.anomaly.perceptual import is_installed
+from pathology_screen.anomaly.perceptual import PerceptualDistance, is_installed
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.methods import ComparedMethod
 from pathology_screen.experiments.pictures import (
@@ -40,18 +40,16 @@ from pathology_screen.metrics.normative import (
 )
 from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_mean
 from pathology_screen.metrics.reconstruction import (
+    masked_mean,
     mean_squared_error,
     perceptual_error,
     structural_similarity,
 )
-from pathology_screen.networks.vgg import vgg16
 
 ANNOTATED = "annotated"
 """Kind of the slices whose findings the datalist names."""
-TEACHER = "st_vgg16"
-"""Network of the features, in place of Inception v3."""
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the intensities of ImageNet, as that network was trained with."""
+TRUNK = "st_alex"
+"""Perceptual distance whose network gives the features, in place of Inception v3."""
 MICRO_BATCH = 8
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -109,11 +107,11 @@ def normative(setting: ExperimentSetting) -> Report:
     if not slices.healthy.any():
         raise ConfigError(f"the {setting.section} section needs slices of healthy people")
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
-    teacher, lpips = vgg16(TEACHER), perceptual_distance(backbone)
+    trunk, lpips = perceptual_distance(TRUNK), perceptual_distance(backbone)
     training, healthy = training[training.healthy], slices[slices.healthy]
 
     def features(images: Tensor) -> np.ndarray:
-        return deep_features(images, teacher)
+        return deep_features(images, trunk)
 
     reference = NormalFeatures.of(features(training.images))
     unseen = frechet_distance(features(healthy.images), healthy.subjects, reference)
@@ -153,14 +151,11 @@ def normative(setting: ExperimentSetting) -> Report:
         *_NOTES,
         f"LPIPS is that of {backbone}, where the released code has AlexNet and, for CACI, "
         "SqueezeNet.",
-        f"Distances are Fréchet distances of features of {teacher.identity.partition(':')[0]} "
-        f"({len(reference.mean)} of them), where the released code has Inception v3 (2048), whose "
-        "weights are not installed.",
+        f"Distances are Fréchet distances of the {len(reference.mean)} features of ST-LPIPS' "
+        "anti-aliased AlexNet, where the released code has the 2048 of Inception v3, whose weights "
+        "are not installed.",
     ]
-    provenance = setting.provenance() | {
-        "lpips": getattr(lpips, "identity", backbone),
-        "features": teacher.identity,
-    }
+    provenance = setting.provenance() | {"lpips": lpips.identity, "features": trunk.identity}
     tables = {"parts": pd.DataFrame(parts.rows())}
     return Report("normative", "Normative learning", measured, notes, provenance, figures, tables)
 
@@ -203,15 +198,12 @@ def anomalies_of(setting: ExperimentSetting) -> dict[str, Anomalies]:
 
 
 @torch.no_grad()
-def deep_features(images: Tensor, teacher: Callable[[Tensor], list[Tensor]]) -> np.ndarray:
+def deep_features(images: Tensor, trunk: PerceptualDistance) -> np.ndarray:
     """Features of slices, (N, 1, H, W) in [0, 1] -> (N, F): the mean over the image of the last map
-    of a network trained on ImageNet, which sees them as grey pictures."""
-    mean, deviation = (torch.tensor(each)[None, :, None, None] for each in (MEAN, DEVIATION))
-    parts = [
-        teacher((part.clamp(0, 1) - mean) / deviation)[-1].mean(dim=(2, 3))
-        for part in images.float().split(MICRO_BATCH)
-    ]
-    return torch.cat(parts).numpy()
+    of the network inside a perceptual distance, which sees them as grey pictures."""
+    metric: Any = trunk.metric
+    scaled = (metric.scaling_layer(2 * part - 1) for part in images.float().split(MICRO_BATCH))
+    return torch.cat([metric.net(part)[-1].mean(dim=(2, 3)) for part in scaled]).numpy()
 
 
 def _tissue(images: Tensor, annotations: Sequence[Tensor]) -> Tensor:
@@ -250,27 +242,25 @@ def _correction(
         output[chosen],
         each.slices.subjects[chosen],
     )
+    distances = normal.lpips(image.float(), output.float())
     regions = {"tissue": each.tissue[chosen], "anomaly": each.anomaly[chosen]}
     found: dict[str, Tensor] = {}
     for name, mask in regions.items():
         found[f"{kind} {name} MSE"] = mean_squared_error(image, output, mask)
-        found[f"{kind} {name} LPIPS"] = perceptual_error(image, output, normal.lpips, mask)
+        found[f"{kind} {name} LPIPS"] = masked_mean(distances, mask)
         found[f"{kind} {name} SSIM"] = structural_similarity(image, output, mask)
     conserved, kept = (found[f"{kind} {name} SSIM"] for name in regions)
     indices = {"CACI*": _harmonic(subjects, conserved, 1 - kept)}
     if each.before is not None:
         before = each.before[chosen]
-        damage = pooled_mean(
-            (1 - structural_similarity(before, image, regions["anomaly"])), subjects
-        )
-        left = pooled_mean(
-            (1 - structural_similarity(before, output, regions["anomaly"])), subjects
+        damage, left = (
+            pooled_mean(1 - structural_similarity(before, made, regions["anomaly"]), subjects)
+            for made in (image, output)
         )
         repaired = combined(repaired_share, damage, left)
         parts.add(label, "", f"{kind} repaired", repaired, len(image))
-        kept_tissue = structural_similarity(before, output, regions["tissue"]).clamp(0, 1)
-        tissue = pooled_mean(kept_tissue, subjects)
-        indices["restored"] = combined(harmonic_mean, tissue, repaired)
+        intact = structural_similarity(before, output, regions["tissue"]).clamp(0, 1)
+        indices["restored"] = combined(harmonic_mean, pooled_mean(intact, subjects), repaired)
     parts.add_means(label, found, subjects)
     return indices
 
