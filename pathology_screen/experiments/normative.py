@@ -156,7 +156,7 @@ def normative(setting: ExperimentSetting) -> Report:
         "are not installed.",
     ]
     provenance = setting.provenance() | {"lpips": lpips.identity, "features": trunk.identity}
-    tables = {"parts": pd.DataFrame(parts.rows())}
+    tables = {"parts": _parts_table(parts)}
     return Report("normative", "Normative learning", measured, notes, provenance, figures, tables)
 
 
@@ -171,8 +171,9 @@ _NOTES = (
     "harmonic mean of RQI* and CACI*: this one the code states.",
     "restored: harmonic mean of SSIM in healthy tissue and the share of the painted damage that "
     "is repaired, both against the slice before it was altered; the code has no such thing.",
-    "Distances are too high for few slices: compare within a column alone. Their intervals lie "
-    "too high as well, since a resample holds fewer different people.",
+    "Distances are too high for few slices: compare within a column alone. They have no interval, "
+    "since resamples hold fewer different people and lie higher still. That of AHI* is wide where "
+    "slices with an anomaly are hardly farther than healthy ones.",
 )
 
 
@@ -263,6 +264,13 @@ def _correction(
         indices["restored"] = combined(harmonic_mean, pooled_mean(intact, subjects), repaired)
     parts.add_means(label, found, subjects)
     return indices
+
+
+def _parts_table(parts: Measurements) -> pd.DataFrame:
+    """The parts of the indices with their intervals, but for those of distances."""
+    table = pd.DataFrame(parts.rows())
+    table.loc[table["metric"].str.endswith(" distance"), ["low", "high"]] = np.nan
+    return table
 
 
 def _harmonic(subjects: np.ndarray, *values: Tensor) -> PooledStatistic:

@@ -101,6 +101,10 @@ def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_al
     assert parts["healthy MAE"] == pytest.approx(float(error.mean()))
     assert parts["healthy distance"] == pytest.approx(distance(x, training), abs=1e-5)
     assert parts["annotated distance"] == pytest.approx(after, abs=1e-5)
+    bounds = report.tables["parts"].set_index("metric")[["low", "high"]].notna().all(axis=1)
+    assert set(bounds.index[~bounds]) == {
+        f"{kind} distance" for kind in ("healthy", *PAINTED, "annotated")
+    }
     assert set(report.figures) == {"ellipses", "copy_paste", "annotated"}
     assert "do not compare with printed values" in report.notes[1]
 
