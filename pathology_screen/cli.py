@@ -267,7 +267,10 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
     _info: (),
     _phantom: (_arg("--output", "folder (default: the cache folder)", Path), _EXTRACTED),
     _experiment: (
-        _arg("name", "synthetic, detection, localization, ablation, lesions, latent, gallery"),
+        _arg(
+            "name",
+            "synthetic, detection, localization, ablation, lesions, latent, normative, gallery",
+        ),
         _arg("--methods", _METHODS_HELP, nargs="+", required=True, metavar="METHOD[:LABEL][=RUN]"),
         _arg("--dataset_dir", "folder that the datalist's paths are relative to"),
         _arg("--datalist", "Decathlon datalist (default: the embedded cohort)"),

@@ -1,4 +1,4 @@
-"""The experiments of the paper, and their results on disk."""
+"""Experiments, those of the paper and later ones, and their results on disk."""
 
 from pathology_screen.experiments.ablation import ablation
 from pathology_screen.experiments.bundle_evaluation import BundleEvaluation
@@ -7,6 +7,7 @@ from pathology_screen.experiments.gallery import gallery
 from pathology_screen.experiments.latent import latent
 from pathology_screen.experiments.lesions import lesions
 from pathology_screen.experiments.localization import localization
+from pathology_screen.experiments.normative import normative
 from pathology_screen.experiments.report import Measurements, Report, Row
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.synthetic import synthetic
@@ -18,6 +19,7 @@ EXPERIMENTS = {
     "ablation": ablation,
     "lesions": lesions,
     "latent": latent,
+    "normative": normative,
     "gallery": gallery,
 }
 """Name -> function of an `ExperimentSetting` that gives a `Report`."""

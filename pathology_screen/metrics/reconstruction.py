@@ -48,15 +48,22 @@ def perceptual_error(
     return masked_mean(distance(x, x_ph), mask)
 
 
-def structural_similarity(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+def structural_similarity(
+    image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
-    (B,), float64. Raises as `mean_squared_error`; ConfigError also for images smaller than the
-    window."""
+    (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it; without
+    one the windows that reach beyond the image are left out. Raises as `mean_squared_error`;
+    ConfigError also for images smaller than the window."""
     x, x_ph = (each[:, 0].cpu().numpy() for each in _checked(image, reconstruction))
     if min(x.shape[1:]) < 7:
         raise ConfigError(f"SSIM needs images of at least 7 x 7 pixels, not {x.shape[1:]}")
-    pairs = zip(x, x_ph)
-    return torch.tensor([metrics.structural_similarity(*pair, data_range=1.0) for pair in pairs])
+    found = [
+        metrics.structural_similarity(*pair, data_range=1.0, full=True) for pair in zip(x, x_ph)
+    ]
+    if mask is None:
+        return torch.tensor([mean for mean, _ in found])
+    return masked_mean(torch.from_numpy(np.stack([each for _, each in found])[:, None]), mask)
 
 
 def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,18 @@ class Lookup(nn.Module):
         return torch.stack([self.answers[key(image)] for image in x])
 
 
+class Restorer(nn.Module):
+    """Gives the healthy slice that an image shares most of its pixels with."""
+
+    def __init__(self, healthy):
+        super().__init__()
+        self.healthy = healthy
+
+    def forward(self, x):
+        equal = (x[:, None] == self.healthy[None]).flatten(2).sum(dim=2)
+        return self.healthy[equal.argmax(dim=1)]
+
+
 def key(image):
     return hashlib.sha256(image.numpy().tobytes()).hexdigest()
 
@@ -44,7 +56,7 @@ class Difference(nn.Module):
 def light_distance(monkeypatch):
     """No perceptual network is loaded, and few resamples are drawn."""
     monkeypatch.setattr(report, "RESAMPLES", 50)
-    for module in ("synthetic", "methods"):
+    for module in ("synthetic", "normative", "methods"):
         where = import_module(f"pathology_screen.experiments.{module}")
         monkeypatch.setattr(where, "perceptual_distance", lambda name: Difference())
 
@@ -117,6 +129,12 @@ def make_method(profile):
 def identity(make_method):
     """A method whose map is zero everywhere."""
     return make_method(nn.Identity(), "identity")
+
+
+@pytest.fixture
+def perfect(make_method, slices):
+    """A method that gives the healthy slices before they were altered."""
+    return make_method(Restorer(slices[slices.healthy].images), "perfect")
 
 
 @pytest.fixture

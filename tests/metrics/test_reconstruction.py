@@ -63,6 +63,18 @@ def test_similarity_equals_scikit_images(images):
     assert structural_similarity(images, images).tolist() == pytest.approx([1, 1, 1])
 
 
+def test_similarity_under_a_mask_is_the_mean_of_its_map(images):
+    reconstruction = images.roll(1, dims=-1)
+    mask = torch.zeros_like(images)
+    mask[:, :, 5:20, 3:30] = 1
+    found = structural_similarity(images, reconstruction, mask).tolist()
+    pairs = zip(images[:, 0].double().numpy(), reconstruction[:, 0].double().numpy())
+    maps = [skimage_ssim(x, y, data_range=1.0, full=True)[1] for x, y in pairs]
+    assert found == pytest.approx([each[5:20, 3:30].mean() for each in maps], abs=1e-9)
+    with pytest.raises(ConfigError, match="empty mask"):
+        structural_similarity(images, reconstruction, 0 * mask)
+
+
 def test_sharpness_is_the_detail_beside_the_local_mean(images):
     blurred = torch.from_numpy(gaussian_filter(images.numpy(), (0, 0, 1, 1)))
     found = relative_sharpness(images, blurred)

@@ -1,0 +1,156 @@
+"""Normative learning, with networks that know the answer or nothing."""
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from torch import nn
+from torch.nn import functional as F
+
+from pathology_screen.anomaly import perceptual_distance
+from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.normative import anomalies_of, deep_features, normative
+from pathology_screen.metrics.localization import healthy_tissue
+from pathology_screen.metrics.reconstruction import structural_similarity
+
+PAINTED = ("ellipses", "copy-paste")
+
+
+def pooled_pixels(images, trunk):
+    """In place of the features of a network, which take long."""
+    return F.avg_pool2d(images, 32).flatten(1).numpy()
+
+
+@pytest.fixture
+def light(light_distance, monkeypatch):
+    where = import_module("pathology_screen.experiments.normative")
+    monkeypatch.setattr(where, "deep_features", pooled_pixels)
+
+
+@pytest.fixture
+def healthy_alone(slices):
+    return slices[slices.healthy]
+
+
+def distance(images, training):
+    """Fréchet distance of the pooled pixels, written out."""
+    one, other = (pooled_pixels(each, None).astype(float) for each in (images, training))
+    means = one.mean(axis=0) - other.mean(axis=0)
+    own, reference = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    return means @ means + np.trace(own + reference - 2 * np.real(sqrtm(own @ reference)))
+
+
+def number(report, method, metric):
+    (found,) = [row for row in report.rows if row[:3] == (method, "", metric)]
+    return found.value
+
+
+def test_a_network_that_restores_the_slice_is_perfect(light, make_setting, perfect, healthy_alone):
+    report = normative(make_setting(perfect, slices=healthy_alone, percentiles_of="tissue"))
+    assert number(report, "perfect", "RQI*") == pytest.approx(1)
+    for kind in PAINTED:
+        assert number(report, "perfect", f"{kind} restored") == pytest.approx(1)
+        assert 0 < number(report, "perfect", f"{kind} CACI*") < 1
+    assert number(report, "perfect", "ellipses AHI*") == pytest.approx(1)
+
+
+def test_a_network_that_copies_keeps_everything_and_corrects_nothing(light, make_setting, identity):
+    report = normative(make_setting(identity))
+    assert number(report, "identity", "RQI*") == pytest.approx(1)
+    for kind in (*PAINTED, "annotated"):
+        for index in ("AHI*", "CACI*", "score*"):
+            assert number(report, "identity", f"{kind} {index}") == pytest.approx(0, abs=1e-9)
+    assert {number(report, "identity", f"{kind} restored") for kind in PAINTED} == {0}
+    assert not any(row.metric == "annotated restored" for row in report.rows)
+
+
+def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_alone, slices):
+    setting = make_setting(blur)
+    report = normative(setting)
+    x, made = healthy_alone.images, blur.reconstruct(healthy_alone)
+    error, ssim = (x - made).abs().mean((1, 2, 3)), structural_similarity(x, made)
+    rqi = float(((1 - error) * (1 - error) * ssim).mean())  # LPIPS is the difference here
+    assert number(report, "blur", "RQI*") == pytest.approx(rqi)
+    training = setting.slices_of("training").images
+    for kind, each in anomalies_of(setting).items():
+        image, output = each.slices.images, blur.reconstruct(each.slices)
+        unseen, before, after = (distance(one, training) for one in (x, image, output))
+        ahi = np.clip((before - after) / (before - unseen), 0, 1) if before > unseen else 0
+        assert number(report, "blur", f"{kind} AHI*") == pytest.approx(ahi, abs=1e-4)
+        conserved, kept = (
+            float(structural_similarity(image, output, mask).mean())
+            for mask in (each.tissue, each.anomaly)
+        )
+        caci = 2 * conserved * (1 - kept) / (conserved + 1 - kept)
+        assert number(report, "blur", f"{kind} CACI*") == pytest.approx(caci)
+        score = (2 * rqi * caci / (rqi + caci) + ahi) / 2
+        assert number(report, "blur", f"{kind} score*") == pytest.approx(score, abs=1e-4)
+        if each.before is not None:
+            damage, left = (
+                1 - float(structural_similarity(each.before, one, each.anomaly).mean())
+                for one in (image, output)
+            )
+            intact = float(structural_similarity(each.before, output, each.tissue).mean())
+            repaired = max(0, 1 - left / damage)
+            expected = 2 * intact * repaired / (intact + repaired)
+            assert number(report, "blur", f"{kind} restored") == pytest.approx(expected)
+    parts = report.tables["parts"].set_index("metric")["value"]
+    assert parts["healthy MAE"] == pytest.approx(float(error.mean()))
+    assert parts["healthy distance"] == pytest.approx(distance(x, training), abs=1e-5)
+    assert parts["annotated distance"] == pytest.approx(after, abs=1e-5)
+    bounds = report.tables["parts"].set_index("metric")[["low", "high"]].notna().all(axis=1)
+    assert set(bounds.index[~bounds]) == {
+        f"{kind} distance" for kind in ("healthy", *PAINTED, "annotated")
+    }
+    assert set(report.figures) == {"ellipses", "copy_paste", "annotated"}
+    assert "do not compare with printed values" in report.notes[1]
+
+
+def test_tissue_lies_outside_all_annotations(make_setting, slices):
+    setting = make_setting()
+    kinds = anomalies_of(setting)
+    found = kinds["annotated"]
+    for i in range(len(found.slices)):
+        covered = torch.cat([found.slices.masks[i], found.slices.boxes[i]]) > 0
+        expected = healthy_tissue(found.slices.images[i, 0].numpy(), covered.numpy()) > 0
+        assert np.array_equal(found.tissue[i].numpy(), expected)
+        assert torch.equal(found.anomaly[i], found.slices.region(i))
+    painted = kinds["ellipses"]
+    assert not (painted.tissue & painted.anomaly).any() and painted.outlined.all()
+    assert torch.equal(painted.before, slices[slices.healthy].images)
+
+
+def test_a_finding_without_an_outline_has_a_distance_alone(light, make_setting, slices, identity):
+    bare = replace(
+        slices,
+        masks=torch.zeros_like(slices.masks),
+        boxes=tuple(torch.zeros(0, *slices.masks.shape[2:]) for _ in slices.boxes),
+    )
+    report = normative(make_setting(identity, slices=bare))
+    metrics = {row.metric for row in report.rows if row.metric.startswith("annotated")}
+    assert metrics == {"annotated AHI*"}
+
+
+def test_what_cannot_be_looked_at_is_refused(light, make_setting, make_method, slices, identity):
+    maps_only = make_method(nn.Identity(), "mkd", method="mkd")
+    with pytest.raises(ConfigError, match="reconstructions, and mkd has none"):
+        normative(make_setting(identity, maps_only))
+    with pytest.raises(ConfigError, match="slices of healthy people"):
+        normative(make_setting(identity, slices=slices[~slices.healthy]))
+
+
+def test_features_are_the_mean_of_the_last_map_of_grey_pictures():
+    trunk = perceptual_distance("st_alex")
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = deep_features(images, trunk)
+    mean, deviation = (torch.tensor(each)[None, :, None, None] for each in IMAGENET)
+    maps = trunk.metric.net((images - mean) / deviation)[-1]
+    assert found.shape == (2, 256)
+    assert found == pytest.approx(maps.mean((2, 3)).numpy(), rel=1e-2, abs=1e-4)
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation, which LPIPS rounds."""
