@@ -176,6 +176,18 @@ def _publish(options: Namespace) -> None:
     print(publish(options.run, bundle_root(options.bundle), options.made_by))
 
 
+def _export(options: Namespace) -> None:
+    """Write network, scoring and thresholds as one file that runs without this package."""
+    from pathology_screen.exporting import export
+    from pathology_screen.screening import Screener
+
+    chosen = _chosen(options, "weights", "calibration", "profile", "rate")
+    written = export(Screener.from_bundle(options.bundle, **chosen), options.output, options.format)
+    names = ("method", "calibration_id", "image_threshold", "pixel_threshold")
+    print("\n".join(f"{name:<15} {written[name]}" for name in names))
+    print(f"wrote {options.output}")
+
+
 def _label_app(options: Namespace) -> None:
     """Write the app with which MONAI Label offers the bundles."""
     from pathology_screen.label.app_folder import write_app
@@ -239,11 +251,10 @@ _SCANS = (
 )
 _PLANE_HELP = "z of another plane of MNI152 space than +23, which is mapped and not judged"
 _PLANE = _arg("--plane-mm", _PLANE_HELP, _millimetres, metavar="Z")
-_NETWORK = (
-    _arg("--weights", "model.pt in place of the bundle's own", Path),
-    _arg("--device", "of the network (default: cpu)", default="cpu"),
-    _arg("--rate", "of false positives among the healthy (default: 0.05)", float, default=0.05),
-)
+_WEIGHTS = _arg("--weights", "model.pt in place of the bundle's own", Path)
+_RATE = _arg("--rate", "of false positives among the healthy (default: 0.05)", float, default=0.05)
+_NETWORK = (_WEIGHTS, _arg("--device", "of the network (default: cpu)", default="cpu"), _RATE)
+_CALIBRATION = _arg("--calibration", "a calibration of your own, from `calibrate`", Path)
 _SCORING = ["residual", "eq5"]
 _PROTOCOLS = ["paper", "official_code", "pixel_count"]
 _METHODS_HELP = "with the weights of their bundles or of a run; runs of one label are its seeds"
@@ -254,8 +265,7 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _flag("--dicom", "write DICOM objects too, for scans that are DICOM"),
         _flag("--no-report", "do not write HTML reports", dest="report"),
         _arg("--key", "CSV to write of which name is which path: keep it private", Path),
-        *(*_SCANS, _PLANE, *_NETWORK),
-        _arg("--calibration", "a calibration of your own, from `calibrate`", Path),
+        *(*_SCANS, _PLANE, *_NETWORK, _CALIBRATION),
     ),
     _calibrate: (
         _arg("--normals", "scans of healthy people", Path, required=True, metavar="DIR"),
@@ -296,6 +306,11 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("run", "output_dir of the run: model.pt, calibration.json, log.csv", Path),
         _arg("--bundle", "name or folder of the bundle", required=True),
         _arg("--made-by", "command that made the weights, kept beside them", required=True),
+    ),
+    _export: (
+        *(_BUNDLE, _PROFILE, _WEIGHTS, _CALIBRATION, _RATE),
+        _arg("-o --output", "file to write", Path, required=True),
+        _arg("--format", "of the file", default="onnx", choices=["onnx", "torchscript"]),
     ),
     _label_app: (_arg("folder", "of the app", Path),),
     _label_versions: (

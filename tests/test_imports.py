@@ -27,7 +27,7 @@ ORDER = [
     {"outputs"},
     {"screening"},
     {"experiments"},
-    {"publishing"},
+    {"exporting", "publishing"},
     {"calibration.folder"},
     {"label"},
     {"cli"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from monai.utils import convert_to_tensor
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 from skimage.exposure import equalize_adapthist
 from torch import nn
 
@@ -95,7 +96,11 @@ class AnomalyMap(nn.Module):
             ConfigError: if the shapes differ or the images are too small (32 px, without perceptual
                 distance 16 px).
         """
-        x, x_ph = check_pair(image, reconstruction)
+        return self.compare(*check_pair(image, reconstruction))
+
+    def compare(self, x: torch.Tensor, x_ph: torch.Tensor) -> torch.Tensor:
+        """Compute what `forward` does, of plain float32 tensors whose values are not checked;
+        without equalisation by tensor operations alone, which an exported file can hold."""
         if self.perceptual is None and not self.equalize:
             return (x_ph - x).abs()
 
@@ -117,8 +122,9 @@ class AnomalyMap(nn.Module):
         """
         if self.kind_of_score == "mean":
             return anomaly_map.mean(dim=(1, 2, 3))
-        brain = torch.from_numpy(brain_in_plane(tuple(anomaly_map.shape[2:])))
-        return gaussian_blur(anomaly_map, PEAK_SIGMA)[:, 0, brain.to(anomaly_map.device)].amax(1)
+        height, width = map(int, anomaly_map.shape[2:])
+        brain = torch.from_numpy(brain_in_plane((height, width))).to(anomaly_map)
+        return (gaussian_blur(anomaly_map, PEAK_SIGMA) * brain).amax(dim=(1, 2, 3))
 
 
 def equalize(images: torch.Tensor) -> torch.Tensor:
@@ -149,11 +155,20 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur maps (B, 1, H, W) with `scipy.ndimage.gaussian_filter` and its defaults (cut at 4 sigma,
+    """Blur maps (B, 1, H, W) as `scipy.ndimage.gaussian_filter` does by default (cut at 4 sigma,
     reflected borders); `sigma` in pixels of a 128 px image."""
-    sigmas = [sigma * side / REFERENCE_SIZE for side in maps.shape[-2:]]
-    blurred = gaussian_filter(maps.cpu().numpy(), sigmas, axes=(2, 3))
-    return torch.from_numpy(blurred).to(maps.device)
+    rows, columns = (
+        torch.from_numpy(_blur_matrix(side, sigma * side / REFERENCE_SIZE)).to(maps)
+        for side in map(int, maps.shape[-2:])
+    )
+    return rows @ maps @ columns.T
+
+
+@cache
+def _blur_matrix(side: int, sigma: float) -> np.ndarray:
+    """The blur of one axis of so many pixels as a matrix (side, side): it is linear, so its columns
+    are scipy's answers to single bright pixels."""
+    return gaussian_filter1d(np.eye(side), sigma, axis=0)
 
 
 def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
