@@ -43,7 +43,7 @@ are those of the process; wall seconds were taken on a machine that other work s
 bounds. "Cold" is the first scan of a process, "warm" the median of {repeats} more. Imports and the
 loading of the bundle come once a process and are listed apart. Made by:
 
-```bash
+```bash title="needs time"
 {command}
 ```
 """
