@@ -1,4 +1,4 @@
-"""How well each method has learnt what is normal: restoration quality, the way from anomalous to
+"""How well each method has learnt what is normal: quality, the way from anomalous to
 healthy, conservation and correction (see `metrics.normative`)."""
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from pathology_screen.metrics.normative import (
     frechet_distance,
     harmonic_mean,
     normative_score,
+    quality_index,
     repaired_share,
-    restoration_quality,
 )
 from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_mean
 from pathology_screen.metrics.reconstruction import (
@@ -227,7 +227,7 @@ def _quality(
     }
     parts.add_means(method.label, found, healthy.subjects)
     parts.add(method.label, "", "healthy distance", normal.unseen, len(healthy))
-    quality = restoration_quality(*found.values())
+    quality = quality_index(*found.values())
     measured.add_means(method.label, {"RQI*": quality}, healthy.subjects)
     return pooled_mean(quality.numpy(), healthy.subjects)
 

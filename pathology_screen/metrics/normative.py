@@ -20,7 +20,7 @@ from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.metrics.pooled import CELLS, PooledStatistic, Subjects
 
 
-def restoration_quality(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
+def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
     """RQI of each healthy slice and its reconstruction, 0 to 1: (1 - MAE) (1 - LPIPS) SSIM, each
     factor kept within 0 and 1.
 
@@ -58,7 +58,7 @@ def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
     """1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a painted
     anomaly of the altered slice with the slice before, `left` that of the reconstruction with the
-    slice before. A copy has 0, a restoration 1; 0 where there is no damage. Has no counterpart in
+    slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no counterpart in
     the released code, which knows no slice without the anomaly."""
     share = np.divide(left, damage, out=np.ones_like(damage), where=damage > 0)
     return np.clip(1 - share, 0, 1)

@@ -118,7 +118,8 @@ def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
     across = Axis.around(scores, LEFT + 34, RIGHT - 12)
     edges = np.linspace(across.low, across.high, BINS + 1)
     names, rows = np.unique(kinds, return_inverse=True)
-    counts = [np.histogram(np.asarray(scores)[rows == i], edges)[0] for i in range(len(names))]
+    inside = np.clip(scores, across.low, across.high)  # a tick may lie a rounding below its value
+    counts = [np.histogram(inside[rows == i], edges)[0] for i in range(len(names))]
     tops = np.cumsum(counts, axis=0)
     up = Axis.around([0, int(tops[-1].max())], 148, 18, whole=True)
     bars = []

@@ -13,8 +13,8 @@ from pathology_screen.metrics.normative import (
     frechet_distance,
     harmonic_mean,
     normative_score,
+    quality_index,
     repaired_share,
-    restoration_quality,
 )
 
 
@@ -38,9 +38,9 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_restoration_quality_is_the_product_of_its_parts():
+def test_quality_index_is_the_product_of_its_parts():
     mae, lpips, ssim = (torch.tensor(x) for x in ([0.0, 0.1, 0.2], [0.0, 0.2, 1.3], [1, 0.5, -0.1]))
-    found = restoration_quality(mae, lpips, ssim)
+    found = quality_index(mae, lpips, ssim)
     assert found.tolist() == pytest.approx([1, 0.9 * 0.8 * 0.5, 0])
 
 

@@ -1,7 +1,7 @@
 """Where the marks of charts lie."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pathology_screen.outputs.charts import LEFT, RIGHT, Axis, distribution, histogram
@@ -52,15 +52,16 @@ KINDS = st.sampled_from(["normal", "suspicious"])
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(1e-4, 1.0), KINDS), min_size=1, max_size=60))
+@example([(1.0, "normal"), (0.45, "normal")])
+@example([(1.0, "normal")] * 7)
 def test_a_histogram_counts_every_scan_once_and_bars_do_not_overlap(scans):
     scores, kinds = zip(*scans)
     chart = histogram(scores, kinds)
     for kind in set(kinds):
         assert sum(bar.scans for bar in chart.bars if bar.kind == kind) == kinds.count(kind)
-    unit = abs(chart.up.at(1) - chart.up.at(0))
     for place in {bar.x for bar in chart.bars}:
         pile = sorted((bar for bar in chart.bars if bar.x == place), key=lambda bar: -bar.y)
         assert pile[0].y + pile[0].height == pytest.approx(chart.up.at(0), abs=0.11)
-        height = unit * sum(bar.scans for bar in pile)
+        height = chart.up.at(0) - chart.up.at(sum(bar.scans for bar in pile))
         assert sum(bar.height for bar in pile) == pytest.approx(height, abs=0.3)
     assert all(chart.up.stop - 0.1 <= bar.y for bar in chart.bars)
