@@ -61,7 +61,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     path.write_text(whole[0])
 
     def write(text):
-        for _ in range(25):
+        for _ in range(5):
             with replacing(path) as temporary:
                 temporary.write_text(text)
 
