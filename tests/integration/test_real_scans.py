@@ -82,9 +82,10 @@ def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
         if isinstance(step, LoadScand):
             marked["image"].meta.update(place)
     marked = marked["image"]
-    difference = np.abs(
-        np.asarray(slice_to_scan(preprocessing, marked, marked)[0]) - np.asarray(plain[0])
-    )
+    changed = (marked - image).abs().as_tensor()
+    changed[:, :32], changed[:, 96:] = 0, 0  # the edge of the head is told anew with the mark
+    changed[:, :, :32], changed[:, :, 96:] = 0, 0
+    difference = np.asarray(slice_to_scan(preprocessing, image, changed)[0])
     found = nib.affines.apply_affine(
         scan.affine, np.unravel_index(difference.argmax(), difference.shape)
     )
