@@ -7,14 +7,13 @@ TORCH_HOME=../shared/torch_home python benchmarks/image_scores.py --methods ra=R
 Thresholds are those of the section "calibration"; slices are those of one other section.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_erosion, gaussian_filter
+from selection import run, selection_parser
 from skimage.draw import ellipse
 from torch import Tensor
 
@@ -104,21 +103,7 @@ def compare(setting: ExperimentSetting) -> Report:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    add = parser.add_argument
-    add("--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra")
-    add("--dataset_dir", required=True)
-    add("--datalist", required=True)
-    add("--section", default="validation")
-    add("--scoring", nargs="+", default=["perceptual", "eq5"])
-    add("--perceptual", dest="backbone", help="backbone in place of the profile's")
-    add("--output", required=True, type=Path, help="folder of the results")
-    given = vars(parser.parse_args(arguments))
-    output = given.pop("output")
-    report = compare(ExperimentSetting(**given))
-    report.write(output)
-    print(report.markdown())
+    run(compare, selection_parser(__doc__, scoring=["perceptual", "eq5"]), arguments)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ TORCH_HOME=../shared/torch_home python benchmarks/perceptual_backbones.py --meth
 first method has one.
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
+
+from selection import run, selection_parser
 
 from pathology_screen.anomaly import AnomalyMap, perceptual_distance
 from pathology_screen.anomaly.perceptual import HUB_WEIGHTS, is_installed
@@ -57,20 +57,7 @@ def compare(setting: ExperimentSetting) -> Report:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    add = parser.add_argument
-    add("--methods", nargs="+", default=["ra"], metavar="METHOD[:LABEL][=RUN]", help="default: ra")
-    add("--dataset_dir", required=True)
-    add("--datalist", required=True)
-    add("--section", default="validation")
-    add("--profile", default="compact", choices=["compact", "paper"], help="of the weights")
-    add("--output", required=True, type=Path, help="folder of the results")
-    given = vars(parser.parse_args(arguments))
-    output = given.pop("output")
-    report = compare(ExperimentSetting(**given, scoring=("residual",)))
-    report.write(output)
-    print(report.markdown())
+    run(compare, selection_parser(__doc__, scoring=["residual"]), arguments)
 
 
 if __name__ == "__main__":

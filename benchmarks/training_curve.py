@@ -9,11 +9,9 @@ RUN/at_32 is a folder with the `model.pt` that the run had after 32 epochs. Writ
 METHOD_training.csv and images/METHOD_training.png.
 """
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.figure import Figure
+from selection import selection_parser
 
 from pathology_screen.experiments import ExperimentSetting
 from pathology_screen.experiments.synthetic import synthetic
@@ -43,20 +41,13 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    add = parser.add_argument
-    add("--method", default="ra")
-    add("--weights", nargs="+", required=True, metavar="EPOCH=FOLDER")
-    add("--dataset_dir", required=True)
-    add("--datalist", required=True)
-    add("--section", default="validation")
-    add("--perceptual", dest="backbone", default="squeeze")
-    add("--output", required=True, type=Path, help="folder of the curve")
+    parser = selection_parser(__doc__, scoring=["eq5"], backbone="squeeze")
+    parser.add_argument("--method", default="ra")
+    parser.add_argument("--weights", nargs="+", required=True, metavar="EPOCH=FOLDER")
     given = vars(parser.parse_args(arguments))
     output, method, weights = (given.pop(name) for name in ("output", "method", "weights"))
-    methods = [f"{method}:{text}" for text in weights]
-    report = synthetic(ExperimentSetting([*methods, *CONTROLS], scoring=("eq5",), **given))
+    methods = [*(f"{method}:{text}" for text in weights), *CONTROLS]
+    report = synthetic(ExperimentSetting(**given | {"methods": methods}))
     table = pd.DataFrame(report.rows)
     shown = [METRICS.get(metric) == scoring for metric, scoring in zip(table.metric, table.scoring)]
     numbers = table[shown]

@@ -14,7 +14,7 @@ from pathology_screen.predictor import Prediction, Predictor
 from pathology_screen.result import ScanContext, ScreenedSlice, ScreeningResult
 from pathology_screen.screening.gate import distribution_findings
 from pathology_screen.screening.regions import find_regions
-from pathology_screen.transforms import slice_affines, slice_to_scan
+from pathology_screen.transforms import shown_pixels, slice_affines, slice_to_scan
 from pathology_screen.versions import versions
 
 
@@ -67,7 +67,8 @@ class Judge:
                 return self.refuse(refusal, context)
         affine, mni_affine = slice_affines(image)
         threshold = self.calibration.pixel_threshold
-        regions, labels = find_regions(_plain(anomaly_map), affine, threshold, mni_affine)
+        seen = _plain(anomaly_map) * shown_pixels(image)  # padding is no place of the scan
+        regions, labels = find_regions(seen, affine, threshold, mni_affine)
         plane = image.meta.get("z_mm")
         screened = ScreenedSlice(
             *(score, _plain(image), painted, _plain(anomaly_map), labels),

@@ -5,7 +5,12 @@ from pathology_screen.transforms.background import BlackenBackgroundd
 from pathology_screen.transforms.brain import ExtractBraind, ScaleByTissuePercentiled
 from pathology_screen.transforms.contrast import StandardContrastd
 from pathology_screen.transforms.load import READ_BY_READER, LoadScand, prepare_slices, scan_image
-from pathology_screen.transforms.standard_plane import StandardPlaned, slice_affines, slice_to_scan
+from pathology_screen.transforms.standard_plane import (
+    StandardPlaned,
+    shown_pixels,
+    slice_affines,
+    slice_to_scan,
+)
 
 __all__ = [
     "READ_BY_READER",
@@ -18,6 +23,7 @@ __all__ = [
     "StandardPlaned",
     "prepare_slices",
     "scan_image",
+    "shown_pixels",
     "slice_affines",
     "slice_to_scan",
 ]

@@ -160,6 +160,21 @@ def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
     return np.asarray(info["to_scan"]) @ to_mni, to_mni
 
 
+def shown_pixels(image: MetaTensor) -> np.ndarray:
+    """Tell the pixels of a prepared slice (1, H, W) that show the plane from those that padding
+    added: bool (H, W)."""
+    shown = np.ones(image.shape[1:], bool)
+    for operation in image.applied_operations:
+        if "padded" in (extra := operation.get(TraceKeys.EXTRA_INFO, {})):
+            rows, columns = (
+                slice(low, n - high) for (low, high), n in zip(extra["padded"][1:], shown.shape)
+            )
+            inside = np.zeros_like(shown)
+            inside[rows, columns] = True
+            shown &= inside
+    return shown
+
+
 def slice_to_scan(
     preprocessing: Compose,
     image: MetaTensor,

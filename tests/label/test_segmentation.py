@@ -107,7 +107,7 @@ def check_same(data, result):
     np.testing.assert_array_equal(np.asarray(pred[0]), result.regions_volume > 0)
     np.testing.assert_array_equal(np.asarray(pred.affine), result.affine)
     assert pred.shape == (1, *data["image"].meta["spatial_shape"])  # or it would be resized to this
-    assert bool(result.regions) or pred.max() == 0
+    assert (pred.max() == 1) == bool(result.regions)
     record = json.loads(json.dumps(data["result"]))
     told = record["outcome"], record["percentile"]
     assert told == (result.outcome, result.percentile)

@@ -23,6 +23,7 @@ from pathology_screen.transforms import (
     ExtractBraind,
     LoadScand,
     StandardPlaned,
+    shown_pixels,
     slice_affines,
     slice_to_scan,
 )
@@ -245,3 +246,13 @@ def test_a_single_slice_goes_back_to_itself(nifti, codes):
     i, j, _ = np.unravel_index(picture.argmax(), picture.shape)
     row, column = divmod(int(image[0].argmax()), 64)
     assert to_scan @ [row, column, 0, 1] == pytest.approx(affine @ [i, j, 0, 1], abs=1e-3)
+
+
+def test_padding_is_told_from_the_plane(registered, item):
+    steps = [StandardPlaned("image"), Resized("image", 64, size_mode="longest")]
+    plain = Compose(steps)(item)["image"]
+    padded = Compose([*steps, SpatialPadd("image", (64, 64))])(item)["image"]
+    assert shown_pixels(plain).all() and plain.shape == (1, 64, 54)
+    shown = shown_pixels(padded)
+    assert shown.shape == (64, 64) and shown.sum() == 64 * 54
+    assert torch.equal(padded.as_tensor()[:, shown], plain.as_tensor().flatten(1))
