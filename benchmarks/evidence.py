@@ -1,18 +1,19 @@
-"""Write the benchmark page, its chart and its numbers, from the weights that the bundles ship or
-from training runs.
+"""Write the benchmark page, its charts and its numbers, from the weights that the bundles ship or
+from training runs, and from what ablations.py and leave_site_out.py left in the folder of the page.
 
 python benchmarks/evidence.py --dataset_dir ../shared/data/ixi_slices [--runs RUNS] [--strangers
-FOLDER ...]
+FOLDER ...] [--pictures FOLDER]
 
 A method without weights is named as such and left out. Every ranking on the page is derived from
-the numbers of the run that wrote it.
+the numbers of the run that wrote it. `--pictures` takes the whole report, with slices of people,
+which the page does not show.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from matplotlib.figure import Figure
 from pathology_screen.anomaly.perceptual import is_installed
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.experiments import ExperimentSetting, Measurements, Report, Row
+from pathology_screen.experiments.ablation import training_curves
 from pathology_screen.experiments.methods import Chosen
 from pathology_screen.experiments.published import TABLES
 from pathology_screen.experiments.report import Comparison, markdown_table
@@ -49,12 +51,14 @@ class Found(NamedTuple):
         sites: the same on those of each site, by its name.
         strangers: a row a scan of another scanner; empty where none was given.
         missing: names of the methods without weights.
+        logs: method -> the log of its training.
     """
 
     synthetic: Report
     sites: dict[str, Report]
     strangers: pd.DataFrame
     missing: list[str]
+    logs: dict[str, Path]
 
 
 # --- what is measured ---
@@ -113,7 +117,13 @@ def measure(options: argparse.Namespace, backbone: str) -> Found:
     strangers = pd.DataFrame()
     if options.strangers:
         strangers = screen_strangers(options.strangers, options.runs)
-    return Found(synthetic(setting), by_site(setting), strangers, missing)
+    logs = {
+        one.label: one.run / "log.csv" if one.run else one.weights.with_name("training_log.csv")
+        for one in setting.choices
+        if not one.method.is_control
+    }
+    logs = {label: path for label, path in logs.items() if path.is_file()}
+    return Found(synthetic(setting), by_site(setting), strangers, missing, logs)
 
 
 # --- what it says ---
@@ -163,18 +173,18 @@ def sentence(report: Report, metric: str, own: str, others: str) -> str:
 
 
 def beside_paper(report: Report, kind: str) -> pd.DataFrame:
-    """Table 1a or 1b: each number times 100 beside the paper's, which scores RA by Eq. 5 and the
-    others by the plain residual; controls and MKD have none there."""
+    """Table 1a or 1b: each number times 100 and, in brackets, the paper's, which scores RA by Eq. 5
+    and the others by the plain residual; controls and MKD have none there."""
     paper = TABLES["synthetic"].set_index("method")
     scorings = own_scorings(report.rows, "residual") | {"RA": "eq5"}
     cells = {row[:3]: f"{100 * row.value:.1f}" for row in report.rows}
     lines = []
     for method, scoring in scorings.items():
-        line = {"method": method, "scoring": scoring}
+        line = {"method": method}
         for error in ("MSE", "LPIPS", "AUPRC"):
             key = (method, scoring if error == "AUPRC" else "", f"{kind} {error}")
-            line[error] = cells.get(key, "-")
-            line[f"{error}, paper"] = paper[f"{kind} {error} x 100"].get(method, "-")
+            printed = paper[f"{kind} {error} x 100"].get(method)
+            line[error] = cells.get(key, "-") + ("" if printed is None else f" ({printed})")
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -188,14 +198,58 @@ def part(report: Report, *endings: str) -> Report:
 
 
 def site_table(sites: Mapping[str, Report]) -> pd.DataFrame:
-    """A row a method and scoring, and columns of each site: its people, and AUPRC with their
-    intervals."""
-    tables = []
+    """AUPRC under Eq. 5, or a method's own scoring: a row a method, two columns a site."""
+    table: dict[str, dict[str, str]] = {}
     for site, report in sites.items():
-        people = max(row.subjects for row in report.rows)
-        table = part(report, "AUPRC").table().set_index(["method", "scoring"])
-        tables.append(table.add_prefix(f"{site} (n = {people}): "))
-    return pd.concat(tables, axis=1).reset_index()
+        scorings = own_scorings(report.rows, "eq5")
+        for row in report.rows:
+            if row.scoring and row.scoring == scorings[row.method]:
+                name = f"{site} (n = {row.subjects}): {row.metric.removesuffix(' AUPRC')}"
+                table.setdefault(row.method, {"method": row.method})[name] = f"{row.value:.3f}"
+    return pd.DataFrame([*table.values()])
+
+
+def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
+    """How long each method was trained, by how much its validation error fell between the last two
+    validations, and how large the gradients of the introspective terms were beside the ELBO's, at
+    the median of the introspective epochs."""
+    ratios = {"expELBO": "exp_elbo", "reversed": "reversed", "KL of generated": "kl_generated"}
+    lines = []
+    for method, path in logs.items():
+        log = pd.read_csv(path)
+        error = log[next(name for name in log if name.startswith("val_"))].dropna()
+        late = log[log["kl_sampled"].notna()] if "kl_sampled" in log else log[:0]
+        before, last = error.iloc[-2:]
+        epochs = np.diff(log.epoch[error.index[-2:]]).item()
+        line = {
+            "method": method,
+            "epochs": f"{log.epoch.iloc[-1]:.0f}",
+            "of these introspective": str(len(late)),
+            "steps": f"{log.iteration.iloc[-1]:,.0f}",
+            "last change": f"{last / before - 1:+.1%} in {epochs:.0f} epochs",
+        }
+        for name, column in ratios.items():
+            value = late[f"gradient_{column}"].median() if len(late) else np.nan
+            line[name] = "-" if np.isnan(value) else f"{value:.2g}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def study(path: Path, index: Sequence[str], kept: Callable[[pd.Series], bool]) -> pd.DataFrame:
+    """A table that another command left, as people read it: a column a metric, `0.58 [0.53, 0.63]`
+    and, where there are several, the values of the seeds; empty where it is not there."""
+    if not path.is_file():
+        return pd.DataFrame()
+    table = pd.read_csv(path, keep_default_na=False)
+    lines: dict[tuple, dict[str, str]] = {}
+    for _, row in table[[kept(row) for _, row in table.iterrows()]].iterrows():
+        key = tuple(row[index])
+        sign = "+" if " minus " in key[0] else ""
+        cell = f"{row.value:{sign}.3f} [{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
+        if "seeds" in row and sign:
+            cell += f"; {', '.join(f'{float(one):+.3f}' for one in row.seeds.split())}"
+        lines.setdefault(key, dict(zip(index, key)))[row.metric] = cell
+    return pd.DataFrame([*lines.values()]).fillna("")
 
 
 # --- the page ---
@@ -206,6 +260,17 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     given = {"--runs RUNS": options.runs, "--strangers FOLDER ...": options.strangers}
     template = (Path(__file__).parent / "evidence.md.jinja").read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    shown = ("eq5", "residual")
+    ablations = study(
+        options.output / "ablations.csv",
+        ["compared", "scoring"],
+        lambda row: row.scoring in shown and (row.compared != "RA minus RA (eq5)"),
+    )
+    left_out = study(
+        options.output / "leave_site_out.csv",
+        ["people", "method"],
+        lambda row: row.scoring in ("", "eq5"),
+    )
     return environment.from_string(template).render(
         weights="training runs" if options.runs else "the weights that the bundles ship",
         options="".join(f" {text}" for text, value in given.items() if value),
@@ -219,7 +284,10 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
         beside_paper=beside_paper,
         healthy=part(found.synthetic, "healthy MSE", "healthy SSIM", "healthy LPIPS", "sharpness"),
         localised=part(found.synthetic, "AUPRC"),
-        sites=site_table(found.sites) if found.sites else None,
+        sites=site_table(found.sites),
+        training=training_table(found.logs),
+        ablations=ablations,
+        left_out=left_out,
         table=markdown_table,
         made_by=found.synthetic.provenance,
     )
@@ -251,17 +319,27 @@ def auprc_chart(rows: Sequence[Row]) -> Figure:
 
 
 def write(found: Found, options: argparse.Namespace, backbone: str) -> Path:
-    """Write page, numbers and chart, none before all are made; return the page."""
+    """Write page, numbers and charts, none before all are made; return the page."""
     text = page(found, options, backbone)
-    chart = auprc_chart([row for row in found.synthetic.rows if row.metric.endswith("AUPRC")])
+    charts = {
+        "synthetic": auprc_chart([row for row in found.synthetic.rows if "AUPRC" in row.metric]),
+        "training": training_curves([*found.logs.items()]),
+    }
     reports = {"all": found.synthetic, **found.sites}
-    numbers = pd.concat(
-        [pd.DataFrame(report.rows).assign(people=name) for name, report in reports.items()]
-    )
-    with replacing(options.output / "images" / "benchmarks_synthetic.png") as path:
-        chart.savefig(path, dpi=110)
-    with replacing(options.output / "benchmarks.csv") as path:
-        numbers.to_csv(path, index=False, float_format="%.6g")
+    tables = {
+        name: pd.concat(
+            [pd.DataFrame(getattr(one, kind)).assign(people=site) for site, one in reports.items()]
+        )
+        for name, kind in (("benchmarks", "rows"), ("benchmarks_differences", "pairs"))
+    }
+    if options.pictures:
+        found.synthetic.write(options.pictures)
+    for name, chart in charts.items():
+        with replacing(options.output / "images" / f"benchmarks_{name}.png") as path:
+            chart.savefig(path, dpi=110)
+    for name, table in tables.items():
+        with replacing(options.output / f"{name}.csv") as path:
+            table.to_csv(path, index=False, float_format="%.6g")
     with replacing(options.output / "benchmarks.md") as path:
         path.write_text(text, "utf-8")
     return options.output / "benchmarks.md"
@@ -277,6 +355,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--methods", nargs="+", default=list(METHODS), help="RA first (default: all)")
     known = "backbone (default: squeeze where its weights are there, else st_alex)"
     add("--perceptual", help=known)
+    add("--pictures", type=Path, help="folder of the report with slices of people")
     add("--output", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
     options = parser.parse_args(arguments)
     if "RA" in choices(options.methods, options.runs)[1]:

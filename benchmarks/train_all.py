@@ -27,11 +27,17 @@ COMMAND = (
 """Run in the root of the repository."""
 
 
-def command(bundle: str, **places: Path) -> list[str]:
-    """The words of the command that trains a bundle."""
-    quoted = {name: shlex.quote(str(path)) for name, path in places.items()}
+def train(bundle: str, *options: str, **places: Path) -> None:
+    """Train a bundle by its documented command and further options of it; a run that has its
+    calibration is finished and passed over, another goes on where it stopped."""
+    run = places["output_dir"]
+    if (run / "calibration.json").is_file():
+        print(f"{run.name}: finished", flush=True)
+        return
+    print(f"{run.name}: {'resuming' if (run / 'resume.pt').is_file() else 'training'}", flush=True)
+    quoted = {name: shlex.quote(str(path.resolve())) for name, path in places.items()}
     words = shlex.split(COMMAND.format(bundle=bundle, **quoted))
-    return [sys.executable, *words[1:]]
+    subprocess.run([sys.executable, *words[1:], *options], cwd=ROOT, check=True)
 
 
 def made_by(bundle: str, datalist: Path) -> str:
@@ -49,16 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--output_dir", type=Path, required=True, help="folder of the runs, one a bundle")
     add("--publish", action="store_true", help="ship the weights in the bundles")
     options = parser.parse_args(arguments)
-    dataset_dir, datalist = options.dataset_dir.resolve(), options.datalist.resolve()
-    runs = options.output_dir.resolve()
+    datalist, runs = options.datalist.resolve(), options.output_dir
     for bundle in BUNDLES:
-        if (runs / bundle / "calibration.json").is_file():
-            print(f"{bundle}: finished", flush=True)
-            continue
-        resumes = (runs / bundle / "resume.pt").is_file()
-        print(f"{bundle}: {'resuming' if resumes else 'training'}", flush=True)
-        places = {"dataset_dir": dataset_dir, "datalist": datalist, "output_dir": runs / bundle}
-        subprocess.run(command(bundle, **places), cwd=ROOT, check=True)
+        places = {"dataset_dir": options.dataset_dir, "datalist": datalist}
+        train(bundle, **places, output_dir=runs / bundle)
     if options.publish:
         for bundle in BUNDLES:
             print(publish(runs / bundle, bundle_root(bundle), made_by(bundle, datalist)))

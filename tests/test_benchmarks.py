@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,63 @@ def test_published_weights_name_their_command_without_paths_of_the_machine(train
     assert made_by.endswith(given)
 
 
+# --- ablations, and a site that is left out ---
+
+
+def test_ablations_keep_the_seeds_and_compare_like_with_like():
+    name = "ellipses AUPRC"
+    measured = Measurements()
+    for method, scoring, seeds in (
+        ("RA", "eq5", (0.6, 0.8)),
+        ("RA", "residual", (0.5, 0.5)),
+        ("lambda 0", "eq5", (0.5, 0.4)),
+        ("lambda 0", "residual", (0.5, 0.6)),
+    ):
+        for value in seeds:
+            each = [value - 0.01, value + 0.01] * 4
+            measured.add(method, scoring, name, pooled_mean(each, "abcdefgh"), 8)
+    measured.add("RA", "", "healthy MSE", pooled_mean([0.1, 0.2], "ab"), 2)
+    table = script("ablations").numbers(Report("t", "T", measured, [], {}))
+    assert set(table.metric) == {name} and set(table.people) == {8}
+    found = table.set_index(["compared", "scoring"])
+    assert found.loc[("RA", "eq5"), "value"] == pytest.approx(0.7)
+    assert found.loc[("RA", "eq5"), "seeds"] == "0.6000 0.8000"
+    differences = [row for row in found.index if "minus" in row[0]]
+    assert differences == [
+        ("RA minus RA (residual)", "eq5"),
+        ("RA minus lambda 0", "eq5"),
+        ("RA minus lambda 0", "residual"),
+    ]
+    assert found.loc[("RA minus lambda 0", "eq5"), "value"] == pytest.approx(0.25)
+    assert found.loc[("RA minus lambda 0", "eq5"), "seeds"] == "0.1000 0.4000"
+    assert found.loc[("RA minus RA (residual)", "eq5"), "seeds"] == "0.1000 0.3000"
+
+
+def test_people_of_a_site_that_is_left_out_are_unseen(light, datalist, tmp_path, monkeypatch):
+    """With the weights that the bundle ships in place of a training without them."""
+    module, content = script("leave_site_out"), json.loads(datalist.read_text())
+    for section in module.SECTIONS:
+        items = content[section]
+        sites = ["A", "B"] * len(items)
+        content[section] = [item | {"site": site} for item, site in zip(items, sites)]
+    listed = datalist.with_name("sites.json")
+    listed.write_text(json.dumps(content))
+    shutil.copytree(ROOT / "bundles/ra/models", tmp_path / "run/ra")
+    given = {"dataset_dir": datalist.parent, "datalist": listed, "output_dir": tmp_path / "run"}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    fixed = ["--site", "B", "--perceptual", "st_alex", "--output", str(tmp_path / "docs")]
+    module.main([*words, *fixed])
+    made = json.loads((tmp_path / "run/datalist.json").read_text())
+    assert {item["site"] for item in made["unseen"]} == {"B"} and len(made["unseen"]) > 3
+    assert {item["site"] for name in module.SECTIONS for item in made[name]} == {"A"}
+    table = pd.read_csv(tmp_path / "docs/leave_site_out.csv")
+    called = table[table.metric == "called suspicious"]
+    assert set(called.people) == {"B", "other sites"}
+    assert set(called.method) == {"RA without B", "RA as shipped"}
+    assert called.value.between(called.low, called.high).all()
+    assert set(table.method) > {"template", "principal_components"}
+
+
 # --- evidence ---
 
 
@@ -134,9 +192,47 @@ def test_the_papers_numbers_stand_beside(evidence):
         ("MKD", "discrepancy", "ellipses AUPRC"): 0.2,
     }
     table = evidence.beside_paper(reported(numbers), "ellipses").set_index("method")
-    columns = ["MSE", "MSE, paper", "AUPRC", "AUPRC, paper"]
-    assert table.loc["RA", columns].tolist() == ["4.0", 3.1, "70.0", 73.7]
-    assert table.loc["MKD", columns].tolist() == ["-", "-", "20.0", "-"]
+    assert table.loc["RA"].tolist() == ["4.0 (3.1)", "- (17.7)", "70.0 (73.7)"]
+    assert table.loc["MKD"].tolist() == ["-", "-", "20.0"]
+
+
+def test_training_is_told_from_the_log(evidence, tmp_path):
+    columns = ["epoch", "iteration", "val_mse", "kl_sampled"]
+    columns += [f"gradient_{name}" for name in ("exp_elbo", "reversed", "kl_generated")]
+    rows = [
+        [0, 0, 0.5, *[None] * 4],
+        [1, 52, None, None, 9.0, 9.0, 9.0],
+        [2, 104, 0.4, 3.0, 0.1, 0.25, 0.5],
+        [4, 208, 0.3, 3.0, 0.3, 0.75, 1.5],
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "log.csv", index=False)
+    (line,) = evidence.training_table({"RA": tmp_path / "log.csv"}).to_dict("records")
+    assert line == {
+        "method": "RA",
+        "epochs": "4",
+        "of these introspective": "2",
+        "steps": "208",
+        "last change": "-25.0% in 2 epochs",
+        "expELBO": "0.2",
+        "reversed": "0.5",
+        "KL of generated": "1",
+    }
+
+
+def test_what_another_command_left_is_told(evidence, tmp_path):
+    path = tmp_path / "ablations.csv"
+    everything = lambda row: True  # noqa: E731
+    assert evidence.study(path, ["compared"], everything).empty
+    rows = [
+        ["RA", "AUPRC", 0.5, 0.4, 0.6, "0.4 0.6"],
+        ["RA minus it", "AUPRC", 0.1, 0, 0.2, "0 0.2"],
+    ]
+    columns = ["compared", "metric", "value", "low", "high", "seeds"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    assert evidence.study(path, ["compared"], everything).to_numpy().tolist() == [
+        ["RA", "0.500 [0.400, 0.600]"],
+        ["RA minus it", "+0.100 [+0.000, +0.200]; +0.000, +0.200"],
+    ]
 
 
 class Difference(nn.Module):
@@ -212,24 +308,24 @@ def test_the_page_is_written_without_paths(
     assert re.search(r"\| strangers \| one(\.nii\.gz)? \| normal \| 40 \|", text)
     for part in (
         "not_assessable (single_slice) | - |",
-        *("A (n = 2): ellipses AUPRC", "B (n = 2): copy-paste AUPRC"),
+        *("A (n = 2): ellipses", "B (n = 2): copy-paste"),
         *("**Table 1a: ellipses**", "**Table 1b: copy-paste**", "73.7"),
-        *(f"RA (eq5) | {name}" for name in ("VAE (eq5)", "template (eq5)", "intensity (eq")),
     ):
         assert part in text
     paths = (tmp_path, runs, datalist.parent)
     assert "eights yet" not in text and not any(str(path) in text for path in paths)
     numbers = pd.read_csv(tmp_path / "out/benchmarks.csv")
     assert set(numbers.people) == {"all", "A", "B"} and set(METHODS[2:]) <= set(numbers.method)
-    (chart,) = (tmp_path / "out/images").iterdir()
-    assert chart.name == "benchmarks_synthetic.png"
+    pairs = pd.read_csv(tmp_path / "out/benchmarks_differences.csv")
+    assert set(pairs.other) == {"RA", "VAE", *METHODS[2:]} and set(pairs["first"]) == {"RA"}
+    charts = {path.name for path in (tmp_path / "out/images").iterdir()}
+    assert charts == {"benchmarks_synthetic.png", "benchmarks_training.png"}
     assert capsys.readouterr().out.endswith(f"look at: {tmp_path / 'out/benchmarks.md'}\n")
 
 
 def test_methods_without_weights_are_named_and_left_out(write_page, tmp_path, capsys):
     text = write_page("ra", "si_vae", "vae", "dae", "intensity")
     assert "- No weights yet, and so no numbers: SI-VAE, DAE.\n" in text
-    assert "| SI-VAE | no weights yet |\n| DAE | no weights yet |\n" in text
     numbers = pd.read_csv(tmp_path / "out/benchmarks.csv")
     assert set(numbers.method) == {"RA", "VAE", "intensity"}
     with pytest.raises(SystemExit):

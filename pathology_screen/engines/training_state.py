@@ -46,7 +46,8 @@ class TrainingState:
     It writes into `output_dir`, each file whole or not at all:
 
     - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best
-      validation so far, or else at the end;
+      validation so far, or else at the end; `warm_up/model.pt`: the same at the
+      end of the warm-up;
     - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval`
       seconds and at the end of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics;
@@ -185,6 +186,8 @@ class TrainingState:
             row |= self.validation()
         if epoch <= self.warm_up:
             self.keep_first()
+        if epoch == self.warm_up:
+            self.write_model("warm_up/model.pt")
         self.history.append(row)
         if evaluator.state.best_metric_epoch == epoch:
             self.write_model()
@@ -205,10 +208,10 @@ class TrainingState:
             logger.info("no better validation for %d epochs: training stops", waited)
             engine.terminate()
 
-    def write_model(self) -> None:
-        """Write `model.pt`: contiguous tensors on the CPU, so that it loads on any machine."""
+    def write_model(self, name: str = "model.pt") -> None:
+        """Write the averaged weights: contiguous tensors on the CPU, which load on any machine."""
         state = self.averaged.module.state_dict()
-        self.write("model.pt", {name: value.cpu().contiguous() for name, value in state.items()})
+        self.write(name, {name: value.cpu().contiguous() for name, value in state.items()})
 
     def save(self, engine: Engine) -> None:
         """Write `resume.pt`."""

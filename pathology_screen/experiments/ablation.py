@@ -30,9 +30,9 @@ def ablation(setting: ExperimentSetting) -> Report:
     measurements, figures = found.measurements, dict(found.figures)
     if NORMAL in setting.slices.groups:
         measurements = measurements.merged(detection(setting).measurements)
-    runs = [(choice.label, choice.run) for choice in setting.choices if choice.run is not None]
-    if runs:
-        figures["training"] = training_curves(runs)
+    logs = [(choice.label, choice.run / "log.csv") for choice in setting.choices if choice.run]
+    if logs:
+        figures["training"] = training_curves(logs)
     return replace(
         found,
         name="ablation",
@@ -43,25 +43,25 @@ def ablation(setting: ExperimentSetting) -> Report:
     )
 
 
-def training_curves(runs: Sequence[tuple[str, Path]]) -> Figure:
+def training_curves(logs: Sequence[tuple[str, Path]]) -> Figure:
     """Draw validation MSE and perceptual distance over the epochs.
 
     Args:
-        runs: label and output folder of each training run, with its `log.csv`; runs of one label
-            share their colour.
+        logs: label and `log.csv` of each training run; runs of one label share their colour.
 
     Raises:
         ArtifactError: if a run has no log.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = dict(zip(CURVES, figure.subplots(1, len(CURVES))))
-    colours = {label: f"C{i}" for i, label in enumerate(dict(runs))}
-    for label, run in runs:
-        if not (run / "log.csv").is_file():
+    colours = {label: f"C{i}" for i, label in enumerate(dict(logs))}
+    for label, path in logs:
+        if not path.is_file():
             raise ArtifactError(
-                f"{label}: {run.name} has no log.csv: is it the output_dir of a training run?"
+                f"{label}: {path.parent.name} has no {path.name}: is it the output_dir of a "
+                "training run?"
             )
-        log = pd.read_csv(run / "log.csv")
+        log = pd.read_csv(path)
         for name in set(CURVES) & set(log):
             seen = log[log[name].notna()]
             axes[name].plot(seen["epoch"], seen[name], colours[label], label=label, linewidth=1)

@@ -25,6 +25,7 @@ from pathology_screen.experiments.pictures import (
     PictureLine,
     Results,
     add_legend,
+    best_median_worst,
     method_grid,
     outline,
     picture_grid,
@@ -115,21 +116,19 @@ def gallery(setting: ExperimentSetting) -> Report:
 def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
     """The best, median and worst slice as far as there are, and the median of each finding."""
     order = (-precision).argsort(kind="stable").tolist()
-    once: dict[int, str] = {}
-    for rank, place in (("best", order[0]), ("median", _middle(order)), ("worst", order[-1])):
-        once.setdefault(place, rank)
-    extremes = [Case(rank, place, slices.pathology[place]) for place, rank in once.items()]
+    extremes = [
+        Case(rank, place, slices.pathology[place])
+        for place, rank in best_median_worst(precision).items()
+    ]
     findings = [set(labels) or {name} for labels, name in zip(slices.box_labels, slices.pathology)]
     members = {
         name: [place for place in order if name in findings[place]]
         for name in sorted(set().union(*findings))
     }
-    kinds = [Case("median of its kind", _middle(own), name) for name, own in members.items()]
+    kinds = [
+        Case("median of its kind", own[(len(own) - 1) // 2], name) for name, own in members.items()
+    ]
     return extremes, kinds
-
-
-def _middle(places: Sequence[int]) -> int:
-    return places[(len(places) - 1) // 2]
 
 
 def _evaluation_figure(

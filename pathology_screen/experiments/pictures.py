@@ -43,6 +43,16 @@ class PictureLine(NamedTuple):
         return cls(name, maps, "inferno", float(np.percentile(maps.numpy(), 99.5)) or 1.0)
 
 
+def best_median_worst(values: np.ndarray) -> dict[int, str]:
+    """Places of the highest, the middle and the lowest of values, each once -> "best", "median" or
+    "worst"; of two in the middle the higher counts."""
+    order = (-values).argsort(kind="stable").tolist()
+    once: dict[int, str] = {}
+    for rank, place in (("best", 0), ("median", (len(order) - 1) // 2), ("worst", -1)):
+        once.setdefault(order[place], rank)
+    return once
+
+
 def method_grid(
     slices: AnnotatedSlices,
     results: Results,

@@ -104,8 +104,15 @@ def test_the_weights_at_the_start_compete_as_epoch_0(warm_up, tmp_path):
 
 
 def test_warm_up_does_not_compete_for_the_best_weights(tmp_path):
-    """Though its epochs better the weights at the start; the best one comes later."""
+    """Though its epochs better the weights at the start; the best one comes later. The weights that
+    it ends with are kept apart."""
+    train(tmp_path / "longer", 6, 4, learning_rate=3e-3, warm_up=4)
     train(tmp_path, 5, 4, learning_rate=3e-3, warm_up=4)
+    warmed_up = load(tmp_path / "warm_up")
+    assert equal(warmed_up, load(tmp_path / "longer/warm_up"))
+    averaged = load(tmp_path, "resume.pt")["averaged"]
+    last = {name.removeprefix("module."): value for name, value in averaged.items()}
+    assert any(not torch.equal(last[name], value) for name, value in warmed_up.items())
     log = pd.read_csv(tmp_path / "log.csv").set_index("epoch")
     assert log.val_mse[1:4].min() < log.val_mse[0]
     assert load(tmp_path, "resume.pt")["best"][1] in (0, 5)

@@ -29,14 +29,14 @@ def run(tmp_path):
     def write(name, **columns):
         (tmp_path / name).mkdir()
         pd.DataFrame(columns).to_csv(tmp_path / name / "log.csv", index=False)
-        return tmp_path / name
+        return tmp_path / name / "log.csv"
 
     return write
 
 
 def test_the_ablation_of_runs_draws_their_training(make_setting, blur, run):
-    folder = run("a", epoch=[1], val_mse=[0.1])
-    report = ablation(make_setting(blur, methods=(f"ra:blur={folder}",)))
+    log = run("a", epoch=[1], val_mse=[0.1])
+    report = ablation(make_setting(blur, methods=(f"ra:blur={log.parent}",)))
     assert [line.get_label() for line in report.figures["training"].axes[0].lines] == ["blur"]
 
 
@@ -61,5 +61,5 @@ def test_runs_of_one_label_share_their_colour(run):
 
 def test_a_run_without_a_log_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=rf"ra: {tmp_path.name} has no log.csv") as error:
-        training_curves([("ra", tmp_path)])
+        training_curves([("ra", tmp_path / "log.csv")])
     assert str(tmp_path) not in str(error.value)
