@@ -17,7 +17,6 @@ from monai.bundle import ConfigParser
 from pathology_screen import cli
 from pathology_screen.outputs.dicom import NAMES
 from pathology_screen.outputs.results import SIDECARS
-from pathology_screen.outputs.worklist import COLUMNS
 from pathology_screen.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,12 +258,6 @@ def test_every_field_of_the_record_is_on_the_page():
     text = (ROOT / "docs/screening.md").read_text("utf-8")
     described = json.loads((ROOT / "pathology_screen/outputs/screening.schema.json").read_text())
     assert [name for name in described["properties"] if f"`{name}`" not in text] == []
-
-
-def test_the_columns_of_the_worklist_are_those_that_are_written():
-    text = (ROOT / "docs/screening.md").read_text("utf-8")
-    columns = re.search(r"The columns of `worklist.csv` are (.*?)\.\s", text, re.DOTALL)[1]
-    assert tuple(re.findall(r"`(\w+)`", columns)) == COLUMNS
 
 
 def test_endings_of_the_files_are_those_that_are_written():
