@@ -1,6 +1,5 @@
-"""Write into the pages what the code says: the command line, the codes of refusals, the fields of a
-record, and what the profiles set; and into the model cards what docs/benchmarks.csv says of their
-weights.
+"""Write into the pages and model cards what the code says: the command line, the codes of refusals,
+the fields of a record, what the profiles set; and what docs/benchmarks.csv says of the weights.
 
 python docs/make_tables.py
 """
@@ -62,7 +61,7 @@ def command_line() -> str:
 
 def record() -> str:
     """The fields of the record of a scan, from its JSON Schema."""
-    return "".join(_fields(json.loads(SCHEMA.read_text("utf-8")), ""))
+    return "".join(_fields(json.loads(SCHEMA.read_text("utf-8"))))
 
 
 def codes(meanings: Mapping[str, str]) -> str:
@@ -88,21 +87,20 @@ def recipe(bundle: str) -> str:
 
 
 def results(bundle: str) -> str:
-    """The table of what the shipped weights of one bundle reach, from what `benchmarks/evidence.py`
-    wrote."""
+    """What the shipped weights of one bundle reach, from what `benchmarks/evidence.py` wrote."""
     numbers = pd.read_csv(DOCS / "benchmarks.csv", keep_default_na=False)
     own = numbers[(numbers.method == CARD_LABELS[bundle]) & (numbers.people == "all")]
+    own = own[~own.metric.isin(ON_NO_CARD)]
     if own.empty:
         return "Not measured yet: `python benchmarks/evidence.py` does.\n"
-    rows = [
-        [
-            f"{row.metric}, {SCORED[row.scoring]}" if row.scoring else row.metric,
-            f"{float(row.value):.3g} [{float(row.low):.3g}, {float(row.high):.3g}]",
-            f"{row.n} of {row.subjects}",
-        ]
-        for row in own.itertuples()
-    ]
-    return _table(["", "value, 95 % interval", "slices of people"], rows)
+    parts = []
+    for (slices, people), rows in own.groupby(["n", "subjects"], sort=False):
+        parts.append(f"Of {slices} slices of {people} people:\n\n")
+        for row in rows.itertuples():
+            name = f"{row.metric}, {SCORED[row.scoring]}" if row.scoring else row.metric
+            low, value, high = (float(number) for number in (row.low, row.value, row.high))
+            parts.append(f"- {name}: {value:.3g} [{low:.3g}, {high:.3g}]\n")
+    return "".join(parts)
 
 
 def fill(page: str, name: str, table: str) -> str:
@@ -130,6 +128,10 @@ CARD_LABELS = {
 }
 """Names of the methods in docs/benchmarks.csv."""
 
+ON_NO_CARD = ("healthy SSIM", "healthy LPIPS", "sharpness", "ellipses MSE", "ellipses LPIPS")
+ON_NO_CARD += ("copy-paste MSE", "copy-paste LPIPS")
+"""What the page of benchmarks alone says."""
+
 SCORED = {"residual": "plain residual", "eq5": "Eq. 5", "discrepancy": "discrepancy"}
 
 TABLES = [
@@ -137,10 +139,10 @@ TABLES = [
     ("screening.md", "record", record),
     ("refusals.md", "refusals", partial(codes, REFUSALS)),
     ("refusals.md", "warnings", partial(codes, WARNINGS)),
-    ("configuration.md", "profiles", profiles),
-    *(("configuration.md", f"recipe-{name}", partial(recipe, name)) for name in BUNDLES),
+    ("training.md", "profiles", profiles),
     *(
-        (f"../bundles/{name}/docs/README.md", f"results-{name}", partial(results, name))
+        (f"../bundles/{name}/docs/README.md", f"{kind}-{name}", partial(table, name))
+        for kind, table in (("recipe", recipe), ("results", results))
         for name in BUNDLES
     ),
 ]
@@ -195,18 +197,18 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _fields(schema: Mapping[str, Any], above: str) -> Iterator[str]:
-    """A line for each property that is described, with those of what it holds."""
-    for name, field in schema.get("properties", {}).items():
-        path, text = f"{above}{name}", field.get("description", "")
+def _fields(schema: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each property that is described, with the names of those that it holds."""
+    for name, field in schema["properties"].items():
+        text = field.get("description", "")
         values = [f"`{value}`" for value in field.get("enum", ()) if value]
         if "const" in field:
             values.append(f"`{field['const']}`")
-        said = "; ".join([*([text] if text else []), *([" or ".join(values)] if values else [])])
-        if said:
-            yield f"- `{path}`: {said}\n"
-        yield from _fields(field, f"{path}.")
-        yield from _fields(field.get("items", {}), f"{path}.")
+        held = field.get("items", field).get("properties", {})
+        names = f" ({', '.join(f'`{key}`' for key in held)})" if held else ""
+        said = "; ".join(filter(None, [text, " or ".join(values)]))
+        if said or names:
+            yield f"- `{name}`{names}{said and f': {said}'}\n"
 
 
 def _settings(bundle: str, keys: Iterable[str]) -> Iterator[str]:
@@ -231,11 +233,6 @@ def _in_each(compact: str, ship: str, paper: str) -> str:
     others = {"ship": ship, "paper": paper}
     differ = [f"{name}: {value}" for name, value in others.items() if value != compact]
     return f"{compact} ({'; '.join(differ)})" if differ else compact
-
-
-def _table(header: list[str], rows: Any) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _setting(parser: ConfigParser, key: str) -> Any:

@@ -22,7 +22,7 @@ from pathology_screen.predictor import Predictor, build_network, build_preproces
 from pathology_screen.screening import Screener
 
 onnxruntime = pytest.importorskip("onnxruntime")
-PAGE = Path(__file__).parents[1] / "docs/export.md"
+PAGE = Path(__file__).parents[1] / "docs/weights.md"
 HEALTHY = 19
 
 
