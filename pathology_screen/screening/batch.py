@@ -219,6 +219,20 @@ class Batch:
         own: Any = {"plane_mm": self.plane_mm, "axial_slice": self.axial_slice, **item.options}
         return {**own, "series_uid": item.series_uid}
 
+    def plan(self) -> list[tuple[Item, dict[str, Any] | None]]:
+        """Say what `screen` would find: each item, by the name of its result, and its record where
+        it is done already. Nothing is written.
+
+        Raises:
+            RunError: if the folder holds results of other settings.
+        """
+        settings = self._settings()
+        Manifest(self.folder, settings, self.judge.provenance["versions"])
+        return [
+            (item, finished(self.folder, item.name, _run_id(settings, item)))
+            for item in self._named()
+        ]
+
     def screen(self, screener: Screener) -> list[dict[str, Any]]:
         """Screen the scans; a fault of the software in the face of one makes that not assessable.
 
@@ -251,10 +265,7 @@ class Batch:
         ):
             items, account = list(self.items), None
             if processes.is_first:
-                items = [
-                    replace(item, name=free_name(self.folder, item.name, item.scan.source_id))
-                    for item in items
-                ]
+                items = self._named()
                 account = _Account(self, settings, items)
                 if self.key is not None:
                     save_key(items, self.others, self.key)
@@ -322,6 +333,13 @@ class Batch:
             for row in refused:
                 print(f"not assessable: {row['name']}: {row['reason']}", file=sys.stderr)
         return NOT_ASSESSABLE if refused else 0
+
+    def _named(self) -> list[Item]:
+        """The items, by the names of their results in the folder."""
+        return [
+            replace(item, name=free_name(self.folder, item.name, item.scan.source_id))
+            for item in self.items
+        ]
 
     def _settings(self) -> dict[str, Any]:
         provenance = self.judge.provenance
