@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            if options.command in (_screen, _calibrate, _inspect):
+            if options.command in (_screen, _bids, _calibrate, _inspect):
                 warnings.simplefilter("ignore")  # parsers repeat what headers say
             return options.command(options) or 0
     except (ScreeningError, OSError) as error:
@@ -61,6 +61,20 @@ def _screen(options: Namespace) -> int:
         return rehearse(batch)
     batch.screen(screener)
     return batch.summarize()
+
+
+def _bids(options: Namespace) -> int:
+    """Screen a BIDS dataset as BIDS Apps do, into a BIDS derivative."""
+    from pathology_screen.screening.bids import find_images, save_group, screen_participants
+
+    if options.level == "group":
+        print(f"{save_group(options.out_dir)} scans\nlook at: {options.out_dir / 'index.html'}")
+        return 0
+    chosen = _chosen(options, "participants", "sessions", "validate")
+    items, passed_over = find_images(options.bids_dir, **chosen)
+    for path in passed_over:
+        print(f"passed over: {path.name}", file=sys.stderr)
+    return screen_participants(_screener(options), items, options.out_dir, options.report)
 
 
 def _screener(options: Namespace) -> Any:
@@ -228,6 +242,8 @@ _RATE = _arg("--rate", "of false positives among the healthy (default: 0.05)", f
 _DEVICE_HELP = "of the network: cpu (default), cuda, mps, or auto, the best that is there"
 _NETWORK = (_WEIGHTS, _arg("--device", _DEVICE_HELP, default="cpu"), _RATE)
 _CALIBRATION = _arg("--calibration", "a calibration of your own, from `calibrate`", Path)
+_NO_REPORT = _flag("--no-report", "do not write HTML reports", dest="report")
+_LEVEL_HELP = "participant screens, group writes the page over all results alone"
 _SCORING = ["residual", "eq5"]
 _PROTOCOLS = ["paper", "official_code", "pixel_count"]
 _METHODS_HELP = "with the weights of their bundles or of a run; runs of one label are its seeds"
@@ -236,10 +252,26 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("input", "a NIfTI file, a DICOM folder, a .zip, or a tree of them", Path),
         _arg("-o --output", "folder of the results", Path, required=True),
         _flag("--dicom", "write DICOM objects too, for scans that are DICOM"),
-        _flag("--no-report", "do not write HTML reports", dest="report"),
+        _NO_REPORT,
         _flag("--dry-run", "write nothing; say what would be screened, refused or passed over"),
         _arg("--key", "CSV to write of which name is which path: keep it private", Path),
         *(*_SCANS, _PLANE, *_NETWORK, _CALIBRATION),
+    ),
+    _bids: (
+        _arg("bids_dir", "the BIDS dataset", Path),
+        _arg("out_dir", "folder of the derivative", Path),
+        _arg("level", _LEVEL_HELP, choices=["participant", "group"]),
+        _arg(
+            "--participant_label --participant-label",
+            "only these",
+            nargs="+",
+            default=[],
+            dest="participants",
+            metavar="LABEL",
+        ),
+        _arg("--session-id", "only these", nargs="+", default=[], dest="sessions", metavar="LABEL"),
+        _flag("--skip-bids-validation", "do not check the dataset", dest="validate"),
+        *(_NO_REPORT, _BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
     ),
     _calibrate: (
         _arg("--normals", "scans of healthy people", Path, required=True, metavar="DIR"),

@@ -50,7 +50,7 @@ class Item:
     """One scan to be screened.
 
     Attributes:
-        name: name in the results: letters and digits, unique.
+        name: name in the results: letters and digits, or the entities of a BIDS image; unique.
         scan: where the scan is.
         options: what its datalist says of how to read it.
     """
@@ -176,6 +176,7 @@ class Batch:
         plane_mm, axial_slice: see `ScanOptions`.
         report: whether to write HTML reports.
         dicom: whether to write DICOM objects for the scans that are DICOM.
+        exclusive: whether no other run may write into the folder meanwhile.
 
     Attributes:
         records: records of the scans, after the run.
@@ -193,6 +194,7 @@ class Batch:
     axial_slice: bool = False
     report: bool = True
     dicom: bool = False
+    exclusive: bool = True
     records: list[dict[str, Any]] = field(default_factory=list, init=False)
     runs: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -261,7 +263,7 @@ class Batch:
         settings = self._settings()
         with (
             _processes() as processes,
-            locked(self.folder) if processes.is_first else nullcontext(),
+            locked(self.folder) if processes.is_first and self.exclusive else nullcontext(),
         ):
             items, account = list(self.items), None
             if processes.is_first:
