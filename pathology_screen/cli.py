@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            if options.command in (_screen, _bids, _calibrate, _inspect):
+            if options.command in (_screen, _bids, _watch, _calibrate, _inspect):
                 warnings.simplefilter("ignore")  # parsers repeat what headers say
             return options.command(options) or 0
     except (ScreeningError, OSError) as error:
@@ -50,8 +50,7 @@ def _screen(options: Namespace) -> int:
     from pathology_screen.screening.dry_run import rehearse
 
     check_processes()
-    if options.output.resolve().is_relative_to(options.input.resolve()):
-        raise ConfigError("the folder of the results lies in the input: it would be screened too")
+    _check_apart(options)
     screener = _screener(options)
     found = discover(options.input)
     items = list_items(found, **_chosen(options, "names", "series_uid"))
@@ -61,6 +60,20 @@ def _screen(options: Namespace) -> int:
         return rehearse(batch)
     batch.screen(screener)
     return batch.summarize()
+
+
+def _check_apart(options: Namespace) -> None:
+    if options.output.resolve().is_relative_to(options.input.resolve()):
+        raise ConfigError("the folder of the results lies in the input: it would be screened too")
+
+
+def _watch(options: Namespace) -> None:
+    """Screen what arrives in a folder, and send the results to an archive."""
+    from pathology_screen.screening.watch import watch
+
+    _check_apart(options)
+    chosen = _chosen(options, "dicomweb", "settle", "once")
+    watch(_screener(options), options.input, options.output, **chosen)
 
 
 def _bids(options: Namespace) -> int:
@@ -272,6 +285,14 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("--session-id", "only these", nargs="+", default=[], dest="sessions", metavar="LABEL"),
         _flag("--skip-bids-validation", "do not check the dataset", dest="validate"),
         *(_NO_REPORT, _BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
+    ),
+    _watch: (
+        _arg("input", "folder that a DICOM receiver writes to", Path),
+        _arg("-o --output", "folder of the results", Path, required=True),
+        _arg("--dicomweb", "address of the archive (https://HOST/dicom-web)", metavar="URL"),
+        _arg("--settle", "seconds without a change of a scan (30)", float, default=30.0),
+        _flag("--once", "look once in place of for ever"),
+        *(_BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
     ),
     _calibrate: (
         _arg("--normals", "scans of healthy people", Path, required=True, metavar="DIR"),

@@ -125,6 +125,17 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
     return record if whole else None
 
 
+def all_finished(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of all scans in the folder of all results, in order of paths."""
+    names = (
+        path.name.removesuffix("_screening.json").removeprefix(
+            "" if path.parent.name == "anat" else "sub-"
+        )
+        for path in sorted(folder.glob("sub-*/**/*_screening.json"))
+    )
+    return [record for name in names if (record := finished(folder, name)) is not None]
+
+
 def free_name(folder: Path, name: str, source_id: str) -> str:
     """The name for the result of a scan: another where that is another scan's."""
     record = _stored(folder, name)

@@ -10,7 +10,7 @@ from pathology_screen.errors import ConfigError, RunError
 from pathology_screen.files import write_text
 from pathology_screen.io import FoundScan, source_id
 from pathology_screen.io.bids import ENTITIES, entities_of, t1w_images
-from pathology_screen.outputs.results import finished, free_name
+from pathology_screen.outputs.results import all_finished, free_name
 from pathology_screen.outputs.worklist import save_overview, worklist_rows
 from pathology_screen.screening.batch import Batch, Item
 from pathology_screen.screening.screener import Screener
@@ -114,13 +114,7 @@ def save_group(folder: Path) -> int:
     Raises:
         RunError: if there is none.
     """
-    names = (
-        path.name.removesuffix("_screening.json").removeprefix(
-            "" if path.parent.name == "anat" else "sub-"
-        )
-        for path in sorted(folder.glob("sub-*/**/*_screening.json"))
-    )
-    records = [record for name in names if (record := finished(folder, name)) is not None]
+    records = all_finished(folder)
     if not records:
         raise RunError(f"{folder} holds no result: run the level participant first")
     save_overview(worklist_rows(records), folder)
