@@ -11,6 +11,7 @@ import pytest
 
 from pathology_screen import cli
 from pathology_screen.errors import ConfigError
+from pathology_screen.outputs.run_folder import locked
 from pathology_screen.screening.bids import find_images
 
 IMAGES = (
@@ -124,6 +125,14 @@ def test_a_result_of_another_image_is_not_overwritten(run, dataset, tmp_path):
     status, _, said = run(out, *one)
     assert status == 1 and "holds the result of another image named sub-02_ses-a" in said
     assert (out / IMAGES[2].replace("T1w.nii.gz", "screening.json")).read_bytes() == kept
+
+
+def test_participants_may_be_screened_at_once_into_one_folder(run, tmp_path):
+    out = tmp_path / "out"
+    with locked(out):  # by another run
+        for person in ("01", "02"):
+            assert run(out, "participant", "--participant-label", person)[0] == 0
+    assert len(pd.read_csv(out / "worklist.csv")) == 4
 
 
 def test_results_stay_out_of_the_dataset_and_a_group_needs_results(run, dataset, tmp_path):
