@@ -18,8 +18,6 @@ from typing import Any, cast
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
 from pathology_screen.errors import NOT_ASSESSABLE, ConfigError, ScreeningError
-from pathology_screen.files import sha256
-from pathology_screen.registry import METHODS
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -34,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            if options.command in (_screen, _calibrate, _inspect):
+            if options.command in (_screen, _bids, _watch, _calibrate, _inspect):
                 warnings.simplefilter("ignore")  # parsers repeat what headers say
             return options.command(options) or 0
     except (ScreeningError, OSError) as error:
@@ -49,17 +47,47 @@ def _screen(options: Namespace) -> int:
     """Screen scans: outcome, map, regions, report, worklist."""
     from pathology_screen.io import discover
     from pathology_screen.screening.batch import Batch, check_processes, list_items
+    from pathology_screen.screening.dry_run import rehearse
 
     check_processes()
-    if options.output.resolve().is_relative_to(options.input.resolve()):
-        raise ConfigError("the folder of the results lies in the input: it would be screened too")
+    _check_apart(options)
     screener = _screener(options)
     found = discover(options.input)
     items = list_items(found, **_chosen(options, "names", "series_uid"))
     of_run = _chosen(options, "key", "plane_mm", "axial_slice", "report", "dicom")
     batch = Batch(screener.judge, items, options.output, found=found, **of_run)
+    if options.dry_run:
+        return rehearse(batch)
     batch.screen(screener)
     return batch.summarize()
+
+
+def _check_apart(options: Namespace) -> None:
+    if options.output.resolve().is_relative_to(options.input.resolve()):
+        raise ConfigError("the folder of the results lies in the input: it would be screened too")
+
+
+def _watch(options: Namespace) -> None:
+    """Screen what arrives in a folder, and send the results to an archive."""
+    from pathology_screen.screening.watch import watch
+
+    _check_apart(options)
+    chosen = _chosen(options, "dicomweb", "settle", "once")
+    watch(_screener(options), options.input, options.output, **chosen)
+
+
+def _bids(options: Namespace) -> int:
+    """Screen a BIDS dataset as BIDS Apps do, into a BIDS derivative."""
+    from pathology_screen.screening.bids import find_images, save_group, screen_participants
+
+    if options.level == "group":
+        print(f"{save_group(options.out_dir)} scans\nlook at: {options.out_dir / 'index.html'}")
+        return 0
+    chosen = _chosen(options, "participants", "sessions", "validate")
+    items, passed_over = find_images(options.bids_dir, **chosen)
+    for path in passed_over:
+        print(f"passed over: {path.name}", file=sys.stderr)
+    return screen_participants(_screener(options), items, options.out_dir, options.report)
 
 
 def _screener(options: Namespace) -> Any:
@@ -71,26 +99,18 @@ def _screener(options: Namespace) -> Any:
 
 def _inspect(options: Namespace) -> int:
     """Say what scans are, whether they are accepted and how well they fit; needs no weights."""
-    from pathology_screen.outputs.record import hide_uid
     from pathology_screen.screening import Inspector
     from pathology_screen.screening.batch import list_items
+    from pathology_screen.screening.inspection import as_text, inspection
 
     inspect = Inspector.from_bundle(options.bundle, options.profile)
-    refused = False
+    keep, as_words, status = options.names == "paths", json.dumps if options.json else as_text, 0
     for item in list_items(options.input, **_chosen(options, "names", "series_uid")):
         taken = _chosen(options, "plane_mm", "axial_slice")
         found = inspect(item.scan.source, series_uid=item.series_uid, **taken)
-        refused |= found.refusal is not None
-        print(f"{item.name}: {found.refusal or 'accepted'}")
-        for it in found.findings:
-            if not it.refused:
-                print(f"    warning     [{it.code}] {it.measured}; accepted: {it.limit}")
-        if found.fit is not None:
-            dice, correlation = found.fit.dice, found.fit.correlation
-            print(f"    fit         dice {dice:.3f}, correlation {correlation:.3f}")
-        for fact, value in (found if options.names == "paths" else hide_uid(found)).source.items():
-            print(f"    {fact:<11} {value}")
-    return NOT_ASSESSABLE if refused else 0
+        print(as_words(inspection(item.name, found, keep_uids=keep)), flush=True)
+        status = NOT_ASSESSABLE if found.refusal else status
+    return status
 
 
 def _calibrate(options: Namespace) -> None:
@@ -105,30 +125,9 @@ def _calibrate(options: Namespace) -> None:
 
 def _info(options: Namespace) -> None:
     """List the methods, their bundles and weights."""
-    for method in METHODS.values():
-        print(f"{method.name}: {method.title}\n    paper       {method.paper}")
-        if method.is_control:
-            print("    learns nothing, has no bundle")
-            continue
-        profiles = (f"{count:,} ({name} profile)" for name, count in method.parameters.items())
-        root = bundle_root(method.name)
-        print(f"    parameters  {', '.join(profiles)}\n    bundle      {root}")
-        weights, kept = root / "models/model.pt", "none yet: train first"
-        if weights.is_file():
-            kept = f"{weights.stat().st_size / 1e6:.1f} MB, sha256 {sha256(weights)}"
-        calibration = _describe_calibration(root / "models/calibration.json")
-        print(f"    weights     {kept}\n    calibration {calibration}")
+    from pathology_screen.catalogue import as_text, catalogue
 
-
-def _describe_calibration(path: Path) -> str:
-    if not path.is_file():
-        return "none"
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        slices, people, name = found["scores"], set(found["subjects"]), found["calibration_id"]
-        return f"{len(slices)} slices of {len(people)} healthy subjects, id {name[:12]}"
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "damaged"
+    print(json.dumps(catalogue(), indent=2) if options.json else as_text(catalogue()))
 
 
 def _phantom(options: Namespace) -> None:
@@ -253,8 +252,11 @@ _PLANE_HELP = "z of another plane of MNI152 space than +23, which is mapped and 
 _PLANE = _arg("--plane-mm", _PLANE_HELP, _millimetres, metavar="Z")
 _WEIGHTS = _arg("--weights", "model.pt in place of the bundle's own", Path)
 _RATE = _arg("--rate", "of false positives among the healthy (default: 0.05)", float, default=0.05)
-_NETWORK = (_WEIGHTS, _arg("--device", "of the network (default: cpu)", default="cpu"), _RATE)
+_DEVICE_HELP = "of the network: cpu (default), cuda, mps, or auto, the best that is there"
+_NETWORK = (_WEIGHTS, _arg("--device", _DEVICE_HELP, default="cpu"), _RATE)
 _CALIBRATION = _arg("--calibration", "a calibration of your own, from `calibrate`", Path)
+_NO_REPORT = _flag("--no-report", "do not write HTML reports", dest="report")
+_LEVEL_HELP = "participant screens, group writes the page over all results alone"
 _SCORING = ["residual", "eq5"]
 _PROTOCOLS = ["paper", "official_code", "pixel_count"]
 _METHODS_HELP = "with the weights of their bundles or of a run; runs of one label are its seeds"
@@ -263,9 +265,34 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("input", "a NIfTI file, a DICOM folder, a .zip, or a tree of them", Path),
         _arg("-o --output", "folder of the results", Path, required=True),
         _flag("--dicom", "write DICOM objects too, for scans that are DICOM"),
-        _flag("--no-report", "do not write HTML reports", dest="report"),
+        _NO_REPORT,
+        _flag("--dry-run", "write nothing; say what would be screened, refused or passed over"),
         _arg("--key", "CSV to write of which name is which path: keep it private", Path),
         *(*_SCANS, _PLANE, *_NETWORK, _CALIBRATION),
+    ),
+    _bids: (
+        _arg("bids_dir", "the BIDS dataset", Path),
+        _arg("out_dir", "folder of the derivative", Path),
+        _arg("level", _LEVEL_HELP, choices=["participant", "group"]),
+        _arg(
+            "--participant_label --participant-label",
+            "only these",
+            nargs="+",
+            default=[],
+            dest="participants",
+            metavar="LABEL",
+        ),
+        _arg("--session-id", "only these", nargs="+", default=[], dest="sessions", metavar="LABEL"),
+        _flag("--skip-bids-validation", "do not check the dataset", dest="validate"),
+        *(_NO_REPORT, _BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
+    ),
+    _watch: (
+        _arg("input", "folder that a DICOM receiver writes to", Path),
+        _arg("-o --output", "folder of the results", Path, required=True),
+        _arg("--dicomweb", "address of the archive (https://HOST/dicom-web)", metavar="URL"),
+        _arg("--settle", "seconds without a change of a scan (30)", float, default=30.0),
+        _flag("--once", "look once in place of for ever"),
+        *(_BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
     ),
     _calibrate: (
         _arg("--normals", "scans of healthy people", Path, required=True, metavar="DIR"),
@@ -273,8 +300,12 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("--pixel-rate", "share of healthy pixels in regions (0.05)", float, default=0.05),
         *(*_SCANS, *_NETWORK),
     ),
-    _inspect: (_arg("input", "as of `screen`", Path), *_SCANS, _PLANE),
-    _info: (),
+    _inspect: (
+        _arg("input", "as of `screen`", Path),
+        _flag("--json", "print a JSON object a line, one a scan"),
+        *(*_SCANS, _PLANE),
+    ),
+    _info: (_flag("--json", "print a JSON object"),),
     _phantom: (_arg("--output", "folder (default: the cache folder)", Path), _EXTRACTED),
     _experiment: (
         _arg(

@@ -90,7 +90,8 @@ class Predictor:
             bundle: name or folder.
             weights: in place of the bundle's own `models/model.pt`; `model.pt` of a training run.
             profile: "compact" or "paper", which the weights belong to.
-            device: of the network.
+            device: of the network; "auto" takes the accelerator of the machine (CUDA, MPS), or
+                else the CPU.
             scoring: arguments of the scoring in place of the bundle's.
 
         Raises:
@@ -108,7 +109,7 @@ class Predictor:
         method = settings["method"]
         network = load_weights(build_network(method, settings["network_def"]), path)
         try:
-            network = network.eval().requires_grad_(False).to(device)
+            network = network.eval().requires_grad_(False).to(best_device(device))
         except (RuntimeError, AssertionError) as error:  # the latter where torch lacks the device
             raise ConfigError(
                 f"the device {device} cannot be used: {str(error).splitlines()[0]}"
@@ -207,6 +208,13 @@ def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
     module, _, name = METHODS[method].network.rpartition(".")
     return _build(definition, {METHODS[method].network: getattr(import_module(module), name)})
+
+
+def best_device(device: str | torch.device) -> str | torch.device:
+    """For "auto" the accelerator of this machine, else its CPU; any other device as it is."""
+    if device != "auto":
+        return device
+    return torch.accelerator.current_accelerator(check_available=True) or "cpu"
 
 
 def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -> Scoring:

@@ -64,8 +64,33 @@ def test_info_lists_every_method_at_once():
     assert "29,430,785 (paper profile)" in result.stdout
 
 
+def test_info_and_inspect_for_programs(slices, tmp_path, run):
+    """The keys stay; a change of them is a new schema_version."""
+    told = json.loads(run("info", "--json"))
+    assert (told.keys(), told["schema_version"]) == ({"schema_version", "version", "methods"}, 1)
+    by_name = {method.pop("name"): method for method in told["methods"]}
+    assert by_name.keys() == METHODS.keys()
+    keys = {"title", "paper", "is_control", "parameters", "bundle", "weights", "calibration"}
+    assert all(method.keys() == keys for method in by_name.values())
+    ra, control = by_name["ra"], by_name["template"]
+    assert ra["weights"]["sha256"] == sha256(bundle_root("ra") / "models/model.pt")
+    assert ra["calibration"].keys() == {"slices", "subjects", "calibration_id"}
+    assert control["is_control"] and control["bundle"] is control["weights"] is None
+
+    (tmp_path / "a.png").write_bytes(slices[1].read_bytes())
+    (tmp_path / "b.nii.gz").write_bytes(b"")
+    printed = run("inspect", tmp_path / "a.png", "--json")
+    printed += run("inspect", tmp_path / "b.nii.gz", "--json", status=NOT_ASSESSABLE)
+    accepted, refused = map(json.loads, printed.splitlines())
+    keys = {"schema_version", "name", "accepted", "code", "reason", "findings", "fit", "source"}
+    assert accepted.keys() == refused.keys() == keys
+    assert accepted["accepted"] and accepted["code"] is accepted["reason"] is None
+    assert [finding["code"] for finding in accepted["findings"]] == ["not_registered"]
+    assert not refused["accepted"] and refused["code"] in refused["reason"]
+
+
 def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkeypatch, run):
-    monkeypatch.setattr("pathology_screen.cli.bundle_root", lambda name: tmp_path / name)
+    monkeypatch.setattr("pathology_screen.catalogue.bundle_root", lambda name: tmp_path / name)
     assert "none yet" in run("info")
     weights = tmp_path / "ra/models/model.pt"
     weights.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ import torch
 
 from pathology_screen.bundles import MOST_VALUES, bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.predictor import Predictor, build_network
+from pathology_screen.predictor import Predictor, best_device, build_network
 
 REFERENCES = {f"r{number}": [f"@r{number + 1}"] * 10 for number in range(10)} | {"r10": 1}
 """Ten times ten times ... one value."""
@@ -95,3 +95,14 @@ def test_configurations_nested_too_deeply_are_refused(bundle):
     (folder / "configs/inference.json").write_text('{"method":' * 100_000)
     with pytest.raises(ArtifactError, match="absent or damaged"):
         Predictor.load(folder)
+
+
+def test_the_best_device_is_the_accelerator_where_there_is_one(monkeypatch):
+    assert best_device("cpu") == "cpu"
+    for found, best in ((torch.device("mps"), torch.device("mps")), (None, "cpu")):
+        monkeypatch.setattr(
+            torch.accelerator, "current_accelerator", lambda check_available, found=found: found
+        )
+        assert best_device("auto") == best
+    auto = Predictor.load("ra", device="auto").network
+    assert {one.device.type for one in auto.parameters()} == {"cpu"}

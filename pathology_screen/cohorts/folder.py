@@ -28,6 +28,7 @@ from pathology_screen.cohorts.splits import FRACTIONS, SECTIONS, draw_split, rea
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
 from pathology_screen.io import discover, safe_names
+from pathology_screen.io.bids import t1w_images
 from pathology_screen.io.file import input_files, is_dicom, is_nifti, opened
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
@@ -128,12 +129,7 @@ def prepare_folder(
 
 def _find(root: Path, pattern: str | None, notes: dict[str, list[str]]) -> dict[str, Path]:
     """The T1w scans of a folder, in order of paths: path relative to it, with "/" -> path."""
-    bids = sorted(
-        path
-        for inside in ("anat", "ses-*/anat")
-        for path in root.glob(f"sub-*/{inside}/*_T1w.nii*")
-        if is_nifti(path) and not path.name.startswith(".")
-    )
+    bids = t1w_images(root)
     if (root / "dataset_description.json").is_file() and not bids:
         raise ConfigError(f"the BIDS dataset {root} holds no sub-*/[ses-*/]anat/*_T1w.nii.gz")
     left_out, scans = defaultdict(set), {}

@@ -10,13 +10,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.files import write_text
 from pathology_screen.label.studies import read_study
 from pathology_screen.label.versions import SHIPPED, Version, Versions
+from pathology_screen.predictor import best_device
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener, ScreeningResult
 
@@ -31,13 +30,13 @@ class Options:
     Attributes:
         models: names or folders of the bundles offered; empty for all that have weights.
         rate: of false positives among healthy people.
-        device: of the networks; a GPU where it is empty and there is one.
+        device: of the networks, see `Predictor.load`.
         calibration: file in place of the one beside the weights, for one model alone.
     """
 
     models: tuple[str, ...] = ()
     rate: float = 0.05
-    device: str = ""
+    device: str = "auto"
     calibration: Path | None = None
 
     @classmethod
@@ -83,7 +82,7 @@ class Model:
         self.title = METHODS[read_settings(self.bundle)["method"]].title
         self.versions = Versions(app_folder / "model" / self.name, self.bundle)
         self.scores = Scores(self, app_folder / "scores" / self.name)
-        self.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = str(best_device(options.device))
         self._lock = threading.Lock()
         self._loaded: tuple[Version, Screener] | None = None
 

@@ -16,6 +16,7 @@ import numpy as np
 from pathology_screen.errors import RunError
 from pathology_screen.files import replacing, write_text
 from pathology_screen.outputs.figures import plane_in_words, save_panel, template_on_slice
+from pathology_screen.outputs.layout import place_of, stem_of
 from pathology_screen.outputs.record import hide_uid, make_record
 from pathology_screen.outputs.report import report_html
 from pathology_screen.result import ScreenedSlice, ScreeningResult
@@ -38,6 +39,9 @@ SIDECARS: Mapping[str, Mapping[str, Any]] = {
 }
 """What the name of a volume ends in -> what its JSON sidecar says, beside `_where`."""
 
+PARTS = ("desc-", "panel.", "report.", "dicom/")
+"""What follows the stem in the names of a scan's files, beside the record."""
+
 
 def write_result(
     result: ScreeningResult,
@@ -50,14 +54,15 @@ def write_result(
     run: str = "",
     source_id: str = "",
 ) -> dict[str, Any]:
-    """Write the files of one scan into `folder/sub-NAME`; what another run left goes.
+    """Write the files of one scan into its folder, see `layout`; what another run left goes.
 
     The files are made in a temporary folder and moved in one by one, the record last: where there
     is a record, all that it lists is there. Two processes may write the same scan at once.
 
     Args:
         result: of screening.
-        name: of the scan, letters and digits; it becomes the BIDS label of the subject.
+        name: of the scan: letters and digits, which become the BIDS label of the subject; or the
+            entities of a BIDS image.
         folder: of all results.
         report: whether to write the HTML report.
         dicom_source: what the scan was read from, to write DICOM objects of the same study.
@@ -75,23 +80,23 @@ def write_result(
     """
     if free_name(folder, name, source_id) != name:
         raise RunError(
-            f"{folder.name}/sub-{name} is the result of another scan: "
+            f"{folder.name}/{place_of(name)} has the result of another scan: "
             "choose another name, or another folder"
         )
-    target = folder / f"sub-{name}"
+    stem, target = stem_of(name), folder / place_of(name)
     target.mkdir(parents=True, exist_ok=True)
-    made = folder / f".sub-{name}-{secrets.token_hex(4)}"
+    made = folder / f".{stem}-{secrets.token_hex(4)}"
     try:
         made.mkdir()
         _write_files(result if dicom_source else hide_uid(result), name, made, report)
         if dicom_source is not None:
             from pathology_screen.outputs.dicom import write_dicom  # not where highdicom is absent
 
-            write_dicom(result, dicom_source, made / f"sub-{name}_dicom", series_uid=series_uid)
+            write_dicom(result, dicom_source, made / f"{stem}_dicom", series_uid=series_uid)
         files = sorted(_files(made))
         record = make_record(result, name, keep_uids=dicom_source is not None)
         record |= {"source_id": source_id, "files": files, "run": run}
-        record_name = f"sub-{name}_screening.json"
+        record_name = f"{stem}_screening.json"
         text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(made / record_name, text + "\n")
         (target / record_name).unlink(missing_ok=True)  # it would vouch for files of two runs
@@ -99,7 +104,8 @@ def write_result(
             (target / file).parent.mkdir(exist_ok=True)
             (made / file).replace(target / file)
         for old in _files(target) - {*files, record_name}:
-            (target / old).unlink(missing_ok=True)
+            if old.startswith(tuple(f"{stem}_{part}" for part in PARTS)):
+                (target / old).unlink(missing_ok=True)
         (made / record_name).replace(target / record_name)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -113,10 +119,21 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
     if record is None or run not in (None, record.get("run")):
         return None
     try:
-        whole = all((folder / f"sub-{name}" / file).is_file() for file in record["files"])
+        whole = all((folder / place_of(name) / file).is_file() for file in record["files"])
     except (KeyError, TypeError):  # not ours: screen it again
         return None
     return record if whole else None
+
+
+def all_finished(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of all scans in the folder of all results, in order of paths."""
+    names = (
+        path.name.removesuffix("_screening.json").removeprefix(
+            "" if path.parent.name == "anat" else "sub-"
+        )
+        for path in sorted(folder.glob("sub-*/**/*_screening.json"))
+    )
+    return [record for name in names if (record := finished(folder, name)) is not None]
 
 
 def free_name(folder: Path, name: str, source_id: str) -> str:
@@ -128,7 +145,7 @@ def free_name(folder: Path, name: str, source_id: str) -> str:
 
 def _stored(folder: Path, name: str) -> dict[str, Any] | None:
     """The record of a scan as it lies there; None where there is none."""
-    path = folder / f"sub-{name}" / f"sub-{name}_screening.json"
+    path = folder / place_of(name) / f"{stem_of(name)}_screening.json"
     try:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -142,7 +159,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool) -> None:
-    stem, one = folder / f"sub-{name}", result.slice
+    stem, one = folder / stem_of(name), result.slice
     if one is not None and result.affine is not None:
         volumes = (result.map_volume, result.reconstruction_volume, result.regions_volume)
         for suffix, values in zip(SIDECARS, volumes):
@@ -156,7 +173,7 @@ def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool)
             write_text(f"{stem}_{suffix}.json", json.dumps(sidecar, indent=2) + "\n")
         save_panel(
             *(one.image, one.reconstruction, one.anomaly_map, result.pixel_threshold or 0.0),
-            f"sub-{name}   {headline(result)}",
+            f"{stem_of(name)}   {headline(result)}",
             Path(f"{stem}_panel.png"),
             template_on_slice(one),
         )

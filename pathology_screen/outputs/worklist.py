@@ -12,6 +12,7 @@ import pandas as pd
 
 from pathology_screen import __version__
 from pathology_screen.files import replacing, write_text
+from pathology_screen.outputs.layout import place_of
 from pathology_screen.outputs.record import INTENDED_USE
 from pathology_screen.outputs.report import index_html
 
@@ -42,7 +43,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
     def link(ending: str) -> str | None:
         files = (file for file in record["files"] if file.endswith(ending))
-        return next((f"sub-{record['name']}/{file}" for file in files), None)
+        return next((f"{place_of(record['name'])}/{file}" for file in files), None)
 
     return {
         **{name: record[name] for name in COLUMNS if name in record},

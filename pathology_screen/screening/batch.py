@@ -50,7 +50,7 @@ class Item:
     """One scan to be screened.
 
     Attributes:
-        name: name in the results: letters and digits, unique.
+        name: name in the results: letters and digits, or the entities of a BIDS image; unique.
         scan: where the scan is.
         options: what its datalist says of how to read it.
     """
@@ -176,6 +176,7 @@ class Batch:
         plane_mm, axial_slice: see `ScanOptions`.
         report: whether to write HTML reports.
         dicom: whether to write DICOM objects for the scans that are DICOM.
+        exclusive: whether no other run may write into the folder meanwhile.
 
     Attributes:
         records: records of the scans, after the run.
@@ -193,6 +194,7 @@ class Batch:
     axial_slice: bool = False
     report: bool = True
     dicom: bool = False
+    exclusive: bool = True
     records: list[dict[str, Any]] = field(default_factory=list, init=False)
     runs: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -218,6 +220,20 @@ class Batch:
         """How to read a scan, and which plane to take."""
         own: Any = {"plane_mm": self.plane_mm, "axial_slice": self.axial_slice, **item.options}
         return {**own, "series_uid": item.series_uid}
+
+    def plan(self) -> list[tuple[Item, dict[str, Any] | None]]:
+        """Say what `screen` would find: each item, by the name of its result, and its record where
+        it is done already. Nothing is written.
+
+        Raises:
+            RunError: if the folder holds results of other settings.
+        """
+        settings = self._settings()
+        Manifest(self.folder, settings, self.judge.provenance["versions"])
+        return [
+            (item, finished(self.folder, item.name, _run_id(settings, item)))
+            for item in self._named()
+        ]
 
     def screen(self, screener: Screener) -> list[dict[str, Any]]:
         """Screen the scans; a fault of the software in the face of one makes that not assessable.
@@ -247,14 +263,11 @@ class Batch:
         settings = self._settings()
         with (
             _processes() as processes,
-            locked(self.folder) if processes.is_first else nullcontext(),
+            locked(self.folder) if processes.is_first and self.exclusive else nullcontext(),
         ):
             items, account = list(self.items), None
             if processes.is_first:
-                items = [
-                    replace(item, name=free_name(self.folder, item.name, item.scan.source_id))
-                    for item in items
-                ]
+                items = self._named()
                 account = _Account(self, settings, items)
                 if self.key is not None:
                     save_key(items, self.others, self.key)
@@ -322,6 +335,13 @@ class Batch:
             for row in refused:
                 print(f"not assessable: {row['name']}: {row['reason']}", file=sys.stderr)
         return NOT_ASSESSABLE if refused else 0
+
+    def _named(self) -> list[Item]:
+        """The items, by the names of their results in the folder."""
+        return [
+            replace(item, name=free_name(self.folder, item.name, item.scan.source_id))
+            for item in self.items
+        ]
 
     def _settings(self) -> dict[str, Any]:
         provenance = self.judge.provenance

@@ -1,0 +1,136 @@
+"""Screen a BIDS dataset as BIDS Apps are called: one participant level, one group level."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pathology_screen.errors import ConfigError, RunError
+from pathology_screen.files import write_text
+from pathology_screen.io import FoundScan, source_id
+from pathology_screen.io.bids import ENTITIES, entities_of, t1w_images
+from pathology_screen.outputs.results import all_finished, free_name
+from pathology_screen.outputs.worklist import save_overview, worklist_rows
+from pathology_screen.screening.batch import Batch, Item
+from pathology_screen.screening.screener import Screener
+
+UNNAMED = ("*.html", "*.csv", "/run.json", "*_screening.json", "*_panel.png", "*_map.*", "*_dicom/")
+"""Files of results that BIDS has no name for, as patterns of `.bidsignore`."""
+
+
+def find_images(
+    root: Path,
+    participants: Collection[str] = (),
+    sessions: Collection[str] = (),
+    validate: bool = True,
+) -> tuple[list[Item], list[Path]]:
+    """Find the T1w images of a BIDS dataset.
+
+    Args:
+        root: of the dataset.
+        participants, sessions: labels, with or without `sub-` and `ses-`; empty for all.
+        validate: whether `dataset_description.json` and the names of the images are checked.
+
+    Returns:
+        The images, named by their entities; and those that are passed over: of a contrast agent
+        (`ce-`), and without validation those whose names break the rules.
+
+    Raises:
+        ConfigError: if the dataset breaks the rules, or lacks a participant or a session.
+    """
+    if validate:
+        _check_description(root / "dataset_description.json")
+    wanted = (
+        {label.removeprefix("sub-") for label in participants},
+        {label.removeprefix("ses-") for label in sessions},
+    )
+    items, passed_over = [], []
+    there: tuple[set[str | None], set[str | None]] = set(), set()
+    for path in t1w_images(root):
+        entities = entities_of(path.absolute())
+        found = ENTITIES.fullmatch(entities or "")
+        if entities is None or found is None:
+            if validate:
+                raise ConfigError(
+                    f"{path.relative_to(root)} is no name of BIDS for a T1w image: rename it, or "
+                    "pass such images over with --skip-bids-validation"
+                )
+            passed_over.append(path)
+        elif all(not of or label in of for of, label in zip(wanted, found.groups())):
+            if "_ce-" in entities:
+                passed_over.append(path)
+                continue
+            items.append(Item(entities, FoundScan(path, (path,), None, source_id(path))))
+            for labels, label in zip(there, found.groups()):
+                labels.add(label)
+    missing = [
+        f"{kind}-{label}"
+        for kind, of, labels in zip(("sub", "ses"), wanted, there)
+        for label in sorted(of - labels)
+    ]
+    if missing or not items:
+        lacking = f" of {', '.join(missing)}" if missing else ": sub-*/[ses-*/]anat/*_T1w.nii.gz"
+        raise ConfigError(f"the BIDS dataset {root.name} holds no T1w image{lacking}")
+    names = [item.name for item in items]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{twice[0]}_T1w is there as .nii and .nii.gz: keep one of them")
+    return items, passed_over
+
+
+def screen_participants(
+    screener: Screener, items: Sequence[Item], folder: Path, report: bool = True
+) -> int:
+    """Screen images into a BIDS derivative; several processes may screen participants of their own
+    into one folder at once.
+
+    Returns:
+        The exit status, as of `Batch.summarize`.
+
+    Raises:
+        RunError: see `Batch.screen`; or if the folder holds a result of another image of the same
+            entities.
+    """
+    for item in items:
+        if folder.resolve() in (parent.resolve() for parent in item.path.absolute().parents):
+            raise ConfigError("the dataset lies in the folder of the results: name another folder")
+        if free_name(folder, item.name, item.scan.source_id) != item.name:
+            raise RunError(
+                f"{folder.name} holds the result of another image named {item.name}: remove its "
+                f"{item.name}_screening.json, or choose another folder"
+            )
+    batch = Batch(screener.judge, items, folder, report=report, exclusive=False)
+    batch.screen(screener)
+    save_group(folder)
+    return batch.summarize()
+
+
+def save_group(folder: Path) -> int:
+    """Write the page and the tables over all results in a folder.
+
+    Returns:
+        The number of results.
+
+    Raises:
+        RunError: if there is none.
+    """
+    records = all_finished(folder)
+    if not records:
+        raise RunError(f"{folder} holds no result: run the level participant first")
+    save_overview(worklist_rows(records), folder)
+    write_text(folder / ".bidsignore", "".join(f"{pattern}\n" for pattern in UNNAMED))
+    return len(records)
+
+
+def _check_description(path: Path) -> None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        whole = content["Name"] and content["BIDSVersion"]
+        kind = content.get("DatasetType", "raw")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        whole = kind = None
+    if not whole or kind != "raw":
+        raise ConfigError(
+            f"{path.parent.name}/{path.name} does not describe a raw BIDS dataset by Name and "
+            "BIDSVersion: complete it, or pass --skip-bids-validation"
+        )

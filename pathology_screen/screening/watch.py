@@ -1,0 +1,135 @@
+"""Screen what arrives in a folder, once each, and send the results to an archive."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pathology_screen.errors import ConfigError, RunError
+from pathology_screen.files import write_text
+from pathology_screen.io import FoundScan, discover
+from pathology_screen.outputs.layout import place_of, stem_of
+from pathology_screen.outputs.results import all_finished
+from pathology_screen.outputs.stow import check_url, store
+from pathology_screen.screening.batch import Batch, list_items
+from pathology_screen.screening.screener import Screener
+
+PAUSE = 5.0
+"""Seconds between two looks at the folder."""
+
+
+def watch(
+    screener: Screener,
+    folder: Path,
+    output: Path,
+    *,
+    dicomweb: str | None = None,
+    settle: float = 30.0,
+    once: bool = False,
+) -> None:
+    """Screen every scan of a folder once none of its files has changed for a while; send the DICOM
+    objects of those that were assessed.
+
+    What was done is kept in the folder of the results alone: after a restart, scans without a
+    result are screened, and results that the archive did not acknowledge are sent.
+
+    Args:
+        screener: of the weights in use.
+        folder: that a DICOM receiver writes to, or anybody else.
+        output: of the results, see `Batch`.
+        dicomweb: address of the archive; None sends nothing.
+        settle: seconds without a change.
+        once: look once in place of for ever.
+
+    Raises:
+        ConfigError: if the address is none, or `settle` is negative.
+        RunError: see `Batch.screen`; with `once`, also if something could not be sent.
+    """
+    if dicomweb:
+        check_url(dicomweb)
+    if not settle >= 0:
+        raise ConfigError(f"the seconds without a change are at least 0, not {settle:g}")
+    seen, left, screened = None, 0, set[FoundScan]()
+    while True:
+        files = set(_files(folder))
+        changed = files != seen
+        if changed:
+            whole = _screen(screener, folder, output, dicomweb is not None, settle, screened)
+            seen = files if whole else None
+        if dicomweb and (changed or left):
+            left = _send(output, dicomweb)
+        if once and left:
+            raise RunError(f"{left} results were not sent; the next run tries again")
+        if once:
+            return
+        time.sleep(PAUSE)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """What lies in the folder: paths, sizes and times."""
+    for path in folder.rglob("*"):
+        try:
+            facts = path.lstat()
+        except OSError:  # it was renamed meanwhile
+            continue
+        yield str(path), facts.st_size, facts.st_mtime_ns
+
+
+def _screen(
+    screener: Screener,
+    folder: Path,
+    output: Path,
+    dicom: bool,
+    settle: float,
+    screened: set[FoundScan],
+) -> bool:
+    """Screen what has settled, where some of it was not screened yet; tell whether that was all."""
+    found, latest = discover(folder), time.time() - settle
+
+    def has_settled(file: Path) -> bool:
+        try:
+            return file.lstat().st_mtime <= latest
+        except OSError:
+            return False
+
+    settled = tuple(scan for scan in found.scans if all(map(has_settled, scan.files)))
+    if not screened.issuperset(settled):
+        now = replace(found, scans=settled)
+        batch = Batch(screener.judge, list_items(now), output, found=now, dicom=dicom)
+        batch.screen(screener)
+        batch.summarize()
+        screened.update(settled)
+    return len(settled) == len(found.scans)
+
+
+def _send(output: Path, url: str) -> int:
+    """Send the results that were not sent to this archive; return how many still are not."""
+    left = 0
+    for record in all_finished(output):
+        objects = [file for file in record["files"] if file.endswith(".dcm")]
+        place = output / place_of(record["name"])
+        note = place / f"{stem_of(record['name'])}_sent.json"
+        sent = {"run": record["run"], "to": url}
+        if record["outcome"] == "not_assessable" or not objects or _read(note) == sent:
+            continue
+        try:
+            store([place / file for file in objects], url)
+            write_text(note, json.dumps(sent) + "\n")
+        except (OSError, RunError) as error:
+            left += 1
+            print(f"not sent yet: {record['name']}: {error}", file=sys.stderr)
+        else:
+            print(f"sent: {record['name']}: {len(objects)} objects", flush=True)
+    return left
+
+
+def _read(note: Path) -> Mapping[str, Any] | None:
+    try:
+        return json.loads(note.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,160 @@
+"""A folder that is watched: scans are screened once they have settled, and nothing is lost when
+either side dies."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import nibabel as nib
+import pandas as pd
+import pytest
+from orthanc import running_orthanc, what_is_missing
+from pydicom import dcmread
+from scan_builders import save, series_of
+
+from pathology_screen import cli
+from pathology_screen.cohorts import make_phantom_cohort
+from pathology_screen.screening import watch as module
+
+
+class Archive(HTTPServer):
+    """A DICOMweb service that answers with the next of `answers`, then 200; `stored` are the parts
+    of the requests that it answered with 200."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[int] = []
+        self.stored: list[list[bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/dicom-web"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        message = message_from_bytes(
+            f"Content-Type: {self.headers['Content-Type']}\n\n".encode() + body
+        )
+        status = self.server.answers.pop(0) if self.server.answers else 200
+        if status == 200 and self.path == "/dicom-web/studies":
+            parts = [part.get_payload(decode=True) for part in message.get_payload()]
+            self.server.stored.append(parts)
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def archive():
+    with Archive() as archive:
+        threading.Thread(target=archive.serve_forever, daemon=True).start()
+        yield archive
+        archive.shutdown()
+
+
+@pytest.fixture
+def incoming(brain, tmp_path) -> Path:
+    """Two studies that have settled: a brain, and what will be refused; and one that arrives."""
+    folder = tmp_path / "incoming"
+    for number, name in enumerate(("brain", "refused", "arriving")):
+        attributes = {"ContrastBolusAgent": "gadolinium"} if name == "refused" else {}
+        save(series_of(nib.load(brain), series_uid=f"2.25.{number}", **attributes), folder / name)
+    an_hour_ago = time.time() - 3600
+    for path in folder.rglob("*"):
+        if "arriving" not in str(path):
+            os.utime(path, (an_hour_ago, an_hour_ago))
+    return folder
+
+
+@pytest.fixture
+def run(incoming, make_brain_screener, tmp_path, monkeypatch, capsys):
+    """Function that looks once and gives the status, and what was printed and said."""
+    monkeypatch.setattr(cli, "_screener", lambda options: make_brain_screener())
+
+    def run(*arguments):
+        command = ["watch", str(incoming), "-o", str(tmp_path / "out"), "--once", *arguments]
+        return cli.main(command), *capsys.readouterr()
+
+    return run
+
+
+def test_what_has_settled_is_screened_once_and_sent_until_the_archive_has_it(
+    run, incoming, archive, tmp_path, monkeypatch
+):
+    archive.answers += [503, 202]
+    for answer in (503, 202):  # out of order; not all were stored
+        status, _, said = run("--dicomweb", archive.url)
+        assert status == 1 and f"it answered {answer}" in said and "1 results were not" in said
+    table = pd.read_csv(tmp_path / "out/worklist.csv")
+    assert len(table) == 2 and table.code.dropna().tolist() == ["contrast_agent"]
+    assert archive.stored == []
+
+    monkeypatch.setattr(module, "_screen", lambda *arguments: True)  # nothing is screened again
+    assert run("--dicomweb", archive.url)[0] == 0
+    (parts,) = archive.stored
+    files = sorted(next(tmp_path.glob("out/sub-*/*_dicom/parametric_map.dcm")).parent.iterdir())
+    assert {file.name for file in files} >= {"report.dcm", "overlay.dcm"}
+    assert sorted(parts) == sorted(file.read_bytes() for file in files)
+    assert run("--dicomweb", archive.url)[0] == 0 and len(archive.stored) == 1
+
+    archive.shutdown()
+    archive.server_close()
+    other = archive.url.replace("dicom-web", "other")
+    status, _, said = run("--dicomweb", other)  # which has none of it, and is dead
+    assert status == 1 and "not sent yet" in said
+
+
+def test_a_series_is_screened_when_all_of_it_is_there(run, incoming, tmp_path):
+    assert run()[0] == 0 and len(pd.read_csv(tmp_path / "out/worklist.csv")) == 2
+    assert not list(tmp_path.glob("out/sub-*/*_dicom"))
+    status, printed, _ = run("--settle", "0")
+    assert status == 0 and printed.startswith("3 scans: ")
+    assert run("--settle", "-1")[0] == run("--dicomweb", "file:///etc")[0] == 1
+
+
+def test_it_goes_on_looking_until_it_is_ended(run, incoming, monkeypatch, tmp_path):
+    calls, pauses = [], []
+    monkeypatch.setattr(module, "_screen", lambda *arguments: calls.append(0) or True)
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            (incoming / "new.txt").write_text("it came")
+        if len(pauses) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", pause)
+    status = cli.main(["watch", str(incoming), "-o", str(tmp_path / "out")])
+    assert status == cli.INTERRUPTED and len(calls) == 2  # at first, and when something came
+
+
+@pytest.mark.slow
+def test_a_real_orthanc_takes_the_results(tmp_path):
+    if reason := what_is_missing():
+        pytest.skip(reason)
+    few = {"training": 0, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
+    cohort = make_phantom_cohort(tmp_path / "cohort", **few)
+    (item,) = json.loads(cohort.read_text())["test"]
+    head = nib.as_closest_canonical(nib.load(cohort.parent / item["image"]))
+    save(series_of(head), tmp_path / "in", "{}.dcm".format)
+    command = [sys.executable, "-m", "pathology_screen.cli", "watch", tmp_path / "in", "--once"]
+    command += ["-o", tmp_path / "out", "--settle", "0", "--dicomweb"]
+    with running_orthanc(tmp_path / "orthanc") as orthanc:
+        url = "http://127.0.0.1:8042/dicom-web"
+        done = subprocess.run(
+            [*orthanc.inside, *command, url], capture_output=True, text=True, cwd=Path.cwd()
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        stored = [orthanc.json(f"/series/{series}") for series in orthanc.json("/series")]
+        modalities = {series["MainDicomTags"]["Modality"] for series in stored}
+        (study,) = orthanc.json("/studies")  # that of the scan
+        uid = orthanc.json(f"/studies/{study}")["MainDicomTags"]["StudyInstanceUID"]
+    assert modalities >= {"SR", "SEG"}
+    assert uid == dcmread(next((tmp_path / "in").iterdir())).StudyInstanceUID
