@@ -27,7 +27,7 @@ ORDER = [
     {"outputs"},
     {"screening"},
     {"experiments"},
-    {"exporting", "publishing"},
+    {"demo", "exporting", "publishing"},
     {"calibration.folder"},
     {"label"},
     {"cli"},

@@ -266,9 +266,9 @@ def test_every_field_of_the_record_is_on_the_page():
     assert [name for name in described["properties"] if f"`{name}`" not in text] == []
 
 
-def test_the_columns_of_the_worklist_are_those_that_are_written():
+def test_the_columns_of_the_scores_are_those_that_are_written():
     text = (ROOT / "docs/screening.md").read_text("utf-8")
-    columns = re.search(r"The columns of `worklist.csv` are (.*?)\.\s", text, re.DOTALL)[1]
+    columns = re.search(r"The columns of `scores.csv` are (.*?)\.\s", text, re.DOTALL)[1]
     assert tuple(re.findall(r"`(\w+)`", columns)) == COLUMNS
 
 

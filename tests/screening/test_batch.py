@@ -34,7 +34,7 @@ def screen(screener, items, out, **options):
 
 
 def worklist(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / "worklist.csv")
+    return pd.read_csv(out / "scores.csv")
 
 
 @pytest.fixture(scope="session")
