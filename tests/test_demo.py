@@ -8,7 +8,6 @@ from pathology_screen import demo as module
 from pathology_screen.cli import main
 from pathology_screen.cohorts.simulation import Volume
 
-
 MISSED = "its lesion is missed: no region lies on it"
 FOUND = "its lesion is found: region 3 lies on it (75 % of it)"
 
