@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            if options.command in (_screen, _bids, _watch, _calibrate, _inspect):
+            if options.command in (_demo, _screen, _bids, _watch, _calibrate, _inspect):
                 warnings.simplefilter("ignore")  # parsers repeat what headers say
             return options.command(options) or 0
     except (ScreeningError, OSError) as error:
@@ -43,8 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _demo(options: Namespace) -> int:
+    """Screen embedded heads, with and without lesions: a first try without data."""
+    from pathology_screen.demo import demo
+
+    return demo(options.output)
+
+
 def _screen(options: Namespace) -> int:
-    """Screen scans: outcome, map, regions, report, worklist."""
+    """Screen scans: outcome, map, regions, report, tables of all."""
     from pathology_screen.io import discover
     from pathology_screen.screening.batch import Batch, check_processes, list_items
     from pathology_screen.screening.dry_run import rehearse
@@ -261,6 +268,7 @@ _SCORING = ["residual", "eq5"]
 _PROTOCOLS = ["paper", "official_code", "pixel_count"]
 _METHODS_HELP = "with the weights of their bundles or of a run; runs of one label are its seeds"
 _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
+    _demo: (_arg("output", "folder of the heads and the results", Path),),
     _screen: (
         _arg("input", "a NIfTI file, a DICOM folder, a .zip, or a tree of them", Path),
         _arg("-o --output", "folder of the results", Path, required=True),

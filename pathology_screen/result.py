@@ -15,6 +15,7 @@ from pathology_screen.space import Fit
 
 Outcome = Literal["normal", "suspicious", "not_assessable"]
 Side = Literal["left", "right", "midline"]
+Tissue = Literal["grey", "white", "other"]
 Point = tuple[float, float, float]
 
 MIDLINE_MM = 5.0
@@ -83,19 +84,24 @@ class Region:
         label: value in `ScreeningResult.regions_volume`; 1 has the highest peak.
         area_mm2: area on the slice, in the scan's own millimetres.
         centroid_mm: centre of gravity, RAS+ mm of the scan.
+        centroid_mni_mm: the same in MNI152 space; None for a slice that was not registered.
         peak: highest value of the anomaly map.
         peak_mm: place of the peak, RAS+ mm of the scan.
-        peak_mni_mm: the same in MNI152 space; None for a slice that was not registered.
+        peak_mni_mm: the same in MNI152 space; None likewise.
         mean: mean of the anomaly map.
+        tissue: that most of the region is, by the MNI152 maps of grey and white matter; "other" is
+            fluid, or outside the brain; None without registration.
     """
 
     label: int
     area_mm2: float
     centroid_mm: Point
+    centroid_mni_mm: Point | None
     peak: float
     peak_mm: Point
     peak_mni_mm: Point | None
     mean: float
+    tissue: Tissue | None
 
     @property
     def side(self) -> Side | None:

@@ -175,7 +175,7 @@ def test_a_single_slice_is_screened_by_the_command(
 ):
     monkeypatch.setattr("pathology_screen.cli._screener", lambda options: make_screener())
     assert "look at: " in run("screen", slices[1], "-o", tmp_path / "out")
-    (row,) = pd.read_csv(tmp_path / "out/worklist.csv").itertuples()
+    (row,) = pd.read_csv(tmp_path / "out/scores.csv").itertuples()
     assert row.outcome in ("normal", "suspicious") and row.score > 0
 
 

@@ -27,7 +27,7 @@ ORDER = [
     {"outputs"},
     {"screening"},
     {"experiments"},
-    {"catalogue", "exporting", "publishing"},
+    {"catalogue", "demo", "exporting", "publishing"},
     {"calibration.folder"},
     {"label"},
     {"cli"},

@@ -13,19 +13,16 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage as ndi
 from scipy.spatial.transform import Rotation
 from torch.nn.functional import grid_sample
 
-from pathology_screen.errors import ConfigError
-from pathology_screen.space import load_brain_template, template_folder
+from pathology_screen.space import load_brain_template, load_tissue
 
 Field = Callable[[np.ndarray], np.ndarray]  # positions in mm (3, ...) -> values (...)
 
-WHITE_MATTER = "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz"
 MARGIN = 36  # mm around the brain in which the distance to its surface is known
 CENTRE = np.array([0, -17, 10], np.float32)  # mm in MNI space: lies near the centre of every volume
 # mm in MNI space, right
@@ -84,10 +81,7 @@ def load_template() -> Template:
         ConfigError: if the installed nilearn does not hold them.
     """
     t1 = np.asarray(load_brain_template().dataobj)
-    path = template_folder() / WHITE_MATTER
-    if not path.is_file():
-        raise ConfigError(f"the installed nilearn does not hold {path.name}, which phantoms need")
-    white = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, np.float32) / 255
+    white = np.asarray(load_tissue("white").dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
     t1, white = t1[box], white[box]
     origin = np.array([part.start for part in box]) - np.array([98.0, 134.0, 72.0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,16 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import nonsingular
 
 WIDTH = 440
-LEFT, RIGHT = 12, WIDTH - 12
-DIAMETERS = (9.0, 7.0, 5.0, 3.5, 2.5)
+LEFT, RIGHT, TOP, BOTTOM = 12, WIDTH - 12, 34, 118
 BINS = 24
-
-
-class Point(NamedTuple):
-    """A place in a chart."""
-
-    x: float
-    y: float
 
 
 class Tick(NamedTuple):
@@ -60,68 +51,38 @@ class Axis(NamedTuple):
         return [Tick(self.at(value), f"{value:.6g}".replace("-", "−")) for value in values]
 
 
-class Distribution(NamedTuple):
-    """Healthy scores as stacked dots, and a score and its limit among them."""
-
-    axis: Axis
-    dots: list[Point]
-    radius: float
-    score: float
-    limit: float
-    base: float = 128
-    width: float = WIDTH
-    height: float = 164
-
-
-def distribution(healthy: Sequence[float], score: float, limit: float) -> Distribution:
-    """Place dots of healthy scores, as large as fits, piled up where they are; many overlap."""
-    axis = Axis.around([*healthy, score, limit], LEFT + 12, RIGHT - 12)
-    base = Distribution._field_defaults["base"]
-    for diameter in DIAMETERS:
-        columns = [round((axis.at(value) - axis.start) / diameter) for value in sorted(healthy)]
-        tallest = max(Counter(columns).values())
-        if tallest * diameter <= base - 48:
-            break
-    step = min(diameter, (base - 48) / tallest)
-    below: Counter[int] = Counter()
-    dots = []
-    for column in columns:
-        x, y = axis.start + column * diameter, base - (below[column] + 0.5) * step
-        dots.append(Point(round(x, 1), round(y, 1)))
-        below[column] += 1
-    return Distribution(axis, dots, round(diameter * 0.44, 2), axis.at(score), axis.at(limit))
-
-
 class Bar(NamedTuple):
-    """A rectangle of a histogram: so many scans of a kind."""
+    """A rectangle of a histogram: so many values of a kind."""
 
     x: float
     y: float
     width: float
     height: float
     kind: str
-    scans: int
+    number: int
 
 
 class Histogram(NamedTuple):
-    """Scores by outcome, one kind upon the other."""
+    """Values by kind, one kind upon the other."""
 
     across: Axis
     up: Axis
     bars: list[Bar]
     width: float = WIDTH
-    height: float = 190
+    height: float = 160
 
 
-def histogram(scores: Sequence[float], kinds: Sequence[str]) -> Histogram:
-    """Count the scores of each kind in bins of equal width."""
-    across = Axis.around(scores, LEFT + 34, RIGHT - 12)
+def histogram(
+    values: Sequence[float], kinds: Sequence[str], around: Sequence[float] = ()
+) -> Histogram:
+    """Count the values of each kind in bins of equal width; the axis holds `around` too."""
+    across = Axis.around([*values, *around], LEFT + 34, RIGHT - 12)
     edges = np.linspace(across.low, across.high, BINS + 1)
     names, rows = np.unique(kinds, return_inverse=True)
-    inside = np.clip(scores, across.low, across.high)  # a tick may lie a rounding below its value
+    inside = np.clip(values, across.low, across.high)  # a tick may lie a rounding below its value
     counts = [np.histogram(inside[rows == i], edges)[0] for i in range(len(names))]
     tops = np.cumsum(counts, axis=0)
-    up = Axis.around([0, int(tops[-1].max())], 148, 18, whole=True)
+    up = Axis.around([0, int(tops[-1].max())], BOTTOM, TOP, whole=True)
     bars = []
     for kind, own, top in zip(names.tolist(), counts, tops):
         for i in np.flatnonzero(own):

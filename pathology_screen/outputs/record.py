@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pathology_screen.result import ScanContext, ScreeningResult
 from pathology_screen.space import SPACE
 
@@ -17,6 +19,9 @@ NUMBERS = (
     "false_positive_rate",
 )
 
+HEALTHY_PERCENT = (5, 95)
+"""Of the healthy people's scores: the ends of their range."""
+
 Sourced = TypeVar("Sourced", ScreeningResult, ScanContext)
 
 
@@ -26,6 +31,15 @@ def hide_uid(result: Sourced) -> Sourced:
         return result
     digest = hashlib.sha256(str(result.source["series_uid"]).encode()).hexdigest()
     return replace(result, source={**result.source, "series_uid": f"sha256:{digest[:16]}"})
+
+
+def healthy_range(result: ScreeningResult) -> list[float] | None:
+    """Return between which scores the middle `HEALTHY_PERCENT` of the calibration's people lie;
+    None for a scan without a score."""
+    scores = result.provenance.get("healthy", {}).get("scores", ())
+    if result.score is None or not len(scores):
+        return None
+    return [float(end) for end in np.percentile(scores, HEALTHY_PERCENT)]
 
 
 def make_record(
@@ -59,6 +73,7 @@ def make_record(
         "reason": result.reason,
         "findings": [asdict(finding) for finding in result.findings],
         **{number: getattr(result, number) for number in NUMBERS},
+        "healthy_range": healthy_range(result),
         "slice": shown,
         "regions": [asdict(region) | {"side": region.side} for region in result.regions],
         "source": dict(source),

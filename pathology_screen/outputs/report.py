@@ -1,16 +1,16 @@
-"""The pages of a screening run: the report of one scan, and the index over all of them."""
+"""The page of one screened scan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from pathology_screen import __version__
 from pathology_screen.errors import REFUSALS, WARNINGS
 from pathology_screen.geometry import spacing
-from pathology_screen.outputs.charts import Distribution, distribution, histogram
+from pathology_screen.outputs.charts import Histogram, histogram
 from pathology_screen.outputs.figures import plane_in_words
+from pathology_screen.outputs.record import healthy_range
 from pathology_screen.outputs.viewer import make_viewer
 from pathology_screen.pages import render
 from pathology_screen.result import ScreeningResult
@@ -61,6 +61,7 @@ def report_html(result: ScreeningResult, name: str) -> str:
         result=result,
         reason=(reason, hint),
         people=healthy.get("subjects"),
+        range=healthy_range(result),
         meanings={**REFUSALS, **WARNINGS},
         view=make_viewer(result),
         plane=plane_in_words(result.slice) if result.slice else "",
@@ -72,40 +73,10 @@ def report_html(result: ScreeningResult, name: str) -> str:
     )
 
 
-def index_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the index of a run as an HTML page, in the order of the rows.
-
-    The page loads the pictures beside it and nothing else.
-
-    Args:
-        rows: as of `worklist.csv`, see `worklist_rows`; None or NaN where there is no value.
-    """
-    rows = [{key: _known(key, value) for key, value in row.items()} for row in rows]
-    scored = [row for row in rows if row["score"] is not None]
-    scores, kinds = ([row[key] for row in scored] for key in ("score", "outcome"))
-    return render(
-        "index",
-        images="'self' file:",
-        rows=rows,
-        words=OUTCOMES,
-        counts={outcome: sum(row["outcome"] == outcome for row in rows) for outcome in OUTCOMES},
-        scored=len(scored),
-        histogram=histogram(scores, kinds) if scored else None,
-        version=__version__,
-    )
-
-
-def _known(key: str, value: Any) -> Any:
-    """None for NaN and empty text; a link as a relative URL, whatever the name of the file."""
-    if value is None or value == "" or value != value:
-        return None
-    return quote(str(value)) if key in ("report", "panel") else value
-
-
-def _distribution(result: ScreeningResult, scores: Sequence[float]) -> Distribution | None:
+def _distribution(result: ScreeningResult, scores: Sequence[float]) -> Histogram | None:
     if result.score is None or result.image_threshold is None or not len(scores):
         return None
-    return distribution(scores, result.score, result.image_threshold)
+    return histogram(scores, ["healthy"] * len(scores), [result.score, result.image_threshold])
 
 
 def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:

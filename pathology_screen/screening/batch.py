@@ -161,10 +161,10 @@ def save_key(items: Sequence[Item], others: Sequence[Path], path: Path) -> None:
 
 @dataclass
 class Batch:
-    """A run over scans, which writes their results, a worklist, an index page and a manifest.
+    """A run over scans, which writes their results, tables and a page of all, and a manifest.
 
     Scans whose results are there already, of the same content and settings, are not screened again;
-    the worklist also lists what other inputs left in the folder. Started by `torchrun`, every
+    the tables also list what other inputs left in the folder. Started by `torchrun`, every
     process takes its share.
 
     Args:
@@ -357,7 +357,7 @@ class Batch:
 
 
 class _Account:
-    """What a run has to answer for: the worklist, the index page, and its entry in the manifest."""
+    """What a run has to answer for: the tables, their page, and its entry in the manifest."""
 
     def __init__(self, batch: Batch, settings: Mapping[str, Any], items: Sequence[Item]) -> None:
         self.folder, self.passed_over = batch.folder, len(batch.others)
@@ -374,12 +374,14 @@ class _Account:
         self._note([])
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Account for the scans that have a record; the worklist adds those of other inputs."""
+        """Account for the scans that have a record; the tables add those of other inputs."""
         self._note(records)
         others = (name for name in self.manifest.names if name not in set(self.names))
         earlier = (finished(self.folder, name) for name in others)
-        rows = worklist_rows([*records, *(record for record in earlier if record is not None)])
-        save_overview(rows, self.folder)
+        listed = [*records, *(record for record in earlier if record is not None)]
+        content = self.manifest.content  # the first input stays, whatever is screened beside it
+        identity = _digest([content["settings"], next(iter(content["inputs"]))])
+        save_overview(listed, self.folder, identity[:16])
 
     def _note(self, records: Sequence[Mapping[str, Any]]) -> None:
         refused = sum(record["outcome"] == "not_assessable" for record in records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathology_screen.files import write_text
 from pathology_screen.io import FoundScan, source_id
 from pathology_screen.io.bids import ENTITIES, entities_of, t1w_images
 from pathology_screen.outputs.results import all_finished, free_name
-from pathology_screen.outputs.worklist import save_overview, worklist_rows
+from pathology_screen.outputs.worklist import save_overview
 from pathology_screen.screening.batch import Batch, Item
 from pathology_screen.screening.screener import Screener
 
@@ -117,7 +118,8 @@ def save_group(folder: Path) -> int:
     records = all_finished(folder)
     if not records:
         raise RunError(f"{folder} holds no result: run the level participant first")
-    save_overview(worklist_rows(records), folder)
+    of = f"{records[0]['provenance']['calibration_id']} {folder.resolve()}"
+    save_overview(records, folder, hashlib.sha256(of.encode()).hexdigest()[:16])
     write_text(folder / ".bidsignore", "".join(f"{pattern}\n" for pattern in UNNAMED))
     return len(records)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage as ndi
 from skimage.measure import label, regionprops
 
-from pathology_screen.result import Point, Region
+from pathology_screen.geometry import map_points
+from pathology_screen.result import Point, Region, Tissue
+from pathology_screen.space import TISSUES, load_tissue
 
 SMALLEST_MM2 = 10.0
 """Smaller regions are not listed: a blob of the blur's own width is noise."""
@@ -44,10 +47,14 @@ def find_regions(
             label=0,
             area_mm2=float(props.area) * pixel_area,
             centroid_mm=_millimetres(affine, np.asarray(props.centroid)),
+            centroid_mni_mm=(
+                None if mni_affine is None else _millimetres(mni_affine, np.asarray(props.centroid))
+            ),
             peak=float(values.max()),
             peak_mm=_millimetres(affine, peak),
             peak_mni_mm=None if mni_affine is None else _millimetres(mni_affine, peak),
             mean=float(values.mean()),
+            tissue=None if mni_affine is None else _tissue(mni_affine, props.coords),
         )
         found.append((props.label, region))
     renumbered = np.zeros(labels.max() + 1, np.uint16)
@@ -56,6 +63,19 @@ def find_regions(
         renumbered[old] = number
         regions.append(replace(region, label=number))
     return tuple(regions), renumbered[labels]
+
+
+def _tissue(mni_affine: np.ndarray, pixels: np.ndarray) -> Tissue:
+    """What most of the pixels (N, 2) are in the template."""
+    places = np.c_[pixels, np.zeros(len(pixels))].T
+    shares: dict[Tissue, float] = {}
+    for tissue in TISSUES:
+        probability = load_tissue(tissue)
+        index = map_points(np.linalg.solve(probability.affine, mni_affine), places)
+        values = ndi.map_coordinates(np.asarray(probability.dataobj), index, float, order=1)
+        shares[tissue] = float(values.mean()) / 255
+    shares["other"] = 1 - sum(shares.values())
+    return max(shares, key=shares.__getitem__)
 
 
 def _millimetres(affine: np.ndarray, pixel: np.ndarray) -> Point:

@@ -10,12 +10,19 @@ from pathology_screen.space.plane import (
     take_plane,
 )
 from pathology_screen.space.registration import Fit, check_fit, register
-from pathology_screen.space.template import SPACE, load_brain_template, template_folder
+from pathology_screen.space.template import (
+    SPACE,
+    TISSUES,
+    load_brain_template,
+    load_tissue,
+    template_folder,
+)
 
 __all__ = [
     "PLANE_SHAPE",
     "PLANE_Z",
     "SPACE",
+    "TISSUES",
     "Fit",
     "brain_in_plane",
     "check_fit",
@@ -23,6 +30,7 @@ __all__ = [
     "find_brain",
     "is_brain_extracted",
     "load_brain_template",
+    "load_tissue",
     "plane_affine",
     "put_back",
     "register",

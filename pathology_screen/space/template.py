@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,11 @@ from pathology_screen.errors import ConfigError
 
 SPACE = "MNI152NLin2009aSym"
 TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+TISSUES: dict[Literal["grey", "white"], str] = {
+    "grey": "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
+    "white": "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
+}
+"""Tissue -> map of its probability."""
 
 
 def template_folder() -> Path:
@@ -31,8 +37,24 @@ def load_brain_template() -> nib.Nifti1Image:
     Raises:
         ConfigError: if it is not there.
     """
-    path = template_folder() / TEMPLATE
-    if not path.is_file():
-        raise ConfigError(f"The installed nilearn does not hold {path.name}, the template brain.")
-    image = nib.Nifti1Image.from_filename(path)
+    image = _read(TEMPLATE)
     return nib.Nifti1Image(np.asarray(image.dataobj, np.float32), image.affine)
+
+
+@cache
+def load_tissue(tissue: Literal["grey", "white"]) -> nib.Nifti1Image:
+    """Read the probability of a tissue of that brain, a key of `TISSUES`, on the same voxels:
+    uint8, 255 being 1.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    image = _read(TISSUES[tissue])
+    return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+
+
+def _read(name: str) -> nib.Nifti1Image:
+    path = template_folder() / name
+    if not path.is_file():
+        raise ConfigError(f"The installed nilearn does not hold {name}, a map of MNI152.")
+    return nib.Nifti1Image.from_filename(path)

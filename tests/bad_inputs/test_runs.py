@@ -122,7 +122,7 @@ def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path,
             patch.setattr(owner, name, interrupted)
             with pytest.raises(SystemExit):
                 screen(screener, items, out)
-        assert len(pd.read_csv(out / "worklist.csv")) == len(check_whole(out)) < 3
+        assert len(pd.read_csv(out / "scores.csv")) == len(check_whole(out)) < 3
     for folder in (out, tmp_path / "once"):
         screen(screener, items, folder)
     assert contents(out) == contents(tmp_path / "once")

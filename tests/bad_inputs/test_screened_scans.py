@@ -72,7 +72,7 @@ def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
     key, out, count = tmp_path / "key.csv", tmp_path / "out", len(expected)
     with bounded():
         assert by_command("screen", tree, "-o", out, "--key", key) == NOT_ASSESSABLE
-    table = pd.read_csv(out / "worklist.csv").merge(pd.read_csv(key), on="name")
+    table = pd.read_csv(out / "scores.csv").merge(pd.read_csv(key), on="name")
     assert sorted(zip(map(Path, table.path), table.code)) == expected
     assert set(table.outcome) == {"not_assessable"} and table.score.isna().all()
     written = {path.name.split("_", 1)[1] for path in out.glob("sub-*/*")}

@@ -66,7 +66,7 @@ def test_every_command(from_root, cohort, tmp_path):
     assert list((out / "eval").glob("*.csv"))
     screened = ["--output_dir", out / "screened", "--rate", "0.5"]
     run(folder, "run", *inference, *data, *ckpt, *screened, *NARROW)
-    assert len(pd.read_csv(out / "screened/worklist.csv")) == 2
+    assert len(pd.read_csv(out / "screened/scores.csv")) == 2
     network = ["--net_id", "network_def", *meta, *inference]
     run(folder, "verify_net_in_out", *network, "--device", "cpu")
     exported = ["--filepath", out / "model.ts", "--ckpt_file", out / "model.pt"]

@@ -29,7 +29,7 @@ def screen(trained, output, rate=0.5, **overrides):
     """The worklist of a run; two people calibrate, who allow a rate of 1 in 3."""
     options = {"ckpt": str(trained / "model.pt"), "output_dir": str(output), "rate": rate}
     make_workflow("ra", "inference", run_id="run", **options, **overrides).run()
-    return pd.read_csv(output / "worklist.csv")
+    return pd.read_csv(output / "scores.csv")
 
 
 def record(output, name):
@@ -42,7 +42,7 @@ def test_a_short_run_with_few_people_to_calibrate_on_maps_and_judges_nothing(
     with pytest.raises(SystemExit) as end:
         screen(trained, tmp_path, rate=0.05, datalist=str(cohort))
     assert end.value.code == NOT_ASSESSABLE and "ask for a higher rate" in capsys.readouterr().err
-    table = pd.read_csv(tmp_path / "worklist.csv")
+    table = pd.read_csv(tmp_path / "scores.csv")
     assert table.code.tolist() == ["not_calibrated"] * 2 and table.panel.notna().all()
     assert all(record(tmp_path, name)["slice"]["score"] > 0 for name in table.name)
 
@@ -65,7 +65,7 @@ def test_refused_scans_are_listed_not_scored_and_end_the_run_with_an_error(
     with pytest.raises(SystemExit) as end:
         screen(trained, tmp_path / "out", datalist=str(tmp_path / "datalist.json"))
     assert end.value.code == NOT_ASSESSABLE
-    table = pd.read_csv(tmp_path / "out/worklist.csv").set_index("name")
+    table = pd.read_csv(tmp_path / "out/scores.csv").set_index("name")
     assert table.score.notna().to_dict() == {"good": True, "broken": False, "flat": False}
     assert table.code["broken"] == "not_finite" and isinstance(table.code["flat"], str)
     assert record(tmp_path / "out", "broken")["slice"] is None
@@ -91,7 +91,7 @@ def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     assert len(scores) == 1  # of validation
     options |= {"output_dir": str(tmp_path / "out"), "ckpt": str(tmp_path / "model.pt")}
     make_workflow("ra", "inference", "paper", run_id="run", rate=0.6, **options).run()
-    table = pd.read_csv(tmp_path / "out/worklist.csv")
+    table = pd.read_csv(tmp_path / "out/scores.csv")
     assert set(table.outcome) <= {"normal", "suspicious"} and len(table) == 2
     identity = record(tmp_path / "out", table.name[0])["provenance"]["identity"]
     assert identity["scoring"]["equalize"] is True

@@ -53,7 +53,7 @@ def screen(trained, cohort, tmp_path_factory):
         )
         assert made.check_properties() == []
         made.run()
-        return output, pd.read_csv(output / "worklist.csv").set_index("name")
+        return output, pd.read_csv(output / "scores.csv").set_index("name")
 
     return run
 

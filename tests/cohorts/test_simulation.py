@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
+from pathology_screen import space
 from pathology_screen.cohorts import anatomy
 from pathology_screen.cohorts.anatomy import load_template, random_field
 from pathology_screen.cohorts.lesions import KINDS
@@ -200,9 +201,9 @@ def test_random_field_is_smooth_periodic_and_standardised():
 
 
 def test_missing_maps_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(anatomy, "template_folder", lambda: tmp_path)
+    monkeypatch.setattr(space.template, "template_folder", lambda: tmp_path)
     with pytest.raises(ConfigError, match="mni_icbm152_wm"):
-        anatomy.load_template.__wrapped__()
+        space.load_tissue.__wrapped__("white")
 
 
 def test_the_default_cohort_takes_under_90_seconds_on_two_cores(template):

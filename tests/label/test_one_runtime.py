@@ -55,7 +55,7 @@ def test_the_predictor_gives_the_same(scan, score, tiny):
 def test_the_command_gives_the_same(scan, score, tiny, tmp_path):
     options = ["-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)]
     assert main(["screen", str(scan), *options]) == 0
-    assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
+    assert pd.read_csv(tmp_path / "scores.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
 
 
 def test_the_bundle_gives_the_same(scan, score, tiny, tmp_path):
@@ -66,7 +66,7 @@ def test_the_bundle_gives_the_same(scan, score, tiny, tmp_path):
         "device": "cpu",
     }
     make_workflow(tiny, "inference", run_id="run", narrow=False, **options).run()
-    assert pd.read_csv(tmp_path / "worklist.csv").score.tolist() == [pytest.approx(score, rel=1e-6)]
+    assert pd.read_csv(tmp_path / "scores.csv").score.tolist() == [pytest.approx(score, rel=1e-6)]
 
 
 @pytest.mark.label

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pathology_screen.outputs.charts import LEFT, RIGHT, Axis, distribution, histogram
-
-SCORES = st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=60)
+from pathology_screen.outputs.charts import Axis, histogram
 
 
 @settings(max_examples=50, deadline=None)
@@ -31,37 +29,22 @@ def test_an_axis_is_linear_and_may_run_upwards():
     assert [axis.at(value) for value in (0, 0.25, 1)] == [100, 75, 0]
 
 
-@settings(max_examples=50, deadline=None)
-@given(SCORES, st.floats(1e-4, 1.0), st.floats(1e-4, 1.0))
-def test_every_healthy_person_is_a_dot_at_their_score(healthy, score, limit):
-    chart = distribution(healthy, score, limit)
-    assert len(chart.dots) == len(healthy)
-    for dot, value in zip(chart.dots, sorted(healthy)):
-        assert abs(dot.x - chart.axis.at(value)) <= chart.radius / 0.44
-    assert all(LEFT <= dot.x <= RIGHT and 40 < dot.y < chart.base for dot in chart.dots)
-    assert (chart.score, chart.limit) == (chart.axis.at(score), chart.axis.at(limit))
-
-
-def test_many_equal_scores_are_piled_up_smaller():
-    few, many = (distribution([0.5] * n, 0.4, 0.6) for n in (3, 500))
-    assert many.radius < few.radius and min(dot.y for dot in many.dots) > 40
-
-
 KINDS = st.sampled_from(["normal", "suspicious"])
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.floats(1e-4, 1.0), KINDS), min_size=1, max_size=60))
-@example([(1.0, "normal"), (0.45, "normal")])
-@example([(1.0, "normal")] * 7)
-def test_a_histogram_counts_every_scan_once_and_bars_do_not_overlap(scans):
+@given(st.lists(st.tuples(st.floats(1e-4, 1.0), KINDS), min_size=1, max_size=60), st.floats(0, 2))
+@example([(1.0, "normal"), (0.45, "normal")], 0.5)
+@example([(1.0, "normal")] * 7, 1.0)
+def test_a_histogram_counts_every_value_once_and_bars_do_not_overlap(scans, limit):
     scores, kinds = zip(*scans)
-    chart = histogram(scores, kinds)
+    chart = histogram(scores, kinds, [limit])
+    assert chart.across.low <= limit * 1.001 and limit <= chart.across.high * 1.001
     for kind in set(kinds):
-        assert sum(bar.scans for bar in chart.bars if bar.kind == kind) == kinds.count(kind)
+        assert sum(bar.number for bar in chart.bars if bar.kind == kind) == kinds.count(kind)
     for place in {bar.x for bar in chart.bars}:
         pile = sorted((bar for bar in chart.bars if bar.x == place), key=lambda bar: -bar.y)
         assert pile[0].y + pile[0].height == pytest.approx(chart.up.at(0), abs=0.11)
-        height = chart.up.at(0) - chart.up.at(sum(bar.scans for bar in pile))
+        height = chart.up.at(0) - chart.up.at(sum(bar.number for bar in pile))
         assert sum(bar.height for bar in pile) == pytest.approx(height, abs=0.3)
     assert all(chart.up.stop - 0.1 <= bar.y for bar in chart.bars)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib.resources import files
 
 import jsonschema
+import numpy as np
 import pytest
 
 from pathology_screen.errors import InputError
@@ -64,10 +65,15 @@ def test_a_record_says_what_was_measured_and_where(result, single):
     first = result.regions[0]
     assert record["regions"][0]["peak_mni_mm"] == list(first.peak_mni_mm)
     assert record["regions"][0]["centroid_mm"] == list(first.centroid_mm)
+    assert record["regions"][0]["centroid_mni_mm"] == list(first.centroid_mni_mm)
+    assert {region["tissue"] for region in record["regions"]} <= {"grey", "white", "other"}
+    scores = record["provenance"]["healthy"]["scores"]
+    assert record["healthy_range"] == np.percentile(scores, [5, 95]).tolist()
     assert record["intended_use"].startswith("Research only")
     alone = make_record(single, "P002")
     assert alone["slice"] == {"score": single.score, "space": None, "plane_mm": None, "fit": None}
-    assert {(one["side"], one["peak_mni_mm"]) for one in alone["regions"]} == {(None, None)}
+    nowhere = {(one["side"], one["peak_mni_mm"], one["tissue"]) for one in alone["regions"]}
+    assert nowhere == {(None, None, None)}
 
 
 def test_a_series_uid_is_written_only_where_it_is_wanted(result):

@@ -195,7 +195,7 @@ def test_names_from_paths_tell_paths_and_no_more(tree, told, tmp_path):
     places = told(
         "screen", tree / "CANARY two", "-o", tmp_path / "out", "--names", "paths", status=0
     )
-    assert "out/worklist.csv" in leaks(places, ("canarytwo",))
+    assert "out/scores.csv" in leaks(places, ("canarytwo",))
     told_of = leaks(places, (UID, PATIENT_HASH, "canary-id", "canary-acc", "canary^", "t1 canary"))
     assert told_of == {}
 

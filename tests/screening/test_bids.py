@@ -99,14 +99,14 @@ def test_participants_and_the_group_make_a_derivative(run, tmp_path):
     assert run(out, "participant", "--participant-label", "01")[0] == 0
     stems = [image.removesuffix("_T1w.nii.gz") for image in IMAGES[:4]]
     assert all((out / f"{stem}_{ending}").is_file() for stem in stems for ending in ENDINGS)
-    table = pd.read_csv(out / "worklist.csv")
+    table = pd.read_csv(out / "scores.csv")
     assert set(table.name) == {Path(stem).name for stem in stems}
     assert all((out / report).is_file() for report in table.report)
 
-    for made in ("worklist.csv", "index.html"):
+    for made in ("scores.csv", "index.html"):
         (out / made).unlink()
     assert run(out, "group")[:2] == (0, f"4 scans\nlook at: {out / 'index.html'}\n")
-    pd.testing.assert_frame_equal(pd.read_csv(out / "worklist.csv"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(out / "scores.csv"), table)
     made_by = json.loads((out / "dataset_description.json").read_text())
     assert made_by["DatasetType"] == "derivative" and made_by["GeneratedBy"][0]["Version"]
 
@@ -132,7 +132,7 @@ def test_participants_may_be_screened_at_once_into_one_folder(run, tmp_path):
     with locked(out):  # by another run
         for person in ("01", "02"):
             assert run(out, "participant", "--participant-label", person)[0] == 0
-    assert len(pd.read_csv(out / "worklist.csv")) == 4
+    assert len(pd.read_csv(out / "scores.csv")) == 4
 
 
 def test_results_stay_out_of_the_dataset_and_a_group_needs_results(run, dataset, tmp_path):

@@ -21,7 +21,7 @@ from pathology_screen.screening.evaluated import EvaluatedBatch
 
 
 def table(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "worklist.csv").set_index("name")
+    return pd.read_csv(folder / "scores.csv").set_index("name")
 
 
 def record(folder: Path, name: str) -> dict:

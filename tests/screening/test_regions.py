@@ -31,6 +31,7 @@ def test_sizes_and_places(anomaly_map):
     assert first.peak_mm == pytest.approx((10 - 2 * 4, -20 - 1.5 * 3, 5))
     assert first.peak_mni_mm == pytest.approx((20 - 2 * 4, 30 - 2 * 3, 23))
     assert first.centroid_mm == pytest.approx((10 - 2 * 4.5, -20 - 1.5 * 3, 5))
+    assert first.centroid_mni_mm == pytest.approx((20 - 2 * 4.5, 30 - 2 * 3, 23))
     assert first.mean == pytest.approx((11 * 0.5 + 0.9) / 12)
     assert (second.label, second.area_mm2) == (2, pytest.approx(60))
     assert labels.dtype == np.uint16 and [(labels == n).sum() for n in (1, 2)] == [12, 20]
@@ -48,7 +49,24 @@ def test_the_side_is_that_of_the_peak_in_mni_space(anomaly_map, x, side):
 
 def test_a_slice_that_was_not_registered_has_no_place_in_mni_space(anomaly_map):
     regions, _ = find_regions(anomaly_map, AFFINE, 0.3)
-    assert {(region.peak_mni_mm, region.side) for region in regions} == {(None, None)}
+    nowhere = {(one.peak_mni_mm, one.centroid_mni_mm, one.side, one.tissue) for one in regions}
+    assert nowhere == {(None, None, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("place", "tissue"),
+    [
+        ((28, -30, 30), "white"),
+        ((-10, -14, 8), "grey"),
+        ((-8, -4, 21), "other"),
+        ((85, 0), "other"),
+    ],
+)
+def test_the_tissue_is_that_of_the_template(anomaly_map, place, tissue):
+    """Centrum semiovale, thalamus, lateral ventricle, scalp; the box is 6 x 8 mm."""
+    x, y, z = (*place, 23)[:3]
+    there = np.array([[0, -2.0, 0, x + 9], [-2.0, 0, 0, y + 6], [0, 0, 1, z], [0, 0, 0, 1]])
+    assert find_regions(anomaly_map, AFFINE, 0.3, there)[0][0].tissue == tissue
 
 
 def test_skewed_pixels_have_the_area_of_their_parallelogram(anomaly_map):

@@ -92,7 +92,7 @@ def test_what_has_settled_is_screened_once_and_sent_until_the_archive_has_it(
     for answer in (503, 202):  # out of order; not all were stored
         status, _, said = run("--dicomweb", archive.url)
         assert status == 1 and f"it answered {answer}" in said and "1 results were not" in said
-    table = pd.read_csv(tmp_path / "out/worklist.csv")
+    table = pd.read_csv(tmp_path / "out/scores.csv")
     assert len(table) == 2 and table.code.dropna().tolist() == ["contrast_agent"]
     assert archive.stored == []
 
@@ -112,7 +112,7 @@ def test_what_has_settled_is_screened_once_and_sent_until_the_archive_has_it(
 
 
 def test_a_series_is_screened_when_all_of_it_is_there(run, incoming, tmp_path):
-    assert run()[0] == 0 and len(pd.read_csv(tmp_path / "out/worklist.csv")) == 2
+    assert run()[0] == 0 and len(pd.read_csv(tmp_path / "out/scores.csv")) == 2
     assert not list(tmp_path.glob("out/sub-*/*_dicom"))
     status, printed, _ = run("--settle", "0")
     assert status == 0 and printed.startswith("3 scans: ")
