@@ -53,7 +53,7 @@ def tissue_mask(image: np.ndarray) -> np.ndarray:
     positive = image[image > 0]
     if positive.size == 0:
         return np.zeros(image.shape, bool)
-    return image > BACKGROUND_FRACTION * np.percentile(positive, 99)
+    return image > BACKGROUND_FRACTION * np.percentile(positive, 99, overwrite_input=True)
 
 
 def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
