@@ -67,7 +67,7 @@ seconds a scan with those of loading in them, and the most memory of a process.
 TRAINING = """
 ## Training
 
-`python benchmarks/training_step.py --pairs 5 --channels 16 32 64 128 128 --latent 32 --variants`
+`python benchmarks/training_step.py --channels 16 32 64 128 128 --latent 32 --norm group --variants`
 measures bfloat16 autocast and `torch.compile` on the training step at the compact profile's shapes
 (batch 8). On this CPU (one thread) neither pays: the variational step takes 0.188 s in float32,
 0.203 s in bfloat16, 0.266 s compiled and 0.197 s with both; the introspective step 0.797 s and
