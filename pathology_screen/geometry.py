@@ -48,6 +48,16 @@ def map_grid(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return (i[:, :, None] + j[:, None])[..., None] + k[:, None, None]
 
 
+def box_around(mask: np.ndarray, margin: int | np.ndarray = 1) -> tuple[slice, ...]:
+    """The box of a mask, bool (I, J, K), and a margin of so many voxels, as far as there are some;
+    the whole volume where nothing is in the mask."""
+    box = next(iter(ndi.find_objects(mask.view(np.uint8))), None)
+    if box is None:
+        return tuple(slice(0, extent) for extent in mask.shape)
+    more = np.broadcast_to(margin, mask.ndim)
+    return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, more))
+
+
 def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
     """Smooth an image (I, J, K) and give it larger voxels, along its own axes.
 

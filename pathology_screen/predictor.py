@@ -21,6 +21,7 @@ from pathology_screen.errors import ArtifactError, ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.networks.weights import load_weights
 from pathology_screen.registry import METHODS
+from pathology_screen.space import EXTRACTION_GRID
 from pathology_screen.versions import brain_extraction_sha256
 
 BATCH = 8
@@ -154,6 +155,7 @@ class Predictor:
             "slice": dict(self.slice_options),
             "scoring": self.scoring.identity,
             "brain_extraction_sha256": brain_extraction_sha256(),
+            "brain_extraction_grid": EXTRACTION_GRID,
         }
 
     def prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:

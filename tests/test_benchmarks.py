@@ -380,6 +380,6 @@ def test_every_stage_is_a_function_of_the_package():
 def test_a_table_sums_up_its_stages():
     run = {"reading": [1.0, 2.0], "map": [3.0, 4.0]}
     found = {"cold": run, "warm": run, "outcome": "normal", "peak_mib": 7.0, "loading": [1.0, 1.0]}
-    text = script("profile_screening").table("a head", found)
-    assert "| reading | 1.00 | 2.00 | 1.00 | 2.00 | 25% |" in text
-    assert "| all | 4.00 | 6.00 | 4.00 | 6.00 | 100% |" in text
+    text = script("profile_screening").stage_table({"a head": found, "a slice": found})
+    assert "| reading | 1.00 (25%) | 1.00 (25%) |" in text
+    assert "| **all, warm** | **4.00** | **4.00** |" in text

@@ -73,7 +73,8 @@ def above_background(
         raise InputError("no_background", f"{detail} (z-scored or inverted?)", HINT)
     if level == 0 and padding is None and voxels.min() >= 0:
         return voxels
-    raised = np.maximum(voxels - np.float32(level), 0)
+    raised = voxels - np.float32(level)
+    np.maximum(raised, 0, out=raised)
     if padding is not None:
         raised[padding] = 0
     return raised

@@ -71,6 +71,7 @@ def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
         data = image_class.from_stream(cast(io.IOBase, stream)).dataobj
         scaled = data[...]  # by scl_slope and scl_inter
         voxels = np.asarray(scaled, dtype=np.float32).reshape(shape, order="A")
+    del stream, data, scaled  # as large as the scan each
     check_voxels(voxels)
     voxels = above_background(voxels, affine)
     source = {"format": "nifti", "file_count": 1, **facts, "obliquity_deg": round(obliquity, 2)}
@@ -90,7 +91,8 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
         _volume_shape(header)
         declared = _declared_bytes(header)
         check_ratio(declared, packed)
-        data = head + unzipped.read(declared + MAX_TRAILING_BYTES + 1 - len(head))
+        unzipped.rewind()
+        data = unzipped.read(declared + MAX_TRAILING_BYTES + 1)
     if len(data) > declared + MAX_TRAILING_BYTES:
         raise InputError("unreadable", "the file unpacks to more than its header declares")
     return io.BytesIO(data)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import nonsingular
 
 WIDTH = 440
 LEFT, RIGHT, TOP, BOTTOM = 12, WIDTH - 12, 34, 118
@@ -35,7 +34,10 @@ class Axis(NamedTuple):
         cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False
     ) -> Axis:
         """An axis around the values, from round number to round number (`whole` numbers alone)."""
-        low, high = nonsingular(min(values), max(values), expander=0.05, tiny=1e-4)
+        low, high = float(min(values)), float(max(values))
+        largest = max(abs(low), abs(high))
+        if high - low <= 1e-4 * largest or largest < 1e-9:  # a single value, nearly
+            low, high = low - 0.05 * (largest or 1), high + 0.05 * (largest or 1)
         ticks = MaxNLocator(5, integer=whole, min_n_ticks=2).tick_values(low, high)
         return cls(float(ticks[0]), float(ticks[-1]), start, stop, float(ticks[1] - ticks[0]))
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage as ndi
+from skimage.measure import find_contours
 
 from pathology_screen.files import replacing
+from pathology_screen.outputs.charts import Axis
 from pathology_screen.result import ScreenedSlice
 from pathology_screen.space import load_brain_template, tissue_mask
 
 OUTLINE = "#4de1ff"
 """Colour of the template's brain."""
+INFERNO = colormaps["inferno"]
+TILE, GAP, TOP, BAR = 256, 10, 60, 56
+"""Pixels of a panel: side of a picture, between two, above them, and for the bar of colours."""
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -48,20 +52,6 @@ def _template() -> np.ndarray:
     return mask.astype(np.float32)
 
 
-def draw_map(
-    axes: Axes, anomaly_map: np.ndarray, threshold: float, opacity: float, **view: Any
-) -> Any:
-    """Lay an anomaly map over a picture, translucent below the threshold and at most `opacity`."""
-    alpha = np.clip(anomaly_map / max(threshold, TINY), 0, 1) * opacity
-    highest = max(2 * threshold, float(anomaly_map.max()), TINY)
-    return axes.imshow(anomaly_map, cmap="inferno", vmin=0, vmax=highest, alpha=alpha, **view)
-
-
-def draw_template(axes: Axes, template: np.ndarray) -> None:
-    """Draw the outline of the template's brain."""
-    axes.contour(template, levels=[0.5], colors=OUTLINE, linewidths=0.8)
-
-
 def save_panel(
     image: np.ndarray,
     reconstruction: np.ndarray | None,
@@ -77,35 +67,55 @@ def save_panel(
     Args:
         image: (H, W) in [0, 1], rows to posterior, columns to the patient's left.
         reconstruction: likewise; None for a method that does not reconstruct.
-        anomaly_map, threshold: (H, W), at least 0; and its limit.
+        anomaly_map, threshold: (H, W), at least 0; and its limit. The map is translucent below it.
         title, path: one line without patient data; where the picture is written.
         template: see `template_on_slice`.
     """
-    pictures = {"input": image, "anomaly map": image, "above threshold": image}
-    if reconstruction is not None:
-        pictures = {"input": image, "pseudo-healthy reconstruction": reconstruction, **pictures}
-    figure = Figure(figsize=(3 * len(pictures), 3.6), layout="constrained", facecolor="black")
-    axes = figure.subplots(1, len(pictures))
-    for axis, (name, picture) in zip(axes, pictures.items()):
-        axis.set_title(name, color="white", fontsize=10)
-        axis.axis("off")
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
-    if template is not None:
-        draw_template(axes[0], template)
-        text = {"color": OUTLINE, "fontsize": 7, "transform": axes[0].transAxes, "ha": "center"}
-        axes[0].text(0.5, 0.01, "template's brain", **text)
-    bar = figure.colorbar(
-        draw_map(axes[-2], anomaly_map, threshold, 0.8), ax=axes[-2], fraction=0.046
-    )
-    bar.ax.tick_params(colors="white", labelsize=7)
+    highest = max(2 * threshold, float(anomaly_map.max())) or 1.0
+    scale = Axis.around([0, highest], TOP + TILE - 1, TOP)
+    opacity = 0.8 * np.clip(anomaly_map / max(threshold, TINY), 0, 1)
     regions = anomaly_map > threshold
-    if regions.any():
-        shown = np.ma.masked_where(~regions, regions)
-        axes[-1].imshow(shown, cmap="autumn", vmin=0, vmax=1, alpha=0.55)
-        axes[-1].contour(regions, levels=[0.5], colors="red", linewidths=0.8)
-    for axis in (axes[0], axes[-2]):
-        for x, side in ((0.02, "R"), (0.95, "L")):
-            axis.text(x, 0.5, side, color="yellow", transform=axis.transAxes, va="center")
-    figure.suptitle(title, color="white", fontsize=11)
+    tiles = {"input": _grey(image)}
+    if reconstruction is not None:
+        tiles["pseudo-healthy reconstruction"] = _grey(reconstruction)
+    tiles["anomaly map"] = _blend(image, INFERNO(anomaly_map / scale.high)[..., :3], opacity)
+    tiles["above threshold"] = _blend(image, np.array([1.0, 1.0, 0.0]), 0.55 * regions)
+    step, count = TILE + GAP, len(tiles)
+    panel = Image.new("RGB", (count * step + BAR + GAP, TOP + TILE + GAP))
+    draw, small = ImageDraw.Draw(panel), ImageFont.load_default(12)
+    draw.text((panel.width / 2, 17), title, "white", ImageFont.load_default(17), "mm")
+    lefts = [GAP + number * step for number in range(count - 1)] + [GAP + (count - 1) * step + BAR]
+    for left, (name, tile) in zip(lefts, tiles.items()):
+        picture = Image.fromarray(np.rint(255 * np.clip(tile, 0, 1)).astype(np.uint8))
+        panel.paste(picture.resize((TILE, TILE), Image.Resampling.BILINEAR), (left, TOP))
+        draw.text((left + TILE / 2, TOP - 12), name, "white", ImageFont.load_default(15), "mm")
+    if template is not None:
+        _outline(draw, template, lefts[0], OUTLINE)
+        draw.text((lefts[0] + TILE / 2, TOP + TILE - 5), "template's brain", OUTLINE, small, "mb")
+    _outline(draw, regions, lefts[-1], "red")
+    for left in (lefts[0], lefts[-2]):
+        for x, side in ((8, "R"), (TILE - 8, "L")):
+            draw.text((left + x, TOP + TILE / 2), side, "yellow", ImageFont.load_default(15), "mm")
+    bar = INFERNO(np.linspace(1, 0, TILE))[:, None, :3].repeat(BAR // 4, axis=1)
+    panel.paste(Image.fromarray(np.rint(255 * bar).astype(np.uint8)), (lefts[-2] + step, TOP))
+    for tick in scale.ticks:
+        draw.text((lefts[-2] + step + BAR // 4 + 4, tick.at), tick.text, "white", small, "lm")
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        panel.save(temporary, "PNG", compress_level=1)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H, W, 3)."""
+    return np.repeat(image[..., None], 3, axis=2)
+
+
+def _blend(image: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Lay colours (H, W, 3), or one, over an image (H, W) with an opacity (H, W)."""
+    return _grey(image) + opacity[..., None] * (colours - _grey(image))
+
+
+def _outline(draw: ImageDraw.ImageDraw, mask: np.ndarray, left: int, colour: str) -> None:
+    """Draw where a mask (H, W) crosses 0.5 over the tile that begins at `left`."""
+    for line in find_contours(np.pad(mask, 1).astype(float), 0.5):
+        places = (line - 0.5) * np.divide(TILE, mask.shape) + (TOP, left)
+        draw.line([(float(x), float(y)) for y, x in places], colour, 1)

@@ -13,6 +13,7 @@ from monai.transforms import Compose
 
 from pathology_screen.bundles import PROFILES, read_settings
 from pathology_screen.errors import as_refusal
+from pathology_screen.geometry import box_around
 from pathology_screen.io import Scan, read_scan
 from pathology_screen.predictor import Predictor, build_preprocessing
 from pathology_screen.result import Finding, ScanContext
@@ -100,7 +101,9 @@ def _accept_brain(item: Mapping[str, Any], domain: str, context: ScanContext) ->
     if found != domain:
         hint = "Give the whole head, as it was acquired"
         context.accept([Finding("other_domain", found, domain, hint=hint)])
-    brain = np.asarray(image[0]) * np.asarray(item["brain"][0])
+    mask = np.asarray(item["brain"][0]) > 0
+    near = box_around(mask)
+    brain = np.asarray(image[0])[near] * mask[near]
     context.accept(brain_findings(brain, np.asarray(image.affine)))
 
 

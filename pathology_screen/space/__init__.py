@@ -1,6 +1,12 @@
 """From a scan to the standard plane of MNI152 space, and back to the scan's voxels."""
 
-from pathology_screen.space.brain import extract_brain, find_brain, is_brain_extracted, tissue_mask
+from pathology_screen.space.brain import (
+    EXTRACTION_GRID,
+    extract_brain,
+    find_brain,
+    is_brain_extracted,
+    tissue_mask,
+)
 from pathology_screen.space.plane import (
     PLANE_SHAPE,
     PLANE_Z,
@@ -19,6 +25,7 @@ from pathology_screen.space.template import (
 )
 
 __all__ = [
+    "EXTRACTION_GRID",
     "PLANE_SHAPE",
     "PLANE_Z",
     "SPACE",

@@ -53,9 +53,8 @@ def take_plane(
         (233, 197), float32, 0 where the scan shows nothing.
     """
     index = np.linalg.inv(affine) @ to_scan @ plane_affine(z_mm)
-    volume = np.asarray(voxels, np.float32)
-    shape = (*PLANE_SHAPE, 1)
-    return ndi.affine_transform(volume, index[:3, :3], index[:3, 3], shape, order=order)[..., 0]
+    place = index[:3, :3], index[:3, 3], (*PLANE_SHAPE, 1)
+    return ndi.affine_transform(voxels, *place, output=np.float32, order=order)[..., 0]
 
 
 @cache
@@ -113,12 +112,20 @@ def put_back(
     level = np.interp(z, levels, np.arange(len(levels)))
     rows, columns = PLANE_SHAPE
     inside = (row >= -0.5) & (row < rows - 0.5) & (column >= -0.5) & (column < columns - 0.5)
-    voxels, covered = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    voxels, covered = (_layered(shape, to_plane[2], kind) for kind in (np.float32, bool))
     here = tuple(index[:, inside])
     covered[here] = True
     at = np.stack([level, row, column])[:, inside]
     voxels[here] = ndi.map_coordinates(planes, at, order=order, mode="nearest", prefilter=False)
     return voxels, covered
+
+
+def _layered(shape: tuple[int, int, int], to_z: np.ndarray, kind: type) -> np.ndarray:
+    """Zeros, in memory level by level of the axis that z rises along the most: what is not written
+    takes none."""
+    steep = int(np.abs(to_z[:3]).argmax())
+    order = [steep, *(axis for axis in (2, 1, 0) if axis != steep)]
+    return np.zeros([shape[axis] for axis in order], kind).transpose(np.argsort(order))
 
 
 def voxels_between(

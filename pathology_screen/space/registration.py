@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
-from pathology_screen.geometry import coarsen, map_grid, spacing
+from pathology_screen.geometry import box_around, coarsen, map_grid, spacing
 from pathology_screen.space.brain import tissue_mask
 from pathology_screen.space.template import load_brain_template
 
@@ -141,8 +141,13 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
     Raises:
         InputError: "no_tissue".
     """
-    alone = np.where(brain, voxels, 0).astype(np.float32)
-    fixed, moving = _template(), _picture(nib.Nifti1Image(alone, affine))
+    near = box_around(brain, _margin(affine))
+    alone = np.where(brain[near], voxels[near], 0).astype(np.float32, copy=False)
+    first = np.array([side.start for side in near])
+    cut = np.array(affine, float)
+    cut[:3, 3] = apply_affine(affine, first)
+    image = nib.Nifti1Image(alone, cut)
+    fixed, moving = _template(), _picture(image, _corners(voxels.shape) - first)
     centres = np.array([fixed.middle[0], moving.middle[0]])
     factor = float(np.cbrt(moving.middle[1] / fixed.middle[1]))
     coarsest = _Comparison(moving, LEVELS[0])
@@ -182,23 +187,31 @@ class _Picture:
         return np.all((index >= low) & (index <= high), axis=0)
 
 
-def _picture(image: nib.Nifti1Image) -> _Picture:
-    """Cut a brain to its tissue and give it voxels of nearly `WORKING_MM`; "no_tissue"."""
+def _margin(affine: np.ndarray) -> np.ndarray:
+    """(3,): voxels of the background that is kept around a brain."""
+    return np.ceil(MARGIN * WORKING_MM / spacing(affine)).astype(int)
+
+
+def _corners(shape: tuple[int, ...]) -> np.ndarray:
+    """(2, 3): voxel indices of the first and the last corner of a volume."""
+    return np.array([[-0.5] * 3, np.array(shape) - 0.5])
+
+
+def _picture(image: nib.Nifti1Image, field: np.ndarray) -> _Picture:
+    """Cut a brain, whose scan shows `field` (2, 3; voxel indices of its corners), to its tissue and
+    give it voxels of nearly `WORKING_MM`; "no_tissue"."""
     tissue = tissue_mask(np.asarray(image.dataobj))
     if not tissue.any():
         raise InputError("no_tissue", "no intensity of the brain is positive")
-    (box,) = ndi.find_objects(tissue.astype(np.uint8))
-    margin = np.ceil(MARGIN * WORKING_MM / spacing(image.affine)).astype(int)
-    near = tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margin))
-    coarse = coarsen(image.slicer[near], WORKING_MM)
-    corners = np.array([[-0.5] * 3, np.array(image.shape) - 0.5])
-    shown = apply_affine(np.linalg.inv(coarse.affine) @ image.affine, corners)
+    coarse = coarsen(image.slicer[box_around(tissue, _margin(image.affine))], WORKING_MM)
+    shown = apply_affine(np.linalg.inv(coarse.affine) @ image.affine, field)
     return _Picture(np.asarray(coarse.dataobj), coarse.affine, shown)
 
 
 @cache
 def _template() -> _Picture:
-    return _picture(load_brain_template())
+    template = load_brain_template()
+    return _picture(template, _corners(template.shape))
 
 
 def _cost_of(attempt: tuple[np.ndarray, float]) -> float:

@@ -18,7 +18,7 @@ from pathology_screen.space import find_brain, tissue_mask
 class ExtractBraind(MapTransform):
     """Add the brain of a scan (1, I, J, K) as a mask, which lies on the same voxels.
 
-    The mask is a MetaTensor (1, I, J, K), float32, 0 or 1; that of a brain-extracted scan is its
+    The mask is a MetaTensor (1, I, J, K), uint8, 0 or 1; that of a brain-extracted scan is its
     tissue. The meta data of scan and mask hold `brain_extracted`: whether the scan came so. Single
     slices (`axial_slice` in the item) pass as they are, without a mask.
 
@@ -46,7 +46,7 @@ class ExtractBraind(MapTransform):
             scan = d[key]
             mask, extracted = find_brain(np.asarray(scan[0]), np.asarray(scan.affine))
             scan.meta["brain_extracted"] = extracted
-            values = torch.as_tensor(mask[None], dtype=torch.float32)
+            values = torch.as_tensor(mask[None].view(np.uint8))
             d[self.mask_key] = MetaTensor(values, meta=dict(scan.meta))
         return d
 

@@ -98,14 +98,13 @@ class StandardPlaned(MapTransform, InvertibleTransform):
             trace, size = transform[TraceKeys.EXTRA_INFO], tuple(transform[TraceKeys.ORIG_SIZE])
             values = np.asarray(image)
             if "turn" in trace:
-                volume = _turned(values[..., None], trace["turn"])
+                volume = _turned(values[..., None], trace["turn"]).copy()
             else:
                 to_scan, affine = np.asarray(trace["to_scan"]), np.asarray(trace["affine"])
                 place = (to_scan, trace["z_mm"], size, affine, int(trace["mode"] != "nearest"))
-                volume = np.stack(
-                    [put_back(plane, *place)[0] for plane in values.astype(np.float32)]
-                )
-            d[key] = _with_affine(torch.as_tensor(volume.copy()), trace["affine"], image)
+                volumes = [put_back(plane, *place)[0] for plane in values.astype(np.float32)]
+                volume = np.stack(volumes) if len(volumes) > 1 else volumes[0][None]
+            d[key] = _with_affine(torch.as_tensor(volume), trace["affine"], image)
         return d
 
     def _take(self, scan: MetaTensor, place: Mapping[str, Any]) -> MetaTensor:

@@ -2,14 +2,13 @@
 
 import warnings
 
-import matplotlib.figure
 import nibabel as nib
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 from template_brains import TO_SCAN, template_brain
 
-from pathology_screen.outputs.figures import save_panel, template_on_slice
+from pathology_screen.outputs.figures import BAR, GAP, TILE, TOP, save_panel, template_on_slice
 
 SIZE = 32
 
@@ -21,69 +20,82 @@ def image():
 
 
 @pytest.fixture
-def draw(monkeypatch, image, tmp_path):
-    """Function that saves a panel, and gives its figure and its axes by their titles."""
-    figures = []
-    save = matplotlib.figure.Figure.savefig
-    monkeypatch.setattr(
-        matplotlib.figure.Figure,
-        "savefig",
-        lambda self, *args, **kw: figures.append(self) or save(self, *args, **kw),
-    )
+def draw(image, tmp_path):
+    """Function that saves a panel, and gives its pictures (N, 256, 256, 3), from left to right."""
 
     def draw(anomaly_map, threshold=0.1, title="scan", template=None, painted=image):
         path = tmp_path / "panel.png"
         save_panel(image, painted, anomaly_map, threshold, title, path, template)
-        return figures[-1], {
-            axis.get_title(): axis for axis in figures[-1].axes if axis.get_title()
-        }
+        pixels = np.asarray(Image.open(path)).astype(int)
+        count = 3 if painted is None else 4
+        assert pixels.shape == (TOP + TILE + GAP, count * (TILE + GAP) + BAR + GAP, 3)
+        assert pixels[:30].max() == 255  # the title
+        lefts = [GAP + number * (TILE + GAP) for number in range(count)]
+        lefts[-1] += BAR
+        return [pixels[TOP : TOP + TILE, left : left + TILE] for left in lefts]
 
     return draw
+
+
+def shows(tile, colour):
+    """(N, 2): x and y where a colour is, in pixels of the slice."""
+    return np.argwhere((tile == colour).all(axis=-1))[:, ::-1] * SIZE / TILE
+
+
+CYAN, RED = (0x4D, 0xE1, 0xFF), (255, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("height", "threshold"),
     [(0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (0.5, 0.1), (0.05, 0.1), (1e-30, 0)],
 )
-def test_four_panels_whatever_the_map(height, threshold, image, draw, tmp_path):
+def test_four_panels_whatever_the_map(height, threshold, image, draw):
     anomaly_map = np.zeros_like(image)
     anomaly_map[10:14, 16:20] = height
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure, panels = draw(anomaly_map, threshold, "sub-1_T1w   score 0.02")
-    names = ["input", "pseudo-healthy reconstruction", "anomaly map", "above threshold"]
-    assert list(panels) == names and figure.get_suptitle() == "sub-1_T1w   score 0.02"
-    pixels = imread(tmp_path / "panel.png")
-    assert pixels.shape[1] > 2 * pixels.shape[0] > 400 and pixels[..., :3].max() > 0.5
+        first, second, third, _ = draw(anomaly_map, threshold, "sub-1_T1w   score 0.02")
+    grey = np.ptp(second, axis=-1)
+    assert grey.max() == 0 and second.max() == 204  # 0.8 of white
+    coloured = np.ptp(third[88:104, 136:152], axis=-1).min() > 0
+    assert coloured == (height > threshold / 4)
 
 
 def test_a_method_that_does_not_reconstruct_has_three_panels(image, draw):
-    assert list(draw(image, painted=None)[1]) == ["input", "anomaly map", "above threshold"]
+    assert len(draw(image, painted=None)) == 3
 
 
 def test_regions_are_where_the_map_is_greater_than_the_threshold(image, draw):
     anomaly_map = np.full_like(image, 0.1)
     anomaly_map[10:14, 16:20] = 0.2
-    regions = draw(anomaly_map)[1]["above threshold"].images[-1].get_array()
-    assert np.array_equal(~np.ma.getmaskarray(regions), anomaly_map > 0.1)
+    tiles = draw(anomaly_map)
+    (left, top), (right, bottom) = (
+        ends(shows(tiles[-1], RED), axis=0) for ends in (np.min, np.max)
+    )
+    assert [left, top, right, bottom] == pytest.approx([16, 10, 20, 14], abs=0.2)
+    inside = tiles[-1][84:108, 132:156]  # half of yellow over the image
+    assert (inside[..., 2] < inside[..., 1]).all() and not len(shows(tiles[0], RED))
 
 
 def test_orientation_is_marked_as_in_radiology(image, draw):
-    """Columns run to the patient's left, so the left edge is the patient's right."""
-    panel = draw(image)[1]["input"]
-    marks = {text.get_text(): text.get_position()[0] for text in panel.texts}
-    assert marks["R"] < 0.5 < marks["L"]
-    assert panel.images[0].origin == "upper"  # row 0, anterior, is on top
+    """Columns run to the patient's left, so the left edge is the patient's right; row 0, anterior,
+    is on top."""
+    image[:8] = 1
+    panel = draw(0 * image)[0]
+    assert panel[20].min() == 255 and panel[-20].max() == 0
+    marks = [panel[110:146, part] for part in (slice(0, 20), slice(-20, None))]
+    right, left = ((mark - mark[:1])[..., 0] > 100 for mark in marks)
+    assert right.any() and left.any() and right.sum() > 1.3 * left.sum()  # R has more ink than L
 
 
 def test_the_outline_of_the_template_is_drawn_over_the_input_alone(image, draw):
     template = np.zeros_like(image)
     template[8:24, 6:20] = 1
-    (_, first), (_, second) = draw(0 * image, template=template), draw(0 * image)
-    assert [len(axis.collections) for axis in first.values()] == [1, 0, 0, 0]
-    assert [len(axis.collections) for axis in second.values()] == [0, 0, 0, 0]
-    extent = first["input"].collections[0].get_paths()[0].get_extents()
-    assert (extent.x0, extent.y0, extent.x1, extent.y1) == (5.5, 7.5, 19.5, 23.5)
+    with_it, without = draw(0 * image, template=template), draw(0 * image)
+    places = shows(with_it[0][:236], CYAN)  # above the words
+    ends = [*places.min(axis=0), *places.max(axis=0)]
+    assert ends == pytest.approx([6, 8, 20, 24], abs=0.2)
+    assert not any(len(shows(tile, CYAN)) for tile in [*with_it[1:], *without])
 
 
 def overlap(one):

@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from deepbet.bet import BrainExtraction
 from head_builder import ellipsoids
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,28 +78,34 @@ def test_a_slab_of_a_whole_head_is_refused_not_scored():
         find_brain(ellipsoids((120, 140, 5), affine, brain_only=False), affine)
 
 
-class Threshold:
-    """Stands in for deepbet: all that is bright in a canonical scan is brain."""
-
-    def run(self, scan):
-        assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
-        found = scan.get_fdata() > 100
-        assert found.any()
-        return scan, nib.Nifti1Image(found.astype(np.uint8), scan.affine), 0.0
-
-
 @pytest.fixture
 def threshold(monkeypatch):
-    monkeypatch.setattr("pathology_screen.space.brain._deepbet", Threshold)
+    """In place of deepbet: all that is bright in a head is brain."""
+    monkeypatch.setattr("pathology_screen.space.brain._segment", bright)
+
+
+def bright(head):
+    found = head > 100
+    if not found.any():
+        raise ValueError("attempt to get argmax of an empty sequence")
+    return found
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ORDERS, SIGNS)
-def test_the_mask_comes_back_in_the_stored_orientation(threshold, order, signs):
+def test_the_mask_comes_back_in_the_stored_orientation(monkeypatch, order, signs):
+    def seen(head):
+        heads.append(head)
+        return bright(head)
+
+    heads = []
+    monkeypatch.setattr("pathology_screen.space.brain._segment", seen)
     affine = stored(order, signs, 4.0)
     shape = tuple((44, 50, 46)[axis] for axis in order)
     volume = ellipsoids(shape, affine, brain_only=True, offset=(8, -8, 4))
     assert np.array_equal(extract_brain(volume, affine), volume > 100)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
+    assert np.array_equal(heads[0], canonical.dataobj)
 
 
 @pytest.mark.parametrize("size", [1.0, 7.0])
@@ -154,6 +161,21 @@ def test_a_real_head_is_extracted(shared_data):
     mask, extracted = find_brain(scan.voxels, scan.affine)
     assert not extracted and 1300 < mask.sum() * 8 / 1000 < 1900  # ml
     assert is_brain_extracted(scan.voxels * mask, scan.affine)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+def test_the_coarse_grid_finds_the_brain_that_deepbet_finds(shared_data):
+    paths = [*shared_data.glob("whole_head/*"), *shared_data.glob("unseen_sites/*/*.nii.gz")]
+    for path in (*paths, shared_data / "dicom_hanke_t1"):
+        scan = read_scan(path)
+        ours = extract_brain(scan.voxels, scan.affine)
+        _, theirs, _ = BrainExtraction(no_gpu=True).run(nib.Nifti1Image(scan.voxels, scan.affine))
+        theirs = np.asarray(nib.as_closest_canonical(theirs).dataobj) > 0
+        ours = np.asarray(
+            nib.as_closest_canonical(nib.Nifti1Image(ours * 1.0, scan.affine)).dataobj
+        )
+        assert 2 * (ours * theirs).sum() > 0.97 * (ours.sum() + theirs.sum()), path.name
 
 
 @pytest.mark.slow

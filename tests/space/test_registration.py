@@ -126,7 +126,9 @@ def test_giving_up_bad_starts_moves_no_real_head_by_half_a_millimetre(shared_dat
 def test_slopes_of_the_information_are_those_of_small_steps(phantom):
     voxels, affine, inside = phantom
     image = nib.Nifti1Image(np.where(inside, voxels, 0).astype(np.float32), affine)
-    comparison = registration._Comparison(registration._picture(image), registration.LEVELS[0])
+    comparison = registration._Comparison(
+        registration._picture(image, registration._corners(image.shape)), registration.LEVELS[0]
+    )
     pose = registration._turned(0.95, (5, -3, 8)).ravel()
     _, slopes = comparison._cost(pose)
     for number in (0, 5, 3, 11):

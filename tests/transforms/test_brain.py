@@ -70,7 +70,7 @@ def test_the_brain_is_a_mask_of_its_own():
     scan = MetaTensor(brain, affine=AFFINE)
     out = ExtractBraind("image", mask_key="mask")({"image": scan})
     assert torch.equal(out["image"], scan) and out["image"].meta["brain_extracted"]
-    assert np.array_equal(out["mask"], brain > 0) and out["mask"].dtype == torch.float32
+    assert np.array_equal(out["mask"], brain > 0) and out["mask"].dtype == torch.uint8
     assert np.array_equal(out["mask"].affine, AFFINE)
 
 

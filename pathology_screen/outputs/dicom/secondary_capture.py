@@ -19,12 +19,7 @@ from scipy import ndimage as ndi
 from pathology_screen.geometry import spacing
 from pathology_screen.outputs.dicom.maker import BODY_PART, Maker
 from pathology_screen.outputs.dicom.source_images import Reference
-from pathology_screen.outputs.figures import (
-    draw_map,
-    draw_template,
-    plane_in_words,
-    template_on_slice,
-)
+from pathology_screen.outputs.figures import OUTLINE, TINY, plane_in_words, template_on_slice
 from pathology_screen.result import ScreeningResult
 
 SERIES_NUMBER = 9004
@@ -101,10 +96,12 @@ def draw_overlay(result: ScreeningResult) -> Overlay:
     axes.axis("off")
     view: dict[str, Any] = {"aspect": "auto", "interpolation": "bilinear"}
     axes.imshow(resampled(one.image, 1), cmap="gray", vmin=0, vmax=1, **view)
-    heat = draw_map(axes, resampled(one.anomaly_map, 1), result.pixel_threshold or 0.0, 0.6, **view)
+    anomaly_map, threshold = resampled(one.anomaly_map, 1), max(result.pixel_threshold or 0.0, TINY)
+    view |= {"cmap": "inferno", "vmin": 0, "vmax": max(2 * threshold, float(anomaly_map.max()))}
+    heat = axes.imshow(anomaly_map, alpha=0.6 * np.clip(anomaly_map / threshold, 0, 1), **view)
     template = template_on_slice(one)
     if template is not None:
-        draw_template(axes, resampled(template, 1))
+        axes.contour(resampled(template, 1), levels=[0.5], colors=OUTLINE, linewidths=0.8)
     _draw_regions(axes, resampled(one.labels, 0))
     bar = figure.colorbar(heat, cax=axes.inset_axes((0.95, 0.3, 0.015, 0.4)))
     bar.ax.yaxis.set_ticks_position("left")
