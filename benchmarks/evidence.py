@@ -198,21 +198,23 @@ def part(report: Report, *endings: str) -> Report:
 
 
 def site_table(sites: Mapping[str, Report]) -> pd.DataFrame:
-    """AUPRC under Eq. 5, or a method's own scoring: a row a method, two columns a site."""
+    """AUPRC of both kinds under Eq. 5, or a method's own scoring: a row a method, a column a
+    site."""
     table: dict[str, dict[str, str]] = {}
     for site, report in sites.items():
         scorings = own_scorings(report.rows, "eq5")
         for row in report.rows:
             if row.scoring and row.scoring == scorings[row.method]:
-                name = f"{site} (n = {row.subjects}): {row.metric.removesuffix(' AUPRC')}"
-                table.setdefault(row.method, {"method": row.method})[name] = f"{row.value:.3f}"
+                line = table.setdefault(row.method, {"method": row.method})
+                name = f"{site} (n = {row.subjects})"
+                line[name] = "/".join([*line.get(name, "").split(), f"{row.value:.3f}"])
     return pd.DataFrame([*table.values()])
 
 
 def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
-    """How long each method was trained, by how much its validation error fell between the last two
-    validations, and how large the gradients of the introspective terms were beside the ELBO's, at
-    the median of the introspective epochs."""
+    """How long each method was trained, which epoch's weights were kept, by how much its validation
+    error changed between the last two validations, and how large the gradients of the introspective
+    terms were beside the ELBO's, at the median of the introspective epochs."""
     ratios = {"expELBO": "exp_elbo", "reversed": "reversed", "KL of generated": "kl_generated"}
     lines = []
     for method, path in logs.items():
@@ -225,6 +227,7 @@ def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
             "method": method,
             "epochs": f"{log.epoch.iloc[-1]:.0f}",
             "of these introspective": str(len(late)),
+            "kept": f"{log.epoch[error.idxmin()]:.0f}",
             "steps": f"{log.iteration.iloc[-1]:,.0f}",
             "last change": f"{last / before - 1:+.1%} in {epochs:.0f} epochs",
         }

@@ -211,6 +211,7 @@ def test_training_is_told_from_the_log(evidence, tmp_path):
         "method": "RA",
         "epochs": "4",
         "of these introspective": "2",
+        "kept": "4",
         "steps": "208",
         "last change": "-25.0% in 2 epochs",
         "expELBO": "0.2",
@@ -308,7 +309,7 @@ def test_the_page_is_written_without_paths(
     assert re.search(r"\| strangers \| one(\.nii\.gz)? \| normal \| 40 \|", text)
     for part in (
         "not_assessable (single_slice) | - |",
-        *("A (n = 2): ellipses", "B (n = 2): copy-paste"),
+        *("A (n = 2)", "B (n = 2)", "under Eq. 5, ellipses/copy-paste"),
         *("**Table 1a: ellipses**", "**Table 1b: copy-paste**", "73.7"),
     ):
         assert part in text

@@ -68,6 +68,7 @@ def training_curves(logs: Sequence[tuple[str, Path]]) -> Figure:
     for name, axis in axes.items():
         axis.set_title(CURVES[name], fontsize=10)
         axis.set_xlabel("epoch")
+        axis.set_yscale("log")
         named = dict(zip(*reversed(axis.get_legend_handles_labels())))
         axis.legend(named.values(), named, fontsize=7)
     return figure
