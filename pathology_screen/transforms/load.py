@@ -39,7 +39,7 @@ class LoadScand(MapTransform):
     float32, affine RAS+ in mm.
 
     The item may hold `series_uid`, `axial_slice`, `axes` and `pixel_mm`, which are handed to the
-    reader; `axial_slice: true` is added where there is one slice. The meta data hold
+    reader; `axial_slice: true` is there afterwards where there is one slice. The meta data hold
     `volume_shape`, `volume_affine` (lists) and `source` (JSON text of `Scan.source`), also once the
     scan has become a slice.
 
@@ -61,6 +61,8 @@ class LoadScand(MapTransform):
             d[key] = scan_image(scan)
             if min(d[key].shape[1:]) == 1:
                 d["axial_slice"] = True
+            else:
+                d.pop("axial_slice", None)
         return d
 
 

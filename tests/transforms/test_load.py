@@ -61,7 +61,8 @@ def test_a_single_slice_needs_the_word_of_the_item(nifti):
         LoadScand("image")({"image": path})
     found = LoadScand("image")({"image": path, "axial_slice": True})
     assert found["image"].shape == (1, 6, 7, 1) and found["axial_slice"]
-    assert "axial_slice" not in LoadScand("image")({"image": nifti(volume(), AFFINE)})
+    for asked in ({}, {"axial_slice": True}):  # of images of one slice alone
+        assert "axial_slice" not in LoadScand("image")({"image": nifti(volume(), AFFINE), **asked})
 
 
 @pytest.mark.parametrize(
