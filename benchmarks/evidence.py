@@ -249,8 +249,8 @@ def study(path: Path, index: Sequence[str], kept: Callable[[pd.Series], bool]) -
         key = tuple(row[index])
         sign = "+" if " minus " in key[0] else ""
         cell = f"{row.value:{sign}.3f} [{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
-        if "seeds" in row and sign:
-            cell += f"; {', '.join(f'{float(one):+.3f}' for one in row.seeds.split())}"
+        if sign and len(seeds := str(row.get("seeds", "")).split()) > 1:
+            cell += f"; {', '.join(f'{float(one):+.3f}' for one in seeds)}"
         lines.setdefault(key, dict(zip(index, key)))[row.metric] = cell
     return pd.DataFrame([*lines.values()]).fillna("")
 
@@ -263,12 +263,12 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     given = {"--runs RUNS": options.runs, "--strangers FOLDER ...": options.strangers}
     template = (Path(__file__).parent / "evidence.md.jinja").read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    shown = ("eq5", "residual")
     ablations = study(
-        options.output / "ablations.csv",
-        ["compared", "scoring"],
-        lambda row: row.scoring in shown and (row.compared != "RA minus RA (eq5)"),
+        options.output / "ablations.csv", ["compared"], lambda row: row.scoring == "eq5"
     )
+    seeds = 0
+    if not ablations.empty:
+        seeds = len(pd.read_csv(options.output / "ablations.csv", dtype=str).seeds[0].split())
     left_out = study(
         options.output / "leave_site_out.csv",
         ["people", "method"],
@@ -290,6 +290,7 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
         sites=site_table(found.sites),
         training=training_table(found.logs),
         ablations=ablations,
+        seeds=seeds,
         left_out=left_out,
         table=markdown_table,
         made_by=found.synthetic.provenance,
