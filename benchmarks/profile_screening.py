@@ -60,7 +60,7 @@ GROWTH_HEAD = """
 Copies of one scan, shared out among processes of `pathology-screen screen` that run at once; CPU
 seconds a scan with those of loading in them, and the most memory of a process.
 
-| scan | scans | processes | CPU s a scan | peak, MiB |
+|scan|scans|processes|CPU s a scan|peak, MiB|
 |---|---|---|---|---|
 """
 Clock = tuple[float, float]
@@ -278,12 +278,12 @@ def in_a_process(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
 
 def stage_table(found: dict[str, dict[str, Any]]) -> str:
     """Warm CPU seconds, stages down and cases across, as Markdown."""
-    lines = [f"| | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
+    lines = [f"||{'|'.join(found)}|", "|---" * (1 + len(found)) + "|"]
     totals = {name: sum(spent[0] for spent in one["warm"].values()) for name, one in found.items()}
     for stage in (*STAGES, "outputs", "other"):
         spent = {name: one["warm"].get(stage, (0.0,))[0] for name, one in found.items()}
         cells = [f"{part:.2f} ({part / totals[name]:.0%})" for name, part in spent.items()]
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
+        lines.append(f"|{stage}|{'|'.join(cells)}|")
     rows = {
         "**all, warm**": [f"**{total:.2f}**" for total in totals.values()],
         "first scan": [
@@ -293,7 +293,7 @@ def stage_table(found: dict[str, dict[str, Any]]) -> str:
         "peak, MiB": [f"{one['peak_mib']:.0f}" for one in found.values()],
         "outcome": [one["outcome"] for one in found.values()],
     }
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in rows.items())])
+    return "\n".join([*lines, *(f"|{name}|{'|'.join(row)}|" for name, row in rows.items())])
 
 
 def screen_copies(scan: Path, count: int, processes: int, bundle: str) -> tuple[float, float]:
@@ -328,7 +328,7 @@ def growth_rows(name: str, scan: Path, counts: list[int], bundle: str) -> Iterat
     for count in counts:
         for processes in (1, 2)[:count]:
             seconds, peak = screen_copies(scan, count, processes, bundle)
-            yield f"| {name} | {count:,} | {processes} | {seconds:.2f} | {peak:.0f} |\n"
+            yield f"|{name}|{count:,}|{processes}|{seconds:.2f}|{peak:.0f}|\n"
 
 
 def main(arguments: list[str] | None = None) -> None:

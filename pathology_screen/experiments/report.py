@@ -239,7 +239,7 @@ def markdown_table(table: pd.DataFrame) -> str:
     """A table in Markdown, without its index."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     cells = [[str(cell).replace("|", r"\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    return "".join(f"|{'|'.join(line)}|\n" for line in cells)
 
 
 def _cell(row: Row) -> str:
