@@ -35,12 +35,12 @@ def folder(tmp_path) -> Path:
 @pytest.mark.slow
 def test_the_tutorial_runs(folder):
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    assert len(blocks()) == 3
+    assert len(blocks()) == 4
     for block in blocks():
         done = subprocess.run(
             ["bash", "-ec", block], cwd=folder, env=env, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{block}{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    pages = ("first/index.html", "compared/synthetic.html")
+    pages = ("trial/results/index.html", "compared/synthetic.html")
     assert all((folder / page).is_file() for page in pages)
     assert (folder / "run/calibration.json").is_file()
