@@ -10,12 +10,10 @@ docs/ablations.csv.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
-from train_all import ROOT, train
+from train_all import comparing_parser, train
 
 from pathology_screen.experiments import ExperimentSetting, Report
 from pathology_screen.experiments.methods import SCORINGS
@@ -55,22 +53,14 @@ def numbers(report: Report) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    add = parser.add_argument
-    add("--dataset_dir", type=Path, required=True, help="folder of the datalist's paths")
-    add("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    add("--output_dir", type=Path, required=True, help="folder of the runs")
-    add("--seeds", nargs="+", default=["0", "1", "2"])
-    add("--perceptual", default="squeeze", help="backbone of Eq. 5 (default: squeeze)")
-    add("--output", type=Path, default=ROOT / "docs", help="folder of the table (default: docs)")
+    parser = comparing_parser(__doc__)
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     given = parser.parse_args(arguments)
     places = {"dataset_dir": given.dataset_dir, "datalist": given.datalist}
     for seed in given.seeds:
         for bundle in ("ra", "si_vae"):
-            train(
-                bundle, "--seed", seed, **places, output_dir=given.output_dir / f"{bundle}_{seed}"
-            )
+            run = given.output_dir / f"{bundle}_{seed}"
+            train(bundle, "--seed", seed, **places, output_dir=run)
     methods = [
         f"{bundle}:{label}={given.output_dir / f'{bundle}_{seed}' / folder}"
         for label, (bundle, folder) in VARIANTS.items()

@@ -10,11 +10,10 @@ docs/leave_site_out.csv.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
-from train_all import ROOT, train
+from train_all import comparing_parser, train
 
 from pathology_screen.calibration import Rate, calibration_beside, count_rate
 from pathology_screen.cohorts import load_datalist
@@ -50,15 +49,8 @@ def suspicious(predictor: Predictor, slices: AnnotatedSlices) -> Rate:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    add = parser.add_argument
-    add("--dataset_dir", type=Path, required=True, help="folder of the datalist's paths")
-    add("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    add("--site", default="IOP", help="site that is left out (default: IOP)")
-    add("--output_dir", type=Path, required=True, help="folder of the run and its datalist")
-    add("--perceptual", default="squeeze", help="backbone of Eq. 5 (default: squeeze)")
-    add("--output", type=Path, default=ROOT / "docs", help="folder of the table (default: docs)")
+    parser = comparing_parser(__doc__)
+    parser.add_argument("--site", default="IOP", help="site that is left out (default: IOP)")
     given = parser.parse_args(arguments)
     run, dataset_dir = given.output_dir / "ra", given.dataset_dir.resolve()
     datalist = without(given.site, given.datalist, dataset_dir, given.output_dir)

@@ -47,13 +47,30 @@ def made_by(bundle: str, datalist: Path) -> str:
     return COMMAND.format(bundle=bundle, **places)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every command has that trains."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=form)
     add = parser.add_argument
     add("--dataset_dir", type=Path, required=True, help="folder of the datalist's paths")
     add("--datalist", type=Path, default=ROOT / "data_lists" / "ixi_slices.json")
-    add("--output_dir", type=Path, required=True, help="folder of the runs, one a bundle")
-    add("--publish", action="store_true", help="ship the weights in the bundles")
+    add("--output_dir", type=Path, required=True, help="folder of the runs")
+    return parser
+
+
+def comparing_parser(description: str | None) -> argparse.ArgumentParser:
+    """Likewise of one that trains, then compares and writes a table."""
+    parser = training_parser(description)
+    add = parser.add_argument
+    add("--perceptual", default="squeeze", help="backbone of Eq. 5 (default: squeeze)")
+    add("--output", type=Path, default=ROOT / "docs", help="folder of the table (default: docs)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = training_parser(__doc__)
+    publishes = "ship the weights in the bundles"
+    parser.add_argument("--publish", action="store_true", help=publishes)
     options = parser.parse_args(arguments)
     datalist, runs = options.datalist.resolve(), options.output_dir
     for bundle in BUNDLES:
