@@ -54,6 +54,15 @@ Warm: the median of {repeats} scans after the first of a process; in brackets th
 imports and loads once ("loading", nearly all of it `import torch` and `import monai`).
 
 """
+PAIRS_HEAD = """
+## Beside other ways to the same numbers
+
+By `benchmarks/pairs.py`: CPU seconds of both, in turn, each the median of {repeats}; the median of
+the ratios; and the greatest difference between the numbers.
+
+|here|the other way|s|other, s|ratio|difference|
+|---|---|---|---|---|---|
+"""
 GROWTH_HEAD = """
 ## By number of scans
 
@@ -198,7 +207,8 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
 
     Returns:
         `loading`, the CPU and wall seconds of imports and bundle; `cold` and `warm`, those by
-        stage; `outcome` with the code of a refusal; and `peak_mib`, the most memory.
+        stage; `outcome` with the code of a refusal; and the most memory, `loaded_mib` before the
+        first scan and `peak_mib`.
     """
     start = now()
     from importlib import import_module
@@ -208,6 +218,7 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         screener = untrained(bundle, Path(folder))
     loading = [after - before for before, after in zip(start, now())]
+    loaded = peak_mib()
     runs: list[dict[str, list[float]]] = []
     watch = Stopwatch()
     for name, (module, path) in STAGES.items():
@@ -221,17 +232,20 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
                 result = screener(scan, axial_slice=scan.name.startswith("slice"))
             with watch.stage("outputs"):
                 results.write_result(result, "scan", Path(folder))
+            outcome = " ".join(filter(None, (result.outcome, result.code)))
+            del result  # and its volumes
             runs.append({name: list(spent) for name, spent in watch.spent.items()})
     warm = {
         name: [statistics.median(run[name][kind] for run in runs[1:]) for kind in range(2)]
         for name in runs[-1]
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    outcome = " ".join(filter(None, (result.outcome, result.code)))
-    return {
-        **{"loading": loading, "cold": runs[0], "warm": warm},
-        **{"outcome": outcome, "peak_mib": peak},
-    }
+    memory = {"loaded_mib": loaded, "peak_mib": peak_mib()}
+    return {"loading": loading, "cold": runs[0], "warm": warm, "outcome": outcome, **memory}
+
+
+def peak_mib() -> float:
+    """The most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def untrained(bundle: str, folder: Path) -> Any:
@@ -290,7 +304,8 @@ def stage_table(found: dict[str, dict[str, Any]]) -> str:
             f"{sum(it[0] for it in one['cold'].values()):.2f}" for one in found.values()
         ],
         "loading": [f"{one['loading'][0]:.2f}" for one in found.values()],
-        "peak, MiB": [f"{one['peak_mib']:.0f}" for one in found.values()],
+        "memory when loaded, MiB": [f"{one['loaded_mib']:.0f}" for one in found.values()],
+        "most memory, MiB": [f"{one['peak_mib']:.0f}" for one in found.values()],
         "outcome": [one["outcome"] for one in found.values()],
     }
     return "\n".join([*lines, *(f"|{name}|{'|'.join(row)}|" for name, row in rows.items())])
@@ -337,6 +352,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--growth", nargs="*", type=int, default=[1, 10, 100, 1000])
     parser.add_argument("--bundle", default="ra")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=5, help="repeats; 0: none")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -362,6 +378,11 @@ def main(arguments: list[str] | None = None) -> None:
             for row in growth_rows(name, apart(make_case, name, made), several, options.bundle):
                 print(row, end="", flush=True)
                 text += row
+    if options.pairs:
+        import pairs
+
+        table = "\n".join(pairs.rows(list(pairs.PAIRS), options.pairs))
+        text += PAIRS_HEAD.format(repeats=options.pairs) + table + "\n"
     options.page.write_text(text, "utf-8")
 
 

@@ -14,13 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Return what autocast gave in half precision as float32, other tensors as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
     """Sum the squared differences over each sample's pixels: (B, C, H, W) twice -> (B,)."""
-    return (image - reconstruction).square().flatten(1).sum(1)
+    return (full_precision(image) - reconstruction).square().flatten(1).sum(1)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL[N(mean, exp(log_variance)) || N(0, 1)]: (B, Z) twice -> (B,), in nats (Eq. 1)."""
+    mean, log_variance = full_precision(mean), full_precision(log_variance)
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 

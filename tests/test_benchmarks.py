@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import pairs
 import pandas as pd
 import pytest
 import torch
@@ -73,6 +74,26 @@ def test_published_weights_name_their_command_without_paths_of_the_machine(train
     assert run == runs / "ra" and bundle == ROOT / "bundles/ra"
     given = "--dataset_dir DIR --datalist data_lists/ixi_slices.json --output_dir RUNS/ra"
     assert made_by.endswith(given)
+
+
+# --- two ways to one result ---
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in pairs.PAIRS if not name.endswith(("LPIPS", "not compiled"))]
+)
+def test_what_is_fast_equals_the_literal_definition(name):
+    pair = pairs.PAIRS[name](True)
+    assert pair.difference() <= pair.tolerance
+
+
+def test_pairs_are_timed_in_turn_and_the_median_ratio_told(monkeypatch):
+    order, ticks = [], iter([0, 1, 1, 3, 3, 4, 4, 8, 8, 9, 9, 12])
+    ways = [lambda name=name: order.append(name) or [1.0] for name in ("ours", "other")]
+    monkeypatch.setattr(pairs, "PAIRS", {"x": lambda small: pairs.Pair(*ways, 0.0, "another")})
+    monkeypatch.setattr(pairs.time, "process_time", lambda: next(ticks))
+    assert pairs.rows(["x"], 3) == ["|x|another|1|3|3.00|0|"]
+    assert order == ["ours", "other"] * 4
 
 
 # --- ablations, and a site that is left out ---
@@ -380,7 +401,14 @@ def test_every_stage_is_a_function_of_the_package():
 
 def test_a_table_sums_up_its_stages():
     run = {"reading": [1.0, 2.0], "map": [3.0, 4.0]}
-    found = {"cold": run, "warm": run, "outcome": "normal", "peak_mib": 7.0, "loading": [1.0, 1.0]}
+    found = {
+        "cold": run,
+        "warm": run,
+        "outcome": "normal",
+        "loaded_mib": 5.0,
+        "peak_mib": 7.0,
+        "loading": [1.0, 1.0],
+    }
     text = script("profile_screening").stage_table({"a head": found, "a slice": found})
     assert "|reading|1.00 (25%)|1.00 (25%)|" in text
     assert "|**all, warm**|**4.00**|**4.00**|" in text

@@ -22,6 +22,13 @@ def test_squared_error_sums_over_the_pixels_of_each_sample():
     assert squared_error(image, reconstruction).tolist() == [0.25 + 0.25 + 1.0, 2.0]
 
 
+def test_half_precision_is_summed_in_single():
+    """4,096 differences of 0.5 and as many KL divergences of 0.125 exceed bfloat16's 8 bits."""
+    zero, half = torch.zeros(1, 4097).bfloat16(), torch.full((1, 4097), 0.5).bfloat16()
+    assert squared_error(zero, half).tolist() == [4097 * 0.25]
+    assert kl_divergence(half, zero).tolist() == [4097 * 0.125]
+
+
 def test_kl_divergence_by_hand():
     mean = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     log_variance = torch.tensor([[0.0, 0.0], [0.0, math.log(4.0)]])

@@ -6,6 +6,7 @@ import lpips
 import numpy as np
 import pytest
 import torch
+from literal import literal_map
 from monai.bundle import ConfigParser
 from scipy.ndimage import gaussian_filter
 from skimage.exposure import equalize_adapthist
@@ -57,21 +58,6 @@ class TestEqualization:
 @pytest.fixture(scope="module")
 def st_alex():
     return perceptual_distance("st_alex")
-
-
-def literal_map(image, reconstruction, distance, equalized=True):
-    """Eq. 5 for one image (1, 1, H, W) as it is written down."""
-
-    def blurred(a, b):
-        with torch.no_grad():
-            raw = distance(*(torch.from_numpy(part)[None, None] for part in (a, b)))
-        return gaussian_filter(raw[0, 0].numpy(), 2.0 * image.shape[-1] / 128)
-
-    x, x_ph = (np.clip(part[0, 0].numpy(), 0, 1) for part in (image, reconstruction))
-    if not equalized:
-        return np.abs(x_ph - x) * blurred(x_ph, x)
-    eq, eq_ph = equalize_adapthist(x), equalize_adapthist(x_ph)
-    return np.abs(eq_ph - eq) * blurred(x_ph, x) * blurred(eq_ph, eq)
 
 
 @pytest.mark.parametrize("equalized", [True, False])

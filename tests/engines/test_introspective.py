@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
-from literal_introspective_step import literal_ratios, literal_step
+from literal import literal_ratios, literal_step
 from tiny_training import make_trainer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -104,6 +104,33 @@ def test_the_step_counts_at_most_0_72_of_the_literal_flops():
             step(network, *optimizers(network, lr=0.0), image, noise, weights)
         counts.append(counter.get_total_flops())
     assert 0.6 < counts[0] / counts[1] <= 0.72
+
+
+@pytest.mark.parametrize("step", [variational_step, introspective_step])
+def test_bfloat16_gives_the_losses_of_float32_and_leaves_float32_weights(step):
+    torch.manual_seed(0)
+    network = IntrospectiveVAE(size=32, channels=(8, 16, 16), latent=8)
+    image, noise = torch.rand(4, 1, 32, 32), torch.randn(4, 4, 8)
+    losses, steps = [], []
+    for enabled in (False, True):
+        trained = copy.deepcopy(network)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            given = optimizers(trained, lr=1e-2)
+            losses.append(step(trained, *given, image, noise, IntrospectiveWeights()))
+        pairs = zip(trained.parameters(), network.parameters())
+        steps.append(torch.cat([(after - before).flatten() for after, before in pairs]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=1e-3) and losses[1] != losses[0]
+    assert steps[1].dtype == torch.float32
+    assert torch.cosine_similarity(*steps, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_trainer_runs_the_network_in_bfloat16_only_if_told_to(amp, tmp_path):
+    trainer = make_trainer(tmp_path, 2, 4, warm_up=1, amp=amp)
+    seen = set()
+    trainer.network.decoder.register_forward_hook(lambda *call: seen.add(call[-1].dtype))
+    trainer.run()
+    assert seen == {torch.bfloat16 if amp else torch.float32}
 
 
 def test_a_nan_stops_before_anything_changes():

@@ -96,6 +96,7 @@ def make_trainer(
     method="ra",
     learning_rate=1e-3,
     warm_up=0,
+    amp=False,
     plateau=None,
     decay=0.5,
     val_interval=1,
@@ -138,6 +139,7 @@ def make_trainer(
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
+        amp=amp,
         train_handlers=[prepare_batch, averaged, validate, kept],
     )
 

@@ -8,6 +8,7 @@ import torch
 from boxes import box_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from literal import released_box
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.metrics.localization import (
@@ -75,22 +76,13 @@ def test_figure_7(protocol, false_positives, f1):
     )
 
 
-def released_code(anomaly_map, box, healthy, threshold):
-    """TP, FP and F1 of one box, as the released code computes them."""
-    kept = anomaly_map * (anomaly_map > threshold)
-    tp = int(np.count_nonzero(kept * box) > 0.1 * np.count_nonzero(box))
-    fp = int(np.sum(kept * healthy) / max(np.sum(kept * box), 1))
-    precision = tp / max(tp + fp, 1)
-    return tp, fp, 2 * precision * tp / (precision + tp + 1e-8)
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1.5))
 def test_equals_the_released_code_written_literally(seed, threshold):
     anomaly_map, masks, healthy = random_case(seed)
     anomaly_map, masks = anomaly_map.round(3), masks.round(2)
     scores = box_scores(count(anomaly_map, masks, healthy, threshold), "official_code")
-    expected = [released_code(anomaly_map, box, healthy, threshold) for box in masks]
+    expected = [released_box(anomaly_map, box, healthy, threshold) for box in masks]
     tp, fp, f1 = zip(*expected)
     assert tuple(scores["detected"]) == tp and tuple(scores["false_positives"]) == fp
     assert scores["f1"] == pytest.approx(f1, abs=1e-7)
