@@ -4,9 +4,7 @@ import ast
 import configparser
 import hashlib
 import importlib.util
-import json
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -141,20 +139,3 @@ def test_where_no_service_answers_it_says_so_and_goes_on(
     monkeypatch.setattr(audit, "COMMAND", [sys.executable, *arguments])
     assert audit.main() == status
     assert message in capsys.readouterr().out
-
-
-# --- SBOM ---
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("cyclonedx_py") is None, reason="cyclonedx-bom is not installed"
-)
-def test_the_sbom_lists_what_is_installed(tmp_path):
-    assert "cyclonedx-py environment --output-file sbom.json" in (ROOT / "SECURITY.md").read_text()
-    path = tmp_path / "sbom.json"
-    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-file", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    document = json.loads(path.read_text())
-    found = {part["name"].lower(): part["version"] for part in document["components"]}
-    assert document["bomFormat"] == "CycloneDX" and found["torch"] == versions()["torch"]
-    assert {"monai", "numpy", "nibabel", "deepbet"} <= found.keys()
