@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     for seed in given.seeds:
         for bundle in ("ra", "si_vae"):
             run = given.output_dir / f"{bundle}_{seed}"
-            train(bundle, "--seed", seed, **places, output_dir=run)
+            train(bundle, "--seed", seed, max_epochs=given.max_epochs, **places, output_dir=run)
     methods = [
         f"{bundle}:{label}={given.output_dir / f'{bundle}_{seed}' / folder}"
         for label, (bundle, folder) in VARIANTS.items()
@@ -69,8 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     data = str(given.dataset_dir), str(given.datalist)
     scoring = ["eq5", *(name for name in SCORINGS if name != "eq5")]
     setting = ExperimentSetting(methods, *data, scoring=scoring, backbone=given.perceptual)
+    table = numbers(synthetic(setting)).assign(epochs=given.max_epochs)
     with replacing(given.output / "ablations.csv") as path:
-        numbers(synthetic(setting)).to_csv(path, index=False, float_format="%.6g")
+        table.to_csv(path, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -238,6 +238,10 @@ def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+STUDIES = ("ablations", "leave_site_out")
+"""Tables that other commands leave in the folder of the page."""
+
+
 def study(path: Path, index: Sequence[str], kept: Callable[[pd.Series], bool]) -> pd.DataFrame:
     """A table that another command left, as people read it: a column a metric, `0.58 [0.53, 0.63]`
     and, where there are several, the values of the seeds; empty where it is not there."""
@@ -266,9 +270,12 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     ablations = study(
         options.output / "ablations.csv", ["compared"], lambda row: row.scoring == "eq5"
     )
-    seeds = 0
-    if not ablations.empty:
-        seeds = len(pd.read_csv(options.output / "ablations.csv", dtype=str).seeds[0].split())
+    epochs, seeds = {}, 0
+    for name in STUDIES:
+        if (path := options.output / f"{name}.csv").is_file():
+            first = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[0]
+            epochs[name] = first.epochs or "as many as those of the shipped weights"
+            seeds = len(first.seeds.split()) if "seeds" in first else seeds
     left_out = study(
         options.output / "leave_site_out.csv",
         ["people", "method"],
@@ -291,6 +298,7 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
         training=training_table(found.logs),
         ablations=ablations,
         seeds=seeds,
+        epochs=epochs,
         left_out=left_out,
         table=markdown_table,
         made_by=found.synthetic.provenance,

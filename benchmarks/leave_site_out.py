@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     run, dataset_dir = given.output_dir / "ra", given.dataset_dir.resolve()
     datalist = without(given.site, given.datalist, dataset_dir, given.output_dir)
-    train("ra", dataset_dir=dataset_dir, datalist=datalist, output_dir=run)
+    places = {"dataset_dir": dataset_dir, "datalist": datalist, "output_dir": run}
+    train("ra", max_epochs=given.max_epochs, **places)
     trained = {f"RA without {given.site}": run / "model.pt", "RA as shipped": None}
     predictors = {
         label: Predictor.load("ra", *([weights] if weights else []))
@@ -77,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append([people, label, "", "called suspicious", *share, rate.total])
     columns = ["people", "method", "scoring", "metric", "value", "low", "high", "n"]
     with replacing(given.output / "leave_site_out.csv") as path:
-        pd.DataFrame(rows, columns=columns).to_csv(path, index=False, float_format="%.6g")
+        table = pd.DataFrame(rows, columns=columns).assign(epochs=given.max_epochs)
+        table.to_csv(path, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ COMMAND = (
 """Run in the root of the repository."""
 
 
-def train(bundle: str, *options: str, **places: Path) -> None:
+def train(bundle: str, *options: str, max_epochs: str | None = None, **places: Path) -> None:
     """Train a bundle by its documented command and further options of it; a run that has its
     calibration is finished and passed over, another goes on where it stopped."""
     run = places["output_dir"]
+    options += ("--max_epochs", max_epochs) if max_epochs else ()
     if (run / "calibration.json").is_file():
         print(f"{run.name}: finished", flush=True)
         return
@@ -62,6 +63,7 @@ def comparing_parser(description: str | None) -> argparse.ArgumentParser:
     """Likewise of one that trains, then compares and writes a table."""
     parser = training_parser(description)
     add = parser.add_argument
+    add("--max_epochs", help="of each training (default: those of the shipped weights)")
     add("--perceptual", default="squeeze", help="backbone of Eq. 5 (default: squeeze)")
     add("--output", type=Path, default=ROOT / "docs", help="folder of the table (default: docs)")
     return parser

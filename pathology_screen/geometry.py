@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from nibabel.orientations import io_orientation
 from scipy import ndimage as ndi
 
@@ -56,6 +57,15 @@ def box_around(mask: np.ndarray, margin: int | np.ndarray = 1) -> tuple[slice, .
         return tuple(slice(0, extent) for extent in mask.shape)
     more = np.broadcast_to(margin, mask.ndim)
     return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, more))
+
+
+def crop(
+    voxels: np.ndarray, affine: np.ndarray, box: tuple[slice, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a volume (I, J, K) with its affine (4, 4) to a box; the voxels are not copied."""
+    moved = np.array(affine, float)
+    moved[:3, 3] = apply_affine(moved, [side.start for side in box])
+    return voxels[box], moved
 
 
 def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:

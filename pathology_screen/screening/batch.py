@@ -249,12 +249,14 @@ class Batch:
         """
         with self.pending() as items:
             for item in items:
-                try:
-                    result = screener(item.scan.source, **self.options(item))
-                except Exception as error:
-                    result = self.judge.refuse(as_refusal(error))
-                self.write(item, result)
+                self.write(item, self._screened(screener, item))  # and let go of its volumes
         return self.rows
+
+    def _screened(self, screener: Screener, item: Item) -> ScreeningResult:
+        try:
+            return screener(item.scan.source, **self.options(item))
+        except Exception as error:
+            return self.judge.refuse(as_refusal(error))
 
     @contextmanager
     def pending(self) -> Iterator[Iterator[Item]]:

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pathology_screen.errors import InputError
-from pathology_screen.geometry import box_around, coarsen, map_grid, spacing
+from pathology_screen.geometry import box_around, coarsen, crop, map_grid, spacing
 from pathology_screen.space.brain import tissue_mask
 from pathology_screen.space.template import load_brain_template
 
@@ -142,12 +142,10 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
         InputError: "no_tissue".
     """
     near = box_around(brain, _margin(affine))
-    alone = np.where(brain[near], voxels[near], 0).astype(np.float32, copy=False)
-    first = np.array([side.start for side in near])
-    cut = np.array(affine, float)
-    cut[:3, 3] = apply_affine(affine, first)
-    image = nib.Nifti1Image(alone, cut)
-    fixed, moving = _template(), _picture(image, _corners(voxels.shape) - first)
+    cut, cut_affine = crop(voxels, affine, near)
+    alone = np.where(brain[near], cut, 0).astype(np.float32, copy=False)
+    field = _corners(voxels.shape) - [side.start for side in near]
+    fixed, moving = _template(), _picture(nib.Nifti1Image(alone, cut_affine), field)
     centres = np.array([fixed.middle[0], moving.middle[0]])
     factor = float(np.cbrt(moving.middle[1] / fixed.middle[1]))
     coarsest = _Comparison(moving, LEVELS[0])
@@ -200,10 +198,13 @@ def _corners(shape: tuple[int, ...]) -> np.ndarray:
 def _picture(image: nib.Nifti1Image, field: np.ndarray) -> _Picture:
     """Cut a brain, whose scan shows `field` (2, 3; voxel indices of its corners), to its tissue and
     give it voxels of nearly `WORKING_MM`; "no_tissue"."""
-    tissue = tissue_mask(np.asarray(image.dataobj))
+    voxels = np.asarray(image.dataobj)
+    tissue = tissue_mask(voxels)
     if not tissue.any():
         raise InputError("no_tissue", "no intensity of the brain is positive")
-    coarse = coarsen(image.slicer[box_around(tissue, _margin(image.affine))], WORKING_MM)
+    cut = crop(voxels, image.affine, box_around(tissue, _margin(image.affine)))
+    del tissue  # as large as a quarter of the voxels
+    coarse = coarsen(nib.Nifti1Image(*cut), WORKING_MM)
     shown = apply_affine(np.linalg.inv(coarse.affine) @ image.affine, field)
     return _Picture(np.asarray(coarse.dataobj), coarse.affine, shown)
 
