@@ -34,11 +34,11 @@ from pathology_screen.engines.introspective import (
 from pathology_screen.metrics.localization import box_scores, count_tagged
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 
-SMALL = {"channels": (8, 16), "size": 32, "latent": 8, "batch": 2, "norm": "group"}
-COMPACT = {"channels": (16, 32, 64, 128, 128), "size": 128, "latent": 32, "batch": 8}
-COMPACT["norm"] = "group"
-PAPER = {"channels": (64, 128, 256, 512, 512), "size": 128, "latent": 128, "batch": 8}
-PAPER["norm"] = "batch"
+SMALL = {"channels": (8, 16), "size": 32, "latent": 8, "norm": "group"}
+COMPACT = {"channels": (16, 32, 64, 128, 128), "size": 128, "latent": 32, "norm": "group"}
+PAPER = {"channels": (64, 128, 256, 512, 512), "size": 128, "latent": 128, "norm": "batch"}
+"""Networks: for tests, of the shipped weights, of the paper."""
+BATCH = 8
 
 
 class Pair(NamedTuple):
@@ -62,13 +62,12 @@ class Pair(NamedTuple):
 
 
 def trained(given: dict, step: Callable, weights: IntrospectiveWeights, **options) -> Callable:
-    """A function that makes one training step of a new network, and returns its losses."""
+    """A function that makes one training step of a new network, and returns its losses; options
+    are `bfloat16` and `compiled`."""
     torch.manual_seed(0)
-    shape = {name: given[name] for name in ("channels", "size", "latent", "norm")}
-    network = IntrospectiveVAE(**shape).to(memory_format=options.get("layout"))
-    image = torch.rand(given["batch"], 1, given["size"], given["size"])
-    image = image.contiguous(memory_format=options.get("layout", torch.contiguous_format))
-    noise = torch.randn(4, given["batch"], given["latent"])
+    network = IntrospectiveVAE(**given).to(memory_format=torch.channels_last)
+    image = torch.rand(BATCH, 1, given["size"], given["size"])
+    noise = torch.randn(4, BATCH, given["latent"])
     halves = [torch.optim.Adam(half.parameters(), 5e-5) for half in network.children()]
     if options.get("compiled"):
         network.encoder.compile()
@@ -78,25 +77,29 @@ def trained(given: dict, step: Callable, weights: IntrospectiveWeights, **option
         with torch.autocast("cpu", torch.bfloat16, enabled=options.get("bfloat16", False)):
             found = step(network, *halves, image, noise, weights)
         if isinstance(found, dict):
-            return [value for name, value in found.items() if name.endswith("coder_loss")] or [
-                found["loss"]
-            ]
-        return [loss.item() for loss in found]
+            found = [value for name, value in found.items() if name.endswith("loss")][-2:]
+        return [float(loss) for loss in found]
 
     return losses
 
 
 def step_pair(small: bool) -> Pair:
-    given, layout = SMALL if small else PAPER, {"layout": torch.channels_last}
-    ours = trained(given, introspective_step, IntrospectiveWeights(), **layout)
+    given = SMALL if small else PAPER
+    ours = trained(given, introspective_step, IntrospectiveWeights())
     literal = trained(given, literal_step, IntrospectiveWeights(gamma_rec=1e-8))
     return Pair(ours, literal, 1e-3, "the literal step, paper's width")
 
 
-def option_pair(step: Callable, option: str, small: bool) -> Pair:
+def bfloat16_pair(small: bool) -> Pair:
+    given, weights = SMALL if small else PAPER, IntrospectiveWeights()
+    half, full = (trained(given, introspective_step, weights, bfloat16=on) for on in (True, False))
+    return Pair(half, full, 0.01, "in float32, paper's width")
+
+
+def compiled_pair(small: bool) -> Pair:
     given, weights = SMALL if small else COMPACT, IntrospectiveWeights()
-    ours, other = trained(given, step, weights), trained(given, step, weights, **{option: True})
-    return Pair(ours, other, 0.05, f"{option}, compact width")
+    ours, other = (trained(given, variational_step, weights, compiled=on) for on in (False, True))
+    return Pair(ours, other, 1e-6, "compiled, compact width")
 
 
 def map_pair(backbone: str, small: bool) -> Pair:
@@ -115,46 +118,35 @@ def map_pair(backbone: str, small: bool) -> Pair:
     return Pair(lambda: anomaly_map(images, painted).numpy(), literal, 1e-6, what)
 
 
-def healthy_maps(small: bool) -> np.ndarray:
+def metrics_pair(small: bool) -> Pair:
     shape = (4, 16, 16) if small else (1000, 128, 128)
-    return np.random.default_rng(0).gamma(2.0, 0.02, shape).astype(np.float32)
-
-
-def threshold_pair(small: bool) -> Pair:
-    maps = healthy_maps(small)
-    what = f"the released grid of thresholds, {len(maps):,} maps"
-    step = 1e-3  # of the grid
-    return Pair(
-        lambda: [pixel_threshold(maps, 0.05)], lambda: [released_threshold(maps)], step, what
-    )
-
-
-def boxes_pair(small: bool) -> Pair:
-    maps = healthy_maps(small)
-    boxes = np.zeros((3, *maps.shape[1:]), np.float32)
+    maps = np.random.default_rng(0).gamma(2.0, 0.02, shape).astype(np.float32)
+    boxes = np.zeros((3, *shape[1:]), np.float32)
     for box, place in zip(boxes, (1, 5, 9)):
         box[place : place + 4, place : place + 4] = 1
     healthy = (boxes.sum(0) == 0).astype(np.float32)
-    masks, tissue = torch.from_numpy(boxes), torch.from_numpy(healthy)[None]
+    masks, tissue, fixed = torch.from_numpy(boxes), torch.from_numpy(healthy)[None], 0.1
 
-    def ours() -> np.ndarray:
-        counted = [count_tagged(one[None], masks, tissue, 0.1) for one in torch.from_numpy(maps)]
-        return box_scores(np.concatenate(counted), "official_code")["f1"]
+    def ours() -> list[float]:
+        counted = [count_tagged(one[None], masks, tissue, fixed) for one in torch.from_numpy(maps)]
+        f1 = box_scores(np.concatenate(counted), "official_code")["f1"]
+        return [pixel_threshold(maps, 0.05), *f1]
 
     def released() -> list[float]:
-        return [released_box(one, box, healthy, 0.1)[-1] for one in maps for box in boxes]
+        f1 = [released_box(one, box, healthy, fixed)[-1] for one in maps for box in boxes]
+        return [released_threshold(maps), *f1]
 
-    return Pair(ours, released, 1e-6, f"the released code, {len(maps):,} maps of 3 boxes")
+    what = f"the released code, {len(maps):,} maps of 3 boxes"
+    return Pair(ours, released, 1e-3, what)  # the step of its grid of thresholds
 
 
 PAIRS: dict[str, Callable[[bool], Pair]] = {
     "training step": step_pair,
-    "training step in float32": partial(option_pair, introspective_step, "bfloat16"),
-    "warm-up step, not compiled": partial(option_pair, variational_step, "compiled"),
+    "training step in bfloat16": bfloat16_pair,
+    "warm-up step": compiled_pair,
     "anomaly maps, ST-LPIPS": partial(map_pair, "st_alex"),
     "anomaly maps, LPIPS": partial(map_pair, "squeeze"),
-    "pixel threshold": threshold_pair,
-    "box metrics": boxes_pair,
+    "threshold and box metrics": metrics_pair,
 }
 """Name -> function that makes the pair, a small one for tests."""
 

@@ -3,6 +3,7 @@ boxes are found, and with how many false alarms."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -78,9 +79,10 @@ def count_tagged(
             f"{tuple(masks.shape)} do not go together: expected (1, H, W) twice and (K, H, W)"
         )
     for name, array in zip(given, (values, masks, tissue)):
-        if not array.isfinite().all():
+        low, high = map(float, array.aminmax()) if len(array) else (0.0, 0.0)
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise InputError("not_finite", f"{name} given to the localisation protocol")
-        if (array < 0).any() or (array > 1 + COVERED).any() and array is not values:
+        if low < 0 or high > 1 + COVERED and array is not values:
             raise ConfigError(
                 f"{name} holds values outside its range: maps are at least 0, masks within 0 and 1"
             )
@@ -89,7 +91,7 @@ def count_tagged(
         raise InputError("no_tissue", "no healthy tissue is left beside the boxes of the slice")
     tagged, covered = values > threshold, masks > COVERED
     kept = values * tagged
-    beside = (normal.sum(), (tagged & normal).sum(), kept[normal].sum())
+    beside = (normal.sum(), (tagged & normal).sum(), (kept * normal).sum())
     columns = [
         covered.sum((1, 2)),
         (tagged & covered).sum((1, 2)),
