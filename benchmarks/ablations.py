@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
-from train_all import comparing_parser, train
+from train_all import comparing_parser, epochs_of, train
 
 from pathology_screen.experiments import ExperimentSetting, Report
 from pathology_screen.experiments.methods import SCORINGS
@@ -69,7 +69,12 @@ def main(arguments: list[str] | None = None) -> None:
     data = str(given.dataset_dir), str(given.datalist)
     scoring = ["eq5", *(name for name in SCORINGS if name != "eq5")]
     setting = ExperimentSetting(methods, *data, scoring=scoring, backbone=given.perceptual)
-    table = numbers(synthetic(setting)).assign(epochs=given.max_epochs)
+    epochs = {
+        label: " ".join(epochs_of(given.output_dir / f"{bundle}_{seed}") for seed in given.seeds)
+        for label, (bundle, folder) in VARIANTS.items()
+        if not folder
+    }
+    table = numbers(synthetic(setting)).assign(epochs=lambda own: own.compared.map(epochs))
     with replacing(given.output / "ablations.csv") as path:
         table.to_csv(path, index=False, float_format="%.6g")
 

@@ -238,10 +238,6 @@ def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-STUDIES = ("ablations", "leave_site_out")
-"""Tables that other commands leave in the folder of the page."""
-
-
 def study(path: Path, index: Sequence[str], kept: Callable[[pd.Series], bool]) -> pd.DataFrame:
     """A table that another command left, as people read it: a column a metric, `0.58 [0.53, 0.63]`
     and, where there are several, the values of the seeds; empty where it is not there."""
@@ -268,17 +264,11 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     template = (Path(__file__).parent / "evidence.md.jinja").read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     ablations = study(
-        options.output / "ablations.csv", ["compared"], lambda row: row.scoring == "eq5"
+        options.output / "ablations.csv", ["compared", "epochs"], lambda row: row.scoring == "eq5"
     )
-    epochs, seeds = {}, 0
-    for name in STUDIES:
-        if (path := options.output / f"{name}.csv").is_file():
-            first = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[0]
-            epochs[name] = first.epochs or "as many as those of the shipped weights"
-            seeds = len(first.seeds.split()) if "seeds" in first else seeds
     left_out = study(
         options.output / "leave_site_out.csv",
-        ["people", "method"],
+        ["people", "method", "epochs"],
         lambda row: row.scoring in ("", "eq5"),
     )
     return environment.from_string(template).render(
@@ -297,8 +287,6 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
         sites=site_table(found.sites),
         training=training_table(found.logs),
         ablations=ablations,
-        seeds=seeds,
-        epochs=epochs,
         left_out=left_out,
         table=markdown_table,
         made_by=found.synthetic.provenance,

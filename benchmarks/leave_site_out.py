@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from train_all import comparing_parser, train
+from train_all import comparing_parser, epochs_of, train
 
 from pathology_screen.calibration import Rate, calibration_beside, count_rate
 from pathology_screen.cohorts import load_datalist
@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append([people, label, "", "called suspicious", *share, rate.total])
     columns = ["people", "method", "scoring", "metric", "value", "low", "high", "n"]
     with replacing(given.output / "leave_site_out.csv") as path:
-        table = pd.DataFrame(rows, columns=columns).assign(epochs=given.max_epochs)
+        table = pd.DataFrame(rows, columns=columns)
+        table["epochs"] = table.method.map({f"RA without {given.site}": epochs_of(run)})
         table.to_csv(path, index=False, float_format="%.6g")
 
 

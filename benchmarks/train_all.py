@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from pathology_screen.bundles import bundle_root
 from pathology_screen.publishing import publish
 from pathology_screen.registry import METHODS
@@ -39,6 +41,11 @@ def train(bundle: str, *options: str, max_epochs: str | None = None, **places: P
     quoted = {name: shlex.quote(str(path.resolve())) for name, path in places.items()}
     words = shlex.split(COMMAND.format(bundle=bundle, **quoted))
     subprocess.run([sys.executable, *words[1:], *options], cwd=ROOT, check=True)
+
+
+def epochs_of(run: Path) -> str:
+    """How many epochs a run was trained for."""
+    return str(pd.read_csv(run / "log.csv").epoch.iloc[-1])
 
 
 def made_by(bundle: str, datalist: Path) -> str:
