@@ -139,6 +139,7 @@ def test_people_of_a_site_that_is_left_out_are_unseen(light, datalist, tmp_path,
     listed = datalist.with_name("sites.json")
     listed.write_text(json.dumps(content))
     shutil.copytree(ROOT / "bundles/ra/models", tmp_path / "run/ra")
+    (tmp_path / "run/ra/training_log.csv").rename(tmp_path / "run/ra/log.csv")
     given = {"dataset_dir": datalist.parent, "datalist": listed, "output_dir": tmp_path / "run"}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     fixed = ["--site", "B", "--perceptual", "st_alex", "--output", str(tmp_path / "docs")]
@@ -152,6 +153,7 @@ def test_people_of_a_site_that_is_left_out_are_unseen(light, datalist, tmp_path,
     assert set(called.method) == {"RA without B", "RA as shipped"}
     assert called.value.between(called.low, called.high).all()
     assert set(table.method) > {"template", "principal_components"}
+    assert set(table[table.epochs > 0].method) == {"RA without B"}
 
 
 # --- evidence ---
