@@ -1,6 +1,7 @@
 """What the attributes of a DICOM image say of its acquisition."""
 
 import json
+from io import BytesIO
 
 import pydicom
 import pytest
@@ -10,7 +11,11 @@ from pathology_screen.io.acquisition import acquisition_facts
 
 
 def facts(**attributes):
-    return acquisition_facts(dicom_datasets(head_volume(1), **attributes))
+    """Of an image as it is read: its values are bytes until somebody asks for them."""
+    file = BytesIO()
+    dicom_datasets(head_volume(1), **attributes)[0].save_as(file, enforce_file_format=True)
+    file.seek(0)
+    return acquisition_facts([pydicom.dcmread(file)])
 
 
 @pytest.mark.parametrize(
