@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
-from scan_builders import CORONAL, SAGITTAL, dicom_datasets, head_volume, save
+from scan_builders import CORONAL, SAGITTAL, dicom_datasets, head_volume, multiframe, save
 
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 HEADER_AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -242,16 +242,6 @@ def huge_slice(folder):
     file.write_bytes(content[:at] + struct.pack("<I", 80 * 2**20))
     sparse(file, at + 4 + 80 * 2**20)
     return folder
-
-
-def multiframe(datasets, path: Path) -> Path:
-    """Write data sets as one enhanced multi-frame object."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = highdicom.legacy.LegacyConvertedEnhancedMRImage(
-        datasets, generate_uid(), 1, generate_uid(), 1
-    )
-    image.save_as(path)
-    return path
 
 
 def two_multiframes(folder):

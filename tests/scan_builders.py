@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -19,6 +21,8 @@ from pydicom.uid import MRImageStorage as MR_IMAGE
 
 PATIENT_NAME = "CANARY^PATIENT"
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
+TILTED = (0.9781476007, 0.0, -0.2079116908, 0.0432273, 0.9781476007, 0.2033683)
+"""12 degrees about two axes."""
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -133,6 +137,31 @@ def save(
     return folder
 
 
+def multiframe(
+    datasets: Sequence[Dataset], path: Path, per_frame_orientation: bool = False
+) -> Path:
+    """Write data sets as one enhanced multi-frame object."""
+    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        datasets, generate_uid(), 1, generate_uid(), 1
+    )
+    if per_frame_orientation:
+        orientation = made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+        del made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+        for groups in made.PerFrameFunctionalGroupsSequence:
+            groups.PlaneOrientationSequence = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path)
+    return path
+
+
+def zipped(files: Iterable[Path], path: Path, inside: str = "a b/ü/") -> Path:
+    """Write files into an archive, below a folder in it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{inside}{file.name}")
+    return path
+
+
 def ras_affine(
     spacing: Sequence[float] = (2.0, 1.5, 1.25),
     orientation: Sequence[float] = AXIAL,
@@ -146,3 +175,8 @@ def ras_affine(
     affine[:3, 2] = normal(orientation) * spacing[0]
     affine[:3, 3] = origin
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def check_same_scan(scan, expected, atol=1e-6):
+    np.testing.assert_array_equal(scan.voxels, expected.voxels)
+    np.testing.assert_allclose(scan.affine, expected.affine, atol=atol)

@@ -12,8 +12,7 @@ import pairs
 import pandas as pd
 import pytest
 import torch
-from slice_cohort import make_slice_cohort
-from torch import nn
+from slice_cohort import Difference, make_slice_cohort
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.experiments import methods, report
@@ -258,15 +257,6 @@ def test_what_another_command_left_is_told(evidence, tmp_path):
         ["RA", "0.500 [0.400, 0.600]"],
         ["RA minus it", "+0.100 [+0.000, +0.200]; +0.000, +0.200"],
     ]
-
-
-class Difference(nn.Module):
-    """The absolute difference in place of the perceptual distance, which takes long."""
-
-    identity = "difference"
-
-    def forward(self, a, b):
-        return (a - b).abs()
 
 
 @pytest.fixture(scope="module")

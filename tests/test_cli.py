@@ -1,22 +1,29 @@
 """The command `pathology-screen`, as a person uses it."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from functools import partial
+from importlib import import_module
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastmri_builder import pictures, write_annotations, write_hdf5
 from monai.bundle import ConfigParser
 from released_checkpoint_builder import released_state
 
 from pathology_screen import __version__
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
-from pathology_screen.cli import NOT_ASSESSABLE, main
+from pathology_screen.catalogue import catalogue
+from pathology_screen.cli import NOT_ASSESSABLE, _parser, main
+from pathology_screen.cohorts import make_phantom_cohort
+from pathology_screen.cohorts.preparation import listed
 from pathology_screen.files import sha256
 from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 from pathology_screen.networks.released_checkpoint import NETWORK, convert_released_state
@@ -38,14 +45,6 @@ def run(capsys):
     return run
 
 
-def write_calibration(weights, scores=(0.5,), subjects=(0,)):
-    identity = {"weights_sha256": sha256(weights)}
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    calibration = Calibration(0.1, 0.05, rates, scores, subjects, identity)
-    calibration.save(weights.with_name("calibration.json"))
-    return calibration
-
-
 def test_info_lists_every_method_at_once():
     code = (
         "import sys; from pathology_screen.cli import main; status = main(['info'])\n"
@@ -65,43 +64,14 @@ def test_info_lists_every_method_at_once():
 
 
 def test_info_and_inspect_for_programs(slices, tmp_path, run):
-    """The keys stay; a change of them is a new schema_version."""
-    told = json.loads(run("info", "--json"))
-    assert (told.keys(), told["schema_version"]) == ({"schema_version", "version", "methods"}, 1)
-    by_name = {method.pop("name"): method for method in told["methods"]}
-    assert by_name.keys() == METHODS.keys()
-    keys = {"title", "paper", "is_control", "parameters", "bundle", "weights", "calibration"}
-    assert all(method.keys() == keys for method in by_name.values())
-    ra, control = by_name["ra"], by_name["template"]
-    assert ra["weights"]["sha256"] == sha256(bundle_root("ra") / "models/model.pt")
-    assert ra["calibration"].keys() == {"slices", "subjects", "calibration_id"}
-    assert control["is_control"] and control["bundle"] is control["weights"] is None
-
+    assert json.loads(run("info", "--json")) == json.loads(json.dumps(catalogue()))
     (tmp_path / "a.png").write_bytes(slices[1].read_bytes())
     (tmp_path / "b.nii.gz").write_bytes(b"")
     printed = run("inspect", tmp_path / "a.png", "--json")
     printed += run("inspect", tmp_path / "b.nii.gz", "--json", status=NOT_ASSESSABLE)
     accepted, refused = map(json.loads, printed.splitlines())
-    keys = {"schema_version", "name", "accepted", "code", "reason", "findings", "fit", "source"}
-    assert accepted.keys() == refused.keys() == keys
-    assert accepted["accepted"] and accepted["code"] is accepted["reason"] is None
+    assert accepted["accepted"] and not refused["accepted"]
     assert [finding["code"] for finding in accepted["findings"]] == ["not_registered"]
-    assert not refused["accepted"] and refused["code"] in refused["reason"]
-
-
-def test_info_tells_whether_there_are_weights_and_a_calibration(tmp_path, monkeypatch, run):
-    monkeypatch.setattr("pathology_screen.catalogue.bundle_root", lambda name: tmp_path / name)
-    assert "none yet" in run("info")
-    weights = tmp_path / "ra/models/model.pt"
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(bytes(2_340_000))
-    calibration = write_calibration(weights, (0.1, 0.2, 0.3), (0, 0, 1))
-    printed = run("info")
-    assert f"2.3 MB, sha256 {sha256(weights)}" in printed
-    assert f"3 slices of 2 healthy subjects, id {calibration.calibration_id[:12]}" in printed
-    for damage in ("{", "[]", '{"scores": 3}', "[" * 100_000):
-        weights.with_name("calibration.json").write_text(damage)
-        assert "calibration damaged" in run("info")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +201,102 @@ def test_publish(tmp_path, run):
     assert "bundles here" in run("publish", source, "--bundle", none, *options, status=1)
     (source / "model.pt").write_bytes(b"weights")
     (source / "log.csv").write_text("epoch\n1\n")
-    write_calibration(source / "model.pt")
+    identity = {"weights_sha256": sha256(source / "model.pt")}
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+    Calibration(0.1, 0.05, rates, (0.5,), (0,), identity).save(source / "calibration.json")
     printed = run("publish", source, "--bundle", bundle, *options)
     assert printed == f"{(bundle / 'models').resolve()}\n"
     assert json.loads((bundle / "models/origin.json").read_text())["made_by"] == options[1]
+
+
+# --- prepare ---
+
+NORMAL, LOCAL = "file_brain_AXT1_201_6002699", "file_brain_AXT1_202_2020486"
+
+
+@pytest.fixture
+def fastmri(tmp_path, run):
+    """Function that prepares two files of fastMRI into `tmp_path/out`; gives what `run` does."""
+    for number, name in enumerate((NORMAL, LOCAL)):
+        write_hdf5(tmp_path / f"source/{name}.h5", pictures(number))
+    boxes = [(LOCAL, 2, 1, 2, 4, 3, "Edema"), (LOCAL, 3, 1, 2, 4, 3, "Mass")]
+    table = write_annotations(tmp_path / "brain.csv", boxes)
+    options = ("--annotations", table, "--output", tmp_path / "out")
+    command = ("prepare", "fastmri", tmp_path / "source", *options)
+    return lambda *more, **status: run(*command, *more, **status)
+
+
+def test_prepare_fastmri(fastmri, tmp_path):
+    error = fastmri(status=1)
+    assert "error: 309 of the 311 files" in error and "--allow-missing" in error
+    assert not (tmp_path / "out").exists()
+    lines = fastmri("--allow-missing").splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["section", "group", "images", "subjects", "boxes"],
+        ["training", "normal", "1", "1", "0"],
+        ["test", "local", "1", "1", "1"],
+    ]
+    sheet = tmp_path / "out/contact_sheet.png"
+    assert lines[-2:] == [f"datalist: {tmp_path / 'out/datalist.json'}", f"look at:  {sheet}"]
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("slices", "pathology"), [("table", "edema"), ("3", "mass")])
+def test_prepare_slices_of_fastmri(fastmri, tmp_path, slices, pathology):
+    fastmri("--allow-missing", "--slices", slices)
+    (item,) = json.loads((tmp_path / "out/datalist.json").read_text())["test"]
+    assert item["pathology"] == pathology
+
+
+def test_prepare_paper(fastmri, tmp_path, run):
+    fastmri("--allow-missing")
+    (item,) = json.loads((tmp_path / "out/datalist.json").read_text())["training"]
+    ixi = tmp_path / "out/ixi.json"
+    ixi.write_text(json.dumps({"training": [item | {"subject": listed("ixi.csv")[0]["subject"]}]}))
+    command = ("prepare", "paper", "--fastmri", tmp_path / "out", "--ixi", ixi)
+    command += ("--output", tmp_path / "paper")
+    assert "580 of the 581 subjects" in run(*command, status=1)
+    error = run(*command, "--allow-missing", status=1)  # one image of two subjects
+    assert "error: datalist.json names" in error
+    assert not (tmp_path / "paper/datalist.json").exists()
+
+
+def test_prepare_phantom(tmp_path, monkeypatch, run):
+    few = {"training": 1, "validation": 0, "calibration": 0, "healthy": 0, "lesions": 1}
+    small = partial(make_phantom_cohort, **few)
+    monkeypatch.setattr("pathology_screen.cohorts.make_phantom_cohort", small)
+    out = run("prepare", "phantom", "--output", tmp_path)
+    assert "hypointense lesion" in out and "training" in out
+    assert len(list(tmp_path.glob("phantom-2-*/contact_sheet.png"))) == 1
+
+
+SPLIT = "--fractions .5 .1 .2 .2 --seed 1 --exclude 01 --output O"
+EVERYTHING = [
+    "fastmri SOURCE --annotations A --slices 3 --allow-missing --output O",
+    f"ixi SOURCE --no-registration --n4 --domain brain_extracted --workers 2 {SPLIT}",
+    "paper --fastmri F --ixi I --allow-missing --output O",
+    "folder SOURCE --split S --group-column dx --healthy HC none --subject-pattern P "
+    f"--scan-pattern P --no-check {SPLIT}",
+    "phantom --output O --extracted",
+]
+
+
+@pytest.mark.parametrize("arguments", EVERYTHING, ids=lambda arguments: arguments.split()[0])
+def test_options_of_prepare_are_the_parameters_of_the_function_and_their_defaults_are_its_own(
+    arguments,
+):
+    words = arguments.split()
+    options = vars(_parser().parse_args(["prepare", *words]))
+    module, _, function = options["made_by"].partition(":")
+    parameters = inspect.signature(getattr(import_module(module), function)).parameters
+    given = options.keys() - {"made_by", "command"}
+    assert given <= parameters.keys()
+    needed = {name for name in parameters if parameters[name].default is inspect.Parameter.empty}
+    assert needed <= given  # and every other option changes something
+    assert all(options[name] != parameters[name].default for name in given - needed)
+    required = ["SOURCE"] if "SOURCE" in words else []
+    for word in ("--annotations", "--fastmri", "--ixi", "--output"):
+        if word in words and words[0] != "phantom":
+            required += [word, "x"]
+    bare = vars(_parser().parse_args(["prepare", words[0], *required]))
+    assert bare.keys() - {"made_by", "command"} == needed

@@ -2,20 +2,14 @@
 
 import ast
 import configparser
-import hashlib
 import importlib.util
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import pathology_screen
-from pathology_screen import versions as module
-from pathology_screen.errors import ArtifactError
-from pathology_screen.files import sha256
-from pathology_screen.versions import brain_extraction_sha256, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED_AS = {
@@ -63,35 +57,6 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 def test_torch_is_new_enough_to_read_weights_safely():
     """CVE-2026-24747: before 2.10, weights_only=True could run code."""
     assert declared("options", "install_requires")["torch"].startswith(">= 2.10")
-
-
-def test_versions_name_the_weights_of_brain_extraction():
-    folder = Path(importlib.util.find_spec("deepbet").origin).parents[1] / "data/models"
-    digests = [sha256(folder / name) for name in ("bbox_model.pt", "model.pt")]
-    assert brain_extraction_sha256() == hashlib.sha256("".join(digests).encode()).hexdigest()
-    assert versions()["brain_extraction_sha256"] == brain_extraction_sha256()
-    start = time.perf_counter()
-    for _ in range(100):
-        brain_extraction_sha256()
-    assert time.perf_counter() - start < 0.01  # read once
-
-
-def test_other_weights_have_another_hash_and_absent_ones_are_an_error(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("deepbet", tmp_path / "deepbet/__init__.py")
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(ArtifactError, match="not installed"):
-        brain_extraction_sha256.__wrapped__()
-    (tmp_path / "deepbet").mkdir()
-    (tmp_path / "data/models").mkdir(parents=True)
-    hashes = set()
-    for first, second in ("11", "21", "12"):
-        (tmp_path / "data/models/bbox_model.pt").write_text(first)
-        (tmp_path / "data/models/model.pt").write_text(second)
-        hashes.add(brain_extraction_sha256.__wrapped__())
-    assert len(hashes) == 3
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ArtifactError, match="pip install deepbet"):
-        brain_extraction_sha256.__wrapped__()
 
 
 # --- pip-audit ---

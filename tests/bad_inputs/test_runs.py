@@ -291,22 +291,8 @@ def harm(path: Path) -> Payload:
 
 BAD_WEIGHTS = {
     "absent": (lambda path: None, "there are no weights"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged"),
-    "cut short": (
-        lambda path: path.write_bytes((MODELS / "model.pt").read_bytes()[:1_000_000]),
-        "damaged",
-    ),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(harm(path))), "damaged or holds more"),
     "pickle in an archive": (lambda path: torch.save({"a": harm(path)}, path), "holds more"),
-    "a list": (lambda path: torch.save([1], path), "does not fit"),
-    "a key is missing": (
-        lambda path: torch.save(dict(list(state().items())[1:]), path),
-        "does not fit",
-    ),
-    "another shape": (
-        lambda path: torch.save(state() | {next(iter(state())): torch.zeros(3, 3)}, path),
-        "does not fit",
-    ),
     "other numbers": (
         lambda path: torch.save({name: value + 0.01 for name, value in state().items()}, path),
         "the calibration belongs to something else: weights_sha256",
@@ -332,27 +318,12 @@ def test_weights_that_are_not(make, message, tree, tmp_path, capsys):
     assert not (tmp_path / "harm").exists()
 
 
-def edited(**changes):
-    """Function that changes entries of the shipped calibration and leaves its id as it was."""
-    shipped = json.loads((MODELS / "calibration.json").read_text())
-    return lambda path: path.write_text(json.dumps(shipped | changes))
-
-
-BAD_CALIBRATIONS = {
-    "absent": (lambda path: None, "is missing"),
-    "damaged": (lambda path: path.write_bytes(b"\xff{"), "not a calibration that can be read"),
-    "a list": (lambda path: path.write_text("[]"), "not a calibration that can be read"),
-    "altered": (edited(pixel_threshold=1e9), "altered"),
-    "NaN": (edited(pixel_threshold=float("nan")), "not a calibration that can be read"),
-    "of another time": (edited(schema_version=99), "schema version 99"),
-}
-
-
-@pytest.mark.parametrize(("make", "message"), BAD_CALIBRATIONS.values(), ids=BAD_CALIBRATIONS)
-def test_calibrations_that_are_not(make, message, tree, tmp_path, capsys):
+def test_calibrations_that_are_not(tree, tmp_path, capsys):
     calibration = tmp_path / "calibration.json"
-    make(calibration)
-    assert message in refusal(capsys, tree, tmp_path, "--calibration", calibration)
+    assert "is missing" in refusal(capsys, tree, tmp_path, "--calibration", calibration)
+    shipped = json.loads((MODELS / "calibration.json").read_text())
+    calibration.write_text(json.dumps(shipped | {"pixel_threshold": 1e9}))
+    assert "altered" in refusal(capsys, tree, tmp_path, "--calibration", calibration)
 
 
 CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -370,17 +341,6 @@ CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 )
 def test_settings_that_make_no_sense(options, message, tree, tmp_path, capsys):
     assert message in refusal(capsys, tree, tmp_path, *options)
-
-
-def test_a_damaged_bundle(tree, tmp_path, capsys):
-    mine = tmp_path / "mine"
-    (mine / "configs").mkdir(parents=True)
-    for name, text in (("metadata.json", "{}"), ("inference.json", "{")):
-        (mine / "configs" / name).write_text(text)
-    (mine / "models").mkdir()
-    shutil.copy(MODELS / "model.pt", mine / "models")
-    message = "the configuration of the bundle mine is absent or damaged"
-    assert message in refusal(capsys, tree, tmp_path, "--bundle", mine)
 
 
 def test_calibrate_goes_on_after_a_fault(

@@ -13,18 +13,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from bad_scans import PYDICOM_FILES, multiframe, nifti, raw
+from bad_scans import nifti, raw
 from batches import screen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.uid import (
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-)
-from scan_builders import SAGITTAL, dicom_datasets, head_volume, save, series_of
+from limits import bounded
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from scan_builders import SAGITTAL, dicom_datasets, head_volume, multiframe, save, series_of
 
 from pathology_screen.cli import NOT_ASSESSABLE
 from pathology_screen.errors import REFUSALS
@@ -64,7 +59,7 @@ def check_refused(result, code):
     assert result.reason.startswith(f"[{code}] {REFUSALS[code]}") and "CANARY" not in result.reason
 
 
-def test_a_tree_of_them(wrong, by_command, tmp_path, bounded, capfd):
+def test_a_tree_of_them(wrong, by_command, tmp_path, capfd):
     tree = next(iter(wrong.values())).path.parent
     searched = {name: scan for name, scan in wrong.items() if name not in PASSED_OVER}
     assert len(searched) == len(wrong) - len(PASSED_OVER) > 100
@@ -157,7 +152,7 @@ REFUSED_BY_IMAGE = {
 
 
 @pytest.mark.parametrize(("change", "code"), REFUSED_BY_IMAGE.values(), ids=REFUSED_BY_IMAGE)
-def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path, bounded):
+def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path):
     image = nib.load(brain)
     voxels, affine = change(np.asarray(image.dataobj, np.float32), image.affine)
     nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), affine), tmp_path / "s.nii")
@@ -167,24 +162,6 @@ def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path
 
 
 # --- scans that only look odd ---
-
-
-def mixed_up(datasets, folder):
-    """Names and InstanceNumbers that contradict the positions."""
-    order = np.random.default_rng(0).permutation(len(datasets))
-    for dataset, number in zip(datasets, order):
-        dataset.InstanceNumber = int(number)
-    return save([datasets[i] for i in order[::-1]], folder, name="{}".format)
-
-
-def among_others(datasets, folder):
-    """Beside files that are no images, hidden ones, and a report of another series."""
-    save(datasets, folder / "Müller – série 1" / "sub folder")
-    (folder / "notes.txt").write_text("no image")
-    (folder / ".DS_Store").write_bytes(b"hidden")
-    shutil.copy(PYDICOM_FILES / "test-SR.dcm", folder / "report")
-    shutil.copy(PYDICOM_FILES / "dicomdirtests" / "DICOMDIR", folder / "DICOMDIR")
-    return folder
 
 
 def by_a_way_round(datasets, folder):
@@ -200,60 +177,19 @@ def through_links(datasets, folder):
     return folder / "scan"
 
 
-def packed(datasets, folder):
-    save(datasets, folder / "s")
-    with zipfile.ZipFile(folder / "s.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in (folder / "s").iterdir():
-            archive.write(file, f"a b/ü/{file.name}")
-        archive.writestr("__MACOSX/._IM0000", b"hidden")
-    return folder / "s.zip"
-
-
-def as_list(datasets, folder):
-    return sorted(save(datasets, folder).iterdir(), reverse=True)
-
-
-def one_object(datasets, folder):
-    return multiframe(datasets, folder / "CANARY.dcm")
-
-
-def of_12_bits(voxels, **attributes):
-    return {"voxels": voxels, "BitsStored": 12, "HighBit": 11, **attributes}
-
-
 FACTS = ("ScanningSequence", "EchoTime", "RepetitionTime")
-RESCALED = {"RescaleSlope": 0.25, "RescaleIntercept": -12.5}
 ODD_SERIES = {
-    "names and numbers mixed up": ({}, mixed_up),
-    "among others": ({}, among_others),
     "path with spaces, a line break and ..": ({}, by_a_way_round),
     "links to files": ({}, through_links),
-    "archive": ({}, packed),
-    "list of files": ({}, as_list),
-    "one multi-frame object": ({}, one_object),
-    **{
-        name: (options, save)
-        for name, options in {
-            "implicit": {"transfer_syntax": ImplicitVRLittleEndian},
-            "big endian": {"transfer_syntax": ExplicitVRBigEndian},
-            "run lengths": {"transfer_syntax": RLELossless},
-            "JPEG-LS": {"transfer_syntax": JPEGLSLossless},
-            "JPEG 2000": {"transfer_syntax": JPEG2000Lossless},
-            "signed": {"voxels": lambda v: v.astype("int16")},
-            "bits above the stored ones": of_12_bits(lambda v: v.astype("uint16") | 0x8000),
-            "inverted": of_12_bits(
-                lambda v: (4095 - v).astype("uint16"), PhotometricInterpretation="MONOCHROME1"
-            ),
-            "rescaled": {"voxels": lambda v: (v + 50).astype("uint16"), **RESCALED},
-            "derived": {"ImageType": ["DERIVED", "SECONDARY"]},
-            "no other attributes": dict.fromkeys(FACTS),
-        }.items()
-    },
+    "one multi-frame object": ({}, lambda datasets, folder: multiframe(datasets, folder / "e.dcm")),
+    "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, save),
+    "no other attributes": (dict.fromkeys(FACTS), save),
 }
+"""That encodings, archives and files among others change no voxel is tested in `io`."""
 
 
 @pytest.mark.parametrize(("options", "write"), ODD_SERIES.values(), ids=ODD_SERIES)
-def test_odd_series(options, write, series, make_brain_screener, tmp_path, bounded):
+def test_odd_series(options, write, series, make_brain_screener, tmp_path):
     screener = make_brain_screener()
     plain = screener(save(series(), tmp_path / "plain"))
     assert plain.outcome == "suspicious" and plain.score > 0.02
@@ -320,45 +256,15 @@ def stored_as(axcodes):
     return change
 
 
-def with_type(dtype, slope=1, intercept=0, kind=nib.Nifti1Image):
-    """Stored as another type, so that slope and intercept give back the values."""
-
-    def change(image):
-        values = (np.asarray(image.dataobj, np.float64) - intercept) / slope
-        values = np.round(values) if np.dtype(dtype).kind in "ui" else values
-        made = kind(values.astype(dtype), image.affine, dtype=dtype)
-        made.header.set_slope_inter(slope, intercept)
-        return made
-
-    return change
-
-
-def with_values(change):
-    """With other values, as float32."""
-    return lambda image: nib.Nifti1Image(
-        np.asarray(change(np.asarray(image.dataobj, np.float32)), np.float32), image.affine
-    )
-
-
-def without_slope(image):
-    image.header["scl_slope"], image.header["scl_inter"] = 0, np.nan
-    return image
-
-
-def by_qform_alone(image):
-    made = nib.Nifti1Image(np.asarray(image.dataobj), None)
-    made.set_qform(image.affine, code=1)
-    return made
-
-
 def with_extension(image):
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"CANARY" * 1000))
     return image
 
 
-def ringing(values):
+def ringing(image):
+    values = np.asarray(image.dataobj, np.float32)
     some = np.random.default_rng(0).random(values.shape) < 0.2
-    return np.where((values == 0) & some, -3, values)
+    return nib.Nifti1Image(np.where((values == 0) & some, -3, values), image.affine)
 
 
 ODD_NIFTI = {
@@ -366,29 +272,15 @@ ODD_NIFTI = {
         f"stored {axes}": (stored_as(axes), "s.nii.gz")
         for axes in ["LPS", "RSA", "ASR", "PIR", "LAI"]
     },
-    **{
-        dtype: (with_type(dtype), "s.nii")
-        for dtype in ("uint16", "int32", "int64", "float32", "float64")
-    },
-    "big endian": (with_type(">i2"), "s.nii"),
-    "NIfTI-2": (with_type("int16", kind=nib.Nifti2Image), "s.nii"),
-    "scaled": (with_type("float32", slope=0.5, intercept=-7), "s.nii.gz"),
-    "slope 0 and NaN": (without_slope, "s.nii.gz"),
-    "by its qform alone": (by_qform_alone, "s.nii.gz"),
-    "all 1000 brighter": (with_values(lambda values: values + 1000), "s.nii.gz"),
-    "all below zero": (with_values(lambda values: values - 5000), "s.nii.gz"),
-    "from -1 to 1": (with_values(lambda values: values * 0.001 - 1), "s.nii.gz"),
-    "one volume of one": (with_values(lambda values: values[..., None]), "s.nii.gz"),
     "extension": (with_extension, "s.nii.gz"),
-    "background below zero": (with_values(ringing), "s.nii.gz"),
+    "background below zero": (ringing, "s.nii.gz"),
     "upper case": (lambda image: image, "S.NII.GZ"),
     "path of another alphabet": (lambda image: image, "磁共振 – Ünïcødé.nii.gz"),
-    "very bright": (with_type("float32", slope=1e-30), "s.nii"),
 }
 
 
 @pytest.mark.parametrize(("change", "name"), ODD_NIFTI.values(), ids=ODD_NIFTI)
-def test_odd_nifti(change, name, brain, make_brain_screener, tmp_path, bounded):
+def test_odd_nifti(change, name, brain, make_brain_screener, tmp_path):
     screener = make_brain_screener()
     plain = screener(brain)
     nib.save(change(nib.load(brain)), tmp_path / name)
@@ -417,9 +309,7 @@ def test_packing_and_names_do_not_matter(brain, make_brain_screener, tmp_path):
 
 
 @pytest.mark.parametrize("factor", [1e-38, 1e-30, 1e30, 3e38])
-def test_intensities_at_the_ends_of_the_scale(
-    factor, brain, make_brain_screener, tmp_path, bounded
-):
+def test_intensities_at_the_ends_of_the_scale(factor, brain, make_brain_screener, tmp_path):
     """The unit plays no part; what cannot be told from nothing is refused."""
     image = nib.load(brain)
     values = np.asarray(image.dataobj, np.float64)

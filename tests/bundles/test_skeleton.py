@@ -155,22 +155,3 @@ def test_si_vae_differs_from_ra_in_its_loss_alone():
         "beta_neg": 256.0,
         "reversed_embedding": 0.0,
     }
-
-
-@pytest.mark.parametrize("name", BUNDLES)
-@pytest.mark.parametrize("profile", ["compact", "paper"])
-def test_registry_counts_the_parameters_of_each_profile(name, profile):
-    files = ["train.json", "paper.json"] if profile == "paper" else ["train.json"]
-    parser = ConfigParser(
-        ConfigParser.load_config_files([bundle_root(name) / "configs" / file for file in files])
-    )
-    if name == "mkd":
-        parser["network_def"]["teacher"] = (
-            "st_vgg16"  # torchvision's VGG-16 may be absent; it has no trained part
-        )
-    network = parser.get_parsed_content("network_def")
-    method = METHODS[name]
-    assert f"{type(network).__module__}.{type(network).__name__}" == method.network
-    assert (
-        sum(parameter.numel() for parameter in network.parameters()) == method.parameters[profile]
-    )

@@ -52,10 +52,10 @@ def test_damaged_files_are_refused(tmp_path, calibration):
     with pytest.raises(ArtifactError, match=r"calibration\.json"):
         Calibration.load(path)
     for text in (
-        *("", "[]", "{}", '{"schema_version": 2, "calibration_id": "", "scores": [NaN]}'),
+        *("", "\xff{", "[]", "{}", '{"schema_version": 2, "calibration_id": "", "scores": [NaN]}'),
         *("[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "x": ' + "9" * 5000 + "}"),
     ):
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ArtifactError, match="can be read"):
             Calibration.load(path)
     calibration.save(path)

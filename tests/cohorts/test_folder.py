@@ -3,14 +3,13 @@ in two sections."""
 
 import json
 import re
-import zipfile
 from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_builders import dicom_datasets, head_volume, save
+from scan_builders import dicom_datasets, head_volume, save, zipped
 
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.datalist import load_sections, read_notes
@@ -241,9 +240,7 @@ def test_dicom_subjects_are_told_by_patient_id_which_is_not_written(prepare, tmp
     for folder, patient in people.items():
         save(dicom_datasets(head_volume(), PatientID=patient), root / folder)
     again = save(dicom_datasets(head_volume(), PatientID="SECRET-1"), tmp_path / "again")
-    with zipfile.ZipFile(root / "2020" / "visit.zip", "w") as archive:
-        for file in again.iterdir():
-            archive.write(file, file.name)
+    zipped(again.iterdir(), root / "2020" / "visit.zip")
     datalist = prepare("dicom", **TRAINING_ONLY)
     items = load_datalist(datalist, "training")
     assert {Path(item["image"]).name: item["subject"] for item in items} == {

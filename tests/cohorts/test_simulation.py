@@ -1,23 +1,17 @@
-"""The synthetic scans are brains, repeat by their seed, and a lesion changes what it should."""
+"""The synthetic scans are brains, and repeat by their seed."""
 
 import time
-from functools import cache
 from itertools import pairwise
 
 import nibabel as nib
 import numpy as np
 import pytest
+from cohorts.simulated import SEED, distance_mm, white_matter
 from scipy import ndimage as ndi
 
-from pathology_screen import space
-from pathology_screen.cohorts import anatomy
-from pathology_screen.cohorts.anatomy import load_template, random_field
-from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.simulation import Subject, simulate, simulate_plane
-from pathology_screen.errors import ConfigError
+from pathology_screen.cohorts.anatomy import load_template
+from pathology_screen.cohorts.simulation import simulate, simulate_plane
 from pathology_screen.space import find_brain, register, take_plane
-
-SEED = (7, 1)
 
 
 @pytest.fixture(scope="module")
@@ -26,30 +20,10 @@ def template():
 
 
 @pytest.fixture(scope="module")
-def healthy(template):
-    return simulate(template, SEED)
-
-
-@pytest.fixture(scope="module")
-def ill(template):
-    """Function: kind of lesion -> the same person with it."""
-    return cache(lambda kind: simulate(template, SEED, kind))
-
-
-@pytest.fixture(scope="module")
 def plane(template):
     """Image (0-1) and brain of the same person in the standard plane."""
     image, brain = simulate_plane(template, SEED)
     return image / 255, brain
-
-
-def distance_mm(mask, affine):
-    """Distance of every voxel from the mask, mm."""
-    return ndi.distance_transform_edt(mask == 0, sampling=np.abs(np.diag(affine)[:3]))
-
-
-def white_matter(volume):
-    return np.percentile(volume.image[volume.brain], 95)
 
 
 def test_geometry_is_that_of_axial_slices_over_the_whole_head(healthy):
@@ -118,55 +92,6 @@ def test_the_plane_is_normalised_to_the_brain(plane):
     assert 60 < np.median(np.nonzero(image < 0.06)[0]) < 200  # air all around
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_mask_lies_in_the_brain_and_the_standard_plane_cuts_it(template, healthy, ill, kind):
-    scan = ill(kind)
-    assert scan.image.shape == healthy.image.shape and np.array_equal(scan.affine, healthy.affine)
-    assert set(np.unique(scan.mask)) == {0, 1}
-    assert not np.any(scan.mask[~scan.brain])
-    subject = Subject(template, SEED, kind)
-    to_scan = subject.anatomy.standard(template)
-    to_scan[:3, 3] += subject.scanner.centre
-    assert take_plane(scan.mask, scan.affine, to_scan, order=0).sum() > 100  # mm2
-
-
-@pytest.mark.parametrize("kind", ["hypointense lesion", "hyperintense lesion", "resection cavity"])
-def test_lesion_changes_the_scan_at_its_mask_and_nowhere_else(healthy, ill, kind):
-    scan = ill(kind)
-    change = (scan.image.astype(float) - healthy.image) / white_matter(healthy)
-    away = distance_mm(scan.mask, scan.affine)
-    assert np.abs(change[away > 12]).max() < 0.01
-    sign = 1 if kind == "hyperintense lesion" else -1
-    assert sign * change[scan.mask > 0].mean() > 0.15
-
-
-def test_mass_pushes_the_brain_around_it(healthy, ill):
-    scan = ill("mass")
-    change = np.abs(scan.image.astype(float) - healthy.image) / white_matter(healthy)
-    away = distance_mm(scan.mask, scan.affine)
-    assert change[(away > 3) & (away < 10) & healthy.brain].mean() > 0.05
-    moved = (scan.brain != healthy.brain).sum()
-    assert moved < 0.01 * healthy.brain.sum()  # the skull does not give way
-
-
-def test_enlarged_ventricles_are_marked_whole_and_dark(healthy, ill):
-    scan = ill("enlarged ventricles")
-    marked = scan.mask > 0
-    assert marked.sum(axis=(0, 1)).max() * scan.affine[0, 0] ** 2 > 1000  # mm2
-    assert scan.image[marked].mean() < 0.5 * white_matter(scan)
-    assert scan.image[marked].mean() < healthy.image[marked].mean()  # tissue was there before
-
-
-def test_the_affine_map_to_the_template_is_found_without_registration(template):
-    """A head that differs from the template by an affine map alone: the map is known."""
-    person = Subject(template, SEED, "healthy").anatomy
-    person.bend = np.zeros_like
-    expected = np.eye(4)
-    expected[:3, :3] = person.rotation * person.scale
-    expected[:3, 3] = person.offset - expected[:3, :3] @ anatomy.CENTRE
-    np.testing.assert_allclose(person.standard(template), expected, atol=1e-3)
-
-
 @pytest.mark.parametrize("kind", ["healthy", "mass"])
 def test_the_whole_chain_takes_a_volume_to_what_the_slices_show(
     template, healthy, ill, plane, kind
@@ -189,21 +114,6 @@ def test_the_whole_chain_takes_a_volume_to_what_the_slices_show(
     assert edges[0] == pytest.approx(edges[1], rel=0.2)  # as sharp
     if kind == "mass":
         assert take_plane(scan.mask, scan.affine, to_scan, order=0).sum() > 100
-
-
-def test_random_field_is_smooth_periodic_and_standardised():
-    field = random_field(np.random.default_rng(3), sigma=6.0, nodes=32)
-    grid = np.stack(np.meshgrid(*[np.arange(0, 128, 4, dtype=np.float32)] * 3, indexing="ij"))
-    values = field(grid)
-    assert abs(values.mean()) < 0.05 and values.std() == pytest.approx(1, abs=0.1)
-    assert np.allclose(field(grid + 32 * 6.0 / 1.5), values, atol=1e-3)
-    assert np.abs(field(grid + np.float32(0.5)) - values).max() < 0.5
-
-
-def test_missing_maps_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(space.template, "template_folder", lambda: tmp_path)
-    with pytest.raises(ConfigError, match="mni_icbm152_wm"):
-        space.load_tissue.__wrapped__("white")
 
 
 def test_the_default_cohort_takes_under_90_seconds_on_two_cores(template):

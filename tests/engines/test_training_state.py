@@ -3,47 +3,25 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_training
 import torch
 from ignite.engine import Events
-from tiny_training import images, make_trainer
+from tiny_training import equal, images, make_trainer, train, weights
 
 from pathology_screen.engines import TrainingDiverged
 from pathology_screen.errors import ConfigError
 
-SCRIPT = str(Path(__file__).with_name("tiny_training.py"))
+pytestmark = pytest.mark.usefixtures("one_thread_and_default_dtype")
+
 METHODS = ["ra", "ae_s", "vae", "dae", "mkd"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_default_dtype():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.set_num_threads(threads)
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def load(folder, name="model.pt"):
     return torch.load(folder / name, weights_only=True)
-
-
-def train(*arguments, **options):
-    trainer = make_trainer(*arguments, **options)
-    trainer.run()
-    return trainer
-
-
-def weights(trainer):
-    return {name: value.clone() for name, value in trainer.network.state_dict().items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -51,7 +29,9 @@ def test_killed_within_an_epoch_it_ends_as_if_uninterrupted(method, tmp_path):
     """SIGKILL after iteration 5 of 3 epochs of 3; the resumed run's weights, best weights and log
     equal those of a whole run."""
     folders = killed, whole = tmp_path / "killed", tmp_path / "whole"
-    done = subprocess.run([sys.executable, SCRIPT, method, str(killed), "3", "4", "5"])
+    done = subprocess.run(
+        [sys.executable, tiny_training.__file__, method, str(killed), "3", "4", "5"]
+    )
     assert done.returncode == -signal.SIGKILL
     assert load(killed, "resume.pt")["iteration"] in (4, 5)
     runs = [train(folder, 3, 4, method=method) for folder in folders]
@@ -176,20 +156,3 @@ def test_resuming_with_other_data_is_refused(tmp_path):
         train(tmp_path, 2, 6)
     with pytest.raises(ConfigError, match="another run: loss differ"):
         train(tmp_path, 2, 4, identity={"loss": 2})
-
-
-SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("ae_s", "dae", "mkd")]
-
-
-@pytest.mark.parametrize("method", ["ra", "vae", *SLOW])
-def test_two_ranks_reproduce_one_process_with_the_double_batch(method, tmp_path):
-    """In float64, since Adam divides rounding errors by gradients near zero."""
-    torchrun = [*("-m", "torch.distributed.run"), "--standalone", "--nproc_per_node=2"]
-    command = [sys.executable, *torchrun, SCRIPT, method, str(tmp_path), "2", "2"]
-    subprocess.run(command, check=True, capture_output=True)
-    torch.set_default_dtype(torch.float64)
-    one = weights(train(tmp_path / "one", 2, 4, method=method))
-    ranks = [load(tmp_path, f"rank{rank}.pt") for rank in (0, 1)]
-    assert equal(*ranks)
-    for name, value in one.items():
-        torch.testing.assert_close(ranks[0][name], value, rtol=1e-5, atol=1e-12)

@@ -144,6 +144,22 @@ def make_trainer(
     )
 
 
+def train(*arguments, **options):
+    """Run what `make_trainer` makes; give the trainer."""
+    trainer = make_trainer(*arguments, **options)
+    trainer.run()
+    return trainer
+
+
+def weights(trainer):
+    """A copy of the weights of its network."""
+    return {name: value.clone() for name, value in trainer.network.state_dict().items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if "RANK" in os.environ:

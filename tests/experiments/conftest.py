@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from slice_cohort import make_slice_cohort
+from slice_cohort import Difference, make_slice_cohort
 from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
@@ -41,15 +41,6 @@ class Restorer(nn.Module):
 
 def key(image):
     return hashlib.sha256(image.numpy().tobytes()).hexdigest()
-
-
-class Difference(nn.Module):
-    """The absolute difference in place of a perceptual distance, which takes long to load."""
-
-    identity = "difference"
-
-    def forward(self, a, b):
-        return (a - b).abs()
 
 
 @pytest.fixture

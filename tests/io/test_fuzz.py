@@ -2,15 +2,14 @@
 
 import shutil
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
-from bad_scans import multiframe, nifti
+from bad_scans import nifti
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
-from scan_builders import dicom_datasets, head_volume, save
+from scan_builders import dicom_datasets, head_volume, multiframe, save, zipped
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import Scan, read_scan
@@ -34,9 +33,7 @@ def whole(tmp_path_factory):
     series = [[file.read_bytes() for file in files] for files in folders]
     nifti(root / "n.nii")
     nifti(root / "n.nii.gz")
-    with zipfile.ZipFile(root / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in (root / "explicit").iterdir():
-            archive.write(file, f"a/{file.name}")
+    zipped((root / "explicit").iterdir(), root / "z.zip", "a/")
     files = {"nifti": "n.nii", "nifti.gz": "n.nii.gz", "zip": "z.zip"}
     single = {kind: [[(root / name).read_bytes()]] for kind, name in files.items()}
     return {"dicom": series} | single

@@ -7,7 +7,7 @@ import zipfile
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_builders import head_volume
+from scan_builders import head_volume, zipped
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
@@ -83,8 +83,7 @@ def test_single_axial_slice(tmp_path):
 
 def test_one_nifti_in_a_zip_or_folder(tmp_path):
     path = save(tmp_path / "scan.nii.gz", head_volume())
-    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
-        archive.write(path, "folder/scan.nii.gz")
+    zipped([path], tmp_path / "scan.zip")
     (tmp_path / "scan.nii").mkdir()
     path.rename(tmp_path / "scan.nii" / path.name)
     for name in ("scan.nii", "scan.zip"):

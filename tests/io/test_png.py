@@ -1,7 +1,6 @@
 """PNG files as axial slices."""
 
 import struct
-import zipfile
 import zlib
 
 import nibabel as nib
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from monai.transforms import Compose, Orientationd
 from PIL import Image
+from scan_builders import zipped
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES
@@ -47,8 +47,7 @@ def test_grey_values_are_kept_as_one_axial_slice(tmp_path, dtype, factor):
 
 def test_grey_stored_as_colour_or_in_an_archive_is_read(tmp_path):
     path = save(tmp_path / "SLICE.PNG", np.repeat(PIXELS[..., None], 3, axis=2))
-    with zipfile.ZipFile(tmp_path / "slice.zip", "w") as archive:
-        archive.write(path, "folder/slice.png")
+    zipped([path], tmp_path / "slice.zip")
     (tmp_path / "made.png").write_bytes(png())
     for name in ("SLICE.PNG", "slice.zip", "made.png"):
         np.testing.assert_array_equal(read_scan(tmp_path / name).voxels[..., 0], PIXELS)

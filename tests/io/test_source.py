@@ -1,13 +1,19 @@
 """The headers of a series are those of the slices that `read_scan` stacks, in its order."""
 
-import zipfile
-
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from bad_scans import multiframe
-from scan_builders import AXIAL, CORONAL, SAGITTAL, dicom_datasets, head_volume, save
+from scan_builders import (
+    AXIAL,
+    CORONAL,
+    SAGITTAL,
+    dicom_datasets,
+    head_volume,
+    multiframe,
+    save,
+    zipped,
+)
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io import read_scan
@@ -28,10 +34,7 @@ def test_series_in_the_order_of_its_slices(tmp_path, orientation, kind):
     if kind == "list":
         path = sorted(path.iterdir())
     if kind == "zip":
-        with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-            for file in path.iterdir():
-                archive.write(file, file.name)
-        path = tmp_path / "s.zip"
+        path = zipped(path.iterdir(), tmp_path / "s.zip")
     scan, source = read_scan(path), read_source_series(path)
     instances = [dataset.SOPInstanceUID for dataset in source.datasets]
     assert instances == [one.SOPInstanceUID for one in datasets]

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from boxes import box_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal import released_box
@@ -20,6 +19,14 @@ from pathology_screen.metrics.localization import (
 )
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+def box_masks(boxes, shape):
+    """Masks (K, H, W), 0 or 1, of boxes (column, row, width, height)."""
+    masks = np.zeros((len(boxes), *shape), np.float32)
+    for mask, (x, y, width, height) in zip(masks, boxes):
+        mask[y : y + height, x : x + width] = 1
+    return masks
 
 
 def count(anomaly_map, boxes, healthy, threshold=0.0):

@@ -19,6 +19,7 @@ def test_weights_come_back(tmp_path):
     ("content", "message"),
     [
         (None, "no weights"),
+        (b"", "damaged or holds more"),
         (b"PK\x03\x04 cut", "damaged or holds more"),
         (b"no weights at all", "damaged or holds more"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),

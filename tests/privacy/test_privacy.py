@@ -19,11 +19,11 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from bad_scans import damaged_multiframe, dangling, each, multiframe, raw, without
+from bad_scans import damaged_multiframe, dangling, each, raw, without
 from nibabel.nifti1 import Nifti1Extension
 from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
-from scan_builders import save, series_of
+from scan_builders import multiframe, save, series_of
 
 from pathology_screen.cli import NOT_ASSESSABLE, main
 from pathology_screen.errors import InputError

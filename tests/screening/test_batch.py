@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +21,6 @@ from pathology_screen.errors import ArtifactError, ConfigError, InputError, RunE
 from pathology_screen.io import discover, read_scan, source_id
 from pathology_screen.outputs import results
 from pathology_screen.outputs.results import finished
-from pathology_screen.outputs.run_folder import locked
 from pathology_screen.screening import Screener
 from pathology_screen.screening import screener as screener_module
 from pathology_screen.screening.batch import Batch, list_items, save_key
@@ -36,28 +34,6 @@ def screen(screener, items, out, **options):
 
 def worklist(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "scores.csv")
-
-
-@pytest.fixture(scope="session")
-def phantoms(slices, tmp_path_factory) -> list[Path]:
-    """A healthy slice and one with a lesion, as NIfTI files."""
-    paths = []
-    for path in slices:
-        scan = read_scan(path)
-        paths.append(tmp_path_factory.mktemp("phantoms") / f"{path.stem}.nii.gz")
-        nib.save(nib.Nifti1Image(scan.voxels, scan.affine), paths[-1])
-    return paths
-
-
-@pytest.fixture
-def tree(phantoms, tmp_path) -> Path:
-    """Four good scans, and one that is damaged."""
-    root = tmp_path / "studies"
-    for number in range(5):
-        data = phantoms[number % 2].read_bytes()
-        (root / f"s{number}").mkdir(parents=True)
-        (root / f"s{number}/T1w.nii.gz").write_bytes(data if number < 4 else data[:2000])
-    return root
 
 
 @pytest.fixture
@@ -337,32 +313,6 @@ def test_results_that_vanish_during_the_run_are_missed(
     assert len(screen(make_screener(), items, out, report=False)) == len(worklist(out)) == 5
 
 
-def test_a_manifest_that_cannot_be_read_is_no_reason_to_mix_results(tree, make_screener, tmp_path):
-    for text in ("{", "[]", '{"settings": {}, "inputs": {"a": []}}', "[" * 100_000):
-        (tmp_path / "run.json").write_text(text)
-        with pytest.raises(RunError, match=r"run.json .* cannot be read"):
-            screen(make_screener(), list_items(tree), tmp_path)
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from pathology_screen.outputs.run_folder import locked\n"
-        "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "locked\n"
-        with pytest.raises(RunError, match="another run is writing"), locked(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-    assert (tmp_path / ".lock").exists()
-    with locked(tmp_path):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 # --- by command ---
 
 
@@ -411,30 +361,6 @@ def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
     assert "report: false there, true here" in capsys.readouterr().err
     assert cli.main(["screen", str(tree / "nowhere"), *options]) == 1
     assert Screener.from_bundle("ra").judge.image_threshold > 0
-
-
-def test_a_dry_run_tells_what_a_run_would_do_and_writes_nothing(
-    tree, make_screener, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(cli, "_screener", lambda options: make_screener())
-    (tree / "notes.txt").write_text("no scan")
-    out, key = tmp_path / "out", tmp_path / "key.csv"
-    command = ["screen", str(tree), "-o", str(out), "--axial-slice", "--names", "paths"]
-    dry = [*command, "--dry-run", "--key", str(key)]
-    assert cli.main(dry) == cli.NOT_ASSESSABLE
-    told = capsys.readouterr().out.splitlines()
-    assert told[:4] == [f"s{number}T1w: to screen" for number in range(4)]
-    assert told[4].startswith("s4T1w: would be refused: [unreadable]")
-    assert told[5].startswith("4 to screen, 0 done already, 1 would be refused, 1 files")
-    assert not out.exists() and not key.exists()
-    assert cli.main([*command[:1], str(tree / "s0"), *dry[2:]]) == 0
-
-    assert cli.main(command) == cli.NOT_ASSESSABLE
-    kept, _ = contents(out), capsys.readouterr()
-    assert cli.main(dry) == cli.NOT_ASSESSABLE and contents(out) == kept
-    assert "s4T1w: done already: not_assessable\n0 to screen, 5 done" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "_screener", lambda options: make_screener(rate=0.2))
-    assert cli.main(dry) == 1 and "other settings (rate" in capsys.readouterr().err
 
 
 @pytest.mark.slow

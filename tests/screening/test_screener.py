@@ -18,29 +18,8 @@ from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor, build_network
-from pathology_screen.screening import Finding, Inspector, Screener, context
+from pathology_screen.screening import Screener
 from pathology_screen.space import PLANE_Z, plane_affine, take_plane
-
-
-def test_the_score_is_the_mean_of_the_map_and_decides(
-    slices, predictor, make_screener, make_calibration
-):
-    result = make_screener()(slices[0])
-    image = predictor.prepare({"image": str(slices[0])})["image"][0].numpy()
-    assert np.array_equal(result.slice.image, image)
-    assert result.score == pytest.approx(0.1 * image.mean(), rel=1e-5)
-    assert result.outcome == "suspicious" and result.score > result.image_threshold == 0.02
-    assert (result.percentile, result.p_value) == (100, pytest.approx(1 / 21))
-    calm = make_screener(make_calibration([10.0 * score for score in range(1, 21)]))(slices[0])
-    assert calm.outcome == "normal" and calm.percentile == 0 and calm.p_value == 1
-    assert calm.score == result.score
-
-
-def test_the_pixel_threshold_has_no_part_in_the_outcome(slices, make_screener, make_calibration):
-    for pixel_threshold in (0.01, 0.09, 5.0):
-        result = make_screener(make_calibration(pixel_threshold=pixel_threshold))(slices[1])
-        assert result.outcome == "suspicious"
-        assert bool(result.regions) == (pixel_threshold < 1)
 
 
 def test_a_single_slice_is_compared_as_it_is_with_a_warning(slices, make_screener):
@@ -137,19 +116,6 @@ def test_regions_have_a_side_and_a_place_in_mni_space(brain, make_brain_screener
     assert np.allclose(TO_SCAN @ [*first.peak_mni_mm, 1], [*first.peak_mm, 1])
 
 
-def test_another_plane_is_mapped_and_not_judged(brain, make_brain_screener):
-    result = make_brain_screener()(brain, plane_mm=40)
-    assert (result.outcome, result.code) == ("not_assessable", "not_calibrated")
-    assert "z = 40 mm; accepted: 23 mm" in result.reason
-    assert result.score is None and result.map_volume.any() and result.slice.plane_mm == 40
-    assert result.slice.mni_affine[2, 3] == 40
-
-
-def test_scans_of_the_other_domain_are_refused(brain, make_screener):
-    result = make_screener()(brain)
-    assert (result.code, result.map_volume) == ("other_domain", None)
-
-
 def test_dicom_and_nifti_of_one_scan_agree(brain, make_brain_screener, tmp_path):
     screener = make_brain_screener()
     dicom, nifti = screener(save(series_of(nib.load(brain)), tmp_path / "series")), screener(brain)
@@ -176,53 +142,6 @@ def test_what_cannot_be_read_is_not_assessable(tmp_path, make_screener):
         assert f"[{code}]" in result.reason
         assert result.score is None and result.map_volume is None and result.slice is None
     assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
-
-
-def test_what_the_gate_finds_is_kept_and_refuses(brain, make_brain_screener, monkeypatch):
-    found = [Finding("voxel_size", "9 mm", "up to 8 mm", refused=False)]
-    monkeypatch.setattr(context, "geometry_findings", lambda *scan: found)
-    assert make_brain_screener()(brain).findings == tuple(found)
-    found[:] = [Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")]
-    result = make_brain_screener()(brain)
-    assert (result.code, result.findings) == ("voxel_size", tuple(found))
-    assert result.reason.endswith("9 mm; accepted: up to 8 mm. Resample it")
-
-
-def test_inspecting_goes_as_far_as_screening_without_a_network(
-    brain, slices, brain_predictor, make_brain_screener
-):
-    inspect = Inspector(brain_predictor.preprocessing, brain_predictor.slice_options["domain"])
-    for path in (brain, slices[0], "nowhere"):
-        found, result = inspect(path), make_brain_screener()(path)
-        assert tuple(found.findings) == result.findings and found.source == result.source
-        assert found.fit == (result.slice.fit if result.slice else None)
-        assert (found.refusal.code if found.refusal else None) == result.code
-
-
-def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_screener):
-    def broken(item):
-        raise ZeroDivisionError
-
-    steps = [*predictor.preprocessing.transforms, broken]
-    faulty = replace(predictor, preprocessing=Compose(steps))
-    with pytest.raises(ZeroDivisionError):
-        Screener(faulty, make_screener().judge.calibration)(slices[0])
-    inspected = Inspector(faulty.preprocessing, "whole_head")(slices[0])
-    assert "ZeroDivisionError in test_screener.py" in str(inspected.refusal)
-
-
-def test_stages_are_timed_apart(slices, make_screener):
-    seconds = make_screener()(slices[0]).seconds
-    assert list(seconds) == ["reading", "preparation", "screening"] and min(seconds.values()) > 0
-    assert list(make_screener()("nowhere").seconds) == ["reading"]
-
-
-def test_too_few_people_for_the_rate(make_screener, make_calibration):
-    message = "18 healthy people allow a false positive rate of 0.0526 at best"
-    with pytest.raises(ConfigError, match=message):
-        make_screener(make_calibration([0.001 * n for n in range(18)]))
-    make_screener(make_calibration([0.001 * n for n in range(19)]))
-    make_screener(make_calibration([0.001 * n for n in range(9)]), rate=0.1)
 
 
 def test_threads_share_a_screener(slices, brain, make_brain_screener):

@@ -5,15 +5,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import nibabel as nib
 import pandas as pd
 import pytest
+from dicomweb_archive import running_archive
 from orthanc import running_orthanc, what_is_missing
 from pydicom import dcmread
 from scan_builders import save, series_of
@@ -23,40 +21,10 @@ from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.screening import watch as module
 
 
-class Archive(HTTPServer):
-    """A DICOMweb service that answers with the next of `answers`, then 200; `stored` are the parts
-    of the requests that it answered with 200."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: list[int] = []
-        self.stored: list[list[bytes]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/dicom-web"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        message = message_from_bytes(
-            f"Content-Type: {self.headers['Content-Type']}\n\n".encode() + body
-        )
-        status = self.server.answers.pop(0) if self.server.answers else 200
-        if status == 200 and self.path == "/dicom-web/studies":
-            parts = [part.get_payload(decode=True) for part in message.get_payload()]
-            self.server.stored.append(parts)
-        self.send_response(status)
-        self.end_headers()
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def archive():
-    with Archive() as archive:
-        threading.Thread(target=archive.serve_forever, daemon=True).start()
+    with running_archive() as archive:
         yield archive
-        archive.shutdown()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.simulation import simulate
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
 from pathology_screen.space import (
     Fit,
@@ -21,7 +21,6 @@ from pathology_screen.space import (
     register,
     registration,
     take_plane,
-    template,
 )
 
 DEGREES, SHIFT, FACTORS = [14.0, -8.0, 17.0], [9.0, -14.0, 21.0], [1.04, 0.95, 1.02]
@@ -173,18 +172,3 @@ def test_a_fit_below_a_limit_is_refused_with_its_number(fit, named):
     with pytest.raises(InputError, match=f"registration_failed.*{named}"):
         check_fit(fit)
     check_fit(Fit(0.96, 0.6))
-
-
-def test_template_is_a_brain_in_mni_space():
-    brain = load_brain_template()
-    voxels = np.asarray(brain.dataobj)
-    assert voxels.shape == (197, 233, 189) and np.array_equal(brain.affine[:3, :3], np.eye(3))
-    assert 1800 < (voxels > 0).sum() / 1000 < 2000  # ml
-    commissure = np.round(np.linalg.inv(brain.affine) @ [0, 0, 0, 1]).astype(int)[:3]
-    assert voxels[tuple(commissure)] > 0
-
-
-def test_missing_template_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(template, "template_folder", lambda: tmp_path)
-    with pytest.raises(ConfigError, match="mni_icbm152_t1"):
-        load_brain_template.__wrapped__()

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import highdicom
 import pytest
 from outputs.dicom.result_builders import make_result
 from scan_builders import dicom_datasets, head_volume, save
@@ -31,5 +32,16 @@ def write(out):
         result = make_result(source, **changes)
         write_dicom(result, source, out)
         return result
+
+    return write
+
+
+@pytest.fixture
+def report(series, out):
+    """Function that writes a result and gives the content of its report."""
+
+    def write(result, source=None):
+        write_dicom(result, source or series(), out)
+        return highdicom.sr.srread(out / "report.dcm").content
 
     return write

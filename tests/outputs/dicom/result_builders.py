@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import highdicom
 import numpy as np
+import pydicom
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 from pydicom import Dataset
-from pydicom.uid import generate_uid
 
 from pathology_screen.io import read_scan
 from pathology_screen.result import Finding, ScreenedSlice, ScreeningResult
@@ -91,16 +90,11 @@ def make_refused(
     return ScreeningResult("not_assessable", code, reason, **changes)
 
 
-def enhanced(datasets: Sequence[Dataset], path: Path, per_frame_orientation: bool = False) -> Path:
-    """The series as one multi-frame object."""
-    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(
-        datasets, generate_uid(), 1, generate_uid(), 1
-    )
-    if per_frame_orientation:
-        orientation = made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
-        del made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
-        for groups in made.PerFrameFunctionalGroupsSequence:
-            groups.PlaneOrientationSequence = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made.save_as(path)
-    return path
+def whole(content):
+    (group,) = content.get_image_measurement_groups()
+    return group
+
+
+def read(folder: Path) -> dict[str, Dataset]:
+    """Name -> object, of a folder."""
+    return {path.name: pydicom.dcmread(path) for path in folder.iterdir()}

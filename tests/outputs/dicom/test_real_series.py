@@ -3,9 +3,10 @@
 import highdicom
 import pydicom
 import pytest
+from outputs.dicom.result_builders import whole
 from outputs.dicom.test_conformance import DCIODVFY, check
-from outputs.dicom.test_geometry import check_references, check_round_trip
-from outputs.dicom.test_structured_report import numbers, whole
+from outputs.dicom.test_images import check_references, check_round_trip
+from outputs.dicom.test_structured_report import numbers
 
 
 @pytest.mark.needs_shared

@@ -6,25 +6,13 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from outputs.dicom.result_builders import THRESHOLD, enhanced, make_refused, make_result
+from outputs.dicom.result_builders import THRESHOLD, make_refused, make_result, whole
 from pydicom.sr.codedict import codes
-from scan_builders import SAGITTAL, dicom_datasets, head_volume, save
 
 from pathology_screen.errors import REFUSALS
-from pathology_screen.outputs.dicom import structured_report, write_dicom
+from pathology_screen.outputs.dicom import structured_report
 from pathology_screen.outputs.dicom.maker import MEANINGS, code
 from pathology_screen.result import Finding
-
-
-@pytest.fixture
-def report(series, out):
-    """Function that writes a result and gives the content of its report."""
-
-    def write(result, source=None):
-        write_dicom(result, source or series(), out)
-        return highdicom.sr.srread(out / "report.dcm").content
-
-    return write
 
 
 @pytest.fixture
@@ -37,11 +25,6 @@ def made(series, report):
         return result, report(result, source)
 
     return make
-
-
-def whole(content):
-    (group,) = content.get_image_measurement_groups()
-    return group
 
 
 def numbers(group):
@@ -138,76 +121,6 @@ def test_regions(made, out):
     assert dataset.ContentQualification == "RESEARCH"
 
 
-def test_map_states_its_quantity(made, out):
-    result = made()[0]
-    dataset = pydicom.dcmread(out / "parametric_map.dcm")
-    (shared,) = dataset.SharedFunctionalGroupsSequence
-    (mapping,) = shared.RealWorldValueMappingSequence
-    assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1.0, 0.0)
-    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
-    (concept,) = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence
-    assert concept.CodeMeaning == MEANINGS["map"]
-    assert mapping.DoubleFloatRealWorldValueFirstValueMapped == 0
-    assert mapping.DoubleFloatRealWorldValueLastValueMapped >= result.map_volume.max()
-    (window,) = shared.FrameVOILUTSequence
-    assert window.VOILUTFunction == "LINEAR_EXACT"  # LINEAR needs a window not narrower than 1
-    assert dataset.ContentQualification == "RESEARCH"
-
-
-def test_sources_are_the_images_that_the_plane_cuts_and_the_map(tmp_path, report, out):
-    datasets = dicom_datasets(head_volume())
-    source = save(datasets, tmp_path / "axial")
-    result = make_result(source, tilt=8)
-    cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
-    group = whole(report(result, source))
-    uids = [image.referenced_sop_instance_uid for image in group.source_images]
-    made = {path.stem: pydicom.dcmread(path) for path in out.iterdir()}
-    expected = [datasets[k].SOPInstanceUID for k in cut]
-    assert 1 < len(cut) < 8 and uids == [*expected, made["parametric_map"].SOPInstanceUID]
-    (study,) = made["report"].CurrentRequestedProcedureEvidenceSequence
-    assert study.StudyInstanceUID == datasets[0].StudyInstanceUID
-    counts = {
-        one.SeriesInstanceUID: len(one.ReferencedSOPSequence)
-        for one in study.ReferencedSeriesSequence
-    }
-    assert counts == {
-        datasets[0].SeriesInstanceUID: 8,
-        made["parametric_map"].SeriesInstanceUID: 1,
-        made["segmentation"].SeriesInstanceUID: 1,
-    }
-    shown = made["overlay"].SourceImageSequence
-    assert [image.ReferencedSOPInstanceUID for image in shown] == expected
-
-
-@pytest.mark.parametrize(("row", "number"), [(1, 4), (-1, 3)], ids=["to superior", "to inferior"])
-def test_the_slice_that_an_upright_plane_lies_in(tmp_path, report, row, number):
-    """1 mm above the middle of eight slices of 2 mm lies the fifth from below."""
-    datasets = dicom_datasets(head_volume(), orientation=(row, 0, 0, 0, 1, 0))
-    source = save(datasets, tmp_path / "axial")
-    group = whole(report(make_result(source, tilt=0, off=1), source))
-    uids = [image.referenced_sop_instance_uid for image in group.source_images[:-1]]
-    assert uids == [datasets[number].SOPInstanceUID]
-
-
-def test_an_axial_plane_crosses_every_image_of_a_sagittal_series(tmp_path, report):
-    datasets = dicom_datasets(head_volume(), orientation=SAGITTAL)
-    source = save(datasets, tmp_path / "sagittal")
-    group = whole(report(make_result(source), source))
-    uids = {image.referenced_sop_instance_uid for image in group.source_images[:-1]}
-    assert uids == {dataset.SOPInstanceUID for dataset in datasets}
-
-
-def test_frames_of_a_multiframe_source(tmp_path, report, out):
-    source = enhanced(dicom_datasets(head_volume())[::-1], tmp_path / "source" / "e.dcm")
-    group = whole(report(make_result(source, tilt=0, off=1), source))
-    frames = pydicom.dcmread(source).PerFrameFunctionalGroupsSequence
-    heights = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in frames]
-    expected = int(np.argsort(heights)[4]) + 1
-    assert list(group.source_images[0].referenced_frame_numbers) == [expected]
-    (shown,) = pydicom.dcmread(out / "overlay.dcm").SourceImageSequence
-    assert shown.ReferencedFrameNumber == expected
-
-
 def test_sides_of_regions_are_coded(series, report):
     source = series("a")
     result = make_result(source)
@@ -266,9 +179,3 @@ def test_map_without_score(made, out):
     answers = {name: answer.value for name, answer in evaluations(group).items()}
     assert answers == {"outcome": "not_assessable", "reason": "not_calibrated"}
     assert len(list(out.iterdir())) == 4
-
-
-def test_codes_fit_their_attributes_and_every_refusal_has_one():
-    for value, meaning in MEANINGS.items():
-        assert len(value) <= 16 and len(meaning) <= 64
-    assert all(code(refusal).value == refusal for refusal in REFUSALS)

@@ -1,0 +1,41 @@
+"""Limits of time and memory for what looks at a scan that has to be refused."""
+
+import resource
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SECONDS = 15
+"""Most that screening one of these scans may take; on an idle machine none takes a second."""
+MEMORY = 3 * 2**29
+"""Most bytes of address space that it may add: a bomb that goes off runs into it."""
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Fail where what is done takes too long, or too much memory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, hard))
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert time.perf_counter() - start < SECONDS
+
+
+@contextmanager
+def cheap() -> Iterator[None]:
+    """The same, of the memory that Python knows of; on an idle machine nothing takes half a
+    second."""
+    start = time.perf_counter()
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - start < 10
