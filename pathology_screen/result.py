@@ -166,6 +166,10 @@ class ScreeningResult:
 
     A scan that is not assessable has neither score, slice nor volumes; with the code
     "not_calibrated" it has slice and volumes, and no score.
+
+    >>> contrast = Finding("perhaps_contrast_agent", "T1 high contrast", "no agent", refused=False)
+    >>> [one.code for one in ScreeningResult("normal", findings=(contrast,)).warnings]
+    ['perhaps_contrast_agent']
     """
 
     outcome: Outcome

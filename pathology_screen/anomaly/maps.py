@@ -46,6 +46,12 @@ class AnomalyMap(nn.Module):
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.
         score: "mean" or "peak", see `score`.
+
+    >>> image = torch.full((1, 1, 32, 32), 0.5)
+    >>> residual = AnomalyMap("none", equalize=False)
+    >>> maps = residual(image, image - 0.25)
+    >>> maps.max(), residual.score(image, maps)
+    (tensor(0.2500), tensor([0.2500]))
     """
 
     def __init__(
@@ -142,6 +148,10 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ConfigError: if a side is shorter than 16 px.
+
+    >>> equalized = equalize(torch.linspace(0, 0.5, 32 * 32).view(1, 1, 32, 32))
+    >>> equalized.min(), equalized.max()
+    (tensor(0.), tensor(1.))
     """
     if min(images.shape[-2:]) < SMALLEST_SIDE:
         raise ConfigError(
@@ -156,7 +166,11 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur maps (B, 1, H, W) as `scipy.ndimage.gaussian_filter` does by default (cut at 4 sigma,
-    reflected borders); `sigma` in pixels of a 128 px image."""
+    reflected borders); `sigma` in pixels of a 128 px image.
+
+    >>> gaussian_blur(torch.ones(1, 1, 16, 16), sigma=2.0).mean().round(decimals=5)
+    tensor(1.)
+    """
     rows, columns = (
         torch.from_numpy(_blur_matrix(side, sigma * side / REFERENCE_SIZE)).to(maps)
         for side in map(int, maps.shape[-2:])

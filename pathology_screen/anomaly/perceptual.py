@@ -129,6 +129,11 @@ def perceptual_distance(
     Raises:
         ArtifactError: if the weights are missing or are not what they should be.
         ConfigError: if the backbone is unknown, or "encoder" comes without a module.
+
+    >>> image = torch.rand(1, 1, 32, 32)
+    >>> distance = perceptual_distance("st_alex")
+    >>> distance(image, image).max()
+    tensor(0.)
     """
     if backbone == "encoder":
         if not isinstance(weights, nn.Module) or not hasattr(weights, "embeddings"):

@@ -41,6 +41,11 @@ class Calibration:
         identity: what the numbers depend on, as JSON values (`Predictor.identity`).
         agreements: correlation of each healthy slice with its reconstruction
             (`metrics.brain_correlation`); none from a method that does not reconstruct.
+
+    >>> people = tuple(range(19))
+    >>> calibration = Calibration(1.0, 0.05, {}, tuple(map(float, people)), people, {})
+    >>> calibration.image_threshold(0.05), calibration.percentile(18.0), calibration.p_value(20.0)
+    (18.0, 100.0, 0.05)
     """
 
     pixel_threshold: float

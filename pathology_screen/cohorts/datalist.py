@@ -29,6 +29,13 @@ def resolve_dataset(
         dataset_dir: folder that the paths are relative to; default the datalist's own.
         datalist: JSON file; default `dataset_dir/datalist.json`.
         section: "training", "validation", "calibration" or "test".
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "one.png").touch()
+    >>> _ = write_datalist(folder, {"test": [{"image": "one.png"}]}, "one slice")
+    >>> [item["subject"] for item in resolve_dataset(folder, section="test")]
+    ['one.png']
     """
     from pathology_screen.cohorts.phantom import make_phantom_cohort
 

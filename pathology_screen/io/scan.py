@@ -39,6 +39,10 @@ class Scan:
             unknown.
         subject: hash of a DICOM series' PatientID, to count people by; None where it is absent. It
             is never written anywhere.
+
+    >>> scan = Scan(np.ones((4, 5, 6), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+    >>> spacing(scan.affine).tolist()
+    [2.0, 2.0, 3.0]
     """
 
     voxels: np.ndarray

@@ -25,7 +25,12 @@ def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
     factor kept within 0 and 1.
 
     The parts, (N,) each over whole slices, are those of the released code; the product is a choice
-    made here."""
+    made here.
+
+    >>> from torch import tensor
+    >>> quality_index(mae=tensor([0.5]), lpips=tensor([0.5]), ssim=tensor([1.0]))
+    tensor([0.2500])
+    """
     factors = [(1 - mae).clamp(0, 1), (1 - lpips).clamp(0, 1), ssim.clamp(0, 1)]
     return factors[0] * factors[1] * factors[2]
 
@@ -39,6 +44,9 @@ def anomaly_to_healthy(
     there is no way to go.
 
     The three distances, (R,) each, are those of the released code; the share is a choice made here.
+
+    >>> anomaly_to_healthy(np.array([1.0]), pathological=np.array([5.0]), restored=np.array([2.0]))
+    array([0.75])
     """
     way = pathological - unseen
     share = np.divide(pathological - restored, way, out=np.zeros_like(way), where=way > 0)
@@ -50,7 +58,11 @@ def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     CACI is that of what is conserved (SSIM of the reconstruction with the input in healthy tissue)
     and what is changed (1 - SSIM in the anomaly), or repaired (`repaired_share`): a choice made
-    here. The released code measures SSIM, LPIPS and MSE in both regions."""
+    here. The released code measures SSIM, LPIPS and MSE in both regions.
+
+    >>> harmonic_mean(np.array([1.0, 1.0]), np.array([0.5, 0.0])).round(3)
+    array([0.667, 0.   ])
+    """
     total = first + second
     return np.divide(2 * first * second, total, out=np.zeros_like(total), where=total > 0)
 
@@ -59,14 +71,22 @@ def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
     """1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a painted
     anomaly of the altered slice with the slice before, `left` that of the reconstruction with the
     slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no counterpart in
-    the released code, which knows no slice without the anomaly."""
+    the released code, which knows no slice without the anomaly.
+
+    >>> repaired_share(damage=np.array([0.8]), left=np.array([0.2]))
+    array([0.75])
+    """
     share = np.divide(left, damage, out=np.ones_like(damage), where=damage > 0)
     return np.clip(1 - share, 0, 1)
 
 
 def normative_score(rqi: np.ndarray, ahi: np.ndarray, caci: np.ndarray) -> np.ndarray:
     """(H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one number by
-    which the released code ranks methods."""
+    which the released code ranks methods.
+
+    >>> normative_score(rqi=np.array([1.0]), ahi=np.array([0.5]), caci=np.array([1.0]))
+    array([0.75])
+    """
     return (harmonic_mean(rqi, caci) + ahi) / 2
 
 
@@ -108,6 +128,11 @@ def frechet_distance(
     Raises:
         ConfigError: if the numbers of features, or of slices and subjects, differ.
         InputError: "not_finite".
+
+    >>> slices = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    >>> shifted = frechet_distance(slices + [3.0, 4.0], ["a", "b", "c"], NormalFeatures.of(slices))
+    >>> round(shifted.value, 6)
+    25.0
     """
     offset = _checked(features)
     if offset.shape != (len(subjects), len(reference.mean)):

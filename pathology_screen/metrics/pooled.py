@@ -55,6 +55,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ConfigError: if the shapes differ, a label is neither 0 nor 1, or only one class is there.
         InputError: "not_finite", if a score is NaN or infinite.
+
+    >>> average_precision([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4])
+    0.8333333333333333
     """
     return float(average_precision_score(*_two_classes(labels, scores)))
 
@@ -65,6 +68,10 @@ def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
     Raises:
         ConfigError: if the lengths differ.
         InputError: "not_finite".
+
+    >>> mean = pooled_mean([1.0, 2.0, 6.0], ["a", "a", "b"])
+    >>> mean.value, mean.evaluate(np.array([[2.0, 0.0]])).item()
+    (3.0, 1.5)
     """
     values = np.asarray(values, np.float64)
     names, index = _subject_of_each(values, subjects)
@@ -84,6 +91,9 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
 
     Raises:
         ConfigError, InputError: as `average_precision`; ConfigError also for other lengths.
+
+    >>> pooled_auroc([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"]).value
+    0.75
     """
     ranking = _Ranking(labels, scores, subjects)
 
@@ -100,7 +110,11 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
 def pooled_average_precision(
     labels: ArrayLike, scores: ArrayLike, subjects: Subjects
 ) -> PooledStatistic:
-    """Average precision (AUPRC) of all scores pooled; arguments and errors as in `pooled_auroc`."""
+    """Average precision (AUPRC) of all scores pooled; arguments and errors as in `pooled_auroc`.
+
+    >>> pooled_average_precision([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"]).value
+    0.8333333333333333
+    """
     ranking = _Ranking(labels, scores, subjects)
 
     def auprc(weights: np.ndarray) -> np.ndarray:
@@ -118,6 +132,10 @@ def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) 
     Args:
         function: arrays (R,), one for each statistic -> (R,).
         statistics: a subject of one name in two of them is one person, drawn in both.
+
+    >>> one, other = pooled_mean([3.0, 5.0], ["a", "b"]), pooled_mean([2.0], ["c"])
+    >>> combined(np.divide, one, other).value
+    2.0
     """
     subjects = np.unique(np.concatenate([statistic.subjects for statistic in statistics]))
     columns = [np.searchsorted(subjects, statistic.subjects) for statistic in statistics]
@@ -129,7 +147,11 @@ def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) 
 
 
 def averaged(*statistics: PooledStatistic) -> PooledStatistic:
-    """The mean of statistics, over the union of their subjects."""
+    """The mean of statistics, over the union of their subjects.
+
+    >>> averaged(pooled_mean([3.0, 5.0], ["a", "b"]), pooled_mean([2.0], ["c"])).value
+    3.0
+    """
     return combined(lambda *values: np.mean(values, axis=0), *statistics)
 
 

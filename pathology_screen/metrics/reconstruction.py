@@ -30,6 +30,9 @@ def mean_squared_error(
         ConfigError: if shapes differ or the mask of an image is empty.
         InputError: "not_finite", if an image holds NaN or infinite values.
         ArtifactError: if a reconstruction does.
+
+    >>> mean_squared_error(torch.ones(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.5))
+    tensor([0.2500], dtype=torch.float64)
     """
     image, reconstruction = _checked(image, reconstruction)
     return masked_mean((image - reconstruction).square(), mask)
@@ -43,7 +46,12 @@ def perceptual_error(
 ) -> torch.Tensor:
     """Mean of a perceptual distance map of each image, such as `anomaly.perceptual_distance(...)`;
     the rest as in `mean_squared_error`. Table 1 uses LPIPS on AlexNet: other backbones do not
-    compare with it."""
+    compare with it.
+
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> perceptual_error(x, x, distance=lambda a, b: (a - b).abs())
+    tensor([0.], dtype=torch.float64)
+    """
     x, x_ph = (each.clamp(0, 1).float() for each in _checked(image, reconstruction))
     return masked_mean(distance(x, x_ph), mask)
 
@@ -54,7 +62,12 @@ def structural_similarity(
     """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
     (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it; without
     one the windows that reach beyond the image are left out. Raises as `mean_squared_error`;
-    ConfigError also for images smaller than the window."""
+    ConfigError also for images smaller than the window.
+
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> structural_similarity(x, x)
+    tensor([1.], dtype=torch.float64)
+    """
     x, x_ph = (each[:, 0].cpu().numpy() for each in _checked(image, reconstruction))
     if min(x.shape[1:]) < 7:
         raise ConfigError(f"SSIM needs images of at least 7 x 7 pixels, not {x.shape[1:]}")
@@ -71,7 +84,12 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
 
     Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was
     lost, wherever it was. Raises as `mean_squared_error`; InputError also with "constant_image",
-    where an image has no detail at all."""
+    where an image has no detail at all.
+
+    >>> x = torch.eye(8)[None, None]
+    >>> relative_sharpness(x, 0.5 * x)
+    tensor([0.5000], dtype=torch.float64)
+    """
     image, reconstruction = _checked(image, reconstruction)
     reference = _sharpness(image)
     if not (reference > 0).all():
@@ -85,7 +103,12 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
     It does not depend on brightness and contrast, and tells an image of another kind than those
     trained on: a network that has seen T1-weighted brains alone paints one, whatever it is given.
-    Raises as `mean_squared_error`; ConfigError also where an image is empty."""
+    Raises as `mean_squared_error`; ConfigError also where an image is empty.
+
+    >>> x = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> brain_correlation(x, 0.1 + 0.2 * x).round(decimals=6)
+    tensor([1.], dtype=torch.float64)
+    """
     image, reconstruction = _checked(image, reconstruction)
     brain = (image > 0).double()
 
@@ -102,6 +125,10 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch
 
     Raises:
         ConfigError: if the shapes differ or the mask of an image is empty.
+
+    >>> values = torch.tensor([[[[1.0, 3.0]]]])
+    >>> masked_mean(values), masked_mean(values, torch.tensor([[[[1.0, 0.0]]]]))
+    (tensor([2.], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.device)
     if weights.shape != values.shape:

@@ -51,6 +51,12 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
 
     Raises:
         ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "model.pt")
+    >>> torch.save(nn.Linear(1, 1).state_dict(), path)
+    >>> load_weights(nn.Linear(1, 1), path)
+    Linear(in_features=1, out_features=1, bias=True)
     """
     if path is None:
         return network

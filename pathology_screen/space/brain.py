@@ -49,6 +49,9 @@ def tissue_mask(image: np.ndarray) -> np.ndarray:
 
     Returns:
         bool, same shape; all False where no intensity is positive.
+
+    >>> tissue_mask(np.array([-1.0, 0.0, 5.0, 20.0, 100.0]))
+    array([False, False, False,  True,  True])
     """
     positive = image[image > 0]
     if positive.size == 0:
@@ -74,6 +77,11 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     Args:
         volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
         affine: (4, 4), RAS+ mm.
+
+    >>> from pathology_screen.space.template import load_brain_template
+    >>> template = load_brain_template()
+    >>> is_brain_extracted(np.asarray(template.dataobj), template.affine)
+    True
     """
     axis, _ = axial_orientation(affine)
     pixel = np.delete(spacing(affine), axis)  # mm
@@ -119,6 +127,12 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Raises:
         InputError: "brain_extraction_failed" where the volume is too thin to show a whole brain, or
             what was found is no brain's size.
+
+    >>> try:
+    ...     extract_brain(np.ones((50, 200, 200)), np.eye(4))
+    ... except InputError as error:
+    ...     print(error.code)
+    brain_extraction_failed
     """
     extent = spacing(affine) * volume.shape
     if extent.min() < SMALLEST_EXTENT:
@@ -197,6 +211,12 @@ def find_brain(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool
 
     Raises:
         InputError: "brain_extraction_failed".
+
+    >>> from pathology_screen.space.template import load_brain_template
+    >>> template = load_brain_template()
+    >>> brain, extracted = find_brain(np.asarray(template.dataobj), template.affine)
+    >>> brain.shape, extracted
+    ((197, 233, 189), True)
     """
     if is_brain_extracted(volume, affine):
         return ndi.binary_fill_holes(tissue_mask(volume)), True

@@ -140,6 +140,12 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
 
     Raises:
         InputError: "no_tissue".
+
+    >>> head = coarsen(load_brain_template(), 4.0)
+    >>> voxels = np.asarray(head.dataobj)
+    >>> to_scan, fit = register(voxels, head.affine, tissue_mask(voxels))
+    >>> round(fit.dice, 2), fit.turn < 1
+    (0.96, True)
     """
     near = box_around(brain, _margin(affine))
     cut, cut_affine = crop(voxels, affine, near)
