@@ -31,7 +31,7 @@ def axial_orientation(affine: np.ndarray) -> tuple[int, int]:
 
 
 def spacing(affine: np.ndarray) -> np.ndarray:
-    """Distance in mm between neighbouring voxels along each array axis, shape (3,).
+    """Return the distance in mm between neighbouring voxels along each array axis, shape (3,).
 
     >>> spacing(np.diag([1.0, 2.0, -3.0, 1.0])).tolist()
     [1.0, 2.0, 3.0]
@@ -64,8 +64,8 @@ def map_grid(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def box_around(mask: np.ndarray, margin: int | np.ndarray = 1) -> tuple[slice, ...]:
-    """The box of a mask, bool (I, J, K), and a margin of so many voxels, as far as there are some;
-    the whole volume where nothing is in the mask.
+    """Return the box of a mask, bool (I, J, K), and a margin of so many voxels, as far as there are
+    some; the whole volume where nothing is in the mask.
 
     >>> mask = np.zeros((9, 9, 9), bool)
     >>> mask[4, 4, 4] = True

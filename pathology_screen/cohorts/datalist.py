@@ -22,8 +22,8 @@ def resolve_dataset(
     *,
     section: str,
 ) -> list[Item]:
-    """Items of one section, see `load_datalist`, from a user's data or, where none is named, from
-    the embedded cohort, made on first use.
+    """Return the items of one section, see `load_datalist`, from a user's data or, where none is
+    named, from the embedded cohort, made on first use.
 
     Args:
         dataset_dir: folder that the paths are relative to; default the datalist's own.

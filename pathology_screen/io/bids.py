@@ -24,8 +24,8 @@ def t1w_images(root: Path) -> list[Path]:
 
 
 def entities_of(path: Path) -> str | None:
-    """The entities of a T1w image, such as `sub-01_ses-1_run-2`; None where its name breaks the
-    rules of BIDS or belongs to another folder.
+    """Return the entities of a T1w image, such as `sub-01_ses-1_run-2`; None where its name breaks
+    the rules of BIDS or belongs to another folder.
 
     >>> entities_of(Path("data/sub-01/ses-1/anat/sub-01_ses-1_run-2_T1w.nii.gz"))
     'sub-01_ses-1_run-2'
@@ -37,7 +37,7 @@ def entities_of(path: Path) -> str | None:
 
 
 def folder_of(entities: str) -> str:
-    """The folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`.
+    """Return the folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`.
 
     >>> folder_of("sub-01_ses-1_run-2")
     'sub-01/ses-1/anat'

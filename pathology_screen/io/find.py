@@ -212,7 +212,7 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """`FoundScan.source_id` of the scan at a path, in a list of files, or over a folder.
+    """Return `FoundScan.source_id` of the scan at a path, in a list of files, or over a folder.
 
     >>> import tempfile
     >>> files = [Path(tempfile.mkdtemp(), "one.nii.gz") for _ in range(2)]

@@ -41,7 +41,7 @@ class Difference(NamedTuple):
 def bootstrap_interval(
     statistic: PooledStatistic, groups: Groups | None = None, *, resamples: int = 2000
 ) -> Interval:
-    """95 % percentile bootstrap interval over subjects, always of the same draws.
+    """Return the 95 % percentile bootstrap interval over subjects, always of the same draws.
 
     Args:
         statistic: see `metrics.pooled`.
@@ -67,7 +67,8 @@ def paired_difference(
     *,
     resamples: int = 2000,
 ) -> Difference:
-    """First method minus second on the same subjects, who are drawn for both together.
+    """Compare the first method minus the second on the same subjects, who are drawn for both
+    together.
 
     The p-value is twice the smaller share of resamples, the observed data counted as one more, in
     which the difference is at most, or at least, zero: 2 / (resamples + 1) or more. Arguments and
@@ -91,7 +92,7 @@ def paired_difference(
 
 
 def draw_weights(subjects: np.ndarray, groups: Groups | None, resamples: int) -> np.ndarray:
-    """How often each of S subjects is drawn in each of R resamples: (R, S), float64.
+    """Draw how often each of S subjects is drawn in each of R resamples: (R, S), float64.
 
     >>> draw_weights(np.array(["a", "b", "c"]), None, resamples=2).sum(axis=1).tolist()
     [3.0, 3.0]

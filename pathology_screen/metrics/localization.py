@@ -26,9 +26,9 @@ COVERED = 1e-3
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Tissue of a slice (H, W) outside *all* of its boxes (K, H, W), the paper's "healthy tissue":
-    (1, H, W), float32, 0 or 1. Tissue is `tissue_mask` with holes filled, so that dark ventricles
-    count; the paper does not say how it was found.
+    """Find the tissue of a slice (H, W) outside *all* of its boxes (K, H, W), the paper's "healthy
+    tissue": (1, H, W), float32, 0 or 1. Tissue is `tissue_mask` with holes filled, so that dark
+    ventricles count; the paper does not say how it was found.
 
     Raises:
         ConfigError: if the shapes do not go together.

@@ -21,8 +21,8 @@ from pathology_screen.metrics.pooled import CELLS, PooledStatistic, Subjects
 
 
 def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
-    """RQI of each healthy slice and its reconstruction, 0 to 1: (1 - MAE) (1 - LPIPS) SSIM, each
-    factor kept within 0 and 1.
+    """Return the RQI of each healthy slice and its reconstruction, 0 to 1: (1 - MAE) (1 - LPIPS)
+    SSIM, each factor kept within 0 and 1.
 
     The parts, (N,) each over whole slices, are those of the released code; the product is a choice
     made here.
@@ -38,10 +38,10 @@ def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
 def anomaly_to_healthy(
     unseen: np.ndarray, pathological: np.ndarray, restored: np.ndarray
 ) -> np.ndarray:
-    """AHI, 0 to 1: (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0 and 1: the
-    share of the way from pathological slices P to unseen healthy ones U, in their distance to the
-    healthy training slices N, that the reconstructions R(P) go; 0 where P are as near as U, since
-    there is no way to go.
+    """Return the AHI, 0 to 1: (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0
+    and 1: the share of the way from pathological slices P to unseen healthy ones U, in their
+    distance to the healthy training slices N, that the reconstructions R(P) go; 0 where P are as
+    near as U, since there is no way to go.
 
     The three distances, (R,) each, are those of the released code; the share is a choice made here.
 
@@ -54,7 +54,7 @@ def anomaly_to_healthy(
 
 
 def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
+    """Return 2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
 
     CACI is that of what is conserved (SSIM of the reconstruction with the input in healthy tissue)
     and what is changed (1 - SSIM in the anomaly), or repaired (`repaired_share`): a choice made
@@ -68,10 +68,10 @@ def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a painted
-    anomaly of the altered slice with the slice before, `left` that of the reconstruction with the
-    slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no counterpart in
-    the released code, which knows no slice without the anomaly.
+    """Return 1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a
+    painted anomaly of the altered slice with the slice before, `left` that of the reconstruction
+    with the slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no
+    counterpart in the released code, which knows no slice without the anomaly.
 
     >>> repaired_share(damage=np.array([0.8]), left=np.array([0.2]))
     array([0.75])
@@ -81,8 +81,8 @@ def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
 
 
 def normative_score(rqi: np.ndarray, ahi: np.ndarray, caci: np.ndarray) -> np.ndarray:
-    """(H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one number by
-    which the released code ranks methods.
+    """Return (H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one
+    number by which the released code ranks methods.
 
     >>> normative_score(rqi=np.array([1.0]), ahi=np.array([0.5]), caci=np.array([1.0]))
     array([0.75])
@@ -114,10 +114,10 @@ class NormalFeatures(NamedTuple):
 def frechet_distance(
     features: ArrayLike, subjects: Subjects, reference: NormalFeatures
 ) -> PooledStatistic:
-    """Squared Fréchet distance of the normal distribution fitted to features (N, F), the i-th of
-    which belongs to the i-th of N subjects, to that of a reference, which is kept whatever subjects
-    are drawn (Dowson and Landau, 1982; FID of Heusel et al., 2017, where the features are those of
-    Inception v3):
+    """Return the squared Fréchet distance of the normal distribution fitted to features (N, F), the
+    i-th of which belongs to the i-th of N subjects, to that of a reference, which is kept whatever
+    subjects are drawn (Dowson and Landau, 1982; FID of Heusel et al., 2017, where the features are
+    those of Inception v3):
 
         |m - m_ref|^2 + Tr C + Tr C_ref - 2 Tr (C C_ref)^(1/2), C over N - 1.
 

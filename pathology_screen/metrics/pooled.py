@@ -45,8 +45,8 @@ class PooledStatistic:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision, 0 to 1: the AUPRC of the paper's tables, whose chance level is the share
-    of abnormal pixels.
+    """Return the average precision, 0 to 1: the AUPRC of the paper's tables, whose chance level is
+    the share of abnormal pixels.
 
     Args:
         labels: any shape, True or 1 where abnormal.
@@ -63,7 +63,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
-    """Mean of values (N,), of which the i-th belongs to the i-th of N subjects; names repeat.
+    """Prepare the mean of values (N,), of which the i-th belongs to the i-th of N subjects; names
+    repeat.
 
     Raises:
         ConfigError: if the lengths differ.
@@ -82,7 +83,7 @@ def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
 
 
 def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> PooledStatistic:
-    """Area under the ROC of all scores pooled; equal to scikit-learn's under weights.
+    """Prepare the area under the ROC of all scores pooled; equal to scikit-learn's under weights.
 
     Args:
         labels: (N, ...), True or 1 where abnormal: images (N,), or pixels (N, 1, H, W).
@@ -110,7 +111,8 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
 def pooled_average_precision(
     labels: ArrayLike, scores: ArrayLike, subjects: Subjects
 ) -> PooledStatistic:
-    """Average precision (AUPRC) of all scores pooled; arguments and errors as in `pooled_auroc`.
+    """Prepare the average precision (AUPRC) of all scores pooled; arguments and errors as in
+    `pooled_auroc`.
 
     >>> pooled_average_precision([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"]).value
     0.8333333333333333
@@ -127,7 +129,7 @@ def pooled_average_precision(
 
 
 def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) -> PooledStatistic:
-    """A function of several statistics, such as a ratio, over all of their subjects.
+    """Combine statistics by a function, such as a ratio, over all of their subjects.
 
     Args:
         function: arrays (R,), one for each statistic -> (R,).
@@ -147,7 +149,7 @@ def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) 
 
 
 def averaged(*statistics: PooledStatistic) -> PooledStatistic:
-    """The mean of statistics, over the union of their subjects.
+    """Average statistics, over the union of their subjects.
 
     >>> averaged(pooled_mean([3.0, 5.0], ["a", "b"]), pooled_mean([2.0], ["c"])).value
     3.0

@@ -19,7 +19,7 @@ from pathology_screen.errors import ArtifactError, ConfigError, InputError
 def mean_squared_error(
     image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean squared error of each image: (B,), float64.
+    """Return the mean squared error of each image: (B,), float64.
 
     Args:
         image: healthy images (B, 1, H, W) in [0, 1], before they were altered.
@@ -44,9 +44,9 @@ def perceptual_error(
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean of a perceptual distance map of each image, such as `anomaly.perceptual_distance(...)`;
-    the rest as in `mean_squared_error`. Table 1 uses LPIPS on AlexNet: other backbones do not
-    compare with it.
+    """Return the mean of a perceptual distance map of each image, such as
+    `anomaly.perceptual_distance(...)`; the rest as in `mean_squared_error`. Table 1 uses LPIPS on
+    AlexNet: other backbones do not compare with it.
 
     >>> x = torch.rand(1, 1, 8, 8)
     >>> perceptual_error(x, x, distance=lambda a, b: (a - b).abs())
@@ -59,10 +59,10 @@ def perceptual_error(
 def structural_similarity(
     image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
-    (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it; without
-    one the windows that reach beyond the image are left out. Raises as `mean_squared_error`;
-    ConfigError also for images smaller than the window.
+    """Return the SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W)
+    twice -> (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it;
+    without one the windows that reach beyond the image are left out. Raises as
+    `mean_squared_error`; ConfigError also for images smaller than the window.
 
     >>> x = torch.rand(1, 1, 8, 8)
     >>> structural_similarity(x, x)
@@ -80,7 +80,8 @@ def structural_similarity(
 
 
 def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Sharpness of each reconstruction over that of its image: (B, 1, H, W) twice -> (B,), float64.
+    """Return the sharpness of each reconstruction over that of its image: (B, 1, H, W) twice ->
+    (B,), float64.
 
     Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was
     lost, wherever it was. Raises as `mean_squared_error`; InputError also with "constant_image",
@@ -98,8 +99,8 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
 
 
 def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation of each image with its reconstruction where the image is above 0, in the
-    brain: (B, 1, H, W) twice -> (B,), float64, -1 to 1; 0 where either is constant there.
+    """Return the Pearson correlation of each image with its reconstruction where the image is above
+    0, in the brain: (B, 1, H, W) twice -> (B,), float64, -1 to 1; 0 where either is constant there.
 
     It does not depend on brightness and contrast, and tells an image of another kind than those
     trained on: a network that has seen T1-weighted brains alone paints one, whatever it is given.
@@ -121,7 +122,8 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,), float64.
+    """Return the mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,),
+    float64.
 
     Raises:
         ConfigError: if the shapes differ or the mask of an image is empty.

@@ -28,7 +28,7 @@ THINNEST = 0.5
 
 
 def plane_affine(z_mm: float = PLANE_Z) -> np.ndarray:
-    """(4, 4): (row, column, 0) of the plane -> mm of MNI152 space, RAS+.
+    """Return (4, 4): (row, column, 0) of the plane -> mm of MNI152 space, RAS+.
 
     >>> (plane_affine() @ [98, 98, 0, 1]).tolist()
     [0.0, 0.0, 23.0, 1.0]
