@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pathology_screen.cohorts.anatomy import Template, load_template
-from pathology_screen.cohorts.preparation import nifti_image
+from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.cohorts.simulation import simulate
-from pathology_screen.files import replacing, write_text
+from pathology_screen.files import write_text
 from pathology_screen.screening import Screener
 from pathology_screen.screening.batch import Batch, list_items
 
@@ -52,8 +52,7 @@ def demo(output: Path) -> int:
             return
         volume = simulate(template, (seed,), kind)
         for path, voxels in ((mask, volume.mask), (image, volume.image)):
-            with replacing(path) as temporary:
-                nib.save(nifti_image(voxels, volume.affine, "scanner"), temporary)
+            save_image(voxels, volume.affine, path)
 
     with ThreadPoolExecutor(2) as pool:
         list(tqdm(pool.map(make, HEADS), "Making the heads", len(HEADS), unit="head"))

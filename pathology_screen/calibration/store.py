@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,7 @@ import numpy as np
 
 from pathology_screen.calibration.thresholds import Rate, count_rate, fewest_people, image_rank
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.files import replacing
+from pathology_screen.files import text_sha256, write_text
 
 if TYPE_CHECKING:
     from pathology_screen.predictor import Predictor
@@ -128,7 +127,7 @@ class Calibration:
     @property
     def calibration_id(self) -> str:
         """sha256 of the content, in canonical JSON."""
-        return _digest(self._content())
+        return text_sha256(_canonical(self._content()))
 
     def _content(self) -> dict[str, Any]:
         return {STORED.get(name, name): value for name, value in asdict(self).items()}
@@ -136,8 +135,7 @@ class Calibration:
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON, whole or not at all."""
         head = {"schema_version": SCHEMA_VERSION, "calibration_id": self.calibration_id}
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(head | self._content(), indent=2, allow_nan=False))
+        write_text(path, json.dumps(head | self._content(), indent=2, allow_nan=False))
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -155,7 +153,7 @@ class Calibration:
                 )
             content = json.loads(path.read_text())
             version, stored_id = content.pop("schema_version"), content.pop("calibration_id")
-            actual_id = _digest(content)
+            actual_id = text_sha256(_canonical(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{name} is not a calibration that can be read") from error
         if version != SCHEMA_VERSION:
@@ -202,10 +200,6 @@ def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pathology_screen.cohorts.anatomy import Template, load_template
 from pathology_screen.cohorts.datalist import write_datalist
 from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.preparation import nifti_image
+from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
@@ -127,9 +127,8 @@ def _make_volume(
             io_orientation(volume.affine), axcodes2ornt(STORED[seed[1] % len(STORED)])
         )
         for path, voxels in ((image, scan), (mask, volume.mask)):
-            with replacing(path) as temporary:
-                stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
-                nib.save(nifti_image(stored.dataobj, stored.affine, "scanner"), temporary)
+            stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
+            save_image(stored.dataobj, stored.affine, path)
     boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
     item = {"image": image.name, "subject": subject, "label": mask.name}
     return {**item, "pathology": kind, "boxes": boxes}

@@ -13,18 +13,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pathology_screen.bundles import carried
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.files import replacing
+from pathology_screen.files import replacing, write_text
 from pathology_screen.io import read_scan
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def listed(name: str) -> list[dict[str, str]]:
     """Rows of a table in `data_lists/`, of the checkout or the copy that the wheel carries."""
-    checkout = _PACKAGE.parent / "data_lists"
-    in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
-    return read_table((checkout if in_checkout else _PACKAGE / "_data_lists") / name)
+    return read_table(carried("data_lists") / name)
 
 
 def read_table(path: Path, columns: Iterable[str] = (), separator: str = ",") -> list[dict]:
@@ -59,8 +56,7 @@ def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
             f"{output} holds a cohort that was prepared with other options (see {kept.name} there):"
             " name another folder"
         )
-    with replacing(kept) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(kept, text)
     return Path(output)
 
 
@@ -71,6 +67,12 @@ def nifti_image(voxels: np.ndarray, affine: np.ndarray, space: str) -> nib.Nifti
     image.set_qform(image.affine, code=space)
     image.set_sform(image.affine, code=space)
     return image
+
+
+def save_image(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write an image in scanner space as `nifti_image` makes it, whole or not at all."""
+    with replacing(path) as temporary:
+        nib.save(nifti_image(voxels, affine, "scanner"), temporary)
 
 
 def save_scan(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.files import text_sha256
 from pathology_screen.io.file import (
     BARE_STARTS,
     NIFTI_SUFFIXES,
@@ -309,8 +310,7 @@ def _path_digest(file: File) -> str:
 def _together(digests: Iterable[str]) -> str:
     """One digest of several; of one, the same."""
     several = sorted(digests)
-    whole = hashlib.sha256("".join(several).encode()).hexdigest()
-    return several[0] if len(several) == 1 else whole
+    return several[0] if len(several) == 1 else text_sha256("".join(several))
 
 
 # --- series ---

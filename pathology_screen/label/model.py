@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.files import write_text
+from pathology_screen.files import text_sha256, write_text
 from pathology_screen.label.studies import read_study
 from pathology_screen.label.versions import SHIPPED, Version, Versions
 from pathology_screen.predictor import best_device
@@ -148,7 +147,7 @@ class Scores:
         write_text(self._path(study), json.dumps(entry, allow_nan=False))
 
     def _path(self, study: str) -> Path:
-        return self.folder / f"{hashlib.sha256(study.encode()).hexdigest()[:24]}.json"
+        return self.folder / f"{text_sha256(study)[:24]}.json"
 
     def _made_by(self, calibration_id: str) -> dict[str, Any]:
         return {"calibration_id": calibration_id, "rate": self.model.options.rate}

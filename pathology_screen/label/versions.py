@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
-from pathology_screen.files import sha256, write_text
+from pathology_screen.files import write_text
+from pathology_screen.publishing import FILES, calibration_of
 
 SHIPPED = "shipped"
 """Name of the version that the bundle brings."""
-FILES = ("model.pt", "calibration.json", "log.csv")
-"""What is kept of a training run."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,9 @@ class Version:
 class Versions:
     """The versions of one bundle's weights on a server.
 
-    Each is a folder `NAME/` of `FILES` and `version.json`; `active.json` names the one in use. A
-    folder appears, and `active.json` changes, whole or not at all, so that a server may read while
-    another process trains.
+    Each is a folder `NAME/` of the files of a run and `version.json`; `active.json` names the one
+    in use. A folder appears, and `active.json` changes, whole or not at all, so that a server may
+    read while another process trains.
 
     Args:
         folder: of the versions; it need not exist.
@@ -104,12 +102,7 @@ class Versions:
         Raises:
             ArtifactError: if a file is missing, or the calibration is of other weights.
         """
-        for name in FILES:
-            if not (run / name).is_file():
-                raise ArtifactError(f"the training left no {name}")
-        identity = Calibration.load(run / "calibration.json").identity
-        if identity.get("weights_sha256") != sha256(run / "model.pt"):
-            raise ArtifactError("calibration.json belongs to other weights than model.pt")
+        calibration_of(run)
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed
         staged.mkdir(parents=True)

@@ -30,7 +30,7 @@ from pathology_screen.errors import (
     as_refusal,
     fault,
 )
-from pathology_screen.files import replacing
+from pathology_screen.files import replacing, text_sha256
 from pathology_screen.io import Discovery, FoundScan, bids_labels, discover, safe_names, source_id
 from pathology_screen.outputs.results import finished, free_name, write_result
 from pathology_screen.outputs.run_folder import Manifest, locked
@@ -410,7 +410,7 @@ def _run_id(settings: Mapping[str, Any], item: Item) -> str:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return text_sha256(json.dumps(value, sort_keys=True))
 
 
 # --- several processes ---
