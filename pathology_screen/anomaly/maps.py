@@ -185,23 +185,24 @@ def _blur_matrix(side: int, sigma: float) -> np.ndarray:
     return gaussian_filter1d(np.eye(side), sigma, axis=0)
 
 
-def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and what a network made of them as plain float32 tensors on the device of the
-    images.
+def check_pair(
+    image: torch.Tensor, prediction: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and what a network made of them as plain tensors on the device of the images.
 
     Raises:
         InputError: "not_finite", if an image holds NaN or infinite values.
         ArtifactError: if a prediction does: the weights are broken.
         ConfigError: if they are not two batches (B, 1, H, W) of one shape.
     """
-    x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-    y = convert_to_tensor(prediction, dtype=torch.float32, device=x.device, track_meta=False)
+    x = convert_to_tensor(image, dtype=dtype, track_meta=False)
+    y = convert_to_tensor(prediction, dtype=dtype, device=x.device, track_meta=False)
     if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 1:
         raise ConfigError(
             f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(y.shape)}"
         )
     if not x.isfinite().all():
-        raise InputError("not_finite", "the image given to the anomaly map")
+        raise InputError("not_finite", "an image to compare with the network's output")
     if not y.isfinite().all():
         raise ArtifactError(
             "the network's output holds NaN or infinite values: its weights are broken"

@@ -43,13 +43,18 @@ class PictureLine(NamedTuple):
         return cls(name, maps, "inferno", float(np.percentile(maps.numpy(), 99.5)) or 1.0)
 
 
+def middle(ordered: Sequence[int]) -> int:
+    """Return the place in the middle of some in order; of two the former."""
+    return ordered[(len(ordered) - 1) // 2]
+
+
 def best_median_worst(values: np.ndarray) -> dict[int, str]:
     """Places of the highest, the middle and the lowest of values, each once -> "best", "median" or
     "worst"; of two in the middle the higher counts."""
     order = (-values).argsort(kind="stable").tolist()
     once: dict[int, str] = {}
-    for rank, place in (("best", 0), ("median", (len(order) - 1) // 2), ("worst", -1)):
-        once.setdefault(order[place], rank)
+    for rank, place in (("best", order[0]), ("median", middle(order)), ("worst", order[-1])):
+        once.setdefault(place, rank)
     return once
 
 

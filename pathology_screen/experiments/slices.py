@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor
 
-from pathology_screen.errors import ConfigError, ScreeningError
+from pathology_screen.errors import ConfigError, ScreeningError, find_error
 from pathology_screen.transforms import prepare_slices
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
@@ -93,10 +93,7 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> A
     try:
         slices: Any = prepare_slices(items, AnnotatedSliced(preprocessing))
     except Exception as error:
-        reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, ScreeningError):
-            reason = reason.__cause__  # MONAI wraps the errors of this package
-        if reason is None:
+        if (reason := find_error(error, ScreeningError)) is None:
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     images = torch.stack([item["image"].as_tensor() for item in slices])

@@ -129,8 +129,6 @@ def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
         stated = f"{size.rows} x {size.columns} of one sample of up to {size.bits} bits"
         has = f"{rows} x {columns} pixels of {samples} x {bits} bits"
         raise _damaged(f"has {has}, not {stated}")
-    if syntax in uid.JPEG2000TransferSyntaxes:
-        _check_tiles(frame)
     return None
 
 
@@ -171,28 +169,18 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
 
 def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int]:
     """Rows, columns, bits and samples of a whole JPEG 2000 codestream."""
-    at = _start(frame)
+    # in a JP2 file, which DICOM does not allow, the codestream begins behind the boxes
+    at = frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
     soc, siz, length, _, *grid, samples = struct.unpack_from(">HHHH8IH", frame, at)
     if (soc, siz) != (0xFF4F, 0xFF51):
         raise _damaged("is no JPEG 2000 codestream")
-    right, bottom, left, top, *_ = grid
+    right, bottom, left, top, columns, rows, from_left, from_top = grid
+    across = math.ceil((right - from_left) / max(columns, 1))
+    if (tiles := across * math.ceil((bottom - from_top) / max(rows, 1))) > MAX_TILES:
+        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
     bits = max((frame[at + 42 + 3 * sample] & 0x7F) + 1 for sample in range(max(samples, 1)))
     _check_tile_parts(frame, at + 4 + length)
     return bottom - top, right - left, bits, samples
-
-
-def _start(frame: bytes) -> int:
-    """Where the codestream begins: in a JP2 file, which DICOM does not allow, behind its boxes."""
-    return frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
-
-
-def _check_tiles(frame: bytes) -> None:
-    right, bottom, _, _, columns, rows, left, top = struct.unpack_from(
-        ">8I", frame, _start(frame) + 8
-    )
-    tiles = math.ceil((right - left) / max(columns, 1)) * math.ceil((bottom - top) / max(rows, 1))
-    if tiles > MAX_TILES:
-        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:

@@ -9,7 +9,6 @@ and their values do not compare with printed ones.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics.pooled import CELLS, PooledStatistic, Subjects
+from pathology_screen.metrics.pooled import PooledStatistic, Subjects, in_parts
 
 
 def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
@@ -145,7 +144,6 @@ def frechet_distance(
     weighted = offset @ reference.covariance @ offset.T  # (N, N)
     spread = float(np.trace(reference.covariance))
     names, index = np.unique(np.asarray(list(subjects), dtype=str), return_inverse=True)
-    size = max(1, CELLS // len(offset) ** 2)
 
     def distance(weights: np.ndarray) -> np.ndarray:
         counts = weights[:, index]  # (R, N)
@@ -156,15 +154,7 @@ def frechet_distance(
         own = total * (shares @ np.diag(inner) - shift) / free
         return shift + own + spread - 2 * _root_trace(weighted, shares, total / free)
 
-    @lru_cache(maxsize=4)
-    def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
-        weights = np.frombuffer(content).reshape(shape)
-        parts = (weights[start : start + size] for start in range(0, len(weights), size))
-        return np.concatenate([distance(part) for part in parts])
-
-    return PooledStatistic(
-        names, lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
-    )
+    return PooledStatistic(names, in_parts(distance, len(offset) ** 2))
 
 
 def _root_trace(kernel: np.ndarray, shares: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -105,7 +105,7 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
         won = (positives * (total - higher)).sum(axis=0)
         return _ratio(won, positives.sum(axis=0) * total)
 
-    return PooledStatistic(ranking.subjects, ranking.in_parts(auroc))
+    return PooledStatistic(ranking.subjects, in_parts(auroc, ranking.thresholds))
 
 
 def pooled_average_precision(
@@ -125,7 +125,7 @@ def pooled_average_precision(
         precision = _ratio(true, true + negatives.cumsum(axis=0), undefined=0.0)
         return _ratio((positives * precision).sum(axis=0), true[-1])
 
-    return PooledStatistic(ranking.subjects, ranking.in_parts(auprc))
+    return PooledStatistic(ranking.subjects, in_parts(auprc, ranking.thresholds))
 
 
 def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) -> PooledStatistic:
@@ -157,6 +157,22 @@ def averaged(*statistics: PooledStatistic) -> PooledStatistic:
     return combined(lambda *values: np.mean(values, axis=0), *statistics)
 
 
+def in_parts(
+    statistic: Callable[[np.ndarray], np.ndarray], cells: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Evaluate a statistic that takes so many cells a weighting in parts, in bounded memory; the
+    last ones are remembered, since one method is compared with many under the same."""
+    size = max(1, CELLS // cells)
+
+    @lru_cache(maxsize=4)
+    def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
+        weights = np.frombuffer(content).reshape(shape)
+        parts = (weights[start : start + size] for start in range(0, len(weights), size))
+        return np.concatenate([statistic(part) for part in parts])
+
+    return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
+
+
 class _Ranking:
     """Scores sorted once: at each distinct score of a positive (a threshold, from the highest
     down), how many values every subject adds to those called abnormal.
@@ -164,6 +180,7 @@ class _Ranking:
     Attributes:
         subjects: (S,) names.
         negatives_of_subject: (S,) how many normal values each subject has.
+        thresholds: K, how many there are.
     """
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> None:
@@ -171,6 +188,7 @@ class _Ranking:
         abnormal, flat = _two_classes(labels, scores)
         self.negatives_of_subject = np.bincount(index[~abnormal], minlength=len(self.subjects))
         thresholds = np.unique(flat[abnormal])
+        self.thresholds = len(thresholds)
         below = np.searchsorted(thresholds, flat, side="right") - 1  # highest one reached, or -1
         row, reaches = len(thresholds) - 1 - below, below >= 0
         tied = ~abnormal & reaches & (thresholds[below] == flat)
@@ -185,21 +203,6 @@ class _Ranking:
     def counts(self, weights: np.ndarray) -> list[np.ndarray]:
         """Positives, negatives, and negatives equal to it, that a threshold adds: each (K, R)."""
         return [count @ weights.T for count in self._counts]
-
-    def in_parts(
-        self, statistic: Callable[[np.ndarray], np.ndarray]
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """The statistic for any number of weightings, in bounded memory; it remembers the last
-        ones, since one method is compared with many under the same."""
-        size = max(1, CELLS // self._counts[0].shape[0])
-
-        @lru_cache(maxsize=4)
-        def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
-            weights = np.frombuffer(content).reshape(shape)
-            parts = (weights[start : start + size] for start in range(0, len(weights), size))
-            return np.concatenate([statistic(part) for part in parts])
-
-        return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
 
 
 def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,17 @@ On the scale of images in [0, 1]; Table 1 most likely prints MSE and LPIPS x 100
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from monai.utils import convert_to_tensor
 from skimage import metrics
 from torch.nn import functional as F
 
-from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.anomaly.maps import check_pair
+from pathology_screen.errors import ConfigError, InputError
+
+_checked = partial(check_pair, dtype=torch.float64)
 
 
 def mean_squared_error(
@@ -148,21 +151,3 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch
 def _sharpness(image: torch.Tensor) -> torch.Tensor:
     mean = F.avg_pool2d(image, kernel_size=3, stride=1, padding=1, count_include_pad=False)
     return (image - mean).square().mean((1, 2, 3)).sqrt()
-
-
-def _checked(
-    image: torch.Tensor, reconstruction: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    x = convert_to_tensor(image, dtype=torch.float64, track_meta=False)
-    x_ph = convert_to_tensor(reconstruction, dtype=torch.float64, device=x.device, track_meta=False)
-    if x.shape != x_ph.shape or x.ndim != 4 or x.shape[1] != 1:
-        raise ConfigError(
-            f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}"
-        )
-    if not x.isfinite().all():
-        raise InputError("not_finite", "an image to compare a reconstruction with")
-    if not x_ph.isfinite().all():
-        raise ArtifactError(
-            "the reconstruction holds NaN or infinite values: the weights of the network are broken"
-        )
-    return x, x_ph

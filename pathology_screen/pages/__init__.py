@@ -29,6 +29,11 @@ def short_hash(text: str) -> str:
     return f"{found[1]}{found[2][:12]}…" if found else ""
 
 
+def data_uri(png: bytes) -> str:
+    """A picture as an address that a page may hold."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
 def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
     """Fill the template `NAME.html`, which extends `page.html`, with `page.css`, and its own
     `NAME.css` and `NAME.js`.
