@@ -64,8 +64,6 @@ What cannot be read faithfully is refused with a code of `errors.REFUSALS`:
 not_found
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

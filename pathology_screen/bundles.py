@@ -1,7 +1,5 @@
 """Find a bundle by its name, in a checkout or in an installed wheel."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

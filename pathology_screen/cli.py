@@ -1,7 +1,5 @@
 """The command `pathology-screen`; each subcommand imports what it needs when it runs."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """A first try without data: embedded heads with and without lesions, by the shipped weights."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

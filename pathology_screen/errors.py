@@ -1,7 +1,5 @@
 """Every error that this package raises on purpose, and the codes of refusals."""
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Where an image lies in the patient, and its voxels."""
 
-from __future__ import annotations
-
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine

@@ -5,8 +5,6 @@ RA and SI-VAE: `squared_error`, `kl_divergence`, `exp_elbo` and, of RA alone,
 torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

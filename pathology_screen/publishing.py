@@ -1,7 +1,5 @@
 """Ship the weights of a training run in its bundle, with all that says where they come from."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

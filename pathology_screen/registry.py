@@ -1,7 +1,5 @@
 """The one list of methods, for commands, docs and tests; imports neither torch nor MONAI."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What screening one scan gives."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

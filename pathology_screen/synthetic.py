@@ -1,7 +1,5 @@
 """Synthetic anomalies for healthy images (paper, Appendix C.1), and the noise of the DAE."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Versions of what a result depends on."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 from functools import cache

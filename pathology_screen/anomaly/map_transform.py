@@ -1,7 +1,5 @@
 """What every way of scoring offers, and scoring as a MONAI transform for postprocessing."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Anomaly maps: the plain residual, Eq. 5 of the paper and its ablations."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any, Literal, get_args

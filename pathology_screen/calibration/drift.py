@@ -1,7 +1,5 @@
 """Whether healthy people of one place score higher than those of another's calibration."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from scipy.stats import betabinom, ks_2samp

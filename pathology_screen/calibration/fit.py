@@ -1,7 +1,5 @@
 """Fit a calibration on slices of healthy people who were not trained on."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A calibration: its file, what it belongs to, and what it says of a score."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -138,7 +136,7 @@ class Calibration:
         write_text(path, json.dumps(head | self._content(), indent=2, allow_nan=False))
 
     @classmethod
-    def load(cls, path: str | Path) -> Calibration:
+    def load(cls, path: str | Path) -> "Calibration":
         """Read a calibration.
 
         Raises:
@@ -175,7 +173,7 @@ class Calibration:
         return found
 
 
-def calibration_beside(predictor: Predictor, file: str | Path | None = None) -> Calibration:
+def calibration_beside(predictor: "Predictor", file: str | Path | None = None) -> Calibration:
     """Load `calibration.json` beside the weights, or another file.
 
     Raises:

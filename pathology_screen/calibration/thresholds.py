@@ -1,7 +1,5 @@
 """The two thresholds, of people and of pixels, and a share with its interval."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

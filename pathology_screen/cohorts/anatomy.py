@@ -7,8 +7,6 @@ are layers around the brain; face and neck are flesh. All fields are functions o
 millimetres, so the slices of one volume belong together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Datalists in the form of the Medical Segmentation Decathlon: read, checked and written."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -4,8 +4,6 @@ The scans stay where they are. Their paths are written relative to the datalist,
 long as both keep their places towards each other; on another drive, absolute.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict

@@ -5,8 +5,6 @@ Each slice is what `transforms.StandardPlaned` takes of the volume: the plane of
 authors of RA released. Their PNGs run to the patient's right, and these slices to the left.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The cohort of the paper: fastMRI+ and IXI in one datalist (section 4 and Appendix B)."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -5,8 +5,6 @@ to test on, with and without lesions, are whole volumes in the pose of the scann
 the software can be tried on a fresh machine; a figure measured on them says nothing about patients.
 """
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice

@@ -1,7 +1,5 @@
 """What the makers of cohorts share: tables, folders, and scans written or checked."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

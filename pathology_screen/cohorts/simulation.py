@@ -1,7 +1,5 @@
 """One synthetic T1w acquisition of a drawn head: blur, bias field, noise."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

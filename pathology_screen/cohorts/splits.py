@@ -1,7 +1,5 @@
 """Which subject goes to which section of a datalist: by a seeded draw, or the user's table."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

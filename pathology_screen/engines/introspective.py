@@ -1,7 +1,5 @@
 """Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What each part of Eq. 5, and of the training, adds (paper, section 4.3, Table 3, Figure 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

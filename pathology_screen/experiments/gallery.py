@@ -1,7 +1,5 @@
 """Panels for print of slices chosen by rule (paper, Figures 1, 4b, 7 and 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Latent vectors of healthy, pathological and pseudo-healthy slices (paper, Figure 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

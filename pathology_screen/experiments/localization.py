@@ -1,7 +1,5 @@
 """Finding annotated boxes (paper, section 4.2, Table 2b, Figures 4a and 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

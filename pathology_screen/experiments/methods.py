@@ -1,7 +1,5 @@
 """The methods under comparison: predictors with their weights, and the ways of scoring them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +41,7 @@ class Chosen(NamedTuple):
     run: Path | None
 
     @classmethod
-    def parse(cls, text: str) -> Chosen:
+    def parse(cls, text: str) -> "Chosen":
         """Read the text of one choice.
 
         Raises:

@@ -1,8 +1,6 @@
 """How well each method has learnt what is normal: quality, the way from anomalous to
 healthy, conservation and correction (see `metrics.normative`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Panels that set methods side by side on the same slices."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -38,7 +36,7 @@ class PictureLine(NamedTuple):
     highest: float = 1.0
 
     @classmethod
-    def of_maps(cls, name: str, maps: Tensor) -> PictureLine:
+    def of_maps(cls, name: str, maps: Tensor) -> "PictureLine":
         """Anomaly maps, which share their colours up to the 99.5th percentile of all pixels."""
         return cls(name, maps, "inferno", float(np.percentile(maps.numpy(), 99.5)) or 1.0)
 
@@ -123,7 +121,7 @@ class Window(NamedTuple):
     right: int
 
     @classmethod
-    def around(cls, images: Tensor, margin: int = 4) -> Window:
+    def around(cls, images: Tensor, margin: int = 4) -> "Window":
         """What holds the tissue of images (N, 1, H, W), and a margin."""
         tissue = (images > TISSUE).any(dim=0)[0].numpy()
         bounds = []

@@ -1,7 +1,5 @@
 """The results of an experiment on disk: numbers, tables and pictures."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -98,7 +96,7 @@ class Measurements:
         for metric, each in values.items():
             self.add(method, "", metric, pooled_mean(each.numpy(), subjects), len(subjects))
 
-    def merged(self, other: Measurements) -> Measurements:
+    def merged(self, other: "Measurements") -> "Measurements":
         """Both together, each with its own groups."""
         both = Measurements()
         both.measured = {**self.measured, **other.measured}

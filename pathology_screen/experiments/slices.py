@@ -1,7 +1,5 @@
 """The slices that an experiment looks at, prepared once for all methods."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,7 +46,7 @@ class AnnotatedSlices:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> AnnotatedSlices:
+    def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> "AnnotatedSlices":
         """The slices at these places, or where a mask (N,) is True.
 
         Raises:

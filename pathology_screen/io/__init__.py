@@ -1,7 +1,5 @@
 """Strict readers: one scan as a `Scan`, or an `InputError` that says why not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The images of a BIDS dataset, told by their names."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

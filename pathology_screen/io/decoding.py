@@ -2,8 +2,6 @@
 then decoded in a process of its own, with bounds on time and memory: a decoder is C code that may
 hang, crash or ask for all memory, and this may cost one scan, not the run."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import math

@@ -1,7 +1,5 @@
 """Find every scan below a folder, file by file, say what is none, and name them by their paths."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -238,7 +236,7 @@ class Start(NamedTuple):
 
     kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
     digest: str
-    image: DicomStart | None = None
+    image: "DicomStart | None" = None
 
 
 def look(file: File) -> Start:
@@ -323,7 +321,7 @@ class _Part(NamedTuple):
     starts: dict[Path, Start]
 
     @property
-    def images(self) -> list[DicomStart]:
+    def images(self) -> list["DicomStart"]:
         return [start.image for start in self.starts.values() if start.image]
 
     def scan(self) -> FoundScan:

@@ -2,8 +2,6 @@
 frame. Through pydicom's parser of elements: `dcmread` would guess where a file is not what it says,
 and take most of the time of reading one slice."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

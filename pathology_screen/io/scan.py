@@ -1,7 +1,5 @@
 """The one form in which a scan leaves the readers, and what is refused in every format."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

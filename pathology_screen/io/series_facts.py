@@ -3,8 +3,6 @@
 It works without highdicom, and with the older pydicom of MONAI Label's environment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Parallel slices as one evenly spaced volume, by positions and orientations alone, or why not."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +44,7 @@ def stack_slices(
     rows: int,
     columns: int,
     thickness: float,
-) -> tuple[highdicom.VolumeGeometry, list[int]]:
+) -> "tuple[highdicom.VolumeGeometry, list[int]]":
     """Order slices along their normal (row direction x column direction) and place them in space.
 
     Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's

@@ -1,7 +1,5 @@
 """Write the folder that MONAI Label starts an app from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pathology_screen.errors import ConfigError

@@ -1,7 +1,5 @@
 """One bundle as the server offers it, the options of the app, and what screening found so far."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -39,7 +37,7 @@ class Options:
     calibration: Path | None = None
 
     @classmethod
-    def from_conf(cls, conf: Mapping[str, str]) -> Options:
+    def from_conf(cls, conf: Mapping[str, str]) -> "Options":
         """Read what MONAI Label hands over; raises ConfigError for an unknown key or bad value."""
         known = [field.name for field in fields(cls)]
         values: dict[str, Any] = {key: conf[key] for key in conf if key != "server_mode"}

@@ -1,7 +1,5 @@
 """Studies of a MONAI Label datastore, and which of them readers marked as normal."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple

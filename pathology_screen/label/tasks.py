@@ -1,7 +1,5 @@
 """The tasks of MONAI Label: inference, scoring, the worklist and training of one model."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

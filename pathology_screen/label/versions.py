@@ -1,7 +1,5 @@
 """Which weights a server screens with: those of the bundle, or a version that was trained on it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ that belongs to it. Percentile intervals of few subjects are too narrow: those o
 by theory).
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
 """The localisation protocol of the paper (section 4.2, Appendix C.3, Figure 7): which annotated
 boxes are found, and with how many false alarms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, get_args
 

@@ -7,8 +7,6 @@ are choices made here: they have the parts and the range of the originals, 0 (wo
 and their values do not compare with printed ones.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +95,7 @@ class NormalFeatures(NamedTuple):
     covariance: np.ndarray
 
     @classmethod
-    def of(cls, features: ArrayLike) -> NormalFeatures:
+    def of(cls, features: ArrayLike) -> "NormalFeatures":
         """Fit it to features (N, F) of two slices or more, the covariance over N - 1.
 
         Raises:

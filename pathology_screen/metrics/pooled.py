@@ -5,8 +5,6 @@ statistic is prepared once and then evaluated for thousands of such weightings, 
 values were repeated and sorted anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -3,8 +3,6 @@
 On the scale of images in [0, 1]; Table 1 most likely prints MSE and LPIPS x 100.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -2,8 +2,6 @@
 unsupervised anomaly detection in brain MRI, MIDL 2022,
 https://github.com/AntanasKascenas/DenoisingAE); its noise is `synthetic.coarse_noise`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

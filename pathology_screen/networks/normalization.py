@@ -1,7 +1,5 @@
 """The normalisation layers that the networks choose from."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

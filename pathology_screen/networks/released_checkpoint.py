@@ -5,8 +5,6 @@ Its batch normalisation never left evaluation mode, so each one is folded into t
 that it amounts to.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Find and load weights on this machine: nothing in them is run, nothing is downloaded."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Iterable

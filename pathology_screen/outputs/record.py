@@ -1,7 +1,5 @@
 """The JSON record of one screened scan: what a program reads."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """A folder of results: one run at a time writes it, of one setting, with a manifest."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Send DICOM files to an archive over DICOMweb (STOW-RS)."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The screened slice of a scan as the viewer of its report shows it: layers over each other."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

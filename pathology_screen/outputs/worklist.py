@@ -1,7 +1,5 @@
 """The tables over all scans and all regions of a run, and the page of the run."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

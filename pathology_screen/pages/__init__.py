@@ -1,7 +1,5 @@
 """Pages that stand alone: HTML with its style and script inside, which fetches nothing."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math

@@ -1,7 +1,5 @@
 """Screen many scans: list, share out, go on after an interruption, account for every one."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

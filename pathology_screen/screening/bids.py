@@ -1,7 +1,5 @@
 """Screen a BIDS dataset as BIDS Apps are called: one participant level, one group level."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a scan to its slice, past the reader and the acceptance gate."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -125,7 +123,7 @@ class Inspector:
         self.preprocessing, self.domain = preprocessing, domain
 
     @classmethod
-    def from_bundle(cls, bundle: str | Path = "ra", profile: str = "compact") -> Inspector:
+    def from_bundle(cls, bundle: str | Path = "ra", profile: str = "compact") -> "Inspector":
         """Read a bundle's preprocessing; it needs no weights.
 
         Raises:

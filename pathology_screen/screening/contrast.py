@@ -1,7 +1,5 @@
 """Whether a brain looks T1-weighted, by its intensities alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a run over scans would do, without doing it."""
 
-from __future__ import annotations
-
 from monai.transforms import Compose
 
 from pathology_screen.errors import NOT_ASSESSABLE

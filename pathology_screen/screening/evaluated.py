@@ -1,7 +1,5 @@
 """A batch of scans as MONAI's evaluator screens it, with the configuration of a bundle."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

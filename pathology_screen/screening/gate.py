@@ -4,8 +4,6 @@ Every rule measures one thing and compares it with one limit. What a scan does n
 and breaks no rule.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain

@@ -1,7 +1,5 @@
 """From scores and maps to an outcome: the one place that decides what is suspicious."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tissue and brain of a scan, and whether it shows a whole head."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -190,7 +188,7 @@ def _nearest(steps: int, extent: int) -> np.ndarray:
 
 
 @cache
-def _deepbet() -> BrainExtraction:
+def _deepbet() -> "BrainExtraction":
     from deepbet.bet import BrainExtraction
 
     made = BrainExtraction(no_gpu=True)

@@ -7,8 +7,6 @@ c at x = 98 - c mm (to the patient's left). The default level, voxel 95 or z = +
 the slices which the authors of RA released; their columns run to the patient's right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

@@ -5,8 +5,6 @@ pull it away from the template. The sums run on one thread in a fixed order, so 
 the same bits at every run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple

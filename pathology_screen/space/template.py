@@ -1,7 +1,5 @@
 """The MNI152 brain to which scans are registered: in the nilearn package, so nothing is fetched."""
 
-from __future__ import annotations
-
 import importlib.util
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The paper's augmentation, for a whole batch at once and from an explicit generator."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Black for the air around a head."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Load a scan with this package's strict readers as a MONAI MetaTensor, and prepare many once."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

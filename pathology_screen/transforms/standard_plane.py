@@ -1,7 +1,5 @@
 """Take a scan to the standard plane of MNI152 space, and a result back to the scan's voxels."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal

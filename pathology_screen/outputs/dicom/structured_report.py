@@ -1,7 +1,5 @@
 """Score, thresholds and regions as a Structured Report (TID 1500)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
