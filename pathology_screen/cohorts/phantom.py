@@ -121,9 +121,8 @@ def _make_volume(
     if not (image.is_file() and mask.is_file()):
         volume = simulate(template, seed, kind)
         scan = volume.image * volume.brain if extracted else volume.image
-        turn = ornt_transform(
-            io_orientation(volume.affine), axcodes2ornt(STORED[seed[1] % len(STORED)])
-        )
+        stored_as = axcodes2ornt(STORED[seed[1] % len(STORED)])
+        turn = ornt_transform(io_orientation(volume.affine), stored_as)
         for path, voxels in ((image, scan), (mask, volume.mask)):
             stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
             save_image(stored.dataobj, stored.affine, path)
@@ -133,16 +132,10 @@ def _make_volume(
 
 
 def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
-    """Bound the parts of a mask, slice by slice.
-
-    Args:
-        mask: (I, J, K), stored with the axial slices along the last axis.
-        label: name of the finding.
-
-    Returns:
-        One `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices
-        of the stored array: the box holds the voxels `[x : x + w, y : y + h, slice]`.
-    """
+    """Bound the parts of a mask (I, J, K), stored with the axial slices along the last axis: one
+    `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices of the
+    stored array, with the name of the finding. The box holds the voxels `[x : x + w, y : y + h,
+    slice]`."""
     parts, _ = ndi.label(mask, IN_PLANE)
     found = sorted(ndi.find_objects(parts), key=lambda part: part[2].start)
     boxes = [(k.start, [i.start, j.start, i.stop - i.start, j.stop - j.start]) for i, j, k in found]

@@ -63,11 +63,8 @@ class Subject:
             self.lesion = Lesion(kind, rngs[3], template, self.anatomy)
 
     def scan(self, affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Take slices.
-
-        Args:
-            affine: (4, 4), index of a pixel and slice -> mm from the middle of the scanner.
-            shape: (I, J, K), K slices of I x J square pixels.
+        """Take K slices of I x J square pixels, of this shape (I, J, K), by the affine (4, 4) from
+        the index of a pixel and slice to mm from the middle of the scanner.
 
         Returns:
             Signal, white matter being about 1; share of the lesion (of the ventricles where there

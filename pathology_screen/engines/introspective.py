@@ -175,10 +175,8 @@ def encoder_terms(
     mean_s, log_variance_s, _ = encoder(sample.detach())
     again_r = decoder(reparameterize(mean_r, log_variance_r, noise[2]))
     again_s = decoder(reparameterize(mean_s, log_variance_s, noise[3]))
-    error_r, error_s = (
-        squared_error(reconstruction, again_r),
-        squared_error(sample.detach(), again_s),
-    )
+    error_r = squared_error(reconstruction, again_r)
+    error_s = squared_error(sample.detach(), again_s)
     kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
     exp_r = exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale)
     exp_s = exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale)

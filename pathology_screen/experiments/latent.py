@@ -108,11 +108,8 @@ def neighbour_distances(
     reference_subjects: Subjects,
     neighbours: int = NEIGHBOURS,
 ) -> np.ndarray:
-    """Mean distance of vectors (N, Z) to the nearest references (M, Z) of others: (N,).
-
-    Raises:
-        ConfigError: if there are too few references.
-    """
+    """Mean distance of vectors (N, Z) to the nearest references (M, Z) of others: (N,);
+    ConfigError if there are too few."""
     distances = cdist(latents, references)
     distances[np.asarray(subjects)[:, None] == np.asarray(reference_subjects)] = np.inf
     nearest = np.sort(distances, axis=1)[:, :neighbours]

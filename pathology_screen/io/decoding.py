@@ -99,16 +99,8 @@ def _decoded(frame: bytes, syntax: uid.UID, size: FrameSize, options: dict) -> n
 
 
 def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
-    """Refuse a compressed frame that is not of the size that its file states, or is cut short.
-
-    Args:
-        frame: the codestream of one frame, padded to even length.
-        syntax: its transfer syntax.
-        size: what the header states.
-
-    Raises:
-        InputError: "unreadable", "unsupported_compression".
-    """
+    """Refuse the codestream of one frame, padded to even length, that is not of the size that the
+    header states, or is cut short: "unreadable", "unsupported_compression"."""
     try:
         if syntax == uid.RLELossless:
             return _check_run_lengths(frame, size)
@@ -225,12 +217,8 @@ class DecoderProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def decode(self, frame: bytes, options: dict[str, Any]) -> np.ndarray:
-        """Decode a compressed frame.
-
-        Raises:
-            InputError: "unreadable" where the decoder refuses the frame or warns, "undecodable"
-                where it takes too long or too much memory, or crashes.
-        """
+        """Decode a compressed frame; "unreadable" where the decoder refuses it or warns,
+        "undecodable" where it takes too long or too much memory, or crashes."""
         with self.lock:
             with self._bounded(START_SECONDS):
                 process = self._running()

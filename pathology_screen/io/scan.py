@@ -90,12 +90,8 @@ def check_affine(affine: np.ndarray) -> float:
 
 
 def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) -> None:
-    """Refuse one slice alone, unless it was declared axial and its affine does not contradict that.
-
-    Raises:
-        InputError: "not_3d" (a line or a point), "single_slice", "oblique" (declared axial, but
-            lies in another plane).
-    """
+    """Refuse one slice alone ("single_slice"), unless it was declared axial and its affine does not
+    contradict that ("oblique"); and a line or a point ("not_3d")."""
     flat = [axis for axis, extent in enumerate(shape) if extent == 1]
     if len(flat) > 1:
         raise InputError("not_3d", f"{len(flat)} of its three axes have one voxel")

@@ -60,21 +60,15 @@ class Versions:
         self.folder, self.bundle = folder, bundle
 
     def all(self) -> list[Version]:
-        """Every version, the shipped one first, then as they were trained.
-
-        Raises:
-            ArtifactError: if a `version.json` is absent or damaged.
-        """
+        """Every version, the shipped one first, then as they were trained; ArtifactError if a
+        `version.json` is absent or damaged."""
         trained = [self._read(self.folder / f"v{number}") for number in self._numbers()]
         shipped = Version(SHIPPED, self.bundle / "models" / "model.pt")
         return [shipped, *trained] if shipped.weights.is_file() else trained
 
     def active(self) -> Version:
-        """The version in use: the shipped one until another is made active.
-
-        Raises:
-            ArtifactError: if it is not there; another is not taken in its place.
-        """
+        """The version in use: the shipped one until another is made active; ArtifactError if it
+        is not there, for another is not taken in its place."""
         path = self.folder / "active.json"
         if not path.exists():
             return self._find(SHIPPED)
@@ -85,11 +79,8 @@ class Versions:
             raise ArtifactError(told) from error
 
     def activate(self, name: str) -> Version:
-        """Use another version from now on.
-
-        Raises:
-            ArtifactError: if there is no such version; the one in use stays.
-        """
+        """Use another version from now on; ArtifactError if there is none, and the one in use
+        stays."""
         version = self._find(name)
         write_text(self.folder / "active.json", json.dumps({"version": name}) + "\n")
         return version

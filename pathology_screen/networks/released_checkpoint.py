@@ -91,11 +91,8 @@ def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and fold a released state dict; every key is used, or the checkpoint is refused.
-
-    Raises:
-        ArtifactError: naming the keys that are missing or left over.
-    """
+    """Rename and fold a released state dict; every key is used, or ArtifactError names those that
+    are missing or left over."""
     refusal = "not a released RA checkpoint"
     if not isinstance(released, dict) or not all(isinstance(v, Tensor) for v in released.values()):
         raise ArtifactError(f"{refusal}: it holds no state dict")

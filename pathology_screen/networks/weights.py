@@ -82,16 +82,8 @@ def hub_path(url: str) -> Path:
 
 
 def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
-    """Return the path of a file in the torch hub cache.
-
-    Args:
-        url: where the file is published.
-        needed_by: what needs it, for the message.
-        otherwise: what can be done without it, likewise.
-
-    Raises:
-        ArtifactError: if it is not there.
-    """
+    """Return the path in the torch hub cache of what is published at a URL; where it is not there,
+    ArtifactError says what it is `needed_by` and what can be done `otherwise`."""
     file = hub_path(url)
     if not file.is_file():
         raise ArtifactError(
@@ -103,11 +95,8 @@ def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
 
 
 def st_lpips_file(name: str, needed_by: str) -> Path:
-    """Return the path of weights in `stlpips-pytorch`, which is found and not imported.
-
-    Raises:
-        ArtifactError: if the package is not installed.
-    """
+    """Return the path of weights in `stlpips-pytorch`, which is found and not imported;
+    ArtifactError if it is not installed."""
     package = importlib.util.find_spec("stlpips_pytorch")
     if package is None or package.origin is None:
         raise ArtifactError(

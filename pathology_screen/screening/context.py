@@ -46,15 +46,12 @@ def scan_item(scan: ScanSource, **options: Unpack[ScanOptions]) -> dict[str, Any
 
 
 def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
-    """Read a scan and take its slice past the acceptance gate.
+    """Read a scan and take its slice, (1, H, W) in [0, 1], past the acceptance gate.
 
     Args:
         predictor: the method whose preprocessing takes the slice.
         item: `image`, a path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it.
         context: takes facts and findings.
-
-    Returns:
-        The slice, (1, H, W) in [0, 1].
 
     Raises:
         InputError: if the scan is refused.
