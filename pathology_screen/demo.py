@@ -34,10 +34,8 @@ def demo(output: Path) -> int:
     """Make the heads, screen them with the bundle `ra`, and print what came of each.
 
     The folder gets `heads` and `lesions`, the scans and where they are painted, `README.txt`, and
-    `results`, what `pathology-screen screen` writes. What is there is not made again.
-
-    Returns:
-        The exit status, see `Batch.summarize`.
+    `results`, what `pathology-screen screen` writes. What is there is not made again. The exit
+    status is that of `Batch.summarize`.
     """
     screener = Screener.from_bundle("ra")
     heads, lesions = output / "heads", output / "lesions"

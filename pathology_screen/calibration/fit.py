@@ -66,16 +66,8 @@ class Calibrator:
 def calibrate(
     predictor: Predictor, slices: Sequence[Mapping[str, Any]], pixel_fpr: float = 0.05
 ) -> Calibration:
-    """Score healthy slices and fit a calibration to them.
-
-    Args:
-        predictor: what scores them.
-        slices: `image` (1, H, W) and the person, `subject`.
-        pixel_fpr: share of healthy pixels that may lie above the pixel threshold.
-
-    Raises:
-        ConfigError, InputError: see `fit_calibration`.
-    """
+    """Score healthy slices, `image` (1, H, W) and the person, `subject`, and fit a calibration to
+    them; `pixel_fpr` and errors are those of `fit_calibration`."""
     images = torch.stack(
         [torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices]
     )

@@ -38,10 +38,10 @@ def read_table(path: Path, columns: Iterable[str] = (), separator: str = ",") ->
     return table.to_dict("records")
 
 
-def name_some(names: Iterable[str], most: int = 5) -> str:
-    """The first names of many, for a message."""
+def name_some(names: Iterable[str]) -> str:
+    """The first five names of many, for a message."""
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
@@ -77,12 +77,11 @@ def save_scan(
     path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner"
 ) -> Path:
     """Write a scan as `*.nii.gz` unless it is there, whole and accepted by `read_scan`, whose
-    InputError names the file.
+    InputError names the file; return its path.
 
     Args:
-        path: of the file, which is returned.
         make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index ->
-            RAS+ mm. It is called only where the file is missing.
+            RAS+ mm.
         space: "scanner", "mni", or "aligned", where the position is not known.
     """
     if not path.is_file():

@@ -63,15 +63,9 @@ def method_grid(
     titles: Sequence[str] = (),
     across: bool = False,
 ) -> Figure:
-    """Draw chosen slices: the input with the outlines of its annotations, then for each method its
-    reconstruction and for each scoring its anomaly map.
-
-    Args:
-        slices: all slices.
-        results: of the methods.
-        chosen: places of the slices that are drawn.
-        titles: of the chosen; the names of their findings where there are none.
-        across: a row a slice and not a column.
+    """Draw the slices at the chosen places: the input with the outlines of its annotations, then
+    for each method its reconstruction and for each scoring its anomaly map. Their titles are the
+    names of their findings where there are no others; `across` draws a row a slice, not a column.
     """
     lines = [PictureLine("input", slices.images)]
     for (label, scoring), (method, prediction) in results.items():

@@ -53,10 +53,7 @@ class FrameSize(NamedTuple):
 
 
 def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
-    """Decode some frames of an image of one grey value a pixel.
-
-    Returns:
-        Stored values, (len(indices), rows, columns).
+    """Decode N frames of an image of one grey value a pixel: stored values (N, rows, columns).
 
     Raises:
         InputError: "unreadable" for a compressed frame that is damaged, cut short or of another
@@ -114,11 +111,13 @@ def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
             raise InputError("unsupported_compression", syntax.name)
     except (struct.error, IndexError):
         raise _damaged("is cut short") from None
-    rows, columns, bits, samples = found
+    rows, columns, bits, samples, tiles = found
     if (rows, columns, samples) != (size.rows, size.columns, 1) or not 0 < bits <= size.bits:
         stated = f"{size.rows} x {size.columns} of one sample of up to {size.bits} bits"
         has = f"{rows} x {columns} pixels of {samples} x {bits} bits"
         raise _damaged(f"has {has}, not {stated}")
+    if tiles > MAX_TILES:
+        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
     return None
 
 
@@ -126,8 +125,8 @@ def _damaged(how: str) -> InputError:
     return InputError("unreadable", f"a compressed frame {how}")
 
 
-def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, int]:
-    """Rows, columns, bits and samples of a whole JPEG or JPEG-LS image."""
+def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, int, int]:
+    """Rows, columns, bits, samples and tiles (one) of a whole JPEG or JPEG-LS image."""
     at, found = 0, None
     while True:
         while frame[at + 1] == 0xFF and frame[at] == 0xFF:
@@ -145,7 +144,7 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
             if found is not None:
                 raise _damaged("states its size twice")
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 2)
-            found = rows, columns, bits, samples
+            found = rows, columns, bits, samples, 1
         at += length
         if marker == SCAN:
             following = next_marker.search(frame, at)
@@ -157,8 +156,8 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
     return found
 
 
-def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, bits and samples of a whole JPEG 2000 codestream."""
+def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int, int]:
+    """Rows, columns, bits, samples and tiles of a whole JPEG 2000 codestream."""
     # in a JP2 file, which DICOM does not allow, the codestream begins behind the boxes
     at = frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
     soc, siz, length, _, *grid, samples = struct.unpack_from(">HHHH8IH", frame, at)
@@ -166,11 +165,10 @@ def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int]:
         raise _damaged("is no JPEG 2000 codestream")
     right, bottom, left, top, columns, rows, from_left, from_top = grid
     across = math.ceil((right - from_left) / max(columns, 1))
-    if (tiles := across * math.ceil((bottom - from_top) / max(rows, 1))) > MAX_TILES:
-        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
+    tiles = across * math.ceil((bottom - from_top) / max(rows, 1))
     bits = max((frame[at + 42 + 3 * sample] & 0x7F) + 1 for sample in range(max(samples, 1)))
     _check_tile_parts(frame, at + 4 + length)
-    return bottom - top, right - left, bits, samples
+    return bottom - top, right - left, bits, samples, tiles
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:

@@ -152,11 +152,8 @@ class Scores:
 
 
 def find_models(app_folder: Path, options: Options) -> list[Model]:
-    """The models that are offered: those asked for, or every bundle with weights.
-
-    Raises:
-        ArtifactError, ConfigError: if one cannot be used, there is none, or two have one name.
-    """
+    """The models that are offered: those asked for, or every bundle with weights. ArtifactError or
+    ConfigError if one cannot be used, there is none, or two have one name."""
     bundles = [method.name for method in METHODS.values() if not method.is_control]
     weights = {name: bundles_folder() / name / "models" / "model.pt" for name in bundles}
     names = options.models or [name for name in bundles if weights[name].is_file()]

@@ -169,11 +169,8 @@ class Screening(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, int]:
         """Screen; return how many had each outcome, and how many were not screened because the
-        datastore did not give them ("not_read").
-
-        Raises:
-            ArtifactError, ConfigError: if the model cannot screen at all.
-        """
+        datastore did not give them ("not_read"). Raises ArtifactError or ConfigError if the model
+        cannot screen at all."""
         outcomes: Counter[str] = Counter()
         for study in self.model.scores.waiting(datastore.list_images()):
             try:

@@ -24,8 +24,7 @@ class Judge:
 
     Args:
         predictor: the method.
-        calibration: its calibration.
-        rate: share of false positives among healthy people that the image threshold allows.
+        calibration, rate: see `Screener`.
 
     Raises:
         ConfigError: if the rate does not lie between 0 and 1.

@@ -152,7 +152,7 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _segment(head: np.ndarray, grid: int = EXTRACTION_GRID) -> np.ndarray:
+def _segment(head: np.ndarray) -> np.ndarray:
     """Find the brain in a head (I, J, K), its axes to right, anterior and superior: bool (I, J, K).
 
     As deepbet does, whose second network sees a box around the brain on 256 voxels a side.
@@ -170,9 +170,10 @@ def _segment(head: np.ndarray, grid: int = EXTRACTION_GRID) -> np.ndarray:
 
     found = torch.from_numpy(brain(deepbet.bbox_model, coarse)).float()
     box = deepbet.get_bbox_with_margin(found, head.shape, BOX_MARGIN)
-    fine = brain(deepbet.model, _sampled(head, box, grid))
+    fine = brain(deepbet.model, _sampled(head, box, EXTRACTION_GRID))
     mask = np.zeros(head.shape, bool)
-    mask[box] = fine[np.ix_(*(_nearest(side.stop - side.start, grid) for side in box))]
+    places = (_nearest(side.stop - side.start, EXTRACTION_GRID) for side in box)
+    mask[box] = fine[np.ix_(*places)]
     return mask
 
 
@@ -197,18 +198,11 @@ def _deepbet() -> "BrainExtraction":
 
 
 def find_brain(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Find the brain in a scan: by `extract_brain`, or where that was done before, its tissue
-    without holes.
-
-    Args:
-        volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
-        affine: (4, 4), RAS+ mm.
+    """Find the brain in a scan: by `extract_brain`, whose arguments and errors these are, or where
+    that was done before, its tissue without holes.
 
     Returns:
         bool (I, J, K), the brain; and whether the scan came brain-extracted.
-
-    Raises:
-        InputError: "brain_extraction_failed".
 
     >>> from pathology_screen.space.template import load_brain_template
     >>> template = load_brain_template()
