@@ -31,6 +31,29 @@ package imports neither torch nor MONAI. Make an embedded cohort, read a scan of
 >>> tuple(output.shape), tuple(maps.shape), tuple(scores.shape)
 ((1, 1, 128, 128), (1, 1, 128, 128), (1,))
 
+`Batch` does it for many scans, `write_result` writes one, `Inspector` asks the gate alone:
+
+>>> from pathlib import Path
+>>> from pathology_screen import Batch, Inspector, list_items, write_result
+>>> folder = Path(tempfile.mkdtemp())
+>>> batch = Batch(screener.judge, list_items(item["image"]), folder / "results")
+>>> batch.screen(screener)[0]["outcome"] == result.outcome
+True
+>>> Inspector.from_bundle("ra")(item["image"]).refusal is None
+True
+>>> record = write_result(result, "demo", folder / "results", report=False)
+>>> record["outcome"] == result.outcome
+True
+
+A calibration says what healthy people look like; make your own of a folder of their scans:
+
+>>> from pathology_screen import calibrate_on, calibration_beside
+>>> calibration_beside(predictor).percentile(result.score) == result.percentile
+True
+>>> own = calibrate_on(item["image"], folder / "calibration.json", subject_fpr=0.5)
+>>> own.calibration.n_subjects, own.refused
+(1, {})
+
 What cannot be read faithfully is refused with a code of `errors.REFUSALS`:
 
 >>> from pathology_screen import InputError
@@ -40,8 +63,6 @@ What cannot be read faithfully is refused with a code of `errors.REFUSALS`:
 ...     print(error.code)
 not_found
 """
-
-from __future__ import annotations
 
 from importlib import import_module
 from typing import Any

@@ -1,7 +1,5 @@
 """Find a bundle by its name, in a checkout or in an installed wheel."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,14 +7,18 @@ from typing import Any
 
 from pathology_screen.errors import ArtifactError, ConfigError
 
-_PACKAGE = Path(__file__).resolve().parent
+
+def carried(name: str) -> Path:
+    """Return a folder of the checkout, or the copy of it that the wheel carries."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / name
+    in_checkout = (package.parent / "setup.cfg").exists() and checkout.is_dir()
+    return checkout if in_checkout else package / f"_{name}"
 
 
 def bundles_folder() -> Path:
-    """Return the folder of all bundles: of the checkout, or the copy that the wheel carries."""
-    checkout = _PACKAGE.parent / "bundles"
-    in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
-    return checkout if in_checkout else _PACKAGE / "_bundles"
+    """Return the folder of all bundles."""
+    return carried("bundles")
 
 
 def bundle_root(name_or_path: str | Path) -> Path:

@@ -1,7 +1,5 @@
 """The methods with their bundles, weights and calibrations: what `pathology-screen info` tells."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

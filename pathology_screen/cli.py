@@ -1,7 +1,5 @@
 """The command `pathology-screen`; each subcommand imports what it needs when it runs."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -244,6 +242,10 @@ def _flag(name: str, help_: str, **options: Any) -> Argument:
     return [name], {"help": help_, "action": action, **options}
 
 
+def _labels(names: str, dest: str) -> Argument:
+    return _arg(names, "only these", nargs="+", default=[], dest=dest, metavar="LABEL")
+
+
 _BUNDLE = _arg("--bundle", "name or folder of the bundle (default: ra)", default="ra")
 _PROFILE = _arg("--profile", "of the bundle", default="compact", choices=["compact", "paper"])
 _EXTRACTED = _flag("--extracted", "extracted brains in place of whole heads")
@@ -264,7 +266,10 @@ _NETWORK = (_WEIGHTS, _arg("--device", _DEVICE_HELP, default="cpu"), _RATE)
 _CALIBRATION = _arg("--calibration", "a calibration of your own, from `calibrate`", Path)
 _NO_REPORT = _flag("--no-report", "do not write HTML reports", dest="report")
 _LEVEL_HELP = "participant screens, group writes the page over all results alone"
-_SCORING = ["residual", "eq5"]
+_EXPERIMENTS_HELP = (
+    "synthetic, detection, localization, ablation, lesions, latent, normative, gallery"
+)
+_SCORING, _SECTION = ["residual", "eq5"], ["validation", "test"]
 _PROTOCOLS = ["paper", "official_code", "pixel_count"]
 _METHODS_HELP = "with the weights of their bundles or of a run; runs of one label are its seeds"
 _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
@@ -282,15 +287,8 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
         _arg("bids_dir", "the BIDS dataset", Path),
         _arg("out_dir", "folder of the derivative", Path),
         _arg("level", _LEVEL_HELP, choices=["participant", "group"]),
-        _arg(
-            "--participant_label --participant-label",
-            "only these",
-            nargs="+",
-            default=[],
-            dest="participants",
-            metavar="LABEL",
-        ),
-        _arg("--session-id", "only these", nargs="+", default=[], dest="sessions", metavar="LABEL"),
+        _labels("--participant_label --participant-label", "participants"),
+        _labels("--session-id", "sessions"),
         _flag("--skip-bids-validation", "do not check the dataset", dest="validate"),
         *(_NO_REPORT, _BUNDLE, _PROFILE, *_NETWORK, _CALIBRATION),
     ),
@@ -316,19 +314,11 @@ _COMMANDS: dict[Callable[[Namespace], int | None], tuple[Argument, ...]] = {
     _info: (_flag("--json", "print a JSON object"),),
     _phantom: (_arg("--output", "folder (default: the cache folder)", Path), _EXTRACTED),
     _experiment: (
-        _arg(
-            "name",
-            "synthetic, detection, localization, ablation, lesions, latent, normative, gallery",
-        ),
+        _arg("name", _EXPERIMENTS_HELP),
         _arg("--methods", _METHODS_HELP, nargs="+", required=True, metavar="METHOD[:LABEL][=RUN]"),
         _arg("--dataset_dir", "folder that the datalist's paths are relative to"),
         _arg("--datalist", "Decathlon datalist (default: the embedded cohort)"),
-        _arg(
-            "--section",
-            "of the datalist (default: test)",
-            default="test",
-            choices=["validation", "test"],
-        ),
+        _arg("--section", "of the datalist (default: test)", default="test", choices=_SECTION),
         _arg("--output", "folder of the results", Path, required=True),
         _arg("--scoring", "of residual equalised perceptual eq5", nargs="+", default=_SCORING),
         _PROFILE,

@@ -1,7 +1,5 @@
 """A first try without data: embedded heads with and without lesions, by the shipped weights."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pathology_screen.cohorts.anatomy import Template, load_template
-from pathology_screen.cohorts.preparation import nifti_image
+from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.cohorts.simulation import simulate
-from pathology_screen.files import replacing, write_text
+from pathology_screen.files import write_text
 from pathology_screen.screening import Screener
 from pathology_screen.screening.batch import Batch, list_items
 
@@ -36,10 +34,8 @@ def demo(output: Path) -> int:
     """Make the heads, screen them with the bundle `ra`, and print what came of each.
 
     The folder gets `heads` and `lesions`, the scans and where they are painted, `README.txt`, and
-    `results`, what `pathology-screen screen` writes. What is there is not made again.
-
-    Returns:
-        The exit status, see `Batch.summarize`.
+    `results`, what `pathology-screen screen` writes. What is there is not made again. The exit
+    status is that of `Batch.summarize`.
     """
     screener = Screener.from_bundle("ra")
     heads, lesions = output / "heads", output / "lesions"
@@ -52,8 +48,7 @@ def demo(output: Path) -> int:
             return
         volume = simulate(template, (seed,), kind)
         for path, voxels in ((mask, volume.mask), (image, volume.image)):
-            with replacing(path) as temporary:
-                nib.save(nifti_image(voxels, volume.affine, "scanner"), temporary)
+            save_image(voxels, volume.affine, path)
 
     with ThreadPoolExecutor(2) as pool:
         list(tqdm(pool.map(make, HEADS), "Making the heads", len(HEADS), unit="head"))

@@ -1,9 +1,8 @@
 """Every error that this package raises on purpose, and the codes of refusals."""
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
+from typing import TypeVar
 
 REFUSALS = {
     # finding and opening
@@ -88,6 +87,8 @@ WARNINGS: dict[str, str] = {
 """Code -> meaning of what the acceptance gate only warns about."""
 
 
+Kind = TypeVar("Kind", bound=BaseException)
+
 NOT_ASSESSABLE = 3
 """Exit status of a run in which a scan was not assessable."""
 
@@ -147,11 +148,16 @@ def fault(error: BaseException) -> InputError:
 
 
 def find_refusal(error: BaseException) -> InputError | None:
-    """Return the `InputError` behind an error (MONAI wraps those of transforms), or None."""
+    """Return the `InputError` behind an error, or None."""
+    return find_error(error, InputError)
+
+
+def find_error(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """Return the error of a kind behind an error (MONAI wraps those of transforms), or None."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
-        if isinstance(current, InputError):
+        if isinstance(current, kind):
             return current
         seen.add(id(current))
         current = current.__cause__ or current.__context__

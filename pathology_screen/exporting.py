@@ -1,7 +1,5 @@
 """Write a method, its scoring and its thresholds as one file that runs without this package."""
 
-from __future__ import annotations
-
 import io
 import json
 import warnings

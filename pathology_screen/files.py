@@ -1,7 +1,5 @@
 """Write a file whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Iterator
@@ -33,6 +31,11 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def text_sha256(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8 as 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256(path: Path | str) -> str:

@@ -5,8 +5,6 @@ RA and SI-VAE: `squared_error`, `kl_divergence`, `exp_elbo` and, of RA alone,
 torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -15,17 +13,29 @@ from torch.nn import functional as F
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Return what autocast gave in half precision as float32, other tensors as they are."""
+    """Return what autocast gave in half precision as float32, other tensors as they are.
+
+    >>> full_precision(torch.ones(2, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Sum the squared differences over each sample's pixels: (B, C, H, W) twice -> (B,)."""
+    """Sum the squared differences over each sample's pixels: (B, C, H, W) twice -> (B,).
+
+    >>> squared_error(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2))
+    tensor([4., 4.])
+    """
     return (full_precision(image) - reconstruction).square().flatten(1).sum(1)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL[N(mean, exp(log_variance)) || N(0, 1)]: (B, Z) twice -> (B,), in nats (Eq. 1)."""
+    """Return KL[N(mean, exp(log_variance)) || N(0, 1)]: (B, Z) twice -> (B,), in nats (Eq. 1).
+
+    >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+    tensor([2.])
+    """
     mean, log_variance = full_precision(mean), full_precision(log_variance)
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
@@ -34,7 +44,11 @@ def exp_elbo(
     error: Tensor, kl: Tensor, beta_rec: float, beta_neg: float, scale: float, alpha: float = 2.0
 ) -> Tensor:
     """Return exp(alpha * ELBO) of generated samples, with ELBO = -scale * (beta_rec * error +
-    beta_neg * kl) (Eq. 2): (B,) twice -> (B,)."""
+    beta_neg * kl) (Eq. 2): (B,) twice -> (B,).
+
+    >>> exp_elbo(torch.tensor([0.0]), torch.tensor([0.0]), beta_rec=1.0, beta_neg=1.0, scale=1.0)
+    tensor([1.])
+    """
     return torch.exp(-alpha * scale * (beta_rec * error + beta_neg * kl))
 
 
@@ -49,6 +63,10 @@ def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Te
 
     Returns:
         A scalar, zero where the embeddings agree.
+
+    >>> ones = torch.ones(1, 2, 1, 1)
+    >>> reversed_embedding_loss([ones, ones], [ones, 3 * ones])
+    tensor(2.)
     """
     levels = [
         (1 - F.cosine_similarity(a.flatten(1), b.flatten(1), eps=1e-8)).mean()
@@ -71,6 +89,10 @@ def negative_elbo(
             `VAE.sample` gives them.
         image: (B, 1, H, W).
         deviation: of the likelihood (source: 1); the smaller, the closer the output.
+
+    >>> image, mean, log_variance = torch.ones(1, 1, 2, 2), torch.zeros(1, 3), torch.zeros(1, 3)
+    >>> negative_elbo((0 * image, mean, log_variance), image)
+    tensor(2.)
     """
     reconstruction, mean, log_variance = output
     error = squared_error(image, reconstruction) / (2 * deviation**2)
@@ -94,6 +116,10 @@ def feature_discrepancy(
 
     Returns:
         (B,), zero where the features agree.
+
+    >>> ones = torch.ones(1, 2, 1, 1)
+    >>> feature_discrepancy([ones], [3 * ones], mse_weight=0.5)
+    tensor([2.])
     """
     layers = [
         1

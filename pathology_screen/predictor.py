@@ -1,7 +1,5 @@
 """The one runtime: a network with its preprocessing and scoring, from slices to scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +82,7 @@ class Predictor:
         profile: str = "compact",
         device: str | torch.device = "cpu",
         scoring: Mapping[str, Any] | None = None,
-    ) -> Predictor:
+    ) -> "Predictor":
         """Build a bundle's network from the registry and load its weights; nothing is evaluated.
 
         Args:

@@ -1,14 +1,12 @@
 """Ship the weights of a training run in its bundle, with all that says where they come from."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
 
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
-from pathology_screen.files import replacing, sha256
+from pathology_screen.files import replacing, sha256, write_text
 
 FILES = {
     "model.pt": "model.pt",
@@ -16,6 +14,20 @@ FILES = {
     "log.csv": "training_log.csv",
 }
 """File of a run -> its name in the bundle's `models/`."""
+
+
+def calibration_of(run: Path) -> Calibration:
+    """Load the calibration of a training run that ended. Raises ArtifactError if one of `FILES` is
+    missing, or the calibration is of other weights."""
+    for name in FILES:
+        if not (run / name).is_file():
+            raise ArtifactError(f"the run has no {name}: let it end first")
+    calibration = Calibration.load(run / "calibration.json")
+    if calibration.identity.get("weights_sha256") != sha256(run / "model.pt"):
+        raise ArtifactError(
+            "calibration.json belongs to other weights than model.pt; run `calibrating` first"
+        )
+    return calibration
 
 
 def publish(run: Path, bundle: Path, made_by: str) -> Path:
@@ -32,16 +44,9 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
     Raises:
         ArtifactError: if a file is missing or of other weights; the bundle is as before.
     """
-    for name in FILES:
-        if not (run / name).is_file():
-            raise ArtifactError(f"the run has no {name}: let it end first")
-    weights, calibration = sha256(run / "model.pt"), Calibration.load(run / "calibration.json")
-    if calibration.identity.get("weights_sha256") != weights:
-        raise ArtifactError(
-            "calibration.json belongs to other weights than model.pt; run `calibrating` first"
-        )
+    calibration = calibration_of(run)
     origin = {
-        "weights_sha256": weights,
+        "weights_sha256": calibration.identity["weights_sha256"],
         "calibration_id": calibration.calibration_id,
         "made_by": made_by,
     }
@@ -49,6 +54,5 @@ def publish(run: Path, bundle: Path, made_by: str) -> Path:
     for source, target in FILES.items():
         with replacing(models / target) as temporary:
             shutil.copyfile(run / source, temporary)
-    with replacing(models / "origin.json") as temporary:
-        temporary.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    write_text(models / "origin.json", json.dumps(origin, indent=2) + "\n")
     return models

@@ -1,7 +1,5 @@
 """The one list of methods, for commands, docs and tests; imports neither torch nor MONAI."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +16,9 @@ class Method:
         parameters: number of trained parameters by profile of the bundle; none for a control, which
             learns nothing and has no bundle.
         reconstructs: whether the network paints a pseudo-healthy image.
+
+    >>> METHODS["ra"].title, METHODS["ra"].parameters["paper"], METHODS["template"].is_control
+    ('Reversed Autoencoder', 29430785, True)
     """
 
     name: str

@@ -1,7 +1,5 @@
 """What screening one scan gives."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,6 +164,10 @@ class ScreeningResult:
 
     A scan that is not assessable has neither score, slice nor volumes; with the code
     "not_calibrated" it has slice and volumes, and no score.
+
+    >>> contrast = Finding("perhaps_contrast_agent", "T1 high contrast", "no agent", refused=False)
+    >>> [one.code for one in ScreeningResult("normal", findings=(contrast,)).warnings]
+    ['perhaps_contrast_agent']
     """
 
     outcome: Outcome

@@ -1,7 +1,5 @@
 """Synthetic anomalies for healthy images (paper, Appendix C.1), and the noise of the DAE."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np
@@ -45,6 +43,11 @@ def add_ellipses(
     Raises:
         ConfigError: if `percentiles_of` is something else.
         InputError: "no_tissue", if percentiles of tissue are wanted of an empty image.
+
+    >>> image = np.full((128, 128), 0.5)
+    >>> anomalous, mask = add_ellipses(image, np.random.default_rng(0))
+    >>> bool(mask.any()), bool((anomalous[~mask] == 0.5).all())
+    (True, True)
     """
     if percentiles_of not in ("image", "tissue"):
         raise ConfigError(f'percentiles_of must be "image" or "tissue", not "{percentiles_of}"')
@@ -76,6 +79,11 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 
     Returns:
         The anomalous image, shape and dtype alike, and the mask of the rectangle, bool (H, W).
+
+    >>> image = np.arange(128.0 * 128).reshape(128, 128)
+    >>> anomalous, mask = copy_paste(image, np.random.default_rng(0))
+    >>> bool((anomalous[~mask] == image[~mask]).all()), 25**2 <= int(mask.sum()) < 50**2
+    (True, True)
     """
     size = np.array(image.shape)
     low, high = np.round(np.outer([25, 50], size) / REFERENCE_SIZE).astype(int)
@@ -102,6 +110,9 @@ def coarse_noise(
 
     Returns:
         Shape (count, 1, size, size), float32, on the CPU; for `add_coarse_noise`.
+
+    >>> coarse_noise(2, torch.Generator().manual_seed(0), size=32).shape
+    torch.Size([2, 1, 32, 32])
     """
     grid = deviation * torch.randn(count, 1, resolution, resolution, generator=generator)
     noise = F.interpolate(grid, size=(size, size), mode="bilinear", align_corners=True)
@@ -110,7 +121,11 @@ def coarse_noise(
 
 
 def add_coarse_noise(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Add noise to the foreground of images: (B, 1, H, W) twice -> the same shape, not clipped."""
+    """Add noise to the foreground of images: (B, 1, H, W) twice -> the same shape, not clipped.
+
+    >>> add_coarse_noise(torch.tensor([0.0, 0.5]), torch.tensor([0.25, 0.25]))
+    tensor([0.0000, 0.7500])
+    """
     return image + noise * (image > FOREGROUND)
 
 

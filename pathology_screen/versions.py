@@ -1,8 +1,5 @@
 """Versions of what a result depends on."""
 
-from __future__ import annotations
-
-import hashlib
 import importlib.metadata
 import importlib.util
 from functools import cache
@@ -10,7 +7,7 @@ from pathlib import Path
 
 from pathology_screen import __version__
 from pathology_screen.errors import ArtifactError
-from pathology_screen.files import sha256
+from pathology_screen.files import sha256, text_sha256
 
 
 def versions() -> dict[str, str]:
@@ -42,4 +39,4 @@ def brain_extraction_sha256() -> str:
             "the weights of brain extraction are not installed: "
             "pip install --force-reinstall deepbet"
         )
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return text_sha256("".join(map(sha256, files)))

@@ -1,7 +1,5 @@
 """The anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), as its weights are."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

@@ -1,7 +1,5 @@
 """The anomaly maps and the image score of MKD, which compares features and reconstructs nothing."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch

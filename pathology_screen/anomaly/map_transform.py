@@ -1,7 +1,5 @@
 """What every way of scoring offers, and scoring as a MONAI transform for postprocessing."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
@@ -38,6 +36,11 @@ class AnomalyMapd(MapTransform):
 
     Args:
         anomaly_map: makes the map and the score; `AnomalyMap()` by default.
+
+    >>> image = torch.full((1, 32, 32), 0.5)
+    >>> found = AnomalyMapd(AnomalyMap("none", equalize=False))({"image": image, "pred": image / 2})
+    >>> found["anomaly_map"].shape, found["score"]
+    (torch.Size([1, 32, 32]), 0.25)
     """
 
     def __init__(self, anomaly_map: Scoring | None = None) -> None:

@@ -1,7 +1,5 @@
 """Anomaly maps: the plain residual, Eq. 5 of the paper and its ablations."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any, Literal, get_args
@@ -46,6 +44,12 @@ class AnomalyMap(nn.Module):
         sigma: standard deviation of G in pixels of a 128 px image.
         weights: passed to `perceptual_distance`.
         score: "mean" or "peak", see `score`.
+
+    >>> image = torch.full((1, 1, 32, 32), 0.5)
+    >>> residual = AnomalyMap("none", equalize=False)
+    >>> maps = residual(image, image - 0.25)
+    >>> maps.max(), residual.score(image, maps)
+    (tensor(0.2500), tensor([0.2500]))
     """
 
     def __init__(
@@ -142,6 +146,10 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ConfigError: if a side is shorter than 16 px.
+
+    >>> equalized = equalize(torch.linspace(0, 0.5, 32 * 32).view(1, 1, 32, 32))
+    >>> equalized.min(), equalized.max()
+    (tensor(0.), tensor(1.))
     """
     if min(images.shape[-2:]) < SMALLEST_SIDE:
         raise ConfigError(
@@ -156,7 +164,11 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
 
 def gaussian_blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur maps (B, 1, H, W) as `scipy.ndimage.gaussian_filter` does by default (cut at 4 sigma,
-    reflected borders); `sigma` in pixels of a 128 px image."""
+    reflected borders); `sigma` in pixels of a 128 px image.
+
+    >>> gaussian_blur(torch.ones(1, 1, 16, 16), sigma=2.0).mean().round(decimals=5)
+    tensor(1.)
+    """
     rows, columns = (
         torch.from_numpy(_blur_matrix(side, sigma * side / REFERENCE_SIZE)).to(maps)
         for side in map(int, maps.shape[-2:])
@@ -171,23 +183,24 @@ def _blur_matrix(side: int, sigma: float) -> np.ndarray:
     return gaussian_filter1d(np.eye(side), sigma, axis=0)
 
 
-def check_pair(image: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and what a network made of them as plain float32 tensors on the device of the
-    images.
+def check_pair(
+    image: torch.Tensor, prediction: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and what a network made of them as plain tensors on the device of the images.
 
     Raises:
         InputError: "not_finite", if an image holds NaN or infinite values.
         ArtifactError: if a prediction does: the weights are broken.
         ConfigError: if they are not two batches (B, 1, H, W) of one shape.
     """
-    x = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-    y = convert_to_tensor(prediction, dtype=torch.float32, device=x.device, track_meta=False)
+    x = convert_to_tensor(image, dtype=dtype, track_meta=False)
+    y = convert_to_tensor(prediction, dtype=dtype, device=x.device, track_meta=False)
     if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 1:
         raise ConfigError(
             f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(y.shape)}"
         )
     if not x.isfinite().all():
-        raise InputError("not_finite", "the image given to the anomaly map")
+        raise InputError("not_finite", "an image to compare with the network's output")
     if not y.isfinite().all():
         raise ArtifactError(
             "the network's output holds NaN or infinite values: its weights are broken"

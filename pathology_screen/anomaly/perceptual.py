@@ -1,7 +1,5 @@
 """Perceptual distance maps, `S_lpips` in Eq. 5, with `lpips` and weights at hand."""
 
-from __future__ import annotations
-
 import copy
 import os
 import warnings
@@ -51,7 +49,7 @@ class PerceptualDistance(nn.Module):
         # pooling takes a fraction of the time in this layout
         self.metric = metric.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
-    def train(self, mode: bool = True) -> PerceptualDistance:
+    def train(self, mode: bool = True) -> "PerceptualDistance":
         """Stay in evaluation mode, also inside a module that is being trained."""
         return super().train(False)
 
@@ -79,7 +77,7 @@ class SpatialLPIPS(lpips.LPIPS):
             )
         return super().forward(a, b, normalize=True)
 
-    def load(self, state: dict[str, torch.Tensor]) -> SpatialLPIPS:
+    def load(self, state: dict[str, torch.Tensor]) -> "SpatialLPIPS":
         """Take over the weights, all of them."""
         try:
             unknown = self.load_state_dict(state, strict=False, assign=True).unexpected_keys
@@ -129,6 +127,11 @@ def perceptual_distance(
     Raises:
         ArtifactError: if the weights are missing or are not what they should be.
         ConfigError: if the backbone is unknown, or "encoder" comes without a module.
+
+    >>> image = torch.rand(1, 1, 32, 32)
+    >>> distance = perceptual_distance("st_alex")
+    >>> distance(image, image).max()
+    tensor(0.)
     """
     if backbone == "encoder":
         if not isinstance(weights, nn.Module) or not hasattr(weights, "embeddings"):

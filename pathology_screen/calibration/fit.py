@@ -1,7 +1,5 @@
 """Fit a calibration on slices of healthy people who were not trained on."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -68,16 +66,8 @@ class Calibrator:
 def calibrate(
     predictor: Predictor, slices: Sequence[Mapping[str, Any]], pixel_fpr: float = 0.05
 ) -> Calibration:
-    """Score healthy slices and fit a calibration to them.
-
-    Args:
-        predictor: what scores them.
-        slices: `image` (1, H, W) and the person, `subject`.
-        pixel_fpr: share of healthy pixels that may lie above the pixel threshold.
-
-    Raises:
-        ConfigError, InputError: see `fit_calibration`.
-    """
+    """Score healthy slices, `image` (1, H, W) and the person, `subject`, and fit a calibration to
+    them; `pixel_fpr` and errors are those of `fit_calibration`."""
     images = torch.stack(
         [torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices]
     )
@@ -121,6 +111,11 @@ def fit_calibration(
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not
             between 0 and 1, or is higher than the share of pixels above 0.
         InputError: "not_finite", for maps or scores; "no_tissue", if every image is empty.
+
+    >>> maps = np.arange(100.0).reshape(1, 1, 10, 10)
+    >>> fitted = fit_calibration(maps, maps, scores=[0.2], subjects=["sub-01"], identity={})
+    >>> fitted.pixel_threshold, fitted.achieved_pixel_fpr["all_pixels"]
+    (94.0, 0.05)
     """
     maps, images = np.asarray(maps), np.asarray(images)
     n = len(maps)

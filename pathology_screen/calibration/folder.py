@@ -1,7 +1,5 @@
 """Fit the calibration on a folder of healthy scans, past the acceptance gate."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,8 +1,5 @@
 """A calibration: its file, what it belongs to, and what it says of a score."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +11,7 @@ import numpy as np
 
 from pathology_screen.calibration.thresholds import Rate, count_rate, fewest_people, image_rank
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.files import replacing
+from pathology_screen.files import text_sha256, write_text
 
 if TYPE_CHECKING:
     from pathology_screen.predictor import Predictor
@@ -41,6 +38,11 @@ class Calibration:
         identity: what the numbers depend on, as JSON values (`Predictor.identity`).
         agreements: correlation of each healthy slice with its reconstruction
             (`metrics.brain_correlation`); none from a method that does not reconstruct.
+
+    >>> people = tuple(range(19))
+    >>> calibration = Calibration(1.0, 0.05, {}, tuple(map(float, people)), people, {})
+    >>> calibration.image_threshold(0.05), calibration.percentile(18.0), calibration.p_value(20.0)
+    (18.0, 100.0, 0.05)
     """
 
     pixel_threshold: float
@@ -123,7 +125,7 @@ class Calibration:
     @property
     def calibration_id(self) -> str:
         """sha256 of the content, in canonical JSON."""
-        return _digest(self._content())
+        return text_sha256(_canonical(self._content()))
 
     def _content(self) -> dict[str, Any]:
         return {STORED.get(name, name): value for name, value in asdict(self).items()}
@@ -131,11 +133,10 @@ class Calibration:
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON, whole or not at all."""
         head = {"schema_version": SCHEMA_VERSION, "calibration_id": self.calibration_id}
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(head | self._content(), indent=2, allow_nan=False))
+        write_text(path, json.dumps(head | self._content(), indent=2, allow_nan=False))
 
     @classmethod
-    def load(cls, path: str | Path) -> Calibration:
+    def load(cls, path: str | Path) -> "Calibration":
         """Read a calibration.
 
         Raises:
@@ -150,7 +151,7 @@ class Calibration:
                 )
             content = json.loads(path.read_text())
             version, stored_id = content.pop("schema_version"), content.pop("calibration_id")
-            actual_id = _digest(content)
+            actual_id = text_sha256(_canonical(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{name} is not a calibration that can be read") from error
         if version != SCHEMA_VERSION:
@@ -172,7 +173,7 @@ class Calibration:
         return found
 
 
-def calibration_beside(predictor: Predictor, file: str | Path | None = None) -> Calibration:
+def calibration_beside(predictor: "Predictor", file: str | Path | None = None) -> Calibration:
     """Load `calibration.json` beside the weights, or another file.
 
     Raises:
@@ -197,10 +198,6 @@ def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

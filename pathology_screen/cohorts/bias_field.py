@@ -1,7 +1,5 @@
 """Correction of the smooth shading by the coils, with ITK's N4 (Tustison et al., TMI 2010)."""
 
-from __future__ import annotations
-
 from types import ModuleType
 
 import nibabel as nib

@@ -1,7 +1,5 @@
 """What lets a person check a cohort: a table of its datalist, and pictures of its scans."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path

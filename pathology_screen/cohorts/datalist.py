@@ -1,7 +1,5 @@
 """Datalists in the form of the Medical Segmentation Decathlon: read, checked and written."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -22,13 +20,20 @@ def resolve_dataset(
     *,
     section: str,
 ) -> list[Item]:
-    """Items of one section, see `load_datalist`, from a user's data or, where none is named, from
-    the embedded cohort, made on first use.
+    """Return the items of one section, see `load_datalist`, from a user's data or, where none is
+    named, from the embedded cohort, made on first use.
 
     Args:
         dataset_dir: folder that the paths are relative to; default the datalist's own.
         datalist: JSON file; default `dataset_dir/datalist.json`.
         section: "training", "validation", "calibration" or "test".
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "one.png").touch()
+    >>> _ = write_datalist(folder, {"test": [{"image": "one.png"}]}, "one slice")
+    >>> [item["subject"] for item in resolve_dataset(folder, section="test")]
+    ['one.png']
     """
     from pathology_screen.cohorts.phantom import make_phantom_cohort
 

@@ -5,8 +5,6 @@ Of fastMRI's files (Zbontar et al., arXiv:1811.08839) those of the paper's split
 arXiv:2109.03812), which the user brings as `brain.csv`.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The scans stay where they are. Their paths are written relative to the datalist,
 long as both keep their places towards each other; on another drive, absolute.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict
@@ -107,14 +105,16 @@ def prepare_folder(
             )
     warn_of_few(sections)
 
-    options: dict[str, Any] = {
+    options = {
         "cohort": "folder",
         "group_column": group_column,
         "healthy": sorted(healthy),
+        "subject_pattern": subject_pattern,
+        "scan_pattern": scan_pattern,
+        "split": sha256(Path(split)) if split else None,
+        "fractions": None if split else list(fractions),
+        "seed": None if split else seed,
     }
-    options |= {"subject_pattern": subject_pattern, "scan_pattern": scan_pattern}
-    options |= {"split": sha256(Path(split)) if split else None}
-    options |= {"fractions": None if split else list(fractions), "seed": None if split else seed}
     folder = begin(output, options)
     if check:
         check_scans({name: scans[name] for name in subjects})

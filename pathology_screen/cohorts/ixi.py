@@ -5,8 +5,6 @@ Each slice is what `transforms.StandardPlaned` takes of the volume: the plane of
 authors of RA released. Their PNGs run to the patient's right, and these slices to the left.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -34,7 +32,7 @@ from pathology_screen.cohorts.preparation import (
 )
 from pathology_screen.cohorts.splits import SECTIONS, draw_split, warn_of_few
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.files import replacing
+from pathology_screen.files import replacing, write_text
 from pathology_screen.io import read_scan
 from pathology_screen.space import PLANE_Z, SPACE, load_brain_template, plane_affine
 from pathology_screen.transforms import ExtractBraind, StandardPlaned, scan_image
@@ -159,8 +157,7 @@ def _make_slice(source: tuple[str, Path], folder: Path, n4: bool, domain: Domain
         plane = StandardPlaned("image", domain=domain)(item)["image"]
         to_scan = plane.meta["to_scan"].round(6).tolist()
         content = {"source": path.name, **plane.meta["fit"], "mni_to_scanner_mm": to_scan}
-        with replacing(record) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        write_text(record, json.dumps(content, indent=1) + "\n")
         save_scan(image, lambda: (np.asarray(plane[0]), plane_affine()), space="mni")
     except InputError as error:
         return f"{path.name}: {error}"

@@ -1,7 +1,5 @@
 """Lesions drawn into a synthetic brain: each displaces and repaints tissue."""
 
-from __future__ import annotations
-
 import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi

@@ -1,7 +1,5 @@
 """The cohort of the paper: fastMRI+ and IXI in one datalist (section 4 and Appendix B)."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -81,10 +79,8 @@ def prepare_paper(
 def _read_ixi(path: Path) -> dict[str, Item]:
     """Subject -> its one item, whatever the section; whole heads, as those of fastMRI are."""
     options = path.with_name("preparation.json")
-    if (
-        options.is_file()
-        and json.loads(options.read_text("utf-8")).get("domain") == "brain_extracted"
-    ):
+    made_with = json.loads(options.read_text("utf-8")) if options.is_file() else {}
+    if made_with.get("domain") == "brain_extracted":
         raise ConfigError(
             f"{path} holds extracted brains, but the paper trains on whole heads: prepare IXI again"
         )

@@ -5,8 +5,6 @@ to test on, with and without lesions, are whole volumes in the pose of the scann
 the software can be tried on a fresh machine; a figure measured on them says nothing about patients.
 """
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -23,7 +21,7 @@ from tqdm import tqdm
 from pathology_screen.cohorts.anatomy import Template, load_template
 from pathology_screen.cohorts.datalist import write_datalist
 from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.preparation import nifti_image
+from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
@@ -123,29 +121,21 @@ def _make_volume(
     if not (image.is_file() and mask.is_file()):
         volume = simulate(template, seed, kind)
         scan = volume.image * volume.brain if extracted else volume.image
-        turn = ornt_transform(
-            io_orientation(volume.affine), axcodes2ornt(STORED[seed[1] % len(STORED)])
-        )
+        stored_as = axcodes2ornt(STORED[seed[1] % len(STORED)])
+        turn = ornt_transform(io_orientation(volume.affine), stored_as)
         for path, voxels in ((image, scan), (mask, volume.mask)):
-            with replacing(path) as temporary:
-                stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
-                nib.save(nifti_image(stored.dataobj, stored.affine, "scanner"), temporary)
+            stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)
+            save_image(stored.dataobj, stored.affine, path)
     boxes = find_boxes(np.asarray(nib.Nifti1Image.from_filename(mask).dataobj), kind)
     item = {"image": image.name, "subject": subject, "label": mask.name}
     return {**item, "pathology": kind, "boxes": boxes}
 
 
 def find_boxes(mask: np.ndarray, label: str) -> list[dict[str, Any]]:
-    """Bound the parts of a mask, slice by slice.
-
-    Args:
-        mask: (I, J, K), stored with the axial slices along the last axis.
-        label: name of the finding.
-
-    Returns:
-        One `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices
-        of the stored array: the box holds the voxels `[x : x + w, y : y + h, slice]`.
-    """
+    """Bound the parts of a mask (I, J, K), stored with the axial slices along the last axis: one
+    `{"label", "slice", "box": [x, y, w, h]}` for each part of each slice, in voxel indices of the
+    stored array, with the name of the finding. The box holds the voxels `[x : x + w, y : y + h,
+    slice]`."""
     parts, _ = ndi.label(mask, IN_PLANE)
     found = sorted(ndi.find_objects(parts), key=lambda part: part[2].start)
     boxes = [(k.start, [i.start, j.start, i.stop - i.start, j.stop - j.start]) for i, j, k in found]

@@ -1,7 +1,5 @@
 """What the makers of cohorts share: tables, folders, and scans written or checked."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,18 +11,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pathology_screen.bundles import carried
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.files import replacing
+from pathology_screen.files import replacing, write_text
 from pathology_screen.io import read_scan
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def listed(name: str) -> list[dict[str, str]]:
     """Rows of a table in `data_lists/`, of the checkout or the copy that the wheel carries."""
-    checkout = _PACKAGE.parent / "data_lists"
-    in_checkout = (_PACKAGE.parent / "setup.cfg").exists() and checkout.is_dir()
-    return read_table((checkout if in_checkout else _PACKAGE / "_data_lists") / name)
+    return read_table(carried("data_lists") / name)
 
 
 def read_table(path: Path, columns: Iterable[str] = (), separator: str = ",") -> list[dict]:
@@ -43,10 +38,10 @@ def read_table(path: Path, columns: Iterable[str] = (), separator: str = ",") ->
     return table.to_dict("records")
 
 
-def name_some(names: Iterable[str], most: int = 5) -> str:
-    """The first names of many, for a message."""
+def name_some(names: Iterable[str]) -> str:
+    """The first five names of many, for a message."""
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
@@ -59,8 +54,7 @@ def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
             f"{output} holds a cohort that was prepared with other options (see {kept.name} there):"
             " name another folder"
         )
-    with replacing(kept) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(kept, text)
     return Path(output)
 
 
@@ -73,16 +67,21 @@ def nifti_image(voxels: np.ndarray, affine: np.ndarray, space: str) -> nib.Nifti
     return image
 
 
+def save_image(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write an image in scanner space as `nifti_image` makes it, whole or not at all."""
+    with replacing(path) as temporary:
+        nib.save(nifti_image(voxels, affine, "scanner"), temporary)
+
+
 def save_scan(
     path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner"
 ) -> Path:
     """Write a scan as `*.nii.gz` unless it is there, whole and accepted by `read_scan`, whose
-    InputError names the file.
+    InputError names the file; return its path.
 
     Args:
-        path: of the file, which is returned.
         make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index ->
-            RAS+ mm. It is called only where the file is missing.
+            RAS+ mm.
         space: "scanner", "mni", or "aligned", where the position is not known.
     """
     if not path.is_file():

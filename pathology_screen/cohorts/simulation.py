@@ -1,7 +1,5 @@
 """One synthetic T1w acquisition of a drawn head: blur, bias field, noise."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -65,11 +63,8 @@ class Subject:
             self.lesion = Lesion(kind, rngs[3], template, self.anatomy)
 
     def scan(self, affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Take slices.
-
-        Args:
-            affine: (4, 4), index of a pixel and slice -> mm from the middle of the scanner.
-            shape: (I, J, K), K slices of I x J square pixels.
+        """Take K slices of I x J square pixels, of this shape (I, J, K), by the affine (4, 4) from
+        the index of a pixel and slice to mm from the middle of the scanner.
 
         Returns:
             Signal, white matter being about 1; share of the lesion (of the ventricles where there
@@ -106,14 +101,9 @@ def simulate(
     kind: str = "healthy",
     intensity: tuple[float, float] | None = None,
 ) -> Volume:
-    """Draw a subject and scan the whole head in axial slices.
-
-    Args:
-        template: see `load_template`.
-        seed: entropy of every random draw.
-        kind: "healthy" or one of `lesions.KINDS`.
-        intensity: of fluid and grey matter, white matter being 1, in place of those of T1w.
-    """
+    """Draw a subject from a seed, "healthy" or of one of `lesions.KINDS`, and scan the whole head
+    in axial slices; `intensity` is that of fluid and grey matter, white matter being 1, in place of
+    those of T1w."""
     subject = Subject(template, seed, kind)
     subject.anatomy.intensity = intensity or subject.anatomy.intensity
     scanner = subject.scanner
@@ -168,9 +158,9 @@ def _refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return fine.numpy()[..., : shape[0], : shape[1]]
 
 
-def _solid(mask: np.ndarray, smallest: int = 12) -> np.ndarray:
-    """Fill the holes of a mask (I, J, K) slice by slice; drop parts below `smallest` voxels."""
+def _solid(mask: np.ndarray) -> np.ndarray:
+    """Fill the holes of a mask (I, J, K) slice by slice; drop parts below 12 voxels."""
     filled = ndi.binary_fill_holes(mask, IN_PLANE)
     parts, _ = ndi.label(filled, IN_PLANE)
-    large = np.bincount(parts.ravel()) >= smallest
+    large = np.bincount(parts.ravel()) >= 12
     return (filled & large[parts]).astype(np.uint8)

@@ -1,7 +1,5 @@
 """Exponential moving average of the weights."""
 
-from __future__ import annotations
-
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel

@@ -1,7 +1,5 @@
 """What validation of a method needs beyond MONAI's evaluator."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

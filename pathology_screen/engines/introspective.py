@@ -1,7 +1,5 @@
 """Train the encoder and decoder of RA and SI-VAE against each other (Eq. 2 and 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,11 +43,8 @@ def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
 
 
 def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
-    """Step the optimizers along the gradient for their parameters, averaged over the ranks.
-
-    Raises:
-        TrainingDiverged: if the loss is not finite; no parameter was changed then.
-    """
+    """Step the optimizers along the gradient for their parameters, averaged over the ranks. Raises
+    TrainingDiverged if the loss is not finite; no parameter was changed then."""
     if not torch.isfinite(loss):
         raise TrainingDiverged(
             f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"
@@ -177,10 +172,8 @@ def encoder_terms(
     mean_s, log_variance_s, _ = encoder(sample.detach())
     again_r = decoder(reparameterize(mean_r, log_variance_r, noise[2]))
     again_s = decoder(reparameterize(mean_s, log_variance_s, noise[3]))
-    error_r, error_s = (
-        squared_error(reconstruction, again_r),
-        squared_error(sample.detach(), again_s),
-    )
+    error_r = squared_error(reconstruction, again_r)
+    error_s = squared_error(sample.detach(), again_s)
     kl_r, kl_s = kl_divergence(mean_r, log_variance_r), kl_divergence(mean_s, log_variance_s)
     exp_r = exp_elbo(error_r, kl_r, w.beta_rec, w.beta_neg, scale)
     exp_s = exp_elbo(error_s, kl_s, w.beta_rec, w.beta_neg, scale)

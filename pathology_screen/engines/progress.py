@@ -1,7 +1,5 @@
 """Show a run's progress: a bar with the loss, and pictures of what the network paints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Training by several processes, of which each takes its part of a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

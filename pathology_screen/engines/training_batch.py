@@ -1,8 +1,6 @@
 """The batches of training, their augmentation and noise: functions of the seed and the iteration
 alone, so that a resumed or a distributed run repeats them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keep the best weights, and all that a killed training run needs to go on."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

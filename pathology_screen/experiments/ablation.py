@@ -1,7 +1,5 @@
 """What each part of Eq. 5, and of the training, adds (paper, section 4.3, Table 3, Figure 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,14 +42,8 @@ def ablation(setting: ExperimentSetting) -> Report:
 
 
 def training_curves(logs: Sequence[tuple[str, Path]]) -> Figure:
-    """Draw validation MSE and perceptual distance over the epochs.
-
-    Args:
-        logs: label and `log.csv` of each training run; runs of one label share their colour.
-
-    Raises:
-        ArtifactError: if a run has no log.
-    """
+    """Draw validation MSE and perceptual distance over the epochs, by label and `log.csv` of each
+    training run; runs of one label share their colour. ArtifactError if a run has no log."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = dict(zip(CURVES, figure.subplots(1, len(CURVES))))
     colours = {label: f"C{i}" for i, label in enumerate(dict(logs))}

@@ -1,7 +1,5 @@
 """The experiments on one bundle as it is configured: what `evaluating` runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Telling scans with a finding from healthy ones by the image score (paper, Table 2a)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Panels for print of slices chosen by rule (paper, Figures 1, 4b, 7 and 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,6 +25,7 @@ from pathology_screen.experiments.pictures import (
     add_legend,
     best_median_worst,
     method_grid,
+    middle,
     outline,
     picture_grid,
 )
@@ -121,12 +120,9 @@ def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case],
         for place, rank in best_median_worst(precision).items()
     ]
     findings = [set(labels) or {name} for labels, name in zip(slices.box_labels, slices.pathology)]
-    members = {
-        name: [place for place in order if name in findings[place]]
-        for name in sorted(set().union(*findings))
-    }
     kinds = [
-        Case("median of its kind", own[(len(own) - 1) // 2], name) for name, own in members.items()
+        Case("median of its kind", middle([i for i in order if name in findings[i]]), name)
+        for name in sorted(set().union(*findings))
     ]
     return extremes, kinds
 

@@ -1,7 +1,5 @@
 """Latent vectors of healthy, pathological and pseudo-healthy slices (paper, Figure 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +12,7 @@ from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.methods import ComparedMethod
-from pathology_screen.experiments.pictures import Window
+from pathology_screen.experiments.pictures import Window, middle
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
@@ -110,11 +108,8 @@ def neighbour_distances(
     reference_subjects: Subjects,
     neighbours: int = NEIGHBOURS,
 ) -> np.ndarray:
-    """Mean distance of vectors (N, Z) to the nearest references (M, Z) of others: (N,).
-
-    Raises:
-        ConfigError: if there are too few references.
-    """
+    """Mean distance of vectors (N, Z) to the nearest references (M, Z) of others: (N,);
+    ConfigError if there are too few."""
     distances = cdist(latents, references)
     distances[np.asarray(subjects)[:, None] == np.asarray(reference_subjects)] = np.inf
     nearest = np.sort(distances, axis=1)[:, :neighbours]
@@ -183,7 +178,7 @@ def _draw_panel(
 def _examples(groups: dict[str, LatentGroup]) -> dict[str, tuple[str, int]]:
     """Mark -> group and place of the slices that are shown, chosen by their distances."""
     order = groups["pathological"].distances.argsort(kind="stable").tolist()
-    chosen = [order[0], order[(len(order) - 1) // 2], order[-1]]
+    chosen = [order[0], middle(order), order[-1]]
     marks = {str(i): ("pathological", place) for i, place in enumerate(chosen, start=1)}
     marks |= {f"{mark}'": ("pseudo-healthy", place) for mark, (_, place) in marks.items()}
     distances = groups["healthy"].distances

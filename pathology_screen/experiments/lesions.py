@@ -1,7 +1,5 @@
 """How well each method tells lesions with known outlines from healthy tissue."""
 
-from __future__ import annotations
-
 import numpy as np
 from tqdm import tqdm
 

@@ -1,7 +1,5 @@
 """Finding annotated boxes (paper, section 4.2, Table 2b, Figures 4a and 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -97,11 +95,8 @@ def localization(setting: ExperimentSetting) -> Report:
 
 
 def threshold_slices(setting: ExperimentSetting) -> tuple[str, AnnotatedSlices]:
-    """The section that the protocol takes its threshold from, and the normal slices of it.
-
-    Raises:
-        ConfigError: if there is none.
-    """
+    """The section that the protocol takes its threshold from, and the normal slices of it;
+    ConfigError if there is none."""
     own = setting.protocol == "pixel_count"
     section = setting.shared.calibration_section if own else setting.section
     slices = setting.slices_of(section)
@@ -118,10 +113,8 @@ def healthy_beside(slices: AnnotatedSlices, i: int) -> Tensor:
 
 def _first_of_each(slices: AnnotatedSlices, classes: Iterable[str], most: int = 6) -> list[int]:
     """The first slice of each class."""
-    first = [
-        next(i for i, labels in enumerate(slices.box_labels) if name in labels) for name in classes
-    ]
-    return list(dict.fromkeys(first))[:most]
+    shows = [[name in labels for labels in slices.box_labels] for name in classes]
+    return list(dict.fromkeys(shown.index(True) for shown in shows))[:most]
 
 
 def _class_figure(table: pd.DataFrame) -> Figure:

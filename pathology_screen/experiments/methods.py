@@ -1,7 +1,5 @@
 """The methods under comparison: predictors with their weights, and the ways of scoring them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,12 +41,9 @@ class Chosen(NamedTuple):
     run: Path | None
 
     @classmethod
-    def parse(cls, text: str) -> Chosen:
-        """Read the text of one choice.
-
-        Raises:
-            ConfigError: if the method is unknown, or a control that has no runs.
-        """
+    def parse(cls, text: str) -> "Chosen":
+        """Read the text of one choice; ConfigError if the method is unknown, or a control, which
+        has no runs."""
         name, _, run = text.partition("=")
         name, _, label = name.partition(":")
         if name not in METHODS:
@@ -109,11 +104,8 @@ class Profile(NamedTuple):
 
 
 def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
-    """Take the settings that all bundles share from RA's, perhaps with another perceptual backbone.
-
-    Raises:
-        ConfigError: if there is no such profile.
-    """
+    """Take the settings that all bundles share from RA's, perhaps with another perceptual backbone;
+    ConfigError if there is no such profile."""
     if name not in PROFILES:
         raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
     settings = read_settings("ra", PROFILES[name])

@@ -1,8 +1,6 @@
 """How well each method has learnt what is normal: quality, the way from anomalous to
 healthy, conservation and correction (see `metrics.normative`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -156,7 +154,9 @@ def normative(setting: ExperimentSetting) -> Report:
         "are not installed.",
     ]
     provenance = setting.provenance() | {"lpips": lpips.identity, "features": trunk.identity}
-    tables = {"parts": _parts_table(parts)}
+    table = pd.DataFrame(parts.rows())
+    table.loc[table["metric"].str.endswith(" distance"), ["low", "high"]] = np.nan
+    tables = {"parts": table}
     return Report("normative", "Normative learning", measured, notes, provenance, figures, tables)
 
 
@@ -189,10 +189,7 @@ def anomalies_of(setting: ExperimentSetting) -> dict[str, Anomalies]:
     if not slices.healthy.all():
         found = slices[~slices.healthy]
         regions = torch.stack([found.region(i) for i in range(len(found))])
-        annotations = [
-            torch.cat([found.masks[i], found.boxes[i], found.other_boxes[i]])
-            for i in range(len(found))
-        ]
+        annotations = list(map(torch.cat, zip(found.masks, found.boxes, found.other_boxes)))
         tissue = _tissue(found.images, annotations)
         kinds[ANNOTATED] = Anomalies(found, None, regions, tissue)
     return kinds
@@ -238,11 +235,8 @@ def _correction(
     """CACI of one kind of anomaly, and with the slice before it the same of what is restored; the
     parts are noted."""
     chosen = each.outlined
-    image, output, subjects = (
-        each.slices.images[chosen],
-        output[chosen],
-        each.slices.subjects[chosen],
-    )
+    slices, output = each.slices[chosen], output[chosen]
+    image, subjects = slices.images, slices.subjects
     distances = normal.lpips(image.float(), output.float())
     regions = {"tissue": each.tissue[chosen], "anomaly": each.anomaly[chosen]}
     found: dict[str, Tensor] = {}
@@ -251,7 +245,8 @@ def _correction(
         found[f"{kind} {name} LPIPS"] = masked_mean(distances, mask)
         found[f"{kind} {name} SSIM"] = structural_similarity(image, output, mask)
     conserved, kept = (found[f"{kind} {name} SSIM"] for name in regions)
-    indices = {"CACI*": _harmonic(subjects, conserved, 1 - kept)}
+    means = [pooled_mean(values.clamp(0, 1), subjects) for values in (conserved, 1 - kept)]
+    indices = {"CACI*": combined(harmonic_mean, *means)}
     if each.before is not None:
         before = each.before[chosen]
         damage, left = (
@@ -264,18 +259,6 @@ def _correction(
         indices["restored"] = combined(harmonic_mean, pooled_mean(intact, subjects), repaired)
     parts.add_means(label, found, subjects)
     return indices
-
-
-def _parts_table(parts: Measurements) -> pd.DataFrame:
-    """The parts of the indices with their intervals, but for those of distances."""
-    table = pd.DataFrame(parts.rows())
-    table.loc[table["metric"].str.endswith(" distance"), ["low", "high"]] = np.nan
-    return table
-
-
-def _harmonic(subjects: np.ndarray, *values: Tensor) -> PooledStatistic:
-    """Harmonic mean of the means of values, (N,) each and kept within 0 and 1."""
-    return combined(harmonic_mean, *(pooled_mean(each.clamp(0, 1), subjects) for each in values))
 
 
 def _figure(each: Anomalies, restored: dict[str, Tensor]) -> Figure:
@@ -291,6 +274,5 @@ def _figure(each: Anomalies, restored: dict[str, Tensor]) -> Figure:
     found: set[str] = set()
     for row in axes:
         found |= set().union(*map(outline_annotations, row, [slices] * len(chosen), chosen))
-    legend: dict[str, Any] = {name: colour for name, colour in OUTLINES.items() if name in found}
-    add_legend(figure, legend)
+    add_legend(figure, {name: colour for name, colour in OUTLINES.items() if name in found})
     return figure

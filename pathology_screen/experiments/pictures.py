@@ -1,7 +1,5 @@
 """Panels that set methods side by side on the same slices."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -38,9 +36,14 @@ class PictureLine(NamedTuple):
     highest: float = 1.0
 
     @classmethod
-    def of_maps(cls, name: str, maps: Tensor) -> PictureLine:
+    def of_maps(cls, name: str, maps: Tensor) -> "PictureLine":
         """Anomaly maps, which share their colours up to the 99.5th percentile of all pixels."""
         return cls(name, maps, "inferno", float(np.percentile(maps.numpy(), 99.5)) or 1.0)
+
+
+def middle(ordered: Sequence[int]) -> int:
+    """Return the place in the middle of some in order; of two the former."""
+    return ordered[(len(ordered) - 1) // 2]
 
 
 def best_median_worst(values: np.ndarray) -> dict[int, str]:
@@ -48,8 +51,8 @@ def best_median_worst(values: np.ndarray) -> dict[int, str]:
     "worst"; of two in the middle the higher counts."""
     order = (-values).argsort(kind="stable").tolist()
     once: dict[int, str] = {}
-    for rank, place in (("best", 0), ("median", (len(order) - 1) // 2), ("worst", -1)):
-        once.setdefault(order[place], rank)
+    for rank, place in (("best", order[0]), ("median", middle(order)), ("worst", order[-1])):
+        once.setdefault(place, rank)
     return once
 
 
@@ -60,15 +63,9 @@ def method_grid(
     titles: Sequence[str] = (),
     across: bool = False,
 ) -> Figure:
-    """Draw chosen slices: the input with the outlines of its annotations, then for each method its
-    reconstruction and for each scoring its anomaly map.
-
-    Args:
-        slices: all slices.
-        results: of the methods.
-        chosen: places of the slices that are drawn.
-        titles: of the chosen; the names of their findings where there are none.
-        across: a row a slice and not a column.
+    """Draw the slices at the chosen places: the input with the outlines of its annotations, then
+    for each method its reconstruction and for each scoring its anomaly map. Their titles are the
+    names of their findings where there are no others; `across` draws a row a slice, not a column.
     """
     lines = [PictureLine("input", slices.images)]
     for (label, scoring), (method, prediction) in results.items():
@@ -118,7 +115,7 @@ class Window(NamedTuple):
     right: int
 
     @classmethod
-    def around(cls, images: Tensor, margin: int = 4) -> Window:
+    def around(cls, images: Tensor, margin: int = 4) -> "Window":
         """What holds the tissue of images (N, 1, H, W), and a margin."""
         tissue = (images > TISSUE).any(dim=0)[0].numpy()
         bounds = []

@@ -1,7 +1,5 @@
 """What the paper prints (Bercea et al., MIDL 2023), for results on the paper's cohort."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

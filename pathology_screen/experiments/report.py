@@ -1,8 +1,5 @@
 """The results of an experiment on disk: numbers, tables and pictures."""
 
-from __future__ import annotations
-
-import base64
 import io
 import json
 import math
@@ -21,7 +18,7 @@ from torch import Tensor
 from pathology_screen.files import replacing
 from pathology_screen.metrics.bootstrap import Groups, bootstrap_interval, paired_difference
 from pathology_screen.metrics.pooled import PooledStatistic, Subjects, averaged, pooled_mean
-from pathology_screen.pages import render
+from pathology_screen.pages import data_uri, render
 
 RESAMPLES = 1000
 
@@ -99,7 +96,7 @@ class Measurements:
         for metric, each in values.items():
             self.add(method, "", metric, pooled_mean(each.numpy(), subjects), len(subjects))
 
-    def merged(self, other: Measurements) -> Measurements:
+    def merged(self, other: "Measurements") -> "Measurements":
         """Both together, each with its own groups."""
         both = Measurements()
         both.measured = {**self.measured, **other.measured}
@@ -212,10 +209,7 @@ class Report:
             "comparisons": [_finite(pair._asdict()) for pair in self.pairs],
         }
         pictures = {name: _png(figure) for name, figure in self.figures.items()}
-        sources = {
-            name: f"data:image/png;base64,{base64.b64encode(png).decode()}"
-            for name, png in pictures.items()
-        }
+        sources = {name: data_uri(png) for name, png in pictures.items()}
         made_by = json.dumps(dict(self.provenance), indent=2)
         comparisons = pd.DataFrame(self.pairs, columns=Comparison._fields)
         texts = {

@@ -1,7 +1,5 @@
 """What an experiment is run on: a datalist, methods, scorings, a profile and a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The slices that an experiment looks at, prepared once for all methods."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor
 
-from pathology_screen.errors import ConfigError, ScreeningError
+from pathology_screen.errors import ConfigError, ScreeningError, find_error
 from pathology_screen.transforms import prepare_slices
 from pathology_screen.transforms.annotations import AnnotatedSliced
 
@@ -48,12 +46,9 @@ class AnnotatedSlices:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> AnnotatedSlices:
-        """The slices at these places, or where a mask (N,) is True.
-
-        Raises:
-            ConfigError: if there is none.
-        """
+    def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> "AnnotatedSlices":
+        """The slices at these places, or where a mask (N,) is True. Raises ConfigError if there is
+        none."""
         index = np.arange(len(self))[list(chosen)]
         if not len(index):
             raise ConfigError("no slice is left to look at")
@@ -93,10 +88,7 @@ def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> A
     try:
         slices: Any = prepare_slices(items, AnnotatedSliced(preprocessing))
     except Exception as error:
-        reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, ScreeningError):
-            reason = reason.__cause__  # MONAI wraps the errors of this package
-        if reason is None:
+        if (reason := find_error(error, ScreeningError)) is None:
             raise
         raise ConfigError("; ".join((*getattr(error, "__notes__", ()), str(reason)))) from error
     images = torch.stack([item["image"].as_tensor() for item in slices])

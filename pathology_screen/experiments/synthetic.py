@@ -1,7 +1,5 @@
 """Synthetic anomalies painted into healthy slices (paper, section 4.1, Table 1, Figure 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

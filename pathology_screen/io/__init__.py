@@ -1,7 +1,5 @@
 """Strict readers: one scan as a `Scan`, or an `InputError` that says why not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +53,14 @@ def read_scan(
         InputError: the scan cannot be read faithfully; its `code` says why.
         ConfigError: `axes` or `pixel_mm` of a file that is no PNG, or a DICOM file where the
             packages that read DICOM are not installed.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> path = Path(tempfile.mkdtemp(), "slice.png")
+    >>> Image.linear_gradient("L").save(path)
+    >>> scan = read_scan(path, pixel_mm=0.5)
+    >>> scan.voxels.shape, scan.voxels.max(), scan.source["format"]
+    ((256, 256, 1), np.float32(255.0), 'png')
     """
     with input_files(path) as files:
         if len(files) == 1 and is_png(files[0]):

@@ -1,7 +1,5 @@
 """How a DICOM image was acquired, as far as it says: facts without the patient's data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The images of a BIDS dataset, told by their names."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -24,8 +22,12 @@ def t1w_images(root: Path) -> list[Path]:
 
 
 def entities_of(path: Path) -> str | None:
-    """The entities of a T1w image, such as `sub-01_ses-1_run-2`; None where its name breaks the
-    rules of BIDS or belongs to another folder."""
+    """Return the entities of a T1w image, such as `sub-01_ses-1_run-2`; None where its name breaks
+    the rules of BIDS or belongs to another folder.
+
+    >>> entities_of(Path("data/sub-01/ses-1/anat/sub-01_ses-1_run-2_T1w.nii.gz"))
+    'sub-01_ses-1_run-2'
+    """
     entities = path.name.partition("_T1w.nii")[0]
     if not ENTITIES.fullmatch(entities):
         return None
@@ -33,7 +35,11 @@ def entities_of(path: Path) -> str | None:
 
 
 def folder_of(entities: str) -> str:
-    """The folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`."""
+    """Return the folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`.
+
+    >>> folder_of("sub-01_ses-1_run-2")
+    'sub-01/ses-1/anat'
+    """
     found = ENTITIES.fullmatch(entities)
     if found is None:
         raise ValueError(f"{entities!r} are no entities of BIDS")

@@ -4,8 +4,6 @@ A message is a line of JSON, followed by as many bytes as its `length` says. Not
 is imported, so that it starts fast. The first message goes out when it is ready.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

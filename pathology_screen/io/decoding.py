@@ -2,8 +2,6 @@
 then decoded in a process of its own, with bounds on time and memory: a decoder is C code that may
 hang, crash or ask for all memory, and this may cost one scan, not the run."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import math
@@ -55,10 +53,7 @@ class FrameSize(NamedTuple):
 
 
 def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
-    """Decode some frames of an image of one grey value a pixel.
-
-    Returns:
-        Stored values, (len(indices), rows, columns).
+    """Decode N frames of an image of one grey value a pixel: stored values (N, rows, columns).
 
     Raises:
         InputError: "unreadable" for a compressed frame that is damaged, cut short or of another
@@ -101,16 +96,8 @@ def _decoded(frame: bytes, syntax: uid.UID, size: FrameSize, options: dict) -> n
 
 
 def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
-    """Refuse a compressed frame that is not of the size that its file states, or is cut short.
-
-    Args:
-        frame: the codestream of one frame, padded to even length.
-        syntax: its transfer syntax.
-        size: what the header states.
-
-    Raises:
-        InputError: "unreadable", "unsupported_compression".
-    """
+    """Refuse the codestream of one frame, padded to even length, that is not of the size that the
+    header states, or is cut short: "unreadable", "unsupported_compression"."""
     try:
         if syntax == uid.RLELossless:
             return _check_run_lengths(frame, size)
@@ -124,13 +111,13 @@ def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
             raise InputError("unsupported_compression", syntax.name)
     except (struct.error, IndexError):
         raise _damaged("is cut short") from None
-    rows, columns, bits, samples = found
+    rows, columns, bits, samples, tiles = found
     if (rows, columns, samples) != (size.rows, size.columns, 1) or not 0 < bits <= size.bits:
         stated = f"{size.rows} x {size.columns} of one sample of up to {size.bits} bits"
         has = f"{rows} x {columns} pixels of {samples} x {bits} bits"
         raise _damaged(f"has {has}, not {stated}")
-    if syntax in uid.JPEG2000TransferSyntaxes:
-        _check_tiles(frame)
+    if tiles > MAX_TILES:
+        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
     return None
 
 
@@ -138,8 +125,8 @@ def _damaged(how: str) -> InputError:
     return InputError("unreadable", f"a compressed frame {how}")
 
 
-def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, int]:
-    """Rows, columns, bits and samples of a whole JPEG or JPEG-LS image."""
+def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, int, int]:
+    """Rows, columns, bits, samples and tiles (one) of a whole JPEG or JPEG-LS image."""
     at, found = 0, None
     while True:
         while frame[at + 1] == 0xFF and frame[at] == 0xFF:
@@ -157,7 +144,7 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
             if found is not None:
                 raise _damaged("states its size twice")
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 2)
-            found = rows, columns, bits, samples
+            found = rows, columns, bits, samples, 1
         at += length
         if marker == SCAN:
             following = next_marker.search(frame, at)
@@ -169,30 +156,19 @@ def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, 
     return found
 
 
-def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, bits and samples of a whole JPEG 2000 codestream."""
-    at = _start(frame)
+def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int, int]:
+    """Rows, columns, bits, samples and tiles of a whole JPEG 2000 codestream."""
+    # in a JP2 file, which DICOM does not allow, the codestream begins behind the boxes
+    at = frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
     soc, siz, length, _, *grid, samples = struct.unpack_from(">HHHH8IH", frame, at)
     if (soc, siz) != (0xFF4F, 0xFF51):
         raise _damaged("is no JPEG 2000 codestream")
-    right, bottom, left, top, *_ = grid
+    right, bottom, left, top, columns, rows, from_left, from_top = grid
+    across = math.ceil((right - from_left) / max(columns, 1))
+    tiles = across * math.ceil((bottom - from_top) / max(rows, 1))
     bits = max((frame[at + 42 + 3 * sample] & 0x7F) + 1 for sample in range(max(samples, 1)))
     _check_tile_parts(frame, at + 4 + length)
-    return bottom - top, right - left, bits, samples
-
-
-def _start(frame: bytes) -> int:
-    """Where the codestream begins: in a JP2 file, which DICOM does not allow, behind its boxes."""
-    return frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
-
-
-def _check_tiles(frame: bytes) -> None:
-    right, bottom, _, _, columns, rows, left, top = struct.unpack_from(
-        ">8I", frame, _start(frame) + 8
-    )
-    tiles = math.ceil((right - left) / max(columns, 1)) * math.ceil((bottom - top) / max(rows, 1))
-    if tiles > MAX_TILES:
-        raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
+    return bottom - top, right - left, bits, samples, tiles
 
 
 def _check_tile_parts(frame: bytes, at: int) -> None:
@@ -239,12 +215,8 @@ class DecoderProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def decode(self, frame: bytes, options: dict[str, Any]) -> np.ndarray:
-        """Decode a compressed frame.
-
-        Raises:
-            InputError: "unreadable" where the decoder refuses the frame or warns, "undecodable"
-                where it takes too long or too much memory, or crashes.
-        """
+        """Decode a compressed frame; "unreadable" where the decoder refuses it or warns,
+        "undecodable" where it takes too long or too much memory, or crashes."""
         with self.lock:
             with self._bounded(START_SECONDS):
                 process = self._running()

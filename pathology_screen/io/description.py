@@ -1,8 +1,6 @@
 """What the free text that names a DICOM series says of the scan, as entries of a fixed list: the
 text itself, which may hold the patient's name, is never kept."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """A DICOM series as one volume, or a refusal; pixels by pydicom, geometry by highdicom."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

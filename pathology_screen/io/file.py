@@ -1,7 +1,5 @@
 """The files that a path stands for, opened for parsers that may choke on them."""
 
-from __future__ import annotations
-
 import io
 import os
 import stat

@@ -1,7 +1,5 @@
 """Find every scan below a folder, file by file, say what is none, and name them by their paths."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.files import text_sha256
 from pathology_screen.io.file import (
     BARE_STARTS,
     NIFTI_SUFFIXES,
@@ -47,14 +46,22 @@ LONGEST_NAME = 120
 def safe_names(paths: Sequence[str]) -> list[str]:
     """Turn relative paths, with "/" between their parts, into names for files: the path without
     suffix in letters, digits, ".", "-" and "_", cut at 120 characters (with a hash at the end), and
-    unique even where case is not told apart (with a number at the end)."""
+    unique even where case is not told apart (with a number at the end).
+
+    >>> safe_names(["sub-01/T1 head.nii.gz", "sub-01_T1_head.nii"])
+    ['sub-01_T1_head', 'sub-01_T1_head-2']
+    """
     return _distinct(map(_safe_name, paths), "-")
 
 
 def bids_labels(names: Sequence[str]) -> list[str]:
     """Turn names into BIDS labels: the ASCII letters and digits without a leading "sub-" ("scan"
     where there are none), unique even where case is not told apart (with "x" and a number at the
-    end)."""
+    end).
+
+    >>> bids_labels(["sub-01_T1w", "01-T1W", "?"])
+    ['01T1w', '01T1Wx2', 'scan']
+    """
     letters = (re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-")) for name in names)
     return _distinct((label or "scan" for label in letters), "x")
 
@@ -138,6 +145,14 @@ def discover(root: str | Path) -> Discovery:
     Raises:
         InputError: what `check_path` raises.
         ConfigError: where there are DICOM files and the packages that read them are not installed.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("one.nii.gz", "notes.txt"):
+    ...     _ = (folder / name).write_text("what a name promises")
+    >>> found = discover(folder)
+    >>> found.names, [file.name for file in found.passed_over]
+    (['one'], ['notes.txt'])
     """
     root = Path(root)
     check_path(root)
@@ -177,6 +192,12 @@ def find_scans(root: str | Path) -> list[dict]:
     Raises:
         InputError: "empty" where there is no scan; see also `discover`.
         ConfigError: see `discover`.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "one.nii.gz").write_text("what a name promises")
+    >>> [item["name"] for item in find_scans(folder)]
+    ['one']
     """
     found = discover(root)
     if not found.scans:
@@ -190,7 +211,14 @@ def find_scans(root: str | Path) -> list[dict]:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """`FoundScan.source_id` of the scan at a path, in a list of files, or over a folder."""
+    """Return `FoundScan.source_id` of the scan at a path, in a list of files, or over a folder.
+
+    >>> import tempfile
+    >>> files = [Path(tempfile.mkdtemp(), "one.nii.gz") for _ in range(2)]
+    >>> _ = [file.write_text("the same scan twice") for file in files]
+    >>> source_id(files[0]) == source_id(files[1])
+    True
+    """
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
@@ -208,7 +236,7 @@ class Start(NamedTuple):
 
     kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
     digest: str
-    image: DicomStart | None = None
+    image: "DicomStart | None" = None
 
 
 def look(file: File) -> Start:
@@ -280,8 +308,7 @@ def _path_digest(file: File) -> str:
 def _together(digests: Iterable[str]) -> str:
     """One digest of several; of one, the same."""
     several = sorted(digests)
-    whole = hashlib.sha256("".join(several).encode()).hexdigest()
-    return several[0] if len(several) == 1 else whole
+    return several[0] if len(several) == 1 else text_sha256("".join(several))
 
 
 # --- series ---
@@ -294,7 +321,7 @@ class _Part(NamedTuple):
     starts: dict[Path, Start]
 
     @property
-    def images(self) -> list[DicomStart]:
+    def images(self) -> list["DicomStart"]:
         return [start.image for start in self.starts.values() if start.image]
 
     def scan(self) -> FoundScan:

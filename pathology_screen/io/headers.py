@@ -2,8 +2,6 @@
 frame. Through pydicom's parser of elements: `dcmread` would guess where a file is not what it says,
 and take most of the time of reading one slice."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,9 +80,7 @@ def dicom_start(head: bytes) -> DicomStart:
 
 def series_of(file: File) -> str | None:
     """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind.
-
-    Raises:
-        InputError: if the file cannot be read, as a member of an archive with a wrong checksum.
+    Raises InputError if the file cannot be read, as a member of an archive with a wrong checksum.
     """
     with opened(file) as stream:
         start = stream.read(LONGEST_HEAD)

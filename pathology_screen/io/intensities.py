@@ -1,7 +1,5 @@
 """Intensities above the background, which becomes 0 whatever constant was added to a scan."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A NIfTI file (.nii, .nii.gz) as one volume, or a refusal."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import math

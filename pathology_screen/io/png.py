@@ -1,7 +1,5 @@
 """A grey PNG file as one axial slice, or a refusal."""
 
-from __future__ import annotations
-
 import io
 import zlib
 

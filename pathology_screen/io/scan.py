@@ -1,7 +1,5 @@
 """The one form in which a scan leaves the readers, and what is refused in every format."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +37,10 @@ class Scan:
             unknown.
         subject: hash of a DICOM series' PatientID, to count people by; None where it is absent. It
             is never written anywhere.
+
+    >>> scan = Scan(np.ones((4, 5, 6), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+    >>> spacing(scan.affine).tolist()
+    [2.0, 2.0, 3.0]
     """
 
     voxels: np.ndarray
@@ -88,12 +90,8 @@ def check_affine(affine: np.ndarray) -> float:
 
 
 def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) -> None:
-    """Refuse one slice alone, unless it was declared axial and its affine does not contradict that.
-
-    Raises:
-        InputError: "not_3d" (a line or a point), "single_slice", "oblique" (declared axial, but
-            lies in another plane).
-    """
+    """Refuse one slice alone ("single_slice"), unless it was declared axial and its affine does not
+    contradict that ("oblique"); and a line or a point ("not_3d")."""
     flat = [axis for axis, extent in enumerate(shape) if extent == 1]
     if len(flat) > 1:
         raise InputError("not_3d", f"{len(flat)} of its three axes have one voxel")

@@ -3,8 +3,6 @@
 It works without highdicom, and with the older pydicom of MONAI Label's environment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,9 @@ from pathology_screen.io.stack import check_even, check_parallel
 
 
 def series_facts(folder: Path) -> dict[str, Any]:
-    """Collect the acquisition facts of a series whose slices are an evenly spaced stack.
-
-    Args:
-        folder: of its files, and nothing else.
-
-    Raises:
-        InputError: "missing_geometry" where a slice does not state where it lies, and those of
-            `check_parallel` and `check_even`.
-    """
+    """Collect the acquisition facts of a series, alone in a folder, whose slices are an evenly
+    spaced stack; "missing_geometry" where a slice does not state where it lies, and what
+    `check_parallel` and `check_even` raise."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     headers = [dcmread(file, stop_before_pixels=True) for file in files]
     frames = [[header, *frame] for header in headers for frame in described_frames(header)]

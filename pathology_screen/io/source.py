@@ -1,7 +1,5 @@
 """What derived objects repeat of the DICOM series that a scan was read from, without its pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Parallel slices as one evenly spaced volume, by positions and orientations alone, or why not."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +20,8 @@ SPACING_TOLERANCE = 1e-4
 
 
 def check_parallel(orientations: np.ndarray) -> None:
-    """Refuse slices that do not share one ImageOrientationPatient, (N, 6).
-
-    Raises:
-        InputError: "mixed_orientation", or "missing_geometry" without perpendicular units.
-    """
+    """Refuse slices that do not share one ImageOrientationPatient, (N, 6): "mixed_orientation", or
+    "missing_geometry" without perpendicular units."""
     difference = np.ptp(orientations, axis=0).max()
     if difference > ORIENTATION_TOLERANCE:
         detail = f"direction cosines differ by {difference:.2g}; "
@@ -46,7 +41,7 @@ def stack_slices(
     rows: int,
     columns: int,
     thickness: float,
-) -> tuple[highdicom.VolumeGeometry, list[int]]:
+) -> "tuple[highdicom.VolumeGeometry, list[int]]":
     """Order slices along their normal (row direction x column direction) and place them in space.
 
     Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's
@@ -95,15 +90,8 @@ def stack_slices(
 
 
 def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
-    """Refuse slices of one orientation that are not evenly spaced along their normal.
-
-    Args:
-        positions: (N, 3), ImagePositionPatient in mm, LPS+.
-        orientation: (6,), ImageOrientationPatient of all.
-
-    Raises:
-        InputError: "duplicate_slice", "missing_slice", "uneven_spacing".
-    """
+    """Refuse slices of one orientation that are not evenly spaced along their normal, by the first
+    arguments of `stack_slices`: "duplicate_slice", "missing_slice", "uneven_spacing"."""
     normal = np.cross(orientation[:3], orientation[3:])
     gaps = np.diff(np.sort(positions @ normal))  # mm
     if not len(gaps):

@@ -1,7 +1,5 @@
 """The app that MONAI Label runs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """Write the folder that MONAI Label starts an app from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pathology_screen.errors import ConfigError
@@ -37,14 +35,8 @@ Research only. Not a medical device; not for diagnosis.
 
 
 def write_app(folder: Path) -> Path:
-    """Write an app; one that is there is brought up to date, and keeps its versions and scores.
-
-    Returns:
-        Its `main.py`.
-
-    Raises:
-        ConfigError: if the folder holds something else.
-    """
+    """Write an app, and return its `main.py`; one that is there is brought up to date, and keeps
+    its versions and scores. ConfigError if the folder holds something else."""
     main = folder / "main.py"
     text = main.read_text("utf-8", errors="replace") if main.is_file() else ""
     if "pathology_screen.label" not in text and folder.exists() and any(folder.iterdir()):

@@ -1,7 +1,5 @@
 """Fit new weights on healthy people: prepare, train, calibrate, compare, use if better."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections import Counter, defaultdict
@@ -49,13 +47,9 @@ class Settings(NamedTuple):
     device: str | None = None  # of torch
 
     @classmethod
-    def of(cls, request: Mapping[str, Any]) -> Settings:
+    def of(cls, request: Mapping[str, Any]) -> "Settings":
         """Take from a request what belongs here, and check it: nothing of it may reach the
-        configuration as an expression.
-
-        Raises:
-            ConfigError: if a value makes no sense.
-        """
+        configuration as an expression. Raises ConfigError if a value makes no sense."""
         given = {name: request[name] for name in cls._fields if request.get(name) is not None}
         asked = cls(**given)
         epochs, rate = asked.max_epochs, asked.learning_rate

@@ -1,8 +1,5 @@
 """One bundle as the server offers it, the options of the app, and what screening found so far."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +9,7 @@ from typing import Any
 
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
-from pathology_screen.files import write_text
+from pathology_screen.files import text_sha256, write_text
 from pathology_screen.label.studies import read_study
 from pathology_screen.label.versions import SHIPPED, Version, Versions
 from pathology_screen.predictor import best_device
@@ -40,7 +37,7 @@ class Options:
     calibration: Path | None = None
 
     @classmethod
-    def from_conf(cls, conf: Mapping[str, str]) -> Options:
+    def from_conf(cls, conf: Mapping[str, str]) -> "Options":
         """Read what MONAI Label hands over; raises ConfigError for an unknown key or bad value."""
         known = [field.name for field in fields(cls)]
         values: dict[str, Any] = {key: conf[key] for key in conf if key != "server_mode"}
@@ -148,18 +145,15 @@ class Scores:
         write_text(self._path(study), json.dumps(entry, allow_nan=False))
 
     def _path(self, study: str) -> Path:
-        return self.folder / f"{hashlib.sha256(study.encode()).hexdigest()[:24]}.json"
+        return self.folder / f"{text_sha256(study)[:24]}.json"
 
     def _made_by(self, calibration_id: str) -> dict[str, Any]:
         return {"calibration_id": calibration_id, "rate": self.model.options.rate}
 
 
 def find_models(app_folder: Path, options: Options) -> list[Model]:
-    """The models that are offered: those asked for, or every bundle with weights.
-
-    Raises:
-        ArtifactError, ConfigError: if one cannot be used, there is none, or two have one name.
-    """
+    """The models that are offered: those asked for, or every bundle with weights. ArtifactError or
+    ConfigError if one cannot be used, there is none, or two have one name."""
     bundles = [method.name for method in METHODS.values() if not method.is_control]
     weights = {name: bundles_folder() / name / "models" / "model.pt" for name in bundles}
     names = options.models or [name for name in bundles if weights[name].is_file()]

@@ -1,7 +1,5 @@
 """A bundle as MONAI Label's stock app runs it: the path of a study in, a segmentation out."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

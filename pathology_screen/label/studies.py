@@ -1,7 +1,5 @@
 """Studies of a MONAI Label datastore, and which of them readers marked as normal."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +22,10 @@ class Study(NamedTuple):
 
 
 def normal_studies(datastore: Any) -> list[Study]:
-    """List the studies that readers marked as normal, in order of their ids.
+    """List the studies of a `monailabel` Datastore that readers marked as normal, in order of ids.
 
     A person is told by the entry `subject` of the study's info; else by the PatientID that MONAI
     Label keeps of a DICOM series; else by `sub-LABEL` in the id; others are on their own.
-
-    Args:
-        datastore: `monailabel.interfaces.datastore.Datastore`.
     """
     infos = {name: datastore.get_image_info(name) for name in sorted(datastore.list_images())}
     normal = {name: info for name, info in infos.items() if info.get(READING) == NORMAL}

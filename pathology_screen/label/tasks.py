@@ -1,7 +1,5 @@
 """The tasks of MONAI Label: inference, scoring, the worklist and training of one model."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -171,11 +169,8 @@ class Screening(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, int]:
         """Screen; return how many had each outcome, and how many were not screened because the
-        datastore did not give them ("not_read").
-
-        Raises:
-            ArtifactError, ConfigError: if the model cannot screen at all.
-        """
+        datastore did not give them ("not_read"). Raises ArtifactError or ConfigError if the model
+        cannot screen at all."""
         outcomes: Counter[str] = Counter()
         for study in self.model.scores.waiting(datastore.list_images()):
             try:

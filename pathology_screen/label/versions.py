@@ -1,7 +1,5 @@
 """Which weights a server screens with: those of the bundle, or a version that was trained on it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError
-from pathology_screen.files import sha256, write_text
+from pathology_screen.files import write_text
+from pathology_screen.publishing import FILES, calibration_of
 
 SHIPPED = "shipped"
 """Name of the version that the bundle brings."""
-FILES = ("model.pt", "calibration.json", "log.csv")
-"""What is kept of a training run."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ class Version:
 class Versions:
     """The versions of one bundle's weights on a server.
 
-    Each is a folder `NAME/` of `FILES` and `version.json`; `active.json` names the one in use. A
-    folder appears, and `active.json` changes, whole or not at all, so that a server may read while
-    another process trains.
+    Each is a folder `NAME/` of the files of a run and `version.json`; `active.json` names the one
+    in use. A folder appears, and `active.json` changes, whole or not at all, so that a server may
+    read while another process trains.
 
     Args:
         folder: of the versions; it need not exist.
@@ -64,21 +60,15 @@ class Versions:
         self.folder, self.bundle = folder, bundle
 
     def all(self) -> list[Version]:
-        """Every version, the shipped one first, then as they were trained.
-
-        Raises:
-            ArtifactError: if a `version.json` is absent or damaged.
-        """
+        """Every version, the shipped one first, then as they were trained; ArtifactError if a
+        `version.json` is absent or damaged."""
         trained = [self._read(self.folder / f"v{number}") for number in self._numbers()]
         shipped = Version(SHIPPED, self.bundle / "models" / "model.pt")
         return [shipped, *trained] if shipped.weights.is_file() else trained
 
     def active(self) -> Version:
-        """The version in use: the shipped one until another is made active.
-
-        Raises:
-            ArtifactError: if it is not there; another is not taken in its place.
-        """
+        """The version in use: the shipped one until another is made active; ArtifactError if it
+        is not there, for another is not taken in its place."""
         path = self.folder / "active.json"
         if not path.exists():
             return self._find(SHIPPED)
@@ -89,27 +79,16 @@ class Versions:
             raise ArtifactError(told) from error
 
     def activate(self, name: str) -> Version:
-        """Use another version from now on.
-
-        Raises:
-            ArtifactError: if there is no such version; the one in use stays.
-        """
+        """Use another version from now on; ArtifactError if there is none, and the one in use
+        stays."""
         version = self._find(name)
         write_text(self.folder / "active.json", json.dumps({"version": name}) + "\n")
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep a training run as a new version that is not active, with plain facts (JSON).
-
-        Raises:
-            ArtifactError: if a file is missing, or the calibration is of other weights.
-        """
-        for name in FILES:
-            if not (run / name).is_file():
-                raise ArtifactError(f"the training left no {name}")
-        identity = Calibration.load(run / "calibration.json").identity
-        if identity.get("weights_sha256") != sha256(run / "model.pt"):
-            raise ArtifactError("calibration.json belongs to other weights than model.pt")
+        """Keep a training run as a new version that is not active, with plain facts (JSON). Raises
+        ArtifactError if a file is missing, or the calibration is of other weights."""
+        calibration_of(run)
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed
         staged.mkdir(parents=True)

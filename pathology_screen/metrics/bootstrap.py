@@ -6,8 +6,6 @@ that belongs to it. Percentile intervals of few subjects are too narrow: those o
 by theory).
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -41,7 +39,7 @@ class Difference(NamedTuple):
 def bootstrap_interval(
     statistic: PooledStatistic, groups: Groups | None = None, *, resamples: int = 2000
 ) -> Interval:
-    """95 % percentile bootstrap interval over subjects, always of the same draws.
+    """Return the 95 % percentile bootstrap interval over subjects, always of the same draws.
 
     Args:
         statistic: see `metrics.pooled`.
@@ -51,6 +49,11 @@ def bootstrap_interval(
     Raises:
         ConfigError: if a subject has no group, a group (or the whole) has fewer than two subjects,
             or the statistic is undefined in some resample, as an AUROC without healthy ones.
+
+    >>> from pathology_screen.metrics.pooled import pooled_mean
+    >>> interval = bootstrap_interval(pooled_mean([1.0, 2.0, 3.0], ["a", "b", "c"]))
+    >>> interval.low <= interval.value <= interval.high, interval.value
+    (True, 2.0)
     """
     return Interval(statistic.value, *_bounds(_resampled(statistic, groups, resamples)))
 
@@ -62,11 +65,17 @@ def paired_difference(
     *,
     resamples: int = 2000,
 ) -> Difference:
-    """First method minus second on the same subjects, who are drawn for both together.
+    """Compare the first method minus the second on the same subjects, who are drawn for both
+    together.
 
     The p-value is twice the smaller share of resamples, the observed data counted as one more, in
     which the difference is at most, or at least, zero: 2 / (resamples + 1) or more. Arguments and
     errors as in `bootstrap_interval`; ConfigError also for different subjects.
+
+    >>> from pathology_screen.metrics.pooled import pooled_mean
+    >>> one, other = (pooled_mean([1.0 + n, 2.0 + n], ["a", "b"]) for n in (1, 0))
+    >>> paired_difference(one, other, resamples=999)
+    Difference(value=1.0, low=1.0, high=1.0, p_value=0.002)
     """
     if not np.array_equal(first.subjects, second.subjects):
         differing = ", ".join(sorted(set(first.subjects) ^ set(second.subjects))[:5])
@@ -76,12 +85,16 @@ def paired_difference(
     difference = combined(np.subtract, first, second)
     drawn = _resampled(difference, groups, resamples)
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    p_value = min(1.0, 2 * (1 + tail) / (1 + resamples))
+    p_value = min(1.0, float(2 * (1 + tail) / (1 + resamples)))
     return Difference(difference.value, *_bounds(drawn), p_value)
 
 
 def draw_weights(subjects: np.ndarray, groups: Groups | None, resamples: int) -> np.ndarray:
-    """How often each of S subjects is drawn in each of R resamples: (R, S), float64."""
+    """Draw how often each of S subjects is drawn in each of R resamples: (R, S), float64.
+
+    >>> draw_weights(np.array(["a", "b", "c"]), None, resamples=2).sum(axis=1).tolist()
+    [3.0, 3.0]
+    """
     members: dict[Hashable, list[int]] = {}
     for index, subject in enumerate(subjects.tolist()):
         if groups is not None and subject not in groups:

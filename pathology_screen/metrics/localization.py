@@ -1,8 +1,6 @@
 """The localisation protocol of the paper (section 4.2, Appendix C.3, Figure 7): which annotated
 boxes are found, and with how many false alarms."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -27,13 +25,18 @@ COVERED = 1e-3
 
 
 def healthy_tissue(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Tissue of a slice (H, W) outside *all* of its boxes (K, H, W), the paper's "healthy tissue":
-    (1, H, W), float32, 0 or 1. Tissue is `tissue_mask` with holes filled, so that dark ventricles
-    count; the paper does not say how it was found.
+    """Find the tissue of a slice (H, W) outside *all* of its boxes (K, H, W), the paper's "healthy
+    tissue": (1, H, W), float32, 0 or 1. Tissue is `tissue_mask` with holes filled, so that dark
+    ventricles count; the paper does not say how it was found.
 
     Raises:
         ConfigError: if the shapes do not go together.
         InputError: "no_tissue", if nothing in the slice is tissue.
+
+    >>> boxes = np.zeros((1, 4, 4))
+    >>> boxes[0, :2] = 1
+    >>> healthy_tissue(np.ones((4, 4)), boxes).sum()
+    np.float32(8.0)
     """
     if image.ndim != 2 or boxes.shape[1:] != image.shape:
         raise ConfigError(f"boxes {boxes.shape} do not lie on a slice {image.shape}")
@@ -65,6 +68,11 @@ def count_tagged(
         ConfigError: if shapes do not go together, or a value is out of range.
         InputError: "not_finite", if a map or mask holds NaN or infinite values; "no_tissue", if
             boxes leave no healthy tissue.
+
+    >>> box = torch.zeros(1, 2, 2)
+    >>> box[0, 0] = 1
+    >>> count_tagged(torch.tensor([[[1.0, 0.0], [0.5, 0.0]]]), box, 1 - box, threshold=0.2).tolist()
+    [[2.0, 1.0, 1.0, 2.0, 1.0, 0.5]]
     """
     if not threshold >= 0:
         raise ConfigError(f"the threshold of an anomaly map is at least 0, not {threshold}")
@@ -124,6 +132,10 @@ def box_scores(counts: np.ndarray, protocol: Protocol = "paper") -> dict[str, np
         Arrays (n,): "detected", bool; "false_positives", NaN where nothing in the box is tagged;
         "f1", 0 to 1; "box_fraction" and "healthy_fraction", share of tagged pixels in the box and
         in the healthy tissue of its slice; "empty", bool.
+
+    >>> scores = box_scores(np.array([[2.0, 1.0, 1.0, 2.0, 1.0, 0.5]]))
+    >>> scores["detected"].item(), scores["false_positives"].item(), scores["f1"].item()
+    (True, 0.5, 0.8)
     """
     check_protocol(protocol)
     pixels, hits, inside, healthy_pixels, healthy_hits, outside = counts.T
@@ -149,7 +161,12 @@ def box_summary(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     and "empty", and means: "f1" (the paper prints it x 100), "false_positives" of the *detected*
     boxes (NaN if there is none), "box_fraction" and "healthy_fraction"; "fraction_ratio" is the
     first of these over the second: about 1 where boxes are found only because the map tags much of
-    everything."""
+    everything.
+
+    >>> summary = box_summary(box_scores(np.array([[2.0, 1.0, 1.0, 2.0, 1.0, 0.5]])))
+    >>> summary["n"], summary["detected"], summary["f1"], summary["fraction_ratio"]
+    (1, 1, 0.8, 1.0)
+    """
     detected = scores["detected"]
     inside, outside = (float(scores[name].mean()) for name in ("box_fraction", "healthy_fraction"))
     false_positives = scores["false_positives"][detected]

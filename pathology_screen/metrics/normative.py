@@ -7,9 +7,6 @@ are choices made here: they have the parts and the range of the originals, 0 (wo
 and their values do not compare with printed ones.
 """
 
-from __future__ import annotations
-
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +14,20 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.metrics.pooled import CELLS, PooledStatistic, Subjects
+from pathology_screen.metrics.pooled import PooledStatistic, Subjects, in_parts
 
 
 def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
-    """RQI of each healthy slice and its reconstruction, 0 to 1: (1 - MAE) (1 - LPIPS) SSIM, each
-    factor kept within 0 and 1.
+    """Return the RQI of each healthy slice and its reconstruction, 0 to 1: (1 - MAE) (1 - LPIPS)
+    SSIM, each factor kept within 0 and 1.
 
     The parts, (N,) each over whole slices, are those of the released code; the product is a choice
-    made here."""
+    made here.
+
+    >>> from torch import tensor
+    >>> quality_index(mae=tensor([0.5]), lpips=tensor([0.5]), ssim=tensor([1.0]))
+    tensor([0.2500])
+    """
     factors = [(1 - mae).clamp(0, 1), (1 - lpips).clamp(0, 1), ssim.clamp(0, 1)]
     return factors[0] * factors[1] * factors[2]
 
@@ -33,12 +35,15 @@ def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
 def anomaly_to_healthy(
     unseen: np.ndarray, pathological: np.ndarray, restored: np.ndarray
 ) -> np.ndarray:
-    """AHI, 0 to 1: (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0 and 1: the
-    share of the way from pathological slices P to unseen healthy ones U, in their distance to the
-    healthy training slices N, that the reconstructions R(P) go; 0 where P are as near as U, since
-    there is no way to go.
+    """Return the AHI, 0 to 1: (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0
+    and 1: the share of the way from pathological slices P to unseen healthy ones U, in their
+    distance to the healthy training slices N, that the reconstructions R(P) go; 0 where P are as
+    near as U, since there is no way to go.
 
     The three distances, (R,) each, are those of the released code; the share is a choice made here.
+
+    >>> anomaly_to_healthy(np.array([1.0]), pathological=np.array([5.0]), restored=np.array([2.0]))
+    array([0.75])
     """
     way = pathological - unseen
     share = np.divide(pathological - restored, way, out=np.zeros_like(way), where=way > 0)
@@ -46,27 +51,39 @@ def anomaly_to_healthy(
 
 
 def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
+    """Return 2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
 
     CACI is that of what is conserved (SSIM of the reconstruction with the input in healthy tissue)
     and what is changed (1 - SSIM in the anomaly), or repaired (`repaired_share`): a choice made
-    here. The released code measures SSIM, LPIPS and MSE in both regions."""
+    here. The released code measures SSIM, LPIPS and MSE in both regions.
+
+    >>> harmonic_mean(np.array([1.0, 1.0]), np.array([0.5, 0.0])).round(3)
+    array([0.667, 0.   ])
+    """
     total = first + second
     return np.divide(2 * first * second, total, out=np.zeros_like(total), where=total > 0)
 
 
 def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a painted
-    anomaly of the altered slice with the slice before, `left` that of the reconstruction with the
-    slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no counterpart in
-    the released code, which knows no slice without the anomaly."""
+    """Return 1 - left / damage, kept within 0 and 1, (R,) each: `damage` is the mean 1 - SSIM in a
+    painted anomaly of the altered slice with the slice before, `left` that of the reconstruction
+    with the slice before. A copy has 0, a full repair 1; 0 where there is no damage. Has no
+    counterpart in the released code, which knows no slice without the anomaly.
+
+    >>> repaired_share(damage=np.array([0.8]), left=np.array([0.2]))
+    array([0.75])
+    """
     share = np.divide(left, damage, out=np.ones_like(damage), where=damage > 0)
     return np.clip(1 - share, 0, 1)
 
 
 def normative_score(rqi: np.ndarray, ahi: np.ndarray, caci: np.ndarray) -> np.ndarray:
-    """(H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one number by
-    which the released code ranks methods."""
+    """Return (H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one
+    number by which the released code ranks methods.
+
+    >>> normative_score(rqi=np.array([1.0]), ahi=np.array([0.5]), caci=np.array([1.0]))
+    array([0.75])
+    """
     return (harmonic_mean(rqi, caci) + ahi) / 2
 
 
@@ -78,7 +95,7 @@ class NormalFeatures(NamedTuple):
     covariance: np.ndarray
 
     @classmethod
-    def of(cls, features: ArrayLike) -> NormalFeatures:
+    def of(cls, features: ArrayLike) -> "NormalFeatures":
         """Fit it to features (N, F) of two slices or more, the covariance over N - 1.
 
         Raises:
@@ -94,10 +111,10 @@ class NormalFeatures(NamedTuple):
 def frechet_distance(
     features: ArrayLike, subjects: Subjects, reference: NormalFeatures
 ) -> PooledStatistic:
-    """Squared Fréchet distance of the normal distribution fitted to features (N, F), the i-th of
-    which belongs to the i-th of N subjects, to that of a reference, which is kept whatever subjects
-    are drawn (Dowson and Landau, 1982; FID of Heusel et al., 2017, where the features are those of
-    Inception v3):
+    """Return the squared Fréchet distance of the normal distribution fitted to features (N, F), the
+    i-th of which belongs to the i-th of N subjects, to that of a reference, which is kept whatever
+    subjects are drawn (Dowson and Landau, 1982; FID of Heusel et al., 2017, where the features are
+    those of Inception v3):
 
         |m - m_ref|^2 + Tr C + Tr C_ref - 2 Tr (C C_ref)^(1/2), C over N - 1.
 
@@ -108,6 +125,11 @@ def frechet_distance(
     Raises:
         ConfigError: if the numbers of features, or of slices and subjects, differ.
         InputError: "not_finite".
+
+    >>> slices = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    >>> shifted = frechet_distance(slices + [3.0, 4.0], ["a", "b", "c"], NormalFeatures.of(slices))
+    >>> round(shifted.value, 6)
+    25.0
     """
     offset = _checked(features)
     if offset.shape != (len(subjects), len(reference.mean)):
@@ -120,7 +142,6 @@ def frechet_distance(
     weighted = offset @ reference.covariance @ offset.T  # (N, N)
     spread = float(np.trace(reference.covariance))
     names, index = np.unique(np.asarray(list(subjects), dtype=str), return_inverse=True)
-    size = max(1, CELLS // len(offset) ** 2)
 
     def distance(weights: np.ndarray) -> np.ndarray:
         counts = weights[:, index]  # (R, N)
@@ -131,15 +152,7 @@ def frechet_distance(
         own = total * (shares @ np.diag(inner) - shift) / free
         return shift + own + spread - 2 * _root_trace(weighted, shares, total / free)
 
-    @lru_cache(maxsize=4)
-    def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
-        weights = np.frombuffer(content).reshape(shape)
-        parts = (weights[start : start + size] for start in range(0, len(weights), size))
-        return np.concatenate([distance(part) for part in parts])
-
-    return PooledStatistic(
-        names, lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
-    )
+    return PooledStatistic(names, in_parts(distance, len(offset) ** 2))
 
 
 def _root_trace(kernel: np.ndarray, shares: np.ndarray, factor: np.ndarray) -> np.ndarray:

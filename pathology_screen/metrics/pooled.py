@@ -5,8 +5,6 @@ statistic is prepared once and then evaluated for thousands of such weightings, 
 values were repeated and sorted anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,8 +43,8 @@ class PooledStatistic:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision, 0 to 1: the AUPRC of the paper's tables, whose chance level is the share
-    of abnormal pixels.
+    """Return the average precision, 0 to 1: the AUPRC of the paper's tables, whose chance level is
+    the share of abnormal pixels.
 
     Args:
         labels: any shape, True or 1 where abnormal.
@@ -55,16 +53,24 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ConfigError: if the shapes differ, a label is neither 0 nor 1, or only one class is there.
         InputError: "not_finite", if a score is NaN or infinite.
+
+    >>> average_precision([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4])
+    0.8333333333333333
     """
     return float(average_precision_score(*_two_classes(labels, scores)))
 
 
 def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
-    """Mean of values (N,), of which the i-th belongs to the i-th of N subjects; names repeat.
+    """Prepare the mean of values (N,), of which the i-th belongs to the i-th of N subjects; names
+    repeat.
 
     Raises:
         ConfigError: if the lengths differ.
         InputError: "not_finite".
+
+    >>> mean = pooled_mean([1.0, 2.0, 6.0], ["a", "a", "b"])
+    >>> mean.value, mean.evaluate(np.array([[2.0, 0.0]])).item()
+    (3.0, 1.5)
     """
     values = np.asarray(values, np.float64)
     names, index = _subject_of_each(values, subjects)
@@ -75,7 +81,7 @@ def pooled_mean(values: ArrayLike, subjects: Subjects) -> PooledStatistic:
 
 
 def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> PooledStatistic:
-    """Area under the ROC of all scores pooled; equal to scikit-learn's under weights.
+    """Prepare the area under the ROC of all scores pooled; equal to scikit-learn's under weights.
 
     Args:
         labels: (N, ...), True or 1 where abnormal: images (N,), or pixels (N, 1, H, W).
@@ -84,6 +90,9 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
 
     Raises:
         ConfigError, InputError: as `average_precision`; ConfigError also for other lengths.
+
+    >>> pooled_auroc([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"]).value
+    0.75
     """
     ranking = _Ranking(labels, scores, subjects)
 
@@ -94,13 +103,18 @@ def pooled_auroc(labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> Po
         won = (positives * (total - higher)).sum(axis=0)
         return _ratio(won, positives.sum(axis=0) * total)
 
-    return PooledStatistic(ranking.subjects, ranking.in_parts(auroc))
+    return PooledStatistic(ranking.subjects, in_parts(auroc, ranking.thresholds))
 
 
 def pooled_average_precision(
     labels: ArrayLike, scores: ArrayLike, subjects: Subjects
 ) -> PooledStatistic:
-    """Average precision (AUPRC) of all scores pooled; arguments and errors as in `pooled_auroc`."""
+    """Prepare the average precision (AUPRC) of all scores pooled; arguments and errors as in
+    `pooled_auroc`.
+
+    >>> pooled_average_precision([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], ["a", "b", "c", "d"]).value
+    0.8333333333333333
+    """
     ranking = _Ranking(labels, scores, subjects)
 
     def auprc(weights: np.ndarray) -> np.ndarray:
@@ -109,15 +123,19 @@ def pooled_average_precision(
         precision = _ratio(true, true + negatives.cumsum(axis=0), undefined=0.0)
         return _ratio((positives * precision).sum(axis=0), true[-1])
 
-    return PooledStatistic(ranking.subjects, ranking.in_parts(auprc))
+    return PooledStatistic(ranking.subjects, in_parts(auprc, ranking.thresholds))
 
 
 def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) -> PooledStatistic:
-    """A function of several statistics, such as a ratio, over all of their subjects.
+    """Combine statistics by a function, such as a ratio, over all of their subjects.
 
     Args:
         function: arrays (R,), one for each statistic -> (R,).
         statistics: a subject of one name in two of them is one person, drawn in both.
+
+    >>> one, other = pooled_mean([3.0, 5.0], ["a", "b"]), pooled_mean([2.0], ["c"])
+    >>> combined(np.divide, one, other).value
+    2.0
     """
     subjects = np.unique(np.concatenate([statistic.subjects for statistic in statistics]))
     columns = [np.searchsorted(subjects, statistic.subjects) for statistic in statistics]
@@ -129,8 +147,28 @@ def combined(function: Callable[..., np.ndarray], *statistics: PooledStatistic) 
 
 
 def averaged(*statistics: PooledStatistic) -> PooledStatistic:
-    """The mean of statistics, over the union of their subjects."""
+    """Average statistics, over the union of their subjects.
+
+    >>> averaged(pooled_mean([3.0, 5.0], ["a", "b"]), pooled_mean([2.0], ["c"])).value
+    3.0
+    """
     return combined(lambda *values: np.mean(values, axis=0), *statistics)
+
+
+def in_parts(
+    statistic: Callable[[np.ndarray], np.ndarray], cells: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Evaluate a statistic that takes so many cells a weighting in parts, in bounded memory; the
+    last ones are remembered, since one method is compared with many under the same."""
+    size = max(1, CELLS // cells)
+
+    @lru_cache(maxsize=4)
+    def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
+        weights = np.frombuffer(content).reshape(shape)
+        parts = (weights[start : start + size] for start in range(0, len(weights), size))
+        return np.concatenate([statistic(part) for part in parts])
+
+    return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
 
 
 class _Ranking:
@@ -140,6 +178,7 @@ class _Ranking:
     Attributes:
         subjects: (S,) names.
         negatives_of_subject: (S,) how many normal values each subject has.
+        thresholds: K, how many there are.
     """
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike, subjects: Subjects) -> None:
@@ -147,6 +186,7 @@ class _Ranking:
         abnormal, flat = _two_classes(labels, scores)
         self.negatives_of_subject = np.bincount(index[~abnormal], minlength=len(self.subjects))
         thresholds = np.unique(flat[abnormal])
+        self.thresholds = len(thresholds)
         below = np.searchsorted(thresholds, flat, side="right") - 1  # highest one reached, or -1
         row, reaches = len(thresholds) - 1 - below, below >= 0
         tied = ~abnormal & reaches & (thresholds[below] == flat)
@@ -161,21 +201,6 @@ class _Ranking:
     def counts(self, weights: np.ndarray) -> list[np.ndarray]:
         """Positives, negatives, and negatives equal to it, that a threshold adds: each (K, R)."""
         return [count @ weights.T for count in self._counts]
-
-    def in_parts(
-        self, statistic: Callable[[np.ndarray], np.ndarray]
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """The statistic for any number of weightings, in bounded memory; it remembers the last
-        ones, since one method is compared with many under the same."""
-        size = max(1, CELLS // self._counts[0].shape[0])
-
-        @lru_cache(maxsize=4)
-        def known(shape: tuple[int, int], content: bytes) -> np.ndarray:
-            weights = np.frombuffer(content).reshape(shape)
-            parts = (weights[start : start + size] for start in range(0, len(weights), size))
-            return np.concatenate([statistic(part) for part in parts])
-
-        return lambda weights: known(weights.shape, np.asarray(weights, np.float64).tobytes())
 
 
 def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -3,23 +3,24 @@
 On the scale of images in [0, 1]; Table 1 most likely prints MSE and LPIPS x 100.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from monai.utils import convert_to_tensor
 from skimage import metrics
 from torch.nn import functional as F
 
-from pathology_screen.errors import ArtifactError, ConfigError, InputError
+from pathology_screen.anomaly.maps import check_pair
+from pathology_screen.errors import ConfigError, InputError
+
+_checked = partial(check_pair, dtype=torch.float64)
 
 
 def mean_squared_error(
     image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean squared error of each image: (B,), float64.
+    """Return the mean squared error of each image: (B,), float64.
 
     Args:
         image: healthy images (B, 1, H, W) in [0, 1], before they were altered.
@@ -30,6 +31,9 @@ def mean_squared_error(
         ConfigError: if shapes differ or the mask of an image is empty.
         InputError: "not_finite", if an image holds NaN or infinite values.
         ArtifactError: if a reconstruction does.
+
+    >>> mean_squared_error(torch.ones(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.5))
+    tensor([0.2500], dtype=torch.float64)
     """
     image, reconstruction = _checked(image, reconstruction)
     return masked_mean((image - reconstruction).square(), mask)
@@ -41,9 +45,14 @@ def perceptual_error(
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean of a perceptual distance map of each image, such as `anomaly.perceptual_distance(...)`;
-    the rest as in `mean_squared_error`. Table 1 uses LPIPS on AlexNet: other backbones do not
-    compare with it."""
+    """Return the mean of a perceptual distance map of each image, such as
+    `anomaly.perceptual_distance(...)`; the rest as in `mean_squared_error`. Table 1 uses LPIPS on
+    AlexNet: other backbones do not compare with it.
+
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> perceptual_error(x, x, distance=lambda a, b: (a - b).abs())
+    tensor([0.], dtype=torch.float64)
+    """
     x, x_ph = (each.clamp(0, 1).float() for each in _checked(image, reconstruction))
     return masked_mean(distance(x, x_ph), mask)
 
@@ -51,10 +60,15 @@ def perceptual_error(
 def structural_similarity(
     image: torch.Tensor, reconstruction: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W) twice ->
-    (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it; without
-    one the windows that reach beyond the image are left out. Raises as `mean_squared_error`;
-    ConfigError also for images smaller than the window."""
+    """Return the SSIM of each image, -1 to 1, by scikit-image with its 7 x 7 window: (B, 1, H, W)
+    twice -> (B,), float64. Under a mask of that shape, the mean of the map of SSIM weighted by it;
+    without one the windows that reach beyond the image are left out. Raises as
+    `mean_squared_error`; ConfigError also for images smaller than the window.
+
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> structural_similarity(x, x)
+    tensor([1.], dtype=torch.float64)
+    """
     x, x_ph = (each[:, 0].cpu().numpy() for each in _checked(image, reconstruction))
     if min(x.shape[1:]) < 7:
         raise ConfigError(f"SSIM needs images of at least 7 x 7 pixels, not {x.shape[1:]}")
@@ -67,11 +81,17 @@ def structural_similarity(
 
 
 def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Sharpness of each reconstruction over that of its image: (B, 1, H, W) twice -> (B,), float64.
+    """Return the sharpness of each reconstruction over that of its image: (B, 1, H, W) twice ->
+    (B,), float64.
 
     Sharpness is the root mean square of an image minus its 3 x 3 mean: below 1, fine detail was
     lost, wherever it was. Raises as `mean_squared_error`; InputError also with "constant_image",
-    where an image has no detail at all."""
+    where an image has no detail at all.
+
+    >>> x = torch.eye(8)[None, None]
+    >>> relative_sharpness(x, 0.5 * x)
+    tensor([0.5000], dtype=torch.float64)
+    """
     image, reconstruction = _checked(image, reconstruction)
     reference = _sharpness(image)
     if not (reference > 0).all():
@@ -80,12 +100,17 @@ def relative_sharpness(image: torch.Tensor, reconstruction: torch.Tensor) -> tor
 
 
 def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation of each image with its reconstruction where the image is above 0, in the
-    brain: (B, 1, H, W) twice -> (B,), float64, -1 to 1; 0 where either is constant there.
+    """Return the Pearson correlation of each image with its reconstruction where the image is above
+    0, in the brain: (B, 1, H, W) twice -> (B,), float64, -1 to 1; 0 where either is constant there.
 
     It does not depend on brightness and contrast, and tells an image of another kind than those
     trained on: a network that has seen T1-weighted brains alone paints one, whatever it is given.
-    Raises as `mean_squared_error`; ConfigError also where an image is empty."""
+    Raises as `mean_squared_error`; ConfigError also where an image is empty.
+
+    >>> x = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> brain_correlation(x, 0.1 + 0.2 * x).round(decimals=6)
+    tensor([1.], dtype=torch.float64)
+    """
     image, reconstruction = _checked(image, reconstruction)
     brain = (image > 0).double()
 
@@ -98,10 +123,15 @@ def brain_correlation(image: torch.Tensor, reconstruction: torch.Tensor) -> torc
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,), float64.
+    """Return the mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,),
+    float64.
 
     Raises:
         ConfigError: if the shapes differ or the mask of an image is empty.
+
+    >>> values = torch.tensor([[[[1.0, 3.0]]]])
+    >>> masked_mean(values), masked_mean(values, torch.tensor([[[[1.0, 0.0]]]]))
+    (tensor([2.], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.device)
     if weights.shape != values.shape:
@@ -119,21 +149,3 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor | None = None) -> torch
 def _sharpness(image: torch.Tensor) -> torch.Tensor:
     mean = F.avg_pool2d(image, kernel_size=3, stride=1, padding=1, count_include_pad=False)
     return (image - mean).square().mean((1, 2, 3)).sqrt()
-
-
-def _checked(
-    image: torch.Tensor, reconstruction: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    x = convert_to_tensor(image, dtype=torch.float64, track_meta=False)
-    x_ph = convert_to_tensor(reconstruction, dtype=torch.float64, device=x.device, track_meta=False)
-    if x.shape != x_ph.shape or x.ndim != 4 or x.shape[1] != 1:
-        raise ConfigError(
-            f"expected two batches (B, 1, H, W), got {tuple(x.shape)} and {tuple(x_ph.shape)}"
-        )
-    if not x.isfinite().all():
-        raise InputError("not_finite", "an image to compare a reconstruction with")
-    if not x_ph.isfinite().all():
-        raise ArtifactError(
-            "the reconstruction holds NaN or infinite values: the weights of the network are broken"
-        )
-    return x, x_ph

@@ -1,7 +1,5 @@
 """Controls that train no network: what a method must beat."""
 
-from __future__ import annotations
-
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn

@@ -2,8 +2,6 @@
 unsupervised anomaly detection in brain MRI, MIDL 2022,
 https://github.com/AntanasKascenas/DenoisingAE); its noise is `synthetic.coarse_noise`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +19,11 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a GroupNorm of the middle divisor of the channels: 64 -> 8, 128 -> 16."""
+    """Build a GroupNorm of the middle divisor of the channels: 64 -> 8, 128 -> 16.
+
+    >>> group_norm(64).num_groups, group_norm(128).num_groups
+    (8, 16)
+    """
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]
     return nn.GroupNorm(divisors[len(divisors) // 2], channels)
 

@@ -2,8 +2,6 @@
 knowledge distillation for anomaly detection, CVPR 2021,
 https://github.com/rohban-lab/Knowledge_Distillation_AD)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

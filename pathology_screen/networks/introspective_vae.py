@@ -6,8 +6,6 @@ https://github.com/taldatech/soft-intro-vae-pytorch) as Reversed Autoencoders us
 MIDL 2023, section 3 and Appendix A).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

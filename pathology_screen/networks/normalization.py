@@ -1,7 +1,5 @@
 """The normalisation layers that the networks choose from."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +19,11 @@ class ChannelAffine(nn.Module):
 
 
 def normalization(name: str, channels: int) -> nn.Module:
-    """Build "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live BatchNorm)."""
+    """Build "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live BatchNorm).
+
+    >>> normalization("group", 16).num_groups
+    8
+    """
     if name == "group":
         return nn.GroupNorm(8, channels)
     if name == "affine":

@@ -5,8 +5,6 @@ Its batch normalisation never left evaluation mode, so each one is folded into t
 that it amounts to.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -80,12 +78,9 @@ def import_checkpoint(path: str | Path, output: Path) -> Path:
 
 
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it.
-
-    Raises:
-        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its
-            keys or shapes are not those of a released checkpoint.
-    """
+    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it. Raises
+    ArtifactError if the file is missing, holds anything but tensors and plain values, or its keys
+    or shapes are not those of a released checkpoint."""
     content = read_checkpoint(path)
     return convert_released_state(
         content.get("model_weights", content) if isinstance(content, dict) else content
@@ -93,11 +88,8 @@ def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and fold a released state dict; every key is used, or the checkpoint is refused.
-
-    Raises:
-        ArtifactError: naming the keys that are missing or left over.
-    """
+    """Rename and fold a released state dict; every key is used, or ArtifactError names those that
+    are missing or left over."""
     refusal = "not a released RA checkpoint"
     if not isinstance(released, dict) or not all(isinstance(v, Tensor) for v in released.values()):
         raise ArtifactError(f"{refusal}: it holds no state dict")

@@ -6,8 +6,6 @@ Layers follow the PyTorch port of the RA authors, which has no dropout and ends 
 not its slope of 1, which made an identity of every LeakyReLU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

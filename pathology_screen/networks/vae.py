@@ -3,8 +3,6 @@ anomaly localization using variational auto-encoders, MICCAI 2019,
 https://github.com/MIC-DKFZ/vae-anomaly-experiments), with its last layer doubled for 128 px as in
 Appendix A of the RA paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

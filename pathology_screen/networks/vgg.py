@@ -1,9 +1,6 @@
 """VGG-16 as a frozen teacher: the trunk of Simonyan and Zisserman (ICLR 2015) or its anti-aliased
 form (Zhang, ICML 2019), with ImageNet weights that are already on this machine."""
 
-# no `from __future__ import annotations`: torch.jit.script reads the types of FrozenConv2d's and
-# MaxBlurPool's tensors
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

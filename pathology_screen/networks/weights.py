@@ -1,7 +1,5 @@
 """Find and load weights on this machine: nothing in them is run, nothing is downloaded."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Iterable
@@ -18,12 +16,8 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a file that holds tensors and plain values alone, onto the CPU.
-
-    Raises:
-        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with
-            weights_only=True).
-    """
+    """Read a file that holds tensors and plain values alone, onto the CPU. Raises ArtifactError if
+    the file is missing, damaged, or holds anything else (it is read with weights_only=True)."""
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(
@@ -51,6 +45,12 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
 
     Raises:
         ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "model.pt")
+    >>> torch.save(nn.Linear(1, 1).state_dict(), path)
+    >>> load_weights(nn.Linear(1, 1), path)
+    Linear(in_features=1, out_features=1, bias=True)
     """
     if path is None:
         return network
@@ -78,16 +78,8 @@ def hub_path(url: str) -> Path:
 
 
 def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
-    """Return the path of a file in the torch hub cache.
-
-    Args:
-        url: where the file is published.
-        needed_by: what needs it, for the message.
-        otherwise: what can be done without it, likewise.
-
-    Raises:
-        ArtifactError: if it is not there.
-    """
+    """Return the path in the torch hub cache of what is published at a URL; where it is not there,
+    ArtifactError says what it is `needed_by` and what can be done `otherwise`."""
     file = hub_path(url)
     if not file.is_file():
         raise ArtifactError(
@@ -99,11 +91,8 @@ def hub_file(url: str, needed_by: str, otherwise: str) -> Path:
 
 
 def st_lpips_file(name: str, needed_by: str) -> Path:
-    """Return the path of weights in `stlpips-pytorch`, which is found and not imported.
-
-    Raises:
-        ArtifactError: if the package is not installed.
-    """
+    """Return the path of weights in `stlpips-pytorch`, which is found and not imported;
+    ArtifactError if it is not installed."""
     package = importlib.util.find_spec("stlpips_pytorch")
     if package is None or package.origin is None:
         raise ArtifactError(

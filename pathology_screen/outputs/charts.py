@@ -1,7 +1,5 @@
 """Where the marks of a chart lie, in the units of its SVG; `pages/charts.html` draws them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,7 +30,7 @@ class Axis(NamedTuple):
     @classmethod
     def around(
         cls, values: Sequence[float], start: float, stop: float, *, whole: bool = False
-    ) -> Axis:
+    ) -> "Axis":
         """An axis around the values, from round number to round number (`whole` numbers alone)."""
         low, high = float(min(values)), float(max(values))
         largest = max(abs(low), abs(high))

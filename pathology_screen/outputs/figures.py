@@ -1,7 +1,5 @@
 """Pictures of one screened slice, and the brain of the template on it."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """The page over all scans of a run: scores by scanner, fits, refusals, the table, a reviewer's
 marks."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

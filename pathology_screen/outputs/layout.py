@@ -1,7 +1,5 @@
 """Where the files of a scan lie in the folder of all results, and what their names begin with."""
 
-from __future__ import annotations
-
 from pathology_screen.io.bids import folder_of
 
 

@@ -1,14 +1,12 @@
 """The JSON record of one screened scan: what a program reads."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from pathology_screen.files import text_sha256
 from pathology_screen.result import ScanContext, ScreeningResult
 from pathology_screen.space import SPACE
 
@@ -29,8 +27,8 @@ def hide_uid(result: Sourced) -> Sourced:
     """The same result with a hash for the SeriesInstanceUID, which leads back to the patient."""
     if "series_uid" not in result.source:
         return result
-    digest = hashlib.sha256(str(result.source["series_uid"]).encode()).hexdigest()
-    return replace(result, source={**result.source, "series_uid": f"sha256:{digest[:16]}"})
+    digest = text_sha256(str(result.source["series_uid"]))[:16]
+    return replace(result, source={**result.source, "series_uid": f"sha256:{digest}"})
 
 
 def healthy_range(result: ScreeningResult) -> list[float] | None:

@@ -1,7 +1,5 @@
 """The page of one screened scan."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,13 +40,9 @@ UNITS = {
 
 
 def report_html(result: ScreeningResult, name: str) -> str:
-    """Write the report of a screening result as one HTML page.
+    """Write the report of a scan, by the name that its files have, as one HTML page.
 
     The same result gives the same text. The page loads nothing and holds neither a path nor a date.
-
-    Args:
-        result: of one scan.
-        name: of the scan, as its files are named; no patient data.
     """
     hint = next((finding.hint for finding in result.findings if finding.refused), "")
     reason = result.reason.removeprefix(f"[{result.code}] ").removesuffix(hint)

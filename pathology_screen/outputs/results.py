@@ -1,7 +1,5 @@
 """Write everything about one screened scan into a folder of its own, as a BIDS derivative."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import shutil

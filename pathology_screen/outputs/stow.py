@@ -1,7 +1,5 @@
 """Send DICOM files to an archive over DICOMweb (STOW-RS)."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Sequence
@@ -25,11 +23,7 @@ def check_url(url: str) -> None:
 
 
 def store(files: Sequence[Path], url: str) -> None:
-    """Send files in one request, past any proxy.
-
-    Args:
-        files: DICOM objects.
-        url: of the DICOMweb service, without `/studies`.
+    """Send DICOM objects in one request to a DICOMweb service, past any proxy.
 
     Raises:
         RunError: unless the archive answers that it has stored all of them (status 200).

@@ -1,8 +1,5 @@
 """The screened slice of a scan as the viewer of its report shows it: layers over each other."""
 
-from __future__ import annotations
-
-import base64
 import io
 from typing import Any
 
@@ -15,6 +12,7 @@ from skimage.measure import find_contours
 
 from pathology_screen.geometry import spacing
 from pathology_screen.outputs.figures import template_on_slice
+from pathology_screen.pages import data_uri
 from pathology_screen.result import ScreeningResult
 
 TIMES = 4
@@ -112,4 +110,4 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 def _png(picture: Image.Image, **options: bytes) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True, **options)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue())

@@ -1,7 +1,5 @@
 """The tables over all scans and all regions of a run, and the page of the run."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,13 +29,9 @@ def worklist_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row a scan: those with a score first, the highest first, then those that were not
     assessable, by name.
 
-    Args:
-        records: as `write_result` returns them.
-
-    Returns:
-        Rows of `COLUMNS`, None where there is no value: `threshold` and the healthy range are of
-        the score, `regions` is their number, `warnings` are codes with ";" between them, `report`
-        and `panel` paths below the folder of the results.
+    The records are as `write_result` returns them. Rows have `COLUMNS`, None where there is no
+    value: `threshold` and the healthy range are of the score, `regions` is their number, `warnings`
+    are codes with ";" between them, `report` and `panel` paths below the folder of the results.
     """
     rows = [_row(record) for record in records]
     return sorted(rows, key=lambda row: (row["score"] is None, -(row["score"] or 0.0), row["name"]))
@@ -86,12 +80,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def save_overview(records: Sequence[Mapping[str, Any]], folder: Path, identity: str = "") -> None:
     """Write `scores.csv`, `regions.csv`, the page of the run, and the `dataset_description.json` of
-    BIDS.
-
-    Args:
-        records: as `write_result` returns them.
-        folder: of the results.
-        identity: of the run, under which a browser keeps the marks of a reviewer.
+    BIDS into the folder of the results. A browser keeps the marks of a reviewer under `identity`.
     """
     made_by = {"Name": "pathology_screen", "Version": __version__, "Description": INTENDED_USE}
     description = {

@@ -1,7 +1,5 @@
 """Pages that stand alone: HTML with its style and script inside, which fetches nothing."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math
@@ -27,6 +25,11 @@ def short_hash(text: str) -> str:
     """The text with 12 digits of the hash that it ends in; empty if it does not."""
     found = HASH.fullmatch(text)
     return f"{found[1]}{found[2][:12]}…" if found else ""
+
+
+def data_uri(png: bytes) -> str:
+    """A picture as an address that a page may hold."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def render(page: str, /, *, images: str = "data:", **values: Any) -> str:

@@ -1,7 +1,5 @@
 """Screen many scans: list, share out, go on after an interruption, account for every one."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -30,7 +28,7 @@ from pathology_screen.errors import (
     as_refusal,
     fault,
 )
-from pathology_screen.files import replacing
+from pathology_screen.files import replacing, text_sha256
 from pathology_screen.io import Discovery, FoundScan, bids_labels, discover, safe_names, source_id
 from pathology_screen.outputs.results import finished, free_name, write_result
 from pathology_screen.outputs.run_folder import Manifest, locked
@@ -142,15 +140,8 @@ def _items_of_datalist(root: Any, datalist: str | Path | None, names: str) -> li
 
 
 def save_key(items: Sequence[Item], others: Sequence[Path], path: Path) -> None:
-    """Write which name is which scan, as CSV that only its owner may read.
-
-    Paths are written in the bytes of the file system, whatever encoding that is.
-
-    Args:
-        items: scans that have a name.
-        others: files that were passed over.
-        path: the CSV.
-    """
+    """Write which name is which scan, and what files were passed over, as CSV that only its owner
+    may read; paths in the bytes of the file system, whatever encoding that is."""
     with replacing(path) as temporary:
         temporary.chmod(0o600)
         rows = [(item.name, as_text(str(item.path)), item.series_uid) for item in items]
@@ -301,22 +292,16 @@ class Batch:
         options: dict[str, Any] = {"report": self.report, "run": self.runs[item.name]}
         options["source_id"] = item.scan.source_id
         dicom = self.dicom and result.source.get("format") == "dicom"
+        source = item.scan.source if dicom else None
+        of_dicom: dict[str, Any] = {"dicom_source": source, "series_uid": item.series_uid}
         try:
-            write_result(
-                result,
-                item.name,
-                self.folder,
-                dicom_source=item.scan.source if dicom else None,
-                series_uid=item.series_uid,
-                **options,
-            )
+            write_result(result, item.name, self.folder, **of_dicom, **options)
         except (OSError, RunError):
             raise
         except Exception as error:
             context = ScanContext(result.source, list(result.findings))
-            write_result(
-                self.judge.refuse(fault(error), context), item.name, self.folder, **options
-            )
+            refused = self.judge.refuse(fault(error), context)
+            write_result(refused, item.name, self.folder, **options)
 
     def summarize(self) -> int:
         """Print what came out, and on standard error why scans were not assessable.
@@ -410,18 +395,14 @@ def _run_id(settings: Mapping[str, Any], item: Item) -> str:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return text_sha256(json.dumps(value, sort_keys=True))
 
 
 # --- several processes ---
 
 
 def check_processes() -> None:
-    """Refuse the environment of several processes where `torchrun` did not make it.
-
-    Raises:
-        ConfigError: in such an environment.
-    """
+    """Raise ConfigError in the environment of several processes that `torchrun` did not make."""
     if os.environ.get("WORLD_SIZE", "1") != "1" and not dist.is_torchelastic_launched():
         raise ConfigError(
             "WORLD_SIZE is set, but torchrun did not start this process: unset it, or use torchrun"

@@ -1,14 +1,11 @@
 """Screen a BIDS dataset as BIDS Apps are called: one participant level, one group level."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pathology_screen.errors import ConfigError, RunError
-from pathology_screen.files import write_text
+from pathology_screen.files import text_sha256, write_text
 from pathology_screen.io import FoundScan, source_id
 from pathology_screen.io.bids import ENTITIES, entities_of, t1w_images
 from pathology_screen.outputs.results import all_finished, free_name
@@ -119,7 +116,7 @@ def save_group(folder: Path) -> int:
     if not records:
         raise RunError(f"{folder} holds no result: run the level participant first")
     of = f"{records[0]['provenance']['calibration_id']} {folder.resolve()}"
-    save_overview(records, folder, hashlib.sha256(of.encode()).hexdigest()[:16])
+    save_overview(records, folder, text_sha256(of)[:16])
     write_text(folder / ".bidsignore", "".join(f"{pattern}\n" for pattern in UNNAMED))
     return len(records)
 

@@ -1,7 +1,5 @@
 """From a scan to its slice, past the reader and the acceptance gate."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,15 +46,12 @@ def scan_item(scan: ScanSource, **options: Unpack[ScanOptions]) -> dict[str, Any
 
 
 def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
-    """Read a scan and take its slice past the acceptance gate.
+    """Read a scan and take its slice, (1, H, W) in [0, 1], past the acceptance gate.
 
     Args:
         predictor: the method whose preprocessing takes the slice.
         item: `image`, a path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it.
         context: takes facts and findings.
-
-    Returns:
-        The slice, (1, H, W) in [0, 1].
 
     Raises:
         InputError: if the scan is refused.
@@ -125,7 +120,7 @@ class Inspector:
         self.preprocessing, self.domain = preprocessing, domain
 
     @classmethod
-    def from_bundle(cls, bundle: str | Path = "ra", profile: str = "compact") -> Inspector:
+    def from_bundle(cls, bundle: str | Path = "ra", profile: str = "compact") -> "Inspector":
         """Read a bundle's preprocessing; it needs no weights.
 
         Raises:

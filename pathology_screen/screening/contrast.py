@@ -1,7 +1,5 @@
 """Whether a brain looks T1-weighted, by its intensities alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,18 +21,9 @@ CORTEX_PERCENTILE = 75.0
 
 def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield up to 12 axial slices, evenly spread over the levels where the brain covers at least
-    0.7 of its largest section, each cut to the brain.
-
-    Args:
-        volume: (I, J, K), a brain-extracted volume, any orientation.
-        affine: (4, 4), RAS+ mm.
-
-    Yields:
-        The slice (H, W) and the brain's outline with its holes filled, bool (H, W).
-
-    Raises:
-        InputError: "no_tissue".
-    """
+    0.7 of its largest section, each cut to the brain: the slice (H, W) and the brain's outline with
+    its holes filled, bool (H, W). Volume (I, J, K), brain-extracted, and affine are as in
+    `gate.brain_findings`; so is what is raised."""
     axis, _ = axial_orientation(affine)
     slices, tissue = np.moveaxis(volume, axis, 0), np.moveaxis(tissue_mask(volume), axis, 0)
     area = tissue.sum(axis=(1, 2))
@@ -55,17 +44,9 @@ def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
     the outside and the fluid that is joined to it; deep white matter, what lies 6 to 20 mm from
     there and more than 3 mm from any fluid. The median of the latter is divided by the upper
     quartile of the former, which partial volume with fluid hardly touches. Both are taken from
-    intensities divided by their mean over about 4 cm, so that shading by the coils cancels.
-
-    Args:
-        volume: (I, J, K), a brain-extracted volume or slab, any orientation.
-        affine: (4, 4), RAS+ mm.
-
-    Returns:
-        The ratio; NaN where the sections are too small to have a depth of 6 mm.
-
-    Raises:
-        InputError: "no_tissue".
+    intensities divided by their mean over about 4 cm, so that shading by the coils cancels. NaN
+    where the sections are too small to have a depth of 6 mm. Arguments and errors are those of
+    `gate.brain_findings`.
     """
     axis, _ = axial_orientation(affine)
     pixel = np.delete(spacing(affine), axis)
@@ -80,11 +61,9 @@ def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
         far = _distance(np.pad(brain, 1), pixel) > FROM_VENTRICLES_MM
         deep.append(relative[far & (depth > DEEP_MM[0]) & (depth < DEEP_MM[1])])
     inner, outer = np.concatenate(deep), np.concatenate(cortex)
-    return (
-        float(np.median(inner) / np.percentile(outer, CORTEX_PERCENTILE))
-        if inner.size and outer.size
-        else np.nan
-    )
+    if not (inner.size and outer.size):
+        return np.nan
+    return float(np.median(inner) / np.percentile(outer, CORTEX_PERCENTILE))
 
 
 def _shading(image: np.ndarray, brain: np.ndarray, pixel: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """What a run over scans would do, without doing it."""
 
-from __future__ import annotations
-
 from monai.transforms import Compose
 
 from pathology_screen.errors import NOT_ASSESSABLE
@@ -20,7 +18,7 @@ def rehearse(batch: Batch) -> int:
         The exit status that the run would have as far as this tells: `NOT_ASSESSABLE` or 0.
 
     Raises:
-        RunError: if the folder of the results holds those of other settings.
+        RunError: see `Batch.plan`.
     """
     predictor = batch.judge.predictor
     reading = Compose(predictor.preprocessing.transforms[:1])

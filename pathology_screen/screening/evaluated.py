@@ -1,7 +1,5 @@
 """A batch of scans as MONAI's evaluator screens it, with the configuration of a bundle."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -78,14 +76,8 @@ class EvaluatedBatch(IterableDataset):
 def judge_evaluated(
     judge: Judge, image: Any, output: Mapping[str, Any], context: ScanContext
 ) -> ScreeningResult:
-    """Judge one slice after the `postprocessing` of a bundle.
-
-    Args:
-        judge: the judge of the weights, preprocessing and scoring in use.
-        image: the slice, a MetaTensor (1, size, size).
-        output: `pred`, `anomaly_map` and `score` of the slice.
-        context: what is known of the scan.
-    """
+    """Judge one slice, a MetaTensor (1, size, size), after the `postprocessing` of a bundle, which
+    gave `output`: its `pred`, `anomaly_map` and `score`."""
     painted, anomaly_map = (
         convert_to_tensor(output[name], track_meta=False)[None].cpu()
         for name in ("pred", "anomaly_map")

@@ -4,8 +4,6 @@ Every rule measures one thing and compares it with one limit. What a scan does n
 and breaks no rule.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -226,13 +224,8 @@ def _number(source: Facts, *names: str) -> float:
 
 
 def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -> list[Finding]:
-    """Judge the size of the voxels and what the volume spans.
-
-    Args:
-        source: `Scan.source`.
-        shape: (I, J, K), of the whole volume.
-        affine: (4, 4), of the whole volume, RAS+ mm.
-    """
+    """Judge the size of the voxels and what the whole volume spans, by `Scan.source`, its shape and
+    its affine."""
     axis, _ = axial_orientation(affine)
     sizes = spacing(affine)
     pixel, across = np.delete(sizes, axis), float(sizes[axis])
@@ -310,14 +303,8 @@ def _intensity_findings(volume: np.ndarray, affine: np.ndarray) -> Iterator[Find
 def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
     """Standard deviation of the noise over that of the brain: 0 to 1 (nothing but noise).
 
-    The noise is estimated by Immerkaer's operator (1996), two pixels inside the brain.
-
-    Args:
-        volume: (I, J, K), a brain-extracted volume or slab, any orientation.
-        affine: (4, 4), RAS+ mm.
-
-    Raises:
-        InputError: "no_tissue".
+    The noise is estimated by Immerkaer's operator (1996), two pixels inside the brain. Arguments
+    and errors are those of `brain_findings`.
     """
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
     noise, signal = [], []

@@ -1,7 +1,5 @@
 """What is known of a scan before it is scored: what `pathology-screen inspect` tells."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """From scores and maps to an outcome: the one place that decides what is suspicious."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -26,8 +24,7 @@ class Judge:
 
     Args:
         predictor: the method.
-        calibration: its calibration.
-        rate: share of false positives among healthy people that the image threshold allows.
+        calibration, rate: see `Screener`.
 
     Raises:
         ConfigError: if the rate does not lie between 0 and 1.
@@ -49,13 +46,8 @@ class Judge:
     def __call__(
         self, image: MetaTensor, prediction: Prediction, context: ScanContext
     ) -> ScreeningResult:
-        """Judge one scan.
-
-        Args:
-            image: the slice (1, H, W), with the record of how it was taken.
-            prediction: what the method made of it.
-            context: what is known of the scan.
-        """
+        """Judge one scan by its slice (1, H, W), with the record of how it was taken, by what the
+        method made of it, and by what is known of the scan."""
         output, anomaly_map = prediction.output[0], prediction.maps[0]
         score, reconstructs = float(prediction.scores[0]), self.predictor.reconstructs
         painted = _plain(output) if reconstructs else None
@@ -77,6 +69,7 @@ class Judge:
         steps, labelled = self.predictor.preprocessing, labels[None].astype(np.float32)
         map_volume = slice_to_scan(steps, image, anomaly_map)
         labels_volume = slice_to_scan(steps, image, labelled, nearest=True)[0].numpy()
+        painted_volume = slice_to_scan(steps, image, output)[0].numpy() if reconstructs else None
         shown: dict[str, Any] = {
             "findings": tuple(context.findings),
             "pixel_threshold": threshold,
@@ -84,9 +77,7 @@ class Judge:
             "regions": regions,
             "affine": np.asarray(map_volume.affine),
             "map_volume": map_volume[0].numpy(),
-            "reconstruction_volume": (
-                slice_to_scan(steps, image, output)[0].numpy() if reconstructs else None
-            ),
+            "reconstruction_volume": painted_volume,
             "regions_volume": labels_volume.astype(np.uint16),
             "source": context.source,
             "provenance": self.provenance,

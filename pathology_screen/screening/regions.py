@@ -1,7 +1,5 @@
 """Connected regions of an anomaly map above a threshold, measured in millimetres."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From any scan to an outcome: read, accept or refuse, paint, compare, judge."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Unpack
 
@@ -43,7 +41,7 @@ class Screener:
         profile: str = "compact",
         rate: float = 0.05,
         device: str | torch.device = "cpu",
-    ) -> Screener:
+    ) -> "Screener":
         """Load a bundle: network by the registry, weights by hash; nothing is evaluated.
 
         Args:

@@ -1,7 +1,5 @@
 """Screen what arrives in a folder, once each, and send the results to an archive."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

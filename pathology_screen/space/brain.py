@@ -1,7 +1,5 @@
 """Tissue and brain of a scan, and whether it shows a whole head."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -49,6 +47,9 @@ def tissue_mask(image: np.ndarray) -> np.ndarray:
 
     Returns:
         bool, same shape; all False where no intensity is positive.
+
+    >>> tissue_mask(np.array([-1.0, 0.0, 5.0, 20.0, 100.0]))
+    array([False, False, False,  True,  True])
     """
     positive = image[image > 0]
     if positive.size == 0:
@@ -74,6 +75,11 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     Args:
         volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
         affine: (4, 4), RAS+ mm.
+
+    >>> from pathology_screen.space.template import load_brain_template
+    >>> template = load_brain_template()
+    >>> is_brain_extracted(np.asarray(template.dataobj), template.affine)
+    True
     """
     axis, _ = axial_orientation(affine)
     pixel = np.delete(spacing(affine), axis)  # mm
@@ -119,6 +125,12 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Raises:
         InputError: "brain_extraction_failed" where the volume is too thin to show a whole brain, or
             what was found is no brain's size.
+
+    >>> try:
+    ...     extract_brain(np.ones((50, 200, 200)), np.eye(4))
+    ... except InputError as error:
+    ...     print(error.code)
+    brain_extraction_failed
     """
     extent = spacing(affine) * volume.shape
     if extent.min() < SMALLEST_EXTENT:
@@ -140,7 +152,7 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _segment(head: np.ndarray, grid: int = EXTRACTION_GRID) -> np.ndarray:
+def _segment(head: np.ndarray) -> np.ndarray:
     """Find the brain in a head (I, J, K), its axes to right, anterior and superior: bool (I, J, K).
 
     As deepbet does, whose second network sees a box around the brain on 256 voxels a side.
@@ -158,9 +170,10 @@ def _segment(head: np.ndarray, grid: int = EXTRACTION_GRID) -> np.ndarray:
 
     found = torch.from_numpy(brain(deepbet.bbox_model, coarse)).float()
     box = deepbet.get_bbox_with_margin(found, head.shape, BOX_MARGIN)
-    fine = brain(deepbet.model, _sampled(head, box, grid))
+    fine = brain(deepbet.model, _sampled(head, box, EXTRACTION_GRID))
     mask = np.zeros(head.shape, bool)
-    mask[box] = fine[np.ix_(*(_nearest(side.stop - side.start, grid) for side in box))]
+    places = (_nearest(side.stop - side.start, EXTRACTION_GRID) for side in box)
+    mask[box] = fine[np.ix_(*places)]
     return mask
 
 
@@ -176,7 +189,7 @@ def _nearest(steps: int, extent: int) -> np.ndarray:
 
 
 @cache
-def _deepbet() -> BrainExtraction:
+def _deepbet() -> "BrainExtraction":
     from deepbet.bet import BrainExtraction
 
     made = BrainExtraction(no_gpu=True)
@@ -185,18 +198,17 @@ def _deepbet() -> BrainExtraction:
 
 
 def find_brain(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Find the brain in a scan: by `extract_brain`, or where that was done before, its tissue
-    without holes.
-
-    Args:
-        volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
-        affine: (4, 4), RAS+ mm.
+    """Find the brain in a scan: by `extract_brain`, whose arguments and errors these are, or where
+    that was done before, its tissue without holes.
 
     Returns:
         bool (I, J, K), the brain; and whether the scan came brain-extracted.
 
-    Raises:
-        InputError: "brain_extraction_failed".
+    >>> from pathology_screen.space.template import load_brain_template
+    >>> template = load_brain_template()
+    >>> brain, extracted = find_brain(np.asarray(template.dataobj), template.affine)
+    >>> brain.shape, extracted
+    ((197, 233, 189), True)
     """
     if is_brain_extracted(volume, affine):
         return ndi.binary_fill_holes(tissue_mask(volume)), True

@@ -7,8 +7,6 @@ c at x = 98 - c mm (to the patient's left). The default level, voxel 95 or z = +
 the slices which the authors of RA released; their columns run to the patient's right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 
@@ -28,7 +26,11 @@ THINNEST = 0.5
 
 
 def plane_affine(z_mm: float = PLANE_Z) -> np.ndarray:
-    """(4, 4): (row, column, 0) of the plane -> mm of MNI152 space, RAS+."""
+    """Return (4, 4): (row, column, 0) of the plane -> mm of MNI152 space, RAS+.
+
+    >>> (plane_affine() @ [98, 98, 0, 1]).tolist()
+    [0.0, 0.0, 23.0, 1.0]
+    """
     y, x = FIRST
     return np.array([[0, -1, 0, x], [-1, 0, 0, y], [0, 0, 1, z_mm], [0, 0, 0, 1]], float)
 
@@ -51,6 +53,10 @@ def take_plane(
 
     Returns:
         (233, 197), float32, 0 where the scan shows nothing.
+
+    >>> template = load_brain_template()
+    >>> take_plane(np.asarray(template.dataobj), template.affine, np.eye(4)).shape
+    (233, 197)
     """
     index = np.linalg.inv(affine) @ to_scan @ plane_affine(z_mm)
     place = index[:3, :3], index[:3, 3], (*PLANE_SHAPE, 1)
@@ -67,6 +73,9 @@ def brain_in_plane(shape: tuple[int, int] = PLANE_SHAPE, z_mm: float = PLANE_Z) 
 
     Returns:
         bool (H, W).
+
+    >>> brain_in_plane((128, 128)).shape, brain_in_plane()[0, 0], brain_in_plane()[98, 98]
+    ((128, 128), np.False_, np.True_)
     """
     template = load_brain_template()
     brain = take_plane(np.asarray(template.dataobj) > 0, template.affine, np.eye(4), z_mm) > 0.5
@@ -101,6 +110,12 @@ def put_back(
 
     Returns:
         (I, J, K), float32, 0 elsewhere; and bool (I, J, K), the voxels that the planes cover.
+
+    >>> affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    >>> affine[:3, 3] = -98, -134, 23
+    >>> voxels, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), 23.0, (197, 233, 9), affine)
+    >>> covered.sum(axis=(0, 1)).tolist(), voxels.max()
+    ([45901, 0, 0, 0, 0, 0, 0, 0, 0], np.float32(1.0))
     """
     levels = np.atleast_1d(np.asarray(z_mm, float))
     planes = np.asarray(values, np.float32).reshape(len(levels), *PLANE_SHAPE)

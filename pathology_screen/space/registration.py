@@ -5,8 +5,6 @@ pull it away from the template. The sums run on one thread in a fixed order, so 
 the same bits at every run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -140,6 +138,12 @@ def register(voxels: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> tuple
 
     Raises:
         InputError: "no_tissue".
+
+    >>> head = coarsen(load_brain_template(), 4.0)
+    >>> voxels = np.asarray(head.dataobj)
+    >>> to_scan, fit = register(voxels, head.affine, tissue_mask(voxels))
+    >>> round(fit.dice, 2), fit.turn < 1
+    (0.96, True)
     """
     near = box_around(brain, _margin(affine))
     cut, cut_affine = crop(voxels, affine, near)

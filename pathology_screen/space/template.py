@@ -1,7 +1,5 @@
 """The MNI152 brain to which scans are registered: in the nilearn package, so nothing is fetched."""
 
-from __future__ import annotations
-
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -22,7 +20,11 @@ TISSUES: dict[Literal["grey", "white"], str] = {
 
 
 def template_folder() -> Path:
-    """Folder of the MNI152 maps inside the nilearn package; ConfigError if it is not installed."""
+    """Folder of the MNI152 maps inside the nilearn package; ConfigError if it is not installed.
+
+    >>> template_folder().name
+    'data'
+    """
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("The MNI152 maps are those of the package nilearn: pip install nilearn.")
@@ -36,6 +38,9 @@ def load_brain_template() -> nib.Nifti1Image:
 
     Raises:
         ConfigError: if it is not there.
+
+    >>> load_brain_template().shape
+    (197, 233, 189)
     """
     image = _read(TEMPLATE)
     return nib.Nifti1Image(np.asarray(image.dataobj, np.float32), image.affine)
@@ -48,6 +53,9 @@ def load_tissue(tissue: Literal["grey", "white"]) -> nib.Nifti1Image:
 
     Raises:
         ConfigError: if it is not there.
+
+    >>> load_tissue("white").get_data_dtype().name
+    'uint8'
     """
     image = _read(TISSUES[tissue])
     return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)

@@ -1,7 +1,5 @@
 """The annotations of a scan, a mask and boxes, brought onto its prepared slice."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

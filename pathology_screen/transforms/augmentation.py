@@ -1,7 +1,5 @@
 """The paper's augmentation, for a whole batch at once and from an explicit generator."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -28,6 +26,10 @@ class RandomAffineBatch:
         scale: range of a uniform factor; above 1 enlarges.
         flip: probability of a left-right flip, after the rest.
         contrast: range of a log-uniform exponent on intensities in [0, 1]; (1, 1) changes nothing.
+
+    >>> augment = RandomAffineBatch()
+    >>> augment(torch.rand(2, 1, 16, 16), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 1, 16, 16])
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """Black for the air around a head."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,7 +41,14 @@ class BlackenBackgroundd(MapTransform):
 
 def head_mask(image: np.ndarray, level: float) -> np.ndarray:
     """Tell the head from the air around it: (H, W) in [0, 1] -> bool (H, W); all True of an image
-    without anything brighter than `level`."""
+    without anything brighter than `level`.
+
+    >>> image = np.zeros((32, 32))
+    >>> image[8:24, 8:24] = 1
+    >>> head = head_mask(image, level=0.5)
+    >>> head[16, 16], head[0, 0]
+    (np.True_, np.False_)
+    """
     parts, count = ndi.label(ndi.gaussian_filter(image, SMOOTHING) > level)
     if not count:
         return np.ones(image.shape, bool)

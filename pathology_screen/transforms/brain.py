@@ -1,7 +1,5 @@
 """The brain of a scan as a mask, and as the scale of its intensities."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

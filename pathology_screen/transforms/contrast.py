@@ -1,7 +1,5 @@
 """One contrast for the slices of all scanners."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

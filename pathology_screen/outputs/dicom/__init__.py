@@ -1,8 +1,6 @@
 """A result as DICOM, in the study and frame of reference of the scan: Parametric Map, Segmentation,
 Structured Report and Secondary Capture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The anomaly map as a Parametric Map and the regions as a Segmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

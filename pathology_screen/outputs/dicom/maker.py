@@ -1,7 +1,5 @@
 """Who made an object, by which algorithm, and in which codes."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cached_property
 from typing import Any

@@ -1,7 +1,5 @@
 """A picture of the screened slice with map and regions, for viewers that show no Parametric Map."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

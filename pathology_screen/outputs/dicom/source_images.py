@@ -4,8 +4,6 @@ highdicom checks and logs what it is given of a patient, so it is given nothing:
 writes patient and study into the finished object as they stand in the source.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Score, thresholds and regions as a Structured Report (TID 1500)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,13 +30,8 @@ def make_structured_report(
     result: ScreeningResult,
     maker: Maker,
 ) -> sr.Comprehensive3DSR:
-    """Make the report of a result.
-
-    Args:
-        images: the source, see `reference_images`.
-        screened: the source images that the plane cuts, see `references_to`.
-        anomaly_map, segmentation: the objects that hold map and regions; None where there are none.
-        result, maker: what is reported, and who made it.
+    """Make the report of a result, by the source (see `reference_images`), its images that the
+    plane cuts (see `references_to`), and the objects that hold map and regions, if there are any.
     """
     named: dict[str, Any] = {"manufacturer_name": PACKAGE, "model_name": maker.title}
     device = sr.DeviceObserverIdentifyingAttributes(
