@@ -58,7 +58,7 @@ PAIRS_HEAD = """
 ## Beside other ways to the same numbers
 
 By `benchmarks/pairs.py`: CPU seconds of both, in turn, each the median of {repeats}; the median of
-the ratios; and the greatest difference between the numbers.
+the ratios, above 1 where here is faster; and the greatest difference between the numbers.
 
 |here|the other way|s|other, s|ratio|difference|
 |---|---|---|---|---|---|
