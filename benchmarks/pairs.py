@@ -61,20 +61,25 @@ class Pair(NamedTuple):
         return float(np.abs(np.subtract(*found)).max())
 
 
-def trained(given: dict, step: Callable, weights: IntrospectiveWeights, **options) -> Callable:
-    """A function that makes one training step of a new network, and returns its losses; options
-    are `bfloat16` and `compiled`."""
+def trained(
+    given: dict,
+    step: Callable,
+    weights: IntrospectiveWeights,
+    bfloat16: bool = False,
+    compiled: bool = False,
+) -> Callable:
+    """A function that makes one training step of a new network, and returns its losses."""
     torch.manual_seed(0)
     network = IntrospectiveVAE(**given).to(memory_format=torch.channels_last)
     image = torch.rand(BATCH, 1, given["size"], given["size"])
     noise = torch.randn(4, BATCH, given["latent"])
     halves = [torch.optim.Adam(half.parameters(), 5e-5) for half in network.children()]
-    if options.get("compiled"):
+    if compiled:
         network.encoder.compile()
         network.decoder.compile()
 
     def losses() -> Sequence[float]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.get("bfloat16", False)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             found = step(network, *halves, image, noise, weights)
         if isinstance(found, dict):
             found = [value for name, value in found.items() if name.endswith("loss")][-2:]

@@ -17,8 +17,11 @@ FILES = {
 
 
 def calibration_of(run: Path) -> Calibration:
-    """Load the calibration of a training run that ended. Raises ArtifactError if one of `FILES` is
-    missing, or the calibration is of other weights."""
+    """Load the calibration of a training run that ended.
+
+    Raises:
+        ArtifactError: if one of `FILES` is missing, or the calibration is of other weights.
+    """
     for name in FILES:
         if not (run / name).is_file():
             raise ArtifactError(f"the run has no {name}: let it end first")

@@ -73,8 +73,11 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
 
 @cache
 def load_template() -> Template:
-    """Read the MNI152 maps and derive the volumes of `Template`. Raises ConfigError if the
-    installed nilearn does not hold them."""
+    """Read the MNI152 maps and derive the volumes of `Template`.
+
+    Raises:
+        ConfigError: if the installed nilearn does not hold them.
+    """
     t1 = np.asarray(load_brain_template().dataobj)
     white = np.asarray(load_tissue("white").dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))

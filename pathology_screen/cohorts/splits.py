@@ -59,8 +59,11 @@ def draw_split(
 
 def read_split(path: str | os.PathLike, subjects: Iterable[str]) -> dict[str, str]:
     """Read the section of every subject from a CSV file with the columns subject and section.
-    Raises ConfigError if a subject is given two sections, a section is not one of `SECTIONS`, a
-    subject is missing, or one is named that is not there."""
+
+    Raises:
+        ConfigError: if a subject is given two sections, a section is not one of `SECTIONS`, a
+            subject is missing, or one is named that is not there.
+    """
     name, wanted, split = Path(path).name, set(subjects), dict[str, str]()
     for row in read_table(Path(path), ("subject", "section")):
         subject, section = row["subject"].strip(), row["section"].strip()

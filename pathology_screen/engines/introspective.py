@@ -43,8 +43,11 @@ def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
 
 
 def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
-    """Step the optimizers along the gradient for their parameters, averaged over the ranks. Raises
-    TrainingDiverged if the loss is not finite; no parameter was changed then."""
+    """Step the optimizers along the gradient for their parameters, averaged over the ranks.
+
+    Raises:
+        TrainingDiverged: if the loss is not finite; no parameter was changed then.
+    """
     if not torch.isfinite(loss):
         raise TrainingDiverged(
             f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"

@@ -47,8 +47,11 @@ class AnnotatedSlices:
         return len(self.images)
 
     def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> "AnnotatedSlices":
-        """The slices at these places, or where a mask (N,) is True. Raises ConfigError if there is
-        none."""
+        """The slices at these places, or where a mask (N,) is True.
+
+        Raises:
+            ConfigError: if there is none.
+        """
         index = np.arange(len(self))[list(chosen)]
         if not len(index):
             raise ConfigError("no slice is left to look at")

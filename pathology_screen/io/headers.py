@@ -80,7 +80,9 @@ def dicom_start(head: bytes) -> DicomStart:
 
 def series_of(file: File) -> str | None:
     """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind.
-    Raises InputError if the file cannot be read, as a member of an archive with a wrong checksum.
+
+    Raises:
+        InputError: if the file cannot be read, as a member of an archive with a wrong checksum.
     """
     with opened(file) as stream:
         start = stream.read(LONGEST_HEAD)

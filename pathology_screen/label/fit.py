@@ -49,7 +49,11 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Settings":
         """Take from a request what belongs here, and check it: nothing of it may reach the
-        configuration as an expression. Raises ConfigError if a value makes no sense."""
+        configuration as an expression.
+
+        Raises:
+            ConfigError: if a value makes no sense.
+        """
         given = {name: request[name] for name in cls._fields if request.get(name) is not None}
         asked = cls(**given)
         epochs, rate = asked.max_epochs, asked.learning_rate

@@ -86,8 +86,11 @@ class Versions:
         return version
 
     def add(self, run: Path, facts: Mapping[str, Any]) -> Version:
-        """Keep a training run as a new version that is not active, with plain facts (JSON). Raises
-        ArtifactError if a file is missing, or the calibration is of other weights."""
+        """Keep a training run as a new version that is not active, with plain facts (JSON).
+
+        Raises:
+            ArtifactError: if a file is missing, or the calibration is of other weights.
+        """
         calibration_of(run)
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)  # of a training that was killed

@@ -78,9 +78,12 @@ def import_checkpoint(path: str | Path, output: Path) -> Path:
 
 
 def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it. Raises
-    ArtifactError if the file is missing, holds anything but tensors and plain values, or its keys
-    or shapes are not those of a released checkpoint."""
+    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it.
+
+    Raises:
+        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its
+            keys or shapes are not those of a released checkpoint.
+    """
     content = read_checkpoint(path)
     return convert_released_state(
         content.get("model_weights", content) if isinstance(content, dict) else content

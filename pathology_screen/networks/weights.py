@@ -16,8 +16,12 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a file that holds tensors and plain values alone, onto the CPU. Raises ArtifactError if
-    the file is missing, damaged, or holds anything else (it is read with weights_only=True)."""
+    """Read a file that holds tensors and plain values alone, onto the CPU.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with
+            weights_only=True).
+    """
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(

@@ -20,8 +20,11 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder of results for one run, until the process ends, however it does; not where the
-    system or the file system has no such locks (Windows, some network drives). Raises RunError if
-    another run is at work in it."""
+    system or the file system has no such locks (Windows, some network drives).
+
+    Raises:
+        RunError: if another run is at work in it.
+    """
     try:
         import fcntl
     except ImportError:
