@@ -16,9 +16,6 @@ class Method:
         parameters: number of trained parameters by profile of the bundle; none for a control, which
             learns nothing and has no bundle.
         reconstructs: whether the network paints a pseudo-healthy image.
-
-    >>> METHODS["ra"].title, METHODS["ra"].parameters["paper"], METHODS["template"].is_control
-    ('Reversed Autoencoder', 29430785, True)
     """
 
     name: str

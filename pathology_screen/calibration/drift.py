@@ -51,24 +51,13 @@ def exceedance_law(people: int, new: int, subject_fpr: float) -> Any:
 
     Returns:
         A frozen distribution of scipy.
-
-    >>> float(exceedance_law(people=19, new=40, subject_fpr=0.05).mean())
-    2.0
     """
     k = max(1, image_rank(people, subject_fpr))
     return betabinom(new, k, people - k + 1)
 
 
 def measure_drift(shipped: Calibration, local: Calibration, subject_fpr: float = 0.05) -> Drift:
-    """Compare the healthy of `local` with the image threshold of `shipped` for this rate.
-
-    >>> people = tuple(range(19))
-    >>> shipped = Calibration(1.0, 0.05, {}, tuple(map(float, people)), people, {})
-    >>> local = Calibration(1.0, 0.05, {}, (20.0, 21.0), (0, 1), {})
-    >>> drift = measure_drift(shipped, local)
-    >>> drift.above.count, drift.expected, drift.alarm
-    (2, 0.1, True)
-    """
+    """Compare the healthy of `local` with the image threshold of `shipped` for this rate."""
     k = max(1, image_rank(shipped.n_subjects, subject_fpr))
     above = local.above(float(shipped.subject_scores[-k]))
     law = exceedance_law(shipped.n_subjects, local.n_subjects, subject_fpr)

@@ -111,11 +111,6 @@ def fit_calibration(
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not
             between 0 and 1, or is higher than the share of pixels above 0.
         InputError: "not_finite", for maps or scores; "no_tissue", if every image is empty.
-
-    >>> maps = np.arange(100.0).reshape(1, 1, 10, 10)
-    >>> fitted = fit_calibration(maps, maps, scores=[0.2], subjects=["sub-01"], identity={})
-    >>> fitted.pixel_threshold, fitted.achieved_pixel_fpr["all_pixels"]
-    (94.0, 0.05)
     """
     maps, images = np.asarray(maps), np.asarray(images)
     n = len(maps)

@@ -18,41 +18,24 @@ class Rate:
 
 
 def count_rate(count: int, total: int) -> Rate:
-    """Return the share `count` of `total`, with its interval.
-
-    >>> rate = count_rate(0, 20)
-    >>> rate.count / rate.total, rate.low, round(rate.high, 3)
-    (0.0, 0.0, 0.168)
-    """
+    """Return the share `count` of `total`, with its interval."""
     interval = binomtest(count, total).proportion_ci(0.95, method="exact")
     return Rate(count, total, float(interval.low), float(interval.high))
 
 
 def image_rank(people: int, subject_fpr: float) -> int:
     """Return the k for which the k-th highest score of so many healthy people is the image
-    threshold (split conformal prediction); 0 where the people are too few for the rate.
-
-    >>> image_rank(39, 0.05), image_rank(18, 0.05)
-    (2, 0)
-    """
+    threshold (split conformal prediction); 0 where the people are too few for the rate."""
     return math.floor((people + 1) * subject_fpr + 1e-9)
 
 
 def fewest_people(subject_fpr: float) -> int:
-    """Return how many healthy people a false positive rate takes: n allow 1 / (n + 1) at best.
-
-    >>> fewest_people(0.05)
-    19
-    """
+    """Return how many healthy people a false positive rate takes: n allow 1 / (n + 1) at best."""
     return math.ceil(1 / subject_fpr - 1e-9) - 1
 
 
 def pixel_threshold(maps: np.ndarray, pixel_fpr: float) -> float:
-    """Return the smallest of the values that at most this share of them exceeds.
-
-    >>> pixel_threshold(np.arange(100), 0.05)
-    94.0
-    """
+    """Return the smallest of the values that at most this share of them exceeds."""
     allowed = math.floor(pixel_fpr * maps.size * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
     rank = maps.size - 1 - allowed
     return float(np.partition(maps, rank, axis=None)[rank])

@@ -26,10 +26,6 @@ class RandomAffineBatch:
         scale: range of a uniform factor; above 1 enlarges.
         flip: probability of a left-right flip, after the rest.
         contrast: range of a log-uniform exponent on intensities in [0, 1]; (1, 1) changes nothing.
-
-    >>> augment = RandomAffineBatch()
-    >>> augment(torch.rand(2, 1, 16, 16), torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 1, 16, 16])
     """
 
     def __init__(

@@ -41,14 +41,7 @@ class BlackenBackgroundd(MapTransform):
 
 def head_mask(image: np.ndarray, level: float) -> np.ndarray:
     """Tell the head from the air around it: (H, W) in [0, 1] -> bool (H, W); all True of an image
-    without anything brighter than `level`.
-
-    >>> image = np.zeros((32, 32))
-    >>> image[8:24, 8:24] = 1
-    >>> head = head_mask(image, level=0.5)
-    >>> head[16, 16], head[0, 0]
-    (np.True_, np.False_)
-    """
+    without anything brighter than `level`."""
     parts, count = ndi.label(ndi.gaussian_filter(image, SMOOTHING) > level)
     if not count:
         return np.ones(image.shape, bool)

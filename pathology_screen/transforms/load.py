@@ -19,13 +19,7 @@ READ_BY_READER = ("series_uid", "axial_slice", "axes", "pixel_mm")
 
 
 def scan_image(scan: Scan) -> MetaTensor:
-    """Wrap a scan that was read as `LoadScand` gives it.
-
-    >>> scan = Scan(np.ones((4, 5, 6), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
-    >>> image = scan_image(scan)
-    >>> image.shape, image.pixdim.tolist()
-    (torch.Size([1, 4, 5, 6]), [2.0, 2.0, 3.0])
-    """
+    """Wrap a scan that was read as `LoadScand` gives it."""
     meta = {
         MetaKeys.AFFINE: scan.affine.copy(),
         MetaKeys.ORIGINAL_AFFINE: scan.affine.copy(),
@@ -80,11 +74,6 @@ def prepare_slices(data: Sequence[Mapping[str, Any]], transform: Transform) -> D
         ConfigError: if there is no item.
         InputError: (as such, or as the cause of a RuntimeError of MONAI's) if a scan is refused; a
             note names its file.
-
-    >>> scan = Scan(np.ones((4, 5, 1), np.float32), np.eye(4))
-    >>> slices = prepare_slices([{"image": scan}], LoadScand("image"))
-    >>> slices[0]["image"].shape, slices[0]["axial_slice"]
-    (torch.Size([1, 4, 5, 1]), True)
     """
     if not data:
         empty = "the section of the datalist is empty"

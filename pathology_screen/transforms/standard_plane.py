@@ -144,12 +144,6 @@ def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
     Returns:
         (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None
         for a slice that was not registered.
-
-    >>> scan = MetaTensor(torch.ones(1, 4, 5, 1), affine=torch.eye(4))
-    >>> item = StandardPlaned("image")({"image": scan, "axial_slice": True})
-    >>> to_scan, to_mni = slice_affines(item["image"])
-    >>> (to_scan @ [0, 0, 0, 1]).tolist(), to_mni  # the first pixel: anterior, right
-    ([3.0, 4.0, 0.0, 1.0], None)
     """
     name = StandardPlaned.__name__
     trace = next(op for op in image.applied_operations if op[TraceKeys.CLASS_NAME] == name)
@@ -165,12 +159,7 @@ def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
 
 def shown_pixels(image: MetaTensor) -> np.ndarray:
     """Tell the pixels of a prepared slice (1, H, W) that show the plane from those that padding
-    added: bool (H, W).
-
-    >>> from monai.transforms import SpatialPad
-    >>> int(shown_pixels(SpatialPad((4, 4))(MetaTensor(torch.ones(1, 4, 2)))).sum())
-    8
-    """
+    added: bool (H, W)."""
     shown = np.ones(image.shape[1:], bool)
     for operation in image.applied_operations:
         if "padded" in (extra := operation.get(TraceKeys.EXTRA_INFO, {})):
@@ -199,12 +188,6 @@ def slice_to_scan(
 
     Returns:
         (1, I, J, K), float32, zero where the plane does not cut the scan.
-
-    >>> scan = MetaTensor(torch.ones(1, 4, 5, 1), affine=torch.eye(4))
-    >>> preprocessing = Compose([StandardPlaned("image")])
-    >>> image = preprocessing({"image": scan, "axial_slice": True})["image"]
-    >>> image.shape, slice_to_scan(preprocessing, image, 2 * image).shape
-    (torch.Size([1, 5, 4]), torch.Size([1, 4, 5, 1]))
     """
     done = list(image.applied_operations)
     if nearest:
