@@ -27,8 +27,12 @@ from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.io import read_scan
-from pathology_screen.screening.contrast import white_to_cortex
-from pathology_screen.screening.gate import brain_findings, geometry_findings, noise_share
+from pathology_screen.screening.gate import (
+    brain_findings,
+    geometry_findings,
+    noise_share,
+    white_to_cortex,
+)
 from pathology_screen.space import extract_brain, is_brain_extracted, template_folder, tissue_mask
 from pathology_screen.space.template import TEMPLATE
 

@@ -26,7 +26,7 @@ from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 STAGES = {
-    "reading": ("screening.context", "read_scan"),
+    "reading": ("screening.screener", "read_scan"),
     "extraction": ("transforms.brain", "find_brain"),
     "registration": ("transforms.standard_plane", "register"),
     "plane": ("transforms.standard_plane", "take_plane"),

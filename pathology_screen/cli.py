@@ -52,7 +52,6 @@ def _screen(options: Namespace) -> int:
     """Screen scans: outcome, map, regions, report, tables of all."""
     from pathology_screen.io import discover
     from pathology_screen.screening.batch import Batch, check_processes, list_items
-    from pathology_screen.screening.dry_run import rehearse
 
     check_processes()
     _check_apart(options)
@@ -62,7 +61,7 @@ def _screen(options: Namespace) -> int:
     of_run = _chosen(options, "key", "plane_mm", "axial_slice", "report", "dicom")
     batch = Batch(screener.judge, items, options.output, found=found, **of_run)
     if options.dry_run:
-        return rehearse(batch)
+        return batch.rehearse()
     batch.screen(screener)
     return batch.summarize()
 

@@ -12,7 +12,6 @@ from pathology_screen.errors import InputError
 from pathology_screen.space import Fit
 
 Outcome = Literal["normal", "suspicious", "not_assessable"]
-Side = Literal["left", "right", "midline"]
 Tissue = Literal["grey", "white", "other"]
 Point = tuple[float, float, float]
 
@@ -22,15 +21,9 @@ MIDLINE_MM = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule of the acceptance gate found in a scan.
-
-    Attributes:
-        code: a key of `errors.REFUSALS` or `errors.WARNINGS`.
-        measured: the value that was measured or stated.
-        limit: what is accepted.
-        refused: whether the scan is refused; otherwise it is a warning.
-        hint: what the user can do about it.
-    """
+    """What a rule of the acceptance gate found in a scan: its code, a key of `errors.REFUSALS` or
+    `errors.WARNINGS`; the value that was measured or stated, and what is accepted; whether the scan
+    is refused for it, or it is a warning; and what the user can do about it."""
 
     code: str
     measured: str
@@ -78,15 +71,13 @@ class ScanContext:
 class Region:
     """A connected region in which the anomaly map exceeds the pixel threshold.
 
+    Places are RAS+ mm of the scan and mm of MNI152 space (None for a slice that was not
+    registered), of the centre of gravity and of the highest value of the map.
+
     Attributes:
         label: value in `ScreeningResult.regions_volume`; 1 has the highest peak.
         area_mm2: area on the slice, in the scan's own millimetres.
-        centroid_mm: centre of gravity, RAS+ mm of the scan.
-        centroid_mni_mm: the same in MNI152 space; None for a slice that was not registered.
-        peak: highest value of the anomaly map.
-        peak_mm: place of the peak, RAS+ mm of the scan.
-        peak_mni_mm: the same in MNI152 space; None likewise.
-        mean: mean of the anomaly map.
+        peak, mean: of the anomaly map.
         tissue: that most of the region is, by the MNI152 maps of grey and white matter; "other" is
             fluid, or outside the brain; None without registration.
     """
@@ -102,7 +93,7 @@ class Region:
     tissue: Tissue | None
 
     @property
-    def side(self) -> Side | None:
+    def side(self) -> Literal["left", "right", "midline"] | None:
         """The patient's side of the peak, by x in MNI152 space; None without registration."""
         if self.peak_mni_mm is None:
             return None
@@ -114,16 +105,17 @@ class Region:
 class ScreenedSlice:
     """The slice of a scan on the network grid: rows to posterior, columns to the patient's left.
 
+    Arrays are (size, size) and affines (4, 4). What concerns the template is None for a slice that
+    was not registered.
+
     Attributes:
         score: image score.
-        image: (size, size), float32, in [0, 1].
-        reconstruction: pseudo-healthy slice, the same shape; None from a method without one.
-        anomaly_map: the same shape, at least 0.
-        labels: the same shape, uint16, the label of the region or 0.
-        affine: (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan.
-        plane_mm: z of the plane in MNI152 space; None for a slice that was not registered.
-        mni_affine: (4, 4), (row, column, 0, 1) -> mm of MNI152 space; None likewise.
-        fit: fit of the brain to the template; None likewise.
+        image, reconstruction: float32, in [0, 1]; None from a method that does not reconstruct.
+        anomaly_map: at least 0.
+        labels: uint16, the label of the region or 0.
+        affine, mni_affine: (row, column, 0, 1) -> RAS+ mm of the scan, and mm of MNI152 space.
+        plane_mm: z of the plane in MNI152 space.
+        fit: of the brain to the template.
     """
 
     score: float
@@ -144,8 +136,7 @@ class ScreeningResult:
     Attributes:
         outcome: "suspicious" where the score exceeds the image threshold; "not_assessable" where
             the reader or the acceptance gate refused the scan; else "normal".
-        code: why it was not assessable, a key of `errors.REFUSALS`; None otherwise.
-        reason: the same in words, with the measured value and the limit.
+        code, reason: why it was not assessable: a key of `errors.REFUSALS` (else None), and words.
         findings: findings of the acceptance gate, warnings included.
         score: image score; None without an outcome.
         percentile: share, 0 to 100, of the calibration's people whose score is at most this one.
@@ -153,11 +144,10 @@ class ScreeningResult:
         image_threshold: limit of the score; None where the calibration does not cover the slice.
         pixel_threshold: limit of the map, which draws the regions alone.
         false_positive_rate: share of healthy people that the image threshold allows.
-        slice: the slice that was screened.
-        regions: regions, highest peak first.
+        slice, regions: the slice that was screened; its regions, highest peak first.
         affine: (4, 4), voxel of the scan -> RAS+ mm.
-        map_volume: anomaly map on the scan's voxels, (I, J, K) float32, zero off the plane.
-        reconstruction_volume: likewise; None from a method that does not reconstruct.
+        map_volume, reconstruction_volume: on the scan's voxels, (I, J, K) float32, zero off the
+            plane; None from a method that does not reconstruct.
         regions_volume: (I, J, K) uint16, the label of the region or 0.
         source, seconds: see `ScanContext`.
         provenance: hashes and versions of what made the result, JSON values.

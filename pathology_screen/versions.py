@@ -22,21 +22,14 @@ def versions() -> dict[str, str]:
 
 @cache
 def brain_extraction_sha256() -> str:
-    """Return the SHA-256 over those of the weights of the two networks of `deepbet`.
-
-    The files are read once a process, and deepbet is not imported.
-
-    Raises:
-        ArtifactError: if deepbet or its weights are not installed.
-    """
+    """Return the SHA-256 over those of the weights of the two networks of `deepbet`, which is not
+    imported; raise ArtifactError if it or they are not installed."""
     package = importlib.util.find_spec("deepbet")
     if package is None or package.origin is None:
         raise ArtifactError("brain extraction needs the package deepbet: pip install deepbet")
     folder = Path(package.origin).parents[1] / "data" / "models"  # where deepbet looks for them
     files = [folder / name for name in ("bbox_model.pt", "model.pt")]
     if not all(file.is_file() for file in files):
-        raise ArtifactError(
-            "the weights of brain extraction are not installed: "
-            "pip install --force-reinstall deepbet"
-        )
+        advice = "pip install --force-reinstall deepbet"
+        raise ArtifactError(f"the weights of brain extraction are not installed: {advice}")
     return text_sha256("".join(map(sha256, files)))

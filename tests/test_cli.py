@@ -133,7 +133,7 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, run):
         "transforms.brain.find_brain": lambda scan, affine: (scan > 0, False),
         "transforms.standard_plane.register": lambda *scan: (np.eye(4), fit),
         "transforms.standard_plane.take_plane": take,
-        "screening.context.brain_findings": lambda *brain: [],
+        "screening.screener.brain_findings": lambda *brain: [],
     }.items():
         monkeypatch.setattr(f"pathology_screen.{place}", replacement)
     printed = run("inspect", tmp_path / "head.nii.gz", "--plane-mm", "-5.5")

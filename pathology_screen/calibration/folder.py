@@ -15,7 +15,7 @@ from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor
 from pathology_screen.result import ScanContext
 from pathology_screen.screening.batch import Item, list_items
-from pathology_screen.screening.context import prepare
+from pathology_screen.screening.screener import prepare
 
 
 class FolderCalibration(NamedTuple):

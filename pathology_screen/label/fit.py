@@ -24,7 +24,7 @@ from pathology_screen.label.versions import Version, Versions
 from pathology_screen.predictor import Predictor
 from pathology_screen.result import ScanContext
 from pathology_screen.screening import Screener
-from pathology_screen.screening.context import prepare
+from pathology_screen.screening.screener import prepare
 
 SHARES = dict(zip(SECTIONS, (0.4, 0.1, 0.4, 0.1)))
 """Probability with which a person belongs to each section. The new weights are chosen among epochs

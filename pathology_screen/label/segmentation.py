@@ -11,9 +11,9 @@ from pathology_screen.errors import InputError
 from pathology_screen.outputs.record import make_record
 from pathology_screen.predictor import Predictor
 from pathology_screen.result import ScanContext
-from pathology_screen.screening.context import prepare
 from pathology_screen.screening.evaluated import judge_evaluated
 from pathology_screen.screening.judge import Judge
+from pathology_screen.screening.screener import prepare
 
 
 class AcceptedSliced(Transform):

@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from monai.transforms import Compose
 from torch import distributed as dist
 from tqdm import tqdm
 
@@ -34,9 +35,9 @@ from pathology_screen.outputs.results import finished, free_name, write_result
 from pathology_screen.outputs.run_folder import Manifest, locked
 from pathology_screen.outputs.worklist import as_text, save_overview, summary, worklist_rows
 from pathology_screen.result import ScanContext, ScreeningResult
-from pathology_screen.screening.context import ScanOptions
+from pathology_screen.screening.inspection import Inspector
 from pathology_screen.screening.judge import Judge
-from pathology_screen.screening.screener import Screener
+from pathology_screen.screening.screener import ScanOptions, Screener
 from pathology_screen.transforms import READ_BY_READER
 
 LONGEST_WAIT = timedelta(days=30)
@@ -45,13 +46,8 @@ LONGEST_WAIT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Item:
-    """One scan to be screened.
-
-    Attributes:
-        name: name in the results: letters and digits, or the entities of a BIDS image; unique.
-        scan: where the scan is.
-        options: what its datalist says of how to read it.
-    """
+    """One scan to be screened: its name in the results (letters and digits, or the entities of a
+    BIDS image; unique), where it is, and what its datalist says of how to read it."""
 
     name: str
     scan: FoundScan
@@ -96,7 +92,7 @@ def list_items(
     found = root if isinstance(root, Discovery) else discover(root)
     if not found.scans:
         raise InputError("empty")
-    labels = bids_labels(found.names if names == "paths" else _pseudonyms(found.scans))
+    labels = bids_labels(found.names) if names == "paths" else _pseudonyms(found.scans)
     items = [Item(label, scan) for label, scan in zip(labels, found.scans)]
     if not series_uid:
         return items
@@ -106,7 +102,7 @@ def list_items(
 
 
 def _pseudonyms(scans: Sequence[FoundScan]) -> list[str]:
-    return [f"p{scan.source_id[:12]}" for scan in scans]
+    return bids_labels([f"p{scan.source_id[:12]}" for scan in scans])
 
 
 def _items_of_datalist(root: Any, datalist: str | Path | None, names: str) -> list[Item]:
@@ -120,7 +116,7 @@ def _items_of_datalist(root: Any, datalist: str | Path | None, names: str) -> li
     ]
     shared = os.path.commonpath([image.parent for image in images])
     below = safe_names([image.relative_to(shared).as_posix() for image in images])
-    labels = bids_labels(below if names == "paths" else _pseudonyms(scans))
+    labels = bids_labels(below) if names == "paths" else _pseudonyms(scans)
     items: dict[str, Item] = {}
     for label, scan, item in zip(labels, scans, listed):
         if "name" in item:
@@ -156,21 +152,14 @@ class Batch:
 
     Scans whose results are there already, of the same content and settings, are not screened again;
     the tables also list what other inputs left in the folder. Started by `torchrun`, every
-    process takes its share.
+    process takes its share. After the run, `records` holds those of the scans.
 
     Args:
-        judge: the judge of the weights in use.
-        items: scans, see `list_items`.
-        folder: folder of the results.
         found: what a search found, of which the items are all or some.
         key: CSV to write, see `save_key`.
         plane_mm, axial_slice: see `ScanOptions`.
-        report: whether to write HTML reports.
-        dicom: whether to write DICOM objects for the scans that are DICOM.
+        report, dicom: whether to write HTML reports, and DICOM objects for scans that are DICOM.
         exclusive: whether no other run may write into the folder meanwhile.
-
-    Attributes:
-        records: records of the scans, after the run.
 
     Raises:
         ConfigError: in the environment of several processes where `torchrun` did not make it.
@@ -188,10 +177,19 @@ class Batch:
     exclusive: bool = True
     records: list[dict[str, Any]] = field(default_factory=list, init=False)
     runs: dict[str, str] = field(default_factory=dict, init=False)
+    rank: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         check_processes()
         self.folder = Path(self.folder)
+        judged = ("method", "calibration_id", "identity")
+        own = ("plane_mm", "axial_slice", "report", "dicom")
+        self.settings: dict[str, Any] = {
+            **{name: self.judge.provenance[name] for name in judged},
+            "rate": self.judge.rate,
+            **{name: getattr(self, name) for name in own},
+            "software": __version__,
+        }
 
     @property
     def others(self) -> list[Path]:
@@ -202,35 +200,44 @@ class Batch:
         left = (scan for scan in self.found.scans if scan not in chosen)
         return [*self.found.passed_over, *(file for scan in left for file in scan.files)]
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One row of the worklist for every item."""
-        return worklist_rows(self.records)
-
     def options(self, item: Item) -> ScanOptions:
         """How to read a scan, and which plane to take."""
         own: Any = {"plane_mm": self.plane_mm, "axial_slice": self.axial_slice, **item.options}
         return {**own, "series_uid": item.series_uid}
 
-    def plan(self) -> list[tuple[Item, dict[str, Any] | None]]:
-        """Say what `screen` would find: each item, by the name of its result, and its record where
-        it is done already. Nothing is written.
+    def rehearse(self) -> int:
+        """Print of every scan whether it is done already, would be screened, or would be refused,
+        and what is passed over; write nothing.
+
+        Each scan that is not done is read and its headers are judged; what the later steps might
+        refuse (brain extraction, registration, the network) is not foreseen. The exit status is
+        that which the run would have as far as this tells.
 
         Raises:
             RunError: if the folder holds results of other settings.
         """
-        settings = self._settings()
-        Manifest(self.folder, settings, self.judge.provenance["versions"])
-        return [
-            (item, finished(self.folder, item.name, _run_id(settings, item)))
-            for item in self._named()
-        ]
+        self._manifest()
+        predictor = self.judge.predictor
+        reading = Compose(predictor.preprocessing.transforms[:1])
+        inspect = Inspector(reading, predictor.slice_options["domain"])
+        status, counts = 0, dict.fromkeys(("to screen", "done already", "would be refused"), 0)
+        for item in self._named():
+            if record := finished(self.folder, item.name, self._run_id(item)):
+                state, code, why = "done already", record["code"], record["outcome"]
+            elif why := inspect(item.scan.source, **self.options(item)).refusal:
+                state, code = "would be refused", why.code
+            else:
+                state, code = "to screen", None
+            counts[state] += 1
+            status = NOT_ASSESSABLE if code else status
+            print(f"{item.name}: {state}: {why}" if why else f"{item.name}: {state}", flush=True)
+        told = ", ".join(f"{number} {state}" for state, number in counts.items())
+        print(f"{told}, {len(self.others)} files or links passed over; nothing was written")
+        return status
 
     def screen(self, screener: Screener) -> list[dict[str, Any]]:
         """Screen the scans; a fault of the software in the face of one makes that not assessable.
-
-        Returns:
-            One row of the worklist for every item.
+        Returns one row of the worklist for every item.
 
         Raises:
             RunError: if another run writes into the folder, it holds results of other settings, or
@@ -241,7 +248,7 @@ class Batch:
         with self.pending() as items:
             for item in items:
                 self.write(item, self._screened(screener, item))  # and let go of its volumes
-        return self.rows
+        return worklist_rows(self.records)
 
     def _screened(self, screener: Screener, item: Item) -> ScreeningResult:
         try:
@@ -253,34 +260,34 @@ class Batch:
     def pending(self) -> Iterator[Iterator[Item]]:
         """Keep the folder for this run, give the scans of this process that are to be screened, and
         account for all at the end, also after an error."""
-        settings = self._settings()
         with (
-            _processes() as processes,
-            locked(self.folder) if processes.is_first and self.exclusive else nullcontext(),
+            _process_group() as (self.rank, size),
+            locked(self.folder) if self.rank == 0 and self.exclusive else nullcontext(),
         ):
             items, account = list(self.items), None
-            if processes.is_first:
+            if self.rank == 0:
                 items = self._named()
-                account = _Account(self, settings, items)
+                account = self._accounting(items)
                 if self.key is not None:
                     save_key(items, self.others, self.key)
-            items = processes.shared(items)
-            self.runs = {item.name: _run_id(settings, item) for item in items}
-            shown = {"desc": "screening", "unit": "scan", "disable": not processes.is_first}
+            shared = [items]
+            if size > 1:
+                dist.broadcast_object_list(shared)
+            (items,) = shared
+            self.runs = {item.name: self._run_id(item) for item in items}
+            shown = {"desc": "screening", "unit": "scan", "disable": self.rank > 0}
             try:
-                with tqdm(items[processes.own], **shown) as own:
-                    yield (
-                        item
-                        for item in own
-                        if finished(self.folder, item.name, self.runs[item.name]) is None
-                    )
-                processes.wait()
+                with tqdm(items[self.rank :: size], **shown) as own:
+                    yield (item for item in own if self._record(item.name) is None)
+                if size > 1:
+                    dist.barrier()
             finally:
-                records = (finished(self.folder, name, run) for name, run in self.runs.items())
+                records = map(self._record, self.runs)
                 self.records = [record for record in records if record is not None]
                 if account is not None:
-                    account.write(self.records)
-            processes.wait()
+                    account(self.records)
+            if size > 1:
+                dist.barrier()
         if gone := len(items) - len(self.records):
             raise RunError(
                 f"{gone} of {len(items)} results are gone, for the folder was changed meanwhile: "
@@ -291,11 +298,10 @@ class Batch:
         """Write the result of a scan; one that cannot be written whole is none."""
         options: dict[str, Any] = {"report": self.report, "run": self.runs[item.name]}
         options["source_id"] = item.scan.source_id
-        dicom = self.dicom and result.source.get("format") == "dicom"
-        source = item.scan.source if dicom else None
-        of_dicom: dict[str, Any] = {"dicom_source": source, "series_uid": item.series_uid}
+        is_dicom = self.dicom and result.source.get("format") == "dicom"
+        source: Any = {"dicom_source": item.scan.source, "series_uid": item.series_uid}
         try:
-            write_result(result, item.name, self.folder, **of_dicom, **options)
+            write_result(result, item.name, self.folder, **options, **(source if is_dicom else {}))
         except (OSError, RunError):
             raise
         except Exception as error:
@@ -304,14 +310,11 @@ class Batch:
             write_result(refused, item.name, self.folder, **options)
 
     def summarize(self) -> int:
-        """Print what came out, and on standard error why scans were not assessable.
-
-        Returns:
-            The exit status: `NOT_ASSESSABLE` where a scan was not, else 0.
-        """
-        rows, others = self.rows, self.others
+        """Print what came out, and on standard error why scans were not assessable; return the exit
+        status: `NOT_ASSESSABLE` where a scan was not, else 0."""
+        rows, others = worklist_rows(self.records), self.others
         refused = [row for row in rows if row["outcome"] == "not_assessable"]
-        if _is_first_process():
+        if self.rank == 0:
             print(summary(rows))
             if others:
                 print(
@@ -330,75 +333,57 @@ class Batch:
             for item in self.items
         ]
 
-    def _settings(self) -> dict[str, Any]:
-        provenance = self.judge.provenance
-        own = {name: provenance[name] for name in ("method", "calibration_id", "identity")}
-        return own | {
-            "rate": self.judge.rate,
-            "plane_mm": self.plane_mm,
-            "axial_slice": self.axial_slice,
-            "report": self.report,
-            "dicom": self.dicom,
-            "software": __version__,
+    def _record(self, name: str) -> dict[str, Any] | None:
+        return finished(self.folder, name, self.runs[name])
+
+    def _run_id(self, item: Item) -> str:
+        """Changes with the settings, and where a file of the scan does: its name, size or time."""
+        try:
+            stats = [(file.name, file.stat()) for file in item.scan.files]
+            files = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        except OSError:  # it vanished, or one may not look: the next run shall try again
+            files = secrets.token_hex()
+        scan = [item.name, item.scan.source_id, files, dict(item.options)]
+        return _digest([self.settings, *scan])
+
+    def _manifest(self) -> Manifest:
+        return Manifest(self.folder, self.settings, self.judge.provenance["versions"])
+
+    def _accounting(self, items: Sequence[Item]) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+        """Note the run in the manifest; give what accounts for the scans that have a record, there
+        and in the tables and their page, which also show those of other inputs."""
+        manifest, passed_over = self._manifest(), len(self.others)
+        names, places = [item.name for item in items], [item.path.absolute() for item in items]
+        root = self.found.root if self.found else os.path.commonpath(places)
+        input_id = hashlib.sha256(os.fsencode(Path(root).resolve())).hexdigest()[:16]
+        entry: dict[str, Any] = {
+            "found": len(names) + passed_over,
+            "screened": 0,
+            "refused": 0,
+            "passed_over": passed_over,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "names": names,
         }
+        manifest.note(input_id, entry)
+        since, own = time.perf_counter(), set(names)
 
+        def account(records: Sequence[Mapping[str, Any]]) -> None:
+            refused = sum(record["outcome"] == "not_assessable" for record in records)
+            seconds = round(time.perf_counter() - since, 1)
+            done = {"screened": len(records) - refused, "refused": refused, "seconds": seconds}
+            manifest.note(input_id, entry | done)
+            earlier = (finished(self.folder, name) for name in manifest.names if name not in own)
+            listed = [*records, *(record for record in earlier if record is not None)]
+            content = manifest.content  # the first input stays, whatever is screened beside it
+            identity = _digest([content["settings"], next(iter(content["inputs"]))])
+            save_overview(listed, self.folder, identity[:16])
 
-class _Account:
-    """What a run has to answer for: the tables, their page, and its entry in the manifest."""
-
-    def __init__(self, batch: Batch, settings: Mapping[str, Any], items: Sequence[Item]) -> None:
-        self.folder, self.passed_over = batch.folder, len(batch.others)
-        self.names = [item.name for item in items]
-        root = (
-            batch.found.root
-            if batch.found
-            else os.path.commonpath([i.path.absolute() for i in items])
-        )
-        self.input_id = hashlib.sha256(os.fsencode(Path(root).resolve())).hexdigest()[:16]
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.since = time.perf_counter()
-        self.manifest = Manifest(self.folder, settings, batch.judge.provenance["versions"])
-        self._note([])
-
-    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Account for the scans that have a record; the tables add those of other inputs."""
-        self._note(records)
-        others = (name for name in self.manifest.names if name not in set(self.names))
-        earlier = (finished(self.folder, name) for name in others)
-        listed = [*records, *(record for record in earlier if record is not None)]
-        content = self.manifest.content  # the first input stays, whatever is screened beside it
-        identity = _digest([content["settings"], next(iter(content["inputs"]))])
-        save_overview(listed, self.folder, identity[:16])
-
-    def _note(self, records: Sequence[Mapping[str, Any]]) -> None:
-        refused = sum(record["outcome"] == "not_assessable" for record in records)
-        entry = {
-            "found": len(self.names) + self.passed_over,
-            "screened": len(records) - refused,
-            "refused": refused,
-            "passed_over": self.passed_over,
-            "started": self.started,
-            "seconds": round(time.perf_counter() - self.since, 1),
-            "names": self.names,
-        }
-        self.manifest.note(self.input_id, entry)
-
-
-def _run_id(settings: Mapping[str, Any], item: Item) -> str:
-    """Changes with the settings, and where a file of the scan does: its name, size or time."""
-    try:
-        stats = [(file.name, file.stat()) for file in item.scan.files]
-        files = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    except OSError:  # it vanished, or one may not look: the next run shall try again
-        files = secrets.token_hex()
-    return _digest([settings, item.name, item.scan.source_id, files, dict(item.options)])
+        return account
 
 
 def _digest(value: Any) -> str:
     return text_sha256(json.dumps(value, sort_keys=True))
-
-
-# --- several processes ---
 
 
 def check_processes() -> None:
@@ -409,45 +394,14 @@ def check_processes() -> None:
         )
 
 
-def _is_first_process() -> bool:
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
-
-
-@dataclass(frozen=True)
-class _Processes:
-    """The processes that `torchrun` started; one without it."""
-
-    rank: int = 0
-    size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def own(self) -> slice:
-        """The share of this process."""
-        return slice(self.rank, None, self.size)
-
-    def shared(self, items: Sequence[Item]) -> list[Item]:
-        """The items of the first process."""
-        received = [list(items)]
-        if self.size > 1:
-            dist.broadcast_object_list(received)
-        return received[0]
-
-    def wait(self) -> None:
-        if self.size > 1:
-            dist.barrier()
-
-
 @contextmanager
-def _processes() -> Iterator[_Processes]:
+def _process_group() -> Iterator[tuple[int, int]]:
+    """The rank of this process, and the number of those that `torchrun` started."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        yield _Processes()
+        yield 0, 1
         return
     dist.init_process_group("gloo", timeout=LONGEST_WAIT)
     try:
-        yield _Processes(dist.get_rank(), dist.get_world_size())
+        yield dist.get_rank(), dist.get_world_size()
     finally:
         dist.destroy_process_group()

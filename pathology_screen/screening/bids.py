@@ -23,52 +23,39 @@ def find_images(
     sessions: Collection[str] = (),
     validate: bool = True,
 ) -> tuple[list[Item], list[Path]]:
-    """Find the T1w images of a BIDS dataset.
-
-    Args:
-        root: of the dataset.
-        participants, sessions: labels, with or without `sub-` and `ses-`; empty for all.
-        validate: whether `dataset_description.json` and the names of the images are checked.
-
-    Returns:
-        The images, named by their entities; and those that are passed over: of a contrast agent
-        (`ce-`), and without validation those whose names break the rules.
+    """Find the T1w images of a BIDS dataset, of these labels (with or without `sub-` and `ses-`) or
+    all: the images, named by their entities; and those that are passed over, of a contrast agent
+    (`ce-`), and without validation those whose names break the rules.
 
     Raises:
         ConfigError: if the dataset breaks the rules, or lacks a participant or a session.
     """
     if validate:
         _check_description(root / "dataset_description.json")
-    wanted = (
-        {label.removeprefix("sub-") for label in participants},
-        {label.removeprefix("ses-") for label in sessions},
-    )
-    items, passed_over = [], []
-    there: tuple[set[str | None], set[str | None]] = set(), set()
+    wanted = {
+        "sub": {label.removeprefix("sub-") for label in participants},
+        "ses": {label.removeprefix("ses-") for label in sessions},
+    }
+    items, passed_over, there = [], [], set[tuple[str, str]]()
     for path in t1w_images(root):
-        entities = entities_of(path.absolute())
-        found = ENTITIES.fullmatch(entities or "")
-        if entities is None or found is None:
+        found = ENTITIES.fullmatch(entities_of(path.absolute()) or "")
+        if found is None:
             if validate:
                 raise ConfigError(
                     f"{path.relative_to(root)} is no name of BIDS for a T1w image: rename it, or "
                     "pass such images over with --skip-bids-validation"
                 )
             passed_over.append(path)
-        elif all(not of or label in of for of, label in zip(wanted, found.groups())):
-            if "_ce-" in entities:
+        elif all(not of or label in of for of, label in zip(wanted.values(), found.groups())):
+            if "_ce-" in found[0]:
                 passed_over.append(path)
-                continue
-            items.append(Item(entities, FoundScan(path, (path,), None, source_id(path))))
-            for labels, label in zip(there, found.groups()):
-                labels.add(label)
-    missing = [
-        f"{kind}-{label}"
-        for kind, of, labels in zip(("sub", "ses"), wanted, there)
-        for label in sorted(of - labels)
-    ]
+            else:
+                items.append(Item(found[0], FoundScan(path, (path,), None, source_id(path))))
+                there |= set(zip(wanted, found.groups()))
+    asked = [(kind, label) for kind, of in wanted.items() for label in sorted(of)]
+    missing = ", ".join("-".join(one) for one in asked if one not in there)
     if missing or not items:
-        lacking = f" of {', '.join(missing)}" if missing else ": sub-*/[ses-*/]anat/*_T1w.nii.gz"
+        lacking = f" of {missing}" if missing else ": sub-*/[ses-*/]anat/*_T1w.nii.gz"
         raise ConfigError(f"the BIDS dataset {root.name} holds no T1w image{lacking}")
     names = [item.name for item in items]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -76,16 +63,27 @@ def find_images(
     return items, passed_over
 
 
+def _check_description(path: Path) -> None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        raw = content["Name"] and content["BIDSVersion"] and content.get("DatasetType", "raw")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raw = None
+    if raw != "raw":
+        raise ConfigError(
+            f"{path.parent.name}/{path.name} does not describe a raw BIDS dataset by Name and "
+            "BIDSVersion: complete it, or pass --skip-bids-validation"
+        )
+
+
 def screen_participants(
     screener: Screener, items: Sequence[Item], folder: Path, report: bool = True
 ) -> int:
-    """Screen images into a BIDS derivative; several processes may screen participants of their own
-    into one folder at once.
-
-    Returns:
-        The exit status, as of `Batch.summarize`.
+    """Screen images into a BIDS derivative, and return the exit status as `Batch.summarize` does.
+    Several processes may screen participants of their own into one folder at once.
 
     Raises:
+        ConfigError: if the dataset lies in the folder.
         RunError: see `Batch.screen`; or if the folder holds a result of another image of the same
             entities.
     """
@@ -104,10 +102,7 @@ def screen_participants(
 
 
 def save_group(folder: Path) -> int:
-    """Write the page and the tables over all results in a folder.
-
-    Returns:
-        The number of results.
+    """Write the page and the tables over all results in a folder; return their number.
 
     Raises:
         RunError: if there is none.
@@ -119,17 +114,3 @@ def save_group(folder: Path) -> int:
     save_overview(records, folder, text_sha256(of)[:16])
     write_text(folder / ".bidsignore", "".join(f"{pattern}\n" for pattern in UNNAMED))
     return len(records)
-
-
-def _check_description(path: Path) -> None:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        whole = content["Name"] and content["BIDSVersion"]
-        kind = content.get("DatasetType", "raw")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        whole = kind = None
-    if not whole or kind != "raw":
-        raise ConfigError(
-            f"{path.parent.name}/{path.name} does not describe a raw BIDS dataset by Name and "
-            "BIDSVersion: complete it, or pass --skip-bids-validation"
-        )

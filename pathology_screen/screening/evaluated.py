@@ -13,16 +13,13 @@ from pathology_screen.errors import ConfigError, as_refusal
 from pathology_screen.predictor import Prediction
 from pathology_screen.result import ScanContext, ScreeningResult
 from pathology_screen.screening.batch import Batch, Item
-from pathology_screen.screening.context import prepare, scan_item
 from pathology_screen.screening.judge import Judge
+from pathology_screen.screening.screener import prepare, scan_item
 
 
 class EvaluatedBatch(IterableDataset):
-    """Dataset and handler of an evaluator: it gives the slice of each scan that the reader and the
-    acceptance gate accept, and judges and writes what the evaluator makes of it.
-
-    Args:
-        batch: the scans, and where their results go.
+    """Dataset and handler of an evaluator: it gives the slice of each scan of a batch that the
+    reader and the acceptance gate accept, and judges and writes what the evaluator makes of it.
 
     Raises:
         ConfigError: on iteration outside `run`, or in a worker process, which could not report its
@@ -68,9 +65,8 @@ class EvaluatedBatch(IterableDataset):
         for data, output in zip(state.batch, state.output):
             item, context, since = self.given.pop(data["name"])
             context.seconds["screening"] = time.perf_counter() - since
-            self.batch.write(
-                item, judge_evaluated(self.batch.judge, data["image"], output, context)
-            )
+            result = judge_evaluated(self.batch.judge, data["image"], output, context)
+            self.batch.write(item, result)
 
 
 def judge_evaluated(

@@ -6,17 +6,17 @@ and breaks no rule.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from monai.utils import ensure_tuple
 from scipy import ndimage as ndi
 
+from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.metrics import brain_correlation
 from pathology_screen.result import Finding
-from pathology_screen.screening.contrast import full_slices, white_to_cortex
 from pathology_screen.space import tissue_mask
 
 T1W = "Give a T1-weighted scan without contrast agent"
@@ -91,7 +91,17 @@ LEAST_WHITE_TO_CORTEX = 1.0
 LEAST_CORRELATION = 1 / 3
 LEARNED = 0.3
 
+LEVELS_LOOKED_AT = 12
+FULL = 0.7  # of the largest section
+SHADING_MM = 20.0
+FLUID = 0.6  # of the intensity around
+CORTEX_MM = 4.0
+DEEP_MM = (6.0, 20.0)
+FROM_VENTRICLES_MM = 3.0
+CORTEX_PERCENTILE = 75.0
+
 Facts = Mapping[str, Any]
+Findings = Iterator[Finding]
 
 
 def _warning(code: str, measured: str, limit: str, hint: str = "") -> Finding:
@@ -102,17 +112,13 @@ def _warning(code: str, measured: str, limit: str, hint: str = "") -> Finding:
 
 
 def acquisition_findings(source: Facts) -> list[Finding]:
-    """Judge how a scan was taken, by what its header says (of a NIfTI file, only where it lies).
-
-    Args:
-        source: `Scan.source`; the facts of `io.acquisition`, where a missing one is unknown.
-    """
-    kind = chain(_kind_of_object(source), _image_type(source), _body_part(source))
-    sequence = chain(_contrast_agent(source), _mp2rage(source), _timing(source))
-    return [*kind, *sequence, *_description(source), *_orientation(source)]
+    """Judge how a scan was taken, by what its header says (of a NIfTI file, only where it lies):
+    `Scan.source`, the facts of `io.acquisition`, where a missing one is unknown."""
+    rules = (_object, _image_type, _subject, _timing, _description)
+    return [finding for rule in rules for finding in rule(source)]
 
 
-def _kind_of_object(source: Facts) -> Iterator[Finding]:
+def _object(source: Facts) -> Findings:
     sop_class = source.get("sop_class", "")
     if source.get("modality", "MR") != "MR":
         yield Finding("not_mr", str(source["modality"]), "MR", hint=T1W)
@@ -124,16 +130,16 @@ def _kind_of_object(source: Facts) -> Iterator[Finding]:
         yield _warning("lossy_compression", "LossyImageCompression 01", "00", ORIGINAL)
 
 
-def _image_type(source: Facts) -> Iterator[Finding]:
+def _image_type(source: Facts) -> Findings:
     stated = ("image_type", "frame_type", "complex_component", "acquisition_contrast")
-    texts = (str(value) for name in stated for value in _values(source.get(name)))
+    texts = (str(value) for value in _values(source, *stated))
     values = dict.fromkeys(text.upper().replace("_", " ") for text in texts)
-    refused = [
-        (code, value) for code, bad in IMAGE_TYPES.items() for value in values if value in bad
-    ]
-    for code, value in refused:
-        hint = T1W if code == "stated_not_t1w" else ORIGINAL
-        yield Finding(code, value, "T1-weighted magnitude slices", hint=hint)
+    refused = False
+    for code, bad in IMAGE_TYPES.items():
+        for value in (value for value in values if value in bad):
+            hint = T1W if code == "stated_not_t1w" else ORIGINAL
+            yield Finding(code, value, "T1-weighted magnitude slices", hint=hint)
+            refused = True
     if refused:
         return
     if reformats := [value for value in values if value in REFORMATS]:
@@ -142,15 +148,13 @@ def _image_type(source: Facts) -> Iterator[Finding]:
         yield _warning("derived_image", "\\".join(derived), "ORIGINAL\\PRIMARY")
 
 
-def _body_part(source: Facts) -> Iterator[Finding]:
-    words = re.findall("[A-Z]+", str(source.get("body_part", "")).upper())
-    others = [word for word in words if word in OTHER_BODY_PARTS]
-    if others and not HEAD & {*words}:
+def _subject(source: Facts) -> Findings:
+    """The part of the body, an agent in it (by the header, or by unmistakable words, see docs), and
+    the noise as bright as tissue that surrounds a head in the uniform image of an MP2RAGE."""
+    parts = re.findall("[A-Z]+", str(source.get("body_part", "")).upper())
+    others = [part for part in parts if part in OTHER_BODY_PARTS]
+    if others and not HEAD & {*parts}:
         yield Finding("other_body_part", others[0], "the head", hint=HEAD_AFTER_ALL)
-
-
-def _contrast_agent(source: Facts) -> Iterator[Finding]:
-    """A header that names an agent refuses; so do unmistakable words (see docs)."""
     words, limit = set(source.get("described_as", ())), "none given"
     if source.get("contrast_agent"):
         yield Finding("contrast_agent", "the header names an agent", limit, hint=T1W)
@@ -160,38 +164,25 @@ def _contrast_agent(source: Facts) -> Iterator[Finding]:
         yield _warning("perhaps_contrast_agent", "two descriptions contradict", limit, T1W)
     elif "perhaps_contrast_agent" in words:
         yield _warning("perhaps_contrast_agent", '"post", "contrast" or "w/wo"', limit, T1W)
-
-
-def _mp2rage(source: Facts) -> Iterator[Finding]:
-    """The uniform image is T1w, but noise as bright as tissue surrounds the head."""
-    words = source.get("described_as", ())
-    uniform = "UNI" in _values(source.get("image_type")) or {"mp2rage", "uniform"} <= {*words}
+    uniform = "UNI" in _values(source, "image_type") or {"mp2rage", "uniform"} <= words
     if uniform and "denoised" not in words:
         measured, limit = "the uniform image, by its header", "another T1-weighted image"
         yield Finding("mp2rage", measured, limit, hint=DENOISED)
 
 
-def _orientation(source: Facts) -> Iterator[Finding]:
-    if other := source.get("other_orientation"):
-        yield _warning("other_orientation", other, "one orientation")
-
-
-def _timing(source: Facts) -> Iterator[Finding]:
+def _timing(source: Facts) -> Findings:
     """TE, TR and TI against the ranges of T1-weighted sequences."""
-    named = ("scanning_sequence", "echo_pulse_sequence")
-    sequence = {value for name in named for value in _values(source.get(name))}
-    spin = bool(sequence & {"SE", "SPIN"}) and not sequence & {"GR", "GRADIENT"}
-    gradient = bool(sequence & {"GR", "GRADIENT"}) and not sequence & {"SE", "SPIN"}
+    sequence = set(_values(source, "scanning_sequence", "echo_pulse_sequence"))
+    is_spin, is_gradient = sequence & {"SE", "SPIN"}, sequence & {"GR", "GRADIENT"}
+    spin, gradient = is_spin and not is_gradient, is_gradient and not is_spin
     echo = _number(source, "effective_echo_time", "echo_time")
     repetition = _number(source, "repetition_time")
     inversion = _number(source, "inversion_time", "inversion_times")
     inverted = inversion > 0 or "IR" in sequence or source.get("inversion_recovery") == "YES"
-    longest_echo = LONGEST_ECHO["gradient" if gradient else "spin"]
-    shortest_inversion = SHORTEST_INVERSION if spin and inversion else 0.0
     for name, value, least, most in (
-        ("TE", echo, 0.0, longest_echo),
+        ("TE", echo, 0.0, LONGEST_ECHO["gradient" if gradient else "spin"]),
         ("TR", repetition if spin and not inverted else 0.0, 0.0, LONGEST_REPETITION),
-        ("TI", inversion, shortest_inversion, LONGEST_INVERSION),
+        ("TI", inversion, SHORTEST_INVERSION if spin and inversion else 0.0, LONGEST_INVERSION),
     ):
         if not least <= value <= most:
             limit = f"{least:g} to {most:g} ms"
@@ -202,22 +193,24 @@ def _timing(source: Facts) -> Iterator[Finding]:
         yield Finding("stated_not_t1w", "AngioFlag Y", "N", hint=T1W)
 
 
-def _description(source: Facts) -> Iterator[Finding]:
+def _description(source: Facts) -> Findings:
     words = source.get("described_as", ())
     others = [word for word in words if word in NOT_T1]
     if others and "t1" not in words:
         yield _warning("described_not_t1w", ", ".join(others).replace("_", " "), "T1", T1W)
+    if other := source.get("other_orientation"):
+        yield _warning("other_orientation", other, "one orientation")
 
 
-def _values(value: Any) -> Sequence[Any]:
-    """What may be one value, several or none, as several."""
-    return [] if value is None else value if isinstance(value, list | tuple) else [value]
+def _values(source: Facts, *names: str) -> list[Any]:
+    """The values of facts that may have none, one or several."""
+    facts = [source[name] for name in names if source.get(name) is not None]
+    return [value for fact in facts for value in ensure_tuple(fact)]
 
 
 def _number(source: Facts, *names: str) -> float:
     """The first number of the first entry that has one; 0 where none has."""
-    numbers = (number for name in names for number in _values(source.get(name)) if number)
-    return float(next(numbers, 0.0))
+    return float(next(filter(None, _values(source, *names)), 0.0))
 
 
 # --- what the volume is ---
@@ -245,67 +238,54 @@ def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -
         limit = f"at least {WHOLE_BRAIN:g} mm"
         found.append(_warning("partial_coverage", f"{slab:.0f} mm", limit))
     if np.any(sides < SMALLEST_FIELD):
-        limit = "at least " + " by ".join(f"{side:g}" for side in SMALLEST_FIELD) + " mm"
+        limit = "at least {:g} by {:g} mm".format(*SMALLEST_FIELD)
         measured = f"{sides[0]:.0f} by {sides[1]:.0f} mm"
         found.append(Finding("small_field_of_view", measured, limit))
     return found
 
 
 def brain_findings(volume: np.ndarray, affine: np.ndarray) -> list[Finding]:
-    """Judge a brain: whether it is whole, of plausible size, and looks T1-weighted.
-
-    Args:
-        volume: (I, J, K), a brain-extracted volume or slab, any orientation.
-        affine: (4, 4), RAS+ mm.
+    """Judge a brain-extracted volume or slab (I, J, K), in any orientation, by its affine (4, 4),
+    RAS+ mm: whether it is whole, of plausible size, and looks T1-weighted.
 
     Raises:
         InputError: "no_tissue".
     """
-    return [*_size_findings(volume, affine), *_intensity_findings(volume, affine)]
-
-
-def _size_findings(volume: np.ndarray, affine: np.ndarray) -> Iterator[Finding]:
     axis, _ = axial_orientation(affine)
     pixel = np.delete(spacing(affine), axis)
-    tissue = np.moveaxis(tissue_mask(volume), axis, 0)  # (levels, H, W)
+    mask = tissue_mask(volume)
+    tissue = np.moveaxis(mask, axis, 0)  # (levels, H, W)
     rows, columns = tissue[:, [0, -1], :].sum(axis=2).max(), tissue[:, :, [0, -1]].sum(axis=1).max()
     cut = float(max(rows * pixel[1], columns * pixel[0]))
     section = float(tissue.sum(axis=(1, 2)).max() * pixel.prod() / 100)
+    found = []
     if cut > LONGEST_CUT:
         limit = f"at most {LONGEST_CUT:g} mm"
-        yield Finding("brain_cut_off", f"{cut:.0f} mm along a border", limit)
+        found.append(Finding("brain_cut_off", f"{cut:.0f} mm along a border", limit))
     if not SECTION[0] <= section <= SECTION[1]:
         limit = f"{SECTION[0]:g} to {SECTION[1]:g} cm2"
-        yield Finding("brain_size", f"{section:.0f} cm2", limit)
-
-
-def _intensity_findings(volume: np.ndarray, affine: np.ndarray) -> Iterator[Finding]:
-    brain = volume[tissue_mask(volume)]
-    values, counts = np.unique(brain, return_counts=True)
-    saturated = float(counts[-1] / brain.size) if brain.size else 0.0
+        found.append(Finding("brain_size", f"{section:.0f} cm2", limit))
+    values, counts = np.unique(volume[mask], return_counts=True)
     if 0 < values.size < FEWEST_GREY_VALUES:
-        yield Finding("few_grey_values", str(values.size), f"at least {FEWEST_GREY_VALUES}")
-        return
-    if saturated > MOST_SATURATED:
+        limit = f"at least {FEWEST_GREY_VALUES}"
+        return [*found, Finding("few_grey_values", str(values.size), limit)]
+    if values.size and (saturated := float(counts[-1] / counts.sum())) > MOST_SATURATED:
         limit = f"at most {MOST_SATURATED:.0%}"
-        yield Finding("saturated", f"{saturated:.1%} of the voxels", limit)
+        found.append(Finding("saturated", f"{saturated:.1%} of the voxels", limit))
     noise = noise_share(volume, affine)
     if noise > MOST_NOISE:
-        yield Finding("noisy", f"{noise:.2f} of the deviation", f"at most {MOST_NOISE}")
-        return
+        return [*found, Finding("noisy", f"{noise:.2f} of the deviation", f"at most {MOST_NOISE}")]
     ratio = white_to_cortex(volume, affine)
     if not ratio >= LEAST_WHITE_TO_CORTEX:  # nor NaN
         hint = f"{T1W}, of a person older than about a year"
         measured = f"white matter to cortex {ratio:.3f}"
-        yield Finding("seen_not_t1w", measured, "at least 1", hint=hint)
+        found.append(Finding("seen_not_t1w", measured, "at least 1", hint=hint))
+    return found
 
 
 def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
-    """Standard deviation of the noise over that of the brain: 0 to 1 (nothing but noise).
-
-    The noise is estimated by Immerkaer's operator (1996), two pixels inside the brain. Arguments
-    and errors are those of `brain_findings`.
-    """
+    """Standard deviation of the noise over that of a brain, as of `brain_findings`: 0 to 1 (nothing
+    but noise). It is estimated by Immerkaer's operator (1996), two pixels inside the brain."""
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
     noise, signal = [], []
     for image, outline in full_slices(volume, affine):
@@ -317,22 +297,77 @@ def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
     return float(np.mean(noise) / np.mean(signal)) if np.any(signal) else 0.0
 
 
+def white_to_cortex(volume: np.ndarray, affine: np.ndarray) -> float:
+    """How much brighter deep white matter is than the cortex of a brain, as of `brain_findings`:
+    above 1 in adults' T1w scans.
+
+    Fluid is what is darker than 0.6 of its surroundings. The cortex is what lies up to 4 mm from
+    the outside and the fluid that is joined to it; deep white matter, what lies 6 to 20 mm from
+    there and more than 3 mm from any fluid. The median of the latter is divided by the upper
+    quartile of the former, which partial volume with fluid hardly touches. Both are taken from
+    intensities divided by their mean over about 4 cm, so that shading by the coils cancels. NaN
+    where the sections are too small to have a depth of 6 mm.
+    """
+    axis, _ = axial_orientation(affine)
+    pixel = np.delete(spacing(affine), axis)
+    cortex, deep = [], []
+    for image, outline in full_slices(volume, affine):
+        brain = outline & (image > FLUID * _shading(image, outline, pixel))
+        relative = image / _shading(image, brain, pixel)
+        brain = outline & (relative > FLUID)
+        pieces, _ = ndi.label(np.pad(~brain, 1, constant_values=True))
+        depth = _distance(pieces != pieces[0, 0], pixel)
+        cortex.append(relative[brain & (depth <= CORTEX_MM)])
+        far = _distance(np.pad(brain, 1), pixel) > FROM_VENTRICLES_MM
+        deep.append(relative[far & (depth > DEEP_MM[0]) & (depth < DEEP_MM[1])])
+    inner, outer = np.concatenate(deep), np.concatenate(cortex)
+    if not (inner.size and outer.size):
+        return np.nan
+    return float(np.median(inner) / np.percentile(outer, CORTEX_PERCENTILE))
+
+
+def full_slices(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Up to 12 axial slices (H, W), evenly spread over the levels where the brain covers at least
+    0.7 of its largest section, cut to the brain, and its outline (H, W) with the holes filled."""
+    axis, _ = axial_orientation(affine)
+    slices, tissue = np.moveaxis(volume, axis, 0), np.moveaxis(tissue_mask(volume), axis, 0)
+    area = tissue.sum(axis=(1, 2))
+    if not area.any():
+        raise InputError("no_tissue", "the volume holds no positive intensity")
+    levels = np.flatnonzero(area >= FULL * area.max())
+    chosen = np.linspace(0, len(levels) - 1, min(len(levels), LEVELS_LOOKED_AT))
+    for level in levels[np.rint(chosen).astype(int)]:  # the same ones from either end
+        outline = ndi.binary_fill_holes(tissue[level])
+        box = ndi.find_objects(outline.astype(np.uint8))[0]
+        yield slices[level][box].astype(np.float32), outline[box]
+
+
+def _shading(image: np.ndarray, brain: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Mean of the brain around each pixel, weighted by a Gaussian."""
+    signal, share = (
+        ndi.gaussian_filter(part, SHADING_MM / pixel, truncate=3)
+        for part in (image * brain, brain.astype(np.float32))
+    )
+    return signal / np.maximum(share, 1e-6) + 1e-6
+
+
+def _distance(padded: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Distance in mm to the nearest False pixel of a mask with a margin of one, without it."""
+    return ndi.distance_transform_edt(padded, sampling=pixel)[1:-1, 1:-1]
+
+
 # --- what the network makes of it ---
 
 
 def distribution_findings(
     image: np.ndarray, reconstruction: np.ndarray, healthy: Sequence[float] = ()
 ) -> list[Finding]:
-    """Judge whether a slice is of the kind trained on, by its correlation with its output.
+    """Judge whether a slice (H, W) in [0, 1] is of the kind trained on, by its correlation with the
+    network's output, by the agreements of healthy slices with theirs (`Calibration.agreements`).
 
-    The limit is a third of the median agreement of the healthy calibration slices. A distance in
-    their standard deviations would not do: every other scanner lies far outside.
-
-    Args:
-        image: (H, W), in [0, 1], a slice on the network grid.
-        reconstruction: the same shape.
-        healthy: `Calibration.agreements`; where there are none, or their median is below 0.3 after
-            hardly any training, nothing is judged.
+    The limit is a third of their median; a distance in their standard deviations would not do:
+    every other scanner lies far outside. Where there are none, or their median is below 0.3 after
+    hardly any training, nothing is judged.
     """
     typical = float(np.median(healthy)) if len(healthy) else 0.0
     limit = LEAST_CORRELATION * typical

@@ -1,27 +1,46 @@
 """From any scan to an outcome: read, accept or refuse, paint, compare, judge."""
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, TypedDict, Unpack, cast
 
+import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from pathology_screen.calibration import Calibration, calibration_beside
 from pathology_screen.errors import find_refusal
+from pathology_screen.geometry import box_around
+from pathology_screen.io import Scan, read_scan
 from pathology_screen.predictor import Predictor
-from pathology_screen.result import ScanContext, ScreeningResult
-from pathology_screen.screening.context import ScanOptions, ScanSource, prepare, scan_item
+from pathology_screen.result import Finding, ScanContext, ScreeningResult
+from pathology_screen.screening.gate import acquisition_findings, brain_findings, geometry_findings
 from pathology_screen.screening.judge import Judge
+from pathology_screen.space import Fit
+from pathology_screen.transforms import READ_BY_READER, ExtractBraind
+
+ScanSource = str | Path | Sequence[str | Path] | Scan
+"""What `io.read_scan` takes, or a scan that was read."""
+
+
+class ScanOptions(TypedDict, total=False):
+    """How a scan is read, see `io.read_scan`, and which plane of it is taken: z of another plane of
+    MNI152 space is mapped and not judged."""
+
+    plane_mm: float | None
+    series_uid: str | None
+    axial_slice: bool
+    axes: str | None
+    pixel_mm: float | None
 
 
 class Screener:
-    """Screen scans with one method: `Screener.from_bundle("ra")(path)`.
+    """Screen scans with one method and its calibration: `Screener.from_bundle("ra")(path)`. `rate`
+    is the share of false positives among healthy people that the image threshold allows.
 
     Threads may share a screener: nothing in it changes after it is made.
-
-    Args:
-        predictor: the method, ready to look at slices.
-        calibration: its calibration.
-        rate: share of false positives among healthy people that the image threshold allows.
 
     Raises:
         ConfigError: if the calibration has too few people for the rate.
@@ -42,12 +61,8 @@ class Screener:
         rate: float = 0.05,
         device: str | torch.device = "cpu",
     ) -> "Screener":
-        """Load a bundle: network by the registry, weights by hash; nothing is evaluated.
-
-        Args:
-            bundle, weights, profile, device: see `Predictor.load`.
-            calibration: file in place of the `calibration.json` beside the weights.
-            rate: see `Screener`.
+        """Load a bundle, see `Predictor.load`: network by the registry, weights by hash; nothing is
+        evaluated. `calibration` is a file in place of the `calibration.json` beside the weights.
 
         Raises:
             ArtifactError: if weights or calibration are missing, damaged, or do not match.
@@ -58,11 +73,9 @@ class Screener:
         return cls(predictor, calibration_beside(predictor, calibration), rate)
 
     def __call__(self, scan: ScanSource, **options: Unpack[ScanOptions]) -> ScreeningResult:
-        """Screen one scan.
-
-        Returns:
-            The result; "not_assessable" for a scan that the reader or the acceptance gate refuses,
-            or a plane that the calibration does not cover (code "not_calibrated").
+        """Screen one scan. The result is "not_assessable" for a scan that the reader or the
+        acceptance gate refuses, or a plane that the calibration does not cover (code
+        "not_calibrated").
 
         Raises:
             ArtifactError: if the weights turn out to be broken.
@@ -77,3 +90,65 @@ class Screener:
             if refusal is None:
                 raise
             return self.judge.refuse(refusal, context)
+
+
+def scan_item(scan: ScanSource, **options: Unpack[ScanOptions]) -> dict[str, Any]:
+    """The item of a scan, as `prepare` takes it."""
+    item: dict[str, Any] = {"image": scan, **options}
+    plane = item.pop("plane_mm", None)
+    return item if plane is None else {**item, "z_mm": plane}
+
+
+def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
+    """Take the slice of a scan, (1, H, W) in [0, 1], by the preprocessing of a method, past the
+    reader and the acceptance gate; `context` takes facts and findings. The item holds `image`, a
+    path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it.
+
+    Raises:
+        InputError: if the scan is refused.
+    """
+    return take_slice(predictor.preprocessing, predictor.slice_options["domain"], item, context)
+
+
+def take_slice(
+    preprocessing: Compose, domain: str, item: Mapping[str, Any], context: ScanContext
+) -> MetaTensor:
+    """Do what `prepare` does, with a preprocessing that accepts one domain."""
+    with context.timed("reading"):
+        if not isinstance(item["image"], Scan):
+            options = {name: item[name] for name in READ_BY_READER if name in item}
+            item = {**item, "image": read_scan(item["image"], **options)}
+    with context.timed("preparation"):
+        for number, step in enumerate(preprocessing.transforms):
+            item = cast(Callable, step)(item)
+            volume = min(item["image"].shape[1:]) > 1
+            if number == 0:
+                _accept_loaded(item["image"], volume, context)
+            elif isinstance(step, ExtractBraind) and volume:
+                _accept_brain(item, domain, context)
+        image = item["image"]
+        context.fit = Fit(**image.meta["fit"]) if "fit" in image.meta else None
+    return image
+
+
+def _accept_loaded(image: MetaTensor, volume: bool, context: ScanContext) -> None:
+    context.source = json.loads(image.meta["source"])
+    context.accept(acquisition_findings(context.source))
+    if volume:
+        shape, affine = tuple(image.meta["volume_shape"]), np.asarray(image.meta["volume_affine"])
+        context.accept(geometry_findings(context.source, shape, affine))
+    else:
+        limit = "a volume, which is brought to the standard plane"
+        context.accept([Finding("not_registered", "a single slice", limit, refused=False)])
+
+
+def _accept_brain(item: Mapping[str, Any], domain: str, context: ScanContext) -> None:
+    image = item["image"]
+    found = "brain_extracted" if image.meta["brain_extracted"] else "whole_head"
+    if found != domain:
+        hint = "Give the whole head, as it was acquired"
+        context.accept([Finding("other_domain", found, domain, hint=hint)])
+    mask = np.asarray(item["brain"][0]) > 0
+    near = box_around(mask)
+    brain = np.asarray(image[0])[near] * mask[near]
+    context.accept(brain_findings(brain, np.asarray(image.affine)))

@@ -3,10 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pathology_screen.errors import ConfigError, RunError
 from pathology_screen.files import write_text
@@ -30,19 +29,12 @@ def watch(
     settle: float = 30.0,
     once: bool = False,
 ) -> None:
-    """Screen every scan of a folder once none of its files has changed for a while; send the DICOM
-    objects of those that were assessed.
+    """Screen every scan of a folder once none of its files has changed for `settle` seconds, into
+    `output`; send the DICOM objects of those that were assessed to the archive at `dicomweb`.
 
     What was done is kept in the folder of the results alone: after a restart, scans without a
-    result are screened, and results that the archive did not acknowledge are sent.
-
-    Args:
-        screener: of the weights in use.
-        folder: that a DICOM receiver writes to, or anybody else.
-        output: of the results, see `Batch`.
-        dicomweb: address of the archive; None sends nothing.
-        settle: seconds without a change.
-        once: look once in place of for ever.
+    result are screened, and results that the archive did not acknowledge are sent. It goes on until
+    it is ended, or with `once` looks once.
 
     Raises:
         ConfigError: if the address is none, or `settle` is negative.
@@ -79,14 +71,9 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _screen(
-    screener: Screener,
-    folder: Path,
-    output: Path,
-    dicom: bool,
-    settle: float,
-    screened: set[FoundScan],
+    screener: Screener, folder: Path, output: Path, dicom: bool, settle: float, done: set[FoundScan]
 ) -> bool:
-    """Screen what has settled, where some of it was not screened yet; tell whether that was all."""
+    """Screen what has settled, where some of it was not yet done; tell whether that was all."""
     found, latest = discover(folder), time.time() - settle
 
     def has_settled(file: Path) -> bool:
@@ -96,12 +83,12 @@ def _screen(
             return False
 
     settled = tuple(scan for scan in found.scans if all(map(has_settled, scan.files)))
-    if not screened.issuperset(settled):
+    if not done.issuperset(settled):
         now = replace(found, scans=settled)
         batch = Batch(screener.judge, list_items(now), output, found=now, dicom=dicom)
         batch.screen(screener)
         batch.summarize()
-        screened.update(settled)
+        done.update(settled)
     return len(settled) == len(found.scans)
 
 
@@ -112,22 +99,17 @@ def _send(output: Path, url: str) -> int:
         objects = [file for file in record["files"] if file.endswith(".dcm")]
         place = output / place_of(record["name"])
         note = place / f"{stem_of(record['name'])}_sent.json"
-        sent = {"run": record["run"], "to": url}
-        if record["outcome"] == "not_assessable" or not objects or _read(note) == sent:
+        sent = json.dumps({"run": record["run"], "to": url}) + "\n"
+        if record["outcome"] == "not_assessable" or not objects:
             continue
         try:
+            if note.is_file() and note.read_bytes() == sent.encode():
+                continue
             store([place / file for file in objects], url)
-            write_text(note, json.dumps(sent) + "\n")
+            write_text(note, sent)
         except (OSError, RunError) as error:
             left += 1
             print(f"not sent yet: {record['name']}: {error}", file=sys.stderr)
         else:
             print(f"sent: {record['name']}: {len(objects)} objects", flush=True)
     return left
-
-
-def _read(note: Path) -> Mapping[str, Any] | None:
-    try:
-        return json.loads(note.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -21,11 +21,8 @@ from pathology_screen.errors import ArtifactError, ConfigError, InputError, RunE
 from pathology_screen.io import discover, read_scan, source_id
 from pathology_screen.outputs import results
 from pathology_screen.outputs.results import finished
-from pathology_screen.screening import Screener
 from pathology_screen.screening import screener as screener_module
 from pathology_screen.screening.batch import Batch, list_items, save_key
-
-COMMAND = ["-m", "pathology_screen.cli", "screen", "--axial-slice"]
 
 
 def screen(screener, items, out, **options):
@@ -36,31 +33,20 @@ def worklist(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "scores.csv")
 
 
-@pytest.fixture
-def make_interrupted(make_screener):
-    """Function that makes a screener which does something on its third scan; it counts scans."""
+class Interrupted:
+    """A screener that does something on its third scan; it counts scans."""
 
-    def make(happens):
-        screener = make_screener()
+    def __init__(self, screener, happens):
+        self.screener, self.judge, self.happens, self.calls = screener, screener.judge, happens, 0
 
-        class Interrupted:
-            judge, calls = screener.judge, 0
-
-            def __call__(self, path, **options):
-                self.calls += 1
-                if self.calls == 3:
-                    happens()
-                return screener(path, **options)
-
-        return Interrupted()
-
-    return make
+    def __call__(self, path, **options):
+        self.calls += 1
+        if self.calls == 3:
+            self.happens()
+        return self.screener(path, **options)
 
 
-# --- listing ---
-
-
-def test_names_are_pseudonyms_that_stay_the_same_or_paths(tree):
+def test_names_are_pseudonyms_that_stay_the_same_or_paths(tree, tmp_path):
     names = [item.name for item in list_items(tree)]
     assert len(set(names)) == 5 and [item.name for item in list_items(tree)] == names
     assert all(name.isalnum() and name[0] == "p" for name in names)  # no number for a spreadsheet
@@ -69,6 +55,11 @@ def test_names_are_pseudonyms_that_stay_the_same_or_paths(tree):
     assert named == [f"s{number}T1w" for number in range(5)]
     with pytest.raises(ConfigError, match="names are"):
         list_items(tree, names="dates")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        list_items(tmp_path / "folder")
+    with pytest.raises(InputError, match="not_found"):
+        list_items(tmp_path / "nowhere")
 
 
 def test_every_series_of_a_folder_is_a_scan(tmp_path):
@@ -79,8 +70,7 @@ def test_every_series_of_a_folder_is_a_scan(tmp_path):
     items = list_items(tmp_path / "study")
     assert [item.series_uid for item in items] == ["1.2.1", "1.2.2"]
     assert len({item.name for item in items}) == 2
-    (one,) = list_items(tmp_path / "study", series_uid="1.2.2")
-    assert one == items[1]
+    assert list_items(tmp_path / "study", series_uid="1.2.2") == items[1:]
     (absent,) = list_items(tmp_path / "study", series_uid="1.2.9")
     with pytest.raises(InputError, match="series_not_found"):
         read_scan(absent.scan.source, series_uid=absent.series_uid)
@@ -88,7 +78,7 @@ def test_every_series_of_a_folder_is_a_scan(tmp_path):
 
 def test_the_key_tells_which_name_is_which_path_and_holds_no_formula(phantoms, tmp_path):
     """Names may be any bytes, and longer than a file system takes for a name of results."""
-    root = tmp_path / "in"
+    root, key = tmp_path / "in", tmp_path / "key.csv"
     root.mkdir()
     names = [b"\xff\xfe.nii.gz", b"\xfe" * 200 + b".nii.gz", b'a,"b\n.nii.gz']
     for name in names:
@@ -96,118 +86,97 @@ def test_the_key_tells_which_name_is_which_path_and_holds_no_formula(phantoms, t
     others = [Path("=cmd()"), Path("-x"), Path("@y"), Path("plain")]
     with contextlib.chdir(tmp_path):
         items = list_items("in")
-        save_key(items, others, tmp_path / "key.csv")
-    with (tmp_path / "key.csv").open(newline="", errors="surrogateescape") as file:
+        save_key(items, others, key)
+    with key.open(newline="", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [*(item.name for item in items), *[""] * 4]
     assert {os.fsencode(row["path"]) for row in rows[:3]} == {b"in/" + name for name in names}
     assert [row["path"] for row in rows[3:]] == ["'=cmd()", "'-x", "'@y", "plain"]
-    assert (tmp_path / "key.csv").stat().st_mode & 0o077 == 0
-
-
-# --- listing a datalist ---
+    assert key.stat().st_mode & 0o077 == 0
 
 
 @pytest.fixture
 def listed(tmp_path):
-    """Function that lists a datalist of test scans, whose files it writes."""
+    """Function that lists a datalist of test scans (name of the file, name of the item), whose
+    files it writes."""
 
-    def write(*entries, names="paths"):
-        section = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
-        for entry in section:
-            (tmp_path / entry["image"]).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / entry["image"]).write_bytes(entry["image"].encode())
+    def write(*entries, names="paths", **options):
+        section = [
+            {"image": image, **options, **({} if name is None else {"name": name})}
+            for image, name in entries
+        ]
+        for image, _ in entries:
+            (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / image).write_bytes(image.encode())
         (tmp_path / "datalist.json").write_text(json.dumps({"test": section}))
         return list_items(None, tmp_path / "datalist.json", names=names)
 
     return write
 
 
-@pytest.mark.parametrize(
-    ("entries", "names"),
-    [
-        (
-            ("images/sub-1_T1w.nii.gz", "images/sub-2.run-1.nii", "images/1.2.840.NII"),
-            ["1T1w", "2run1", "12840"],
-        ),
-        (
-            ("site/sub-1/anat/T1w.nii.gz", "site/sub-2/anat/T1w.nii.gz", "site/sub 3/T1w.nii.gz"),
-            ["1anatT1w", "2anatT1w", "sub3T1w"],
-        ),
-        (("a/1.nii.gz", "a_1.nii.gz"), ["a1", "a12"]),
-        (({"image": "a.nii.gz", "name": 7}, {"image": "b.nii.gz", "name": "case-7"}), "7 case7"),
-    ],
-)
-def test_names_of_a_datalist_are_its_own_or_letters_and_digits_of_paths(entries, names, listed):
-    names = names.split() if isinstance(names, str) else names
-    assert [item.name for item in listed(*entries)] == names
-
-
-def test_without_names_the_scans_of_a_datalist_have_pseudonyms(listed, tmp_path):
-    plain, named = listed("a.nii.gz", {"image": "b.nii.gz", "name": "x"}, names="pseudonyms")
+def test_names_of_a_datalist_are_its_own_or_letters_and_digits_of_paths(listed, tmp_path):
+    for paths, labels in (
+        ("images/sub-1_T1w.nii.gz images/sub-2.run-1.nii images/1.2.840.NII", "1T1w 2run1 12840"),
+        ("site/sub-1/anat/T1w.nii.gz site/sub-3/T1w.nii.gz", "1anatT1w 3T1w"),
+        ("a/1.nii.gz a_1.nii.gz", "a1 a12"),
+    ):
+        found = listed(*((path, None) for path in paths.split()))
+        assert [item.name for item in found] == labels.split()
+    own = (7, "case-8", "../outside", "/etc/passwd", ".hid", "a b", "a\\c", "é1", "d\n")
+    found = listed(*((f"{number}.nii.gz", name) for number, name in enumerate(own)))
+    names = [item.name for item in found]
+    assert names == ["7", "case8", "outside", "etcpasswd", "hid", "ab", "ac", "1", "d"]
+    plain, named = listed(("a.nii.gz", None), ("b.nii.gz", "x"), names="pseudonyms")
     assert plain.name == f"p{source_id(tmp_path / 'a.nii.gz')[:12]}" and named.name == "x"
-
-
-def test_of_an_item_what_reading_needs_stays(listed):
-    item = {"image": "a.png", "axial_slice": True, "axes": "RA", "series_uid": "1.2", "age": 9}
-    (item,) = listed(item)
-    assert (item.series_uid, item.options) == ("1.2", {"axial_slice": True, "axes": "RA"})
-
-
-def test_paths_start_from_the_root_where_it_is_named(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/a.nii.gz").write_bytes(b"")
-    (tmp_path / "datalist.json").write_text(json.dumps({"test": [{"image": "a.nii.gz"}]}))
-    (item,) = list_items(tmp_path / "elsewhere", tmp_path / "datalist.json")
-    assert item.path == tmp_path / "elsewhere/a.nii.gz"
 
 
 @pytest.mark.parametrize("names", [("x", "x"), ("x", "X"), ("sub-1", "1"), ("b", None)])
 def test_two_scans_cannot_be_given_one_name(names, listed):
-    entries = ({"image": f"{image}.nii"} for image in "ab")
     with pytest.raises(ConfigError, match='"name"'):
-        listed(*(e | ({"name": name} if name else {}) for e, name in zip(entries, names)))
-
-
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", ".hid", "a b", "a\\b", "é1", "a\n"])
-def test_of_a_name_only_letters_and_digits_stay(name, listed):
-    (item,) = listed({"image": "a.nii.gz", "name": name})
-    assert item.name.isascii() and item.name.isalnum()
+        listed(*zip(("a.nii", "b.nii"), names))
 
 
 @pytest.mark.parametrize("name", ["..", "é", "", "日"])
 def test_a_name_without_letters_or_digits_is_refused(name, listed):
     with pytest.raises(ConfigError, match="no letter or digit"):
-        listed({"image": "a.nii.gz", "name": name})
+        listed(("a.nii.gz", name))
 
 
-def test_nothing_to_screen_is_refused(listed, tmp_path):
+def test_of_an_item_what_reading_needs_stays_and_its_path_starts_from_the_root(listed, tmp_path):
+    read = {"axial_slice": True, "axes": "RA"}
+    (item,) = listed(("a.png", None), series_uid="1.2", age=9, **read)
+    assert (item.series_uid, item.options) == ("1.2", read)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "elsewhere/a.png")
+    (item,) = list_items(tmp_path / "elsewhere", tmp_path / "datalist.json")
+    assert item.path == tmp_path / "elsewhere/a.png"
     with pytest.raises(InputError, match="empty"):
         listed()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="empty"):
-        list_items(tmp_path / "folder")
-    with pytest.raises(InputError, match="not_found"):
-        list_items(tmp_path / "nowhere")
-
-
-# --- running ---
 
 
 def test_every_scan_is_accounted_for_and_sorted(tree, make_screener, tmp_path):
-    items, out = list_items(tree, names="paths"), tmp_path / "out"
-    rows = screen(make_screener(), items, out)
-    table = worklist(out)
+    out = tmp_path / "out"
+    (tree / "s0/notes.txt").write_text("no scan")
+    found = discover(tree)
+    items = list_items(found, names="paths")
+    rows, table = screen(make_screener(), items, out, found=found), worklist(out)
     assert table.name.tolist() == [row["name"] for row in rows]
     assert set(table.name) == {item.name for item in items}
-    assert (table.name[4], table.outcome[4], table.code[4]) == (
-        *("s4T1w", "not_assessable", "unreadable"),
-    )
+    last = (table.name[4], table.outcome[4], table.code[4])
+    assert last == ("s4T1w", "not_assessable", "unreadable")
     assert table.score[:4].is_monotonic_decreasing
     assert all((out / row[link]).is_file() for row in rows[:4] for link in ("report", "panel"))
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert "s0T1w" in (out / "index.html").read_text() and not list(out.rglob(".*"))
+
+    written = json.loads((out / "run.json").read_text())
+    (entry,) = written["inputs"].values()
+    counts = {"found": 6, "screened": 4, "refused": 1, "passed_over": 1}
+    assert counts.items() <= entry.items() and entry["seconds"] > 0
+    assert set(entry["names"]) == set(table.name)
+    assert written["settings"]["rate"] == 0.05 and written["settings"]["report"] is True
+    assert written["versions"]["torch"] and str(tree) not in json.dumps(written)
 
 
 def test_a_scan_that_changed_is_screened_again_and_other_settings_are_refused(
@@ -258,28 +227,18 @@ def test_a_fault_of_the_software_is_one_scan_and_tells_no_values(
     assert not any(b"CANARY" in path.read_bytes() for path in files)
 
 
-def test_broken_weights_end_the_run(tree, make_screener, tmp_path):
+def test_broken_weights_and_a_full_disk_end_the_run(tree, make_screener, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left on device")
+
     screener = make_screener()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(results, "report_html", full)
+        screen(screener, list_items(tree), tmp_path / "full")
+    assert worklist(tmp_path / "full").empty
     screener.predictor.network.share.data.fill_(float("nan"))
     with pytest.raises(ArtifactError, match="weights are broken"):
         screen(screener, list_items(tree), tmp_path / "out")
-
-
-# --- accounting ---
-
-
-def test_the_manifest_tells_what_was_found_and_done(tree, make_screener, tmp_path):
-    out = tmp_path / "out"
-    (tree / "s0/notes.txt").write_text("no scan")
-    found = discover(tree)
-    screen(make_screener(), list_items(found), out, found=found, report=False)
-    written = json.loads((out / "run.json").read_text())
-    (entry,) = written["inputs"].values()
-    counts = {"found": 6, "screened": 4, "refused": 1, "passed_over": 1}
-    assert counts.items() <= entry.items() and entry["seconds"] > 0
-    assert set(entry["names"]) == set(worklist(out).name)
-    assert written["settings"]["rate"] == 0.05 and written["settings"]["report"] is False
-    assert written["versions"]["torch"] and str(tree) not in json.dumps(written)
 
 
 @pytest.mark.parametrize("names", ["pseudonyms", "paths"])
@@ -303,17 +262,12 @@ def test_two_patients_whose_files_have_one_name_both_have_a_result(
     assert names == "pseudonyms" or set(table.name) == {"T1", f"T1x{ids[1][:12]}"}
 
 
-def test_results_that_vanish_during_the_run_are_missed(
-    tree, make_screener, make_interrupted, tmp_path
-):
-    out, items = tmp_path / "out", list_items(tree)
+def test_results_that_vanish_during_the_run_are_missed(tree, make_screener, tmp_path):
+    out, items, screener = tmp_path / "out", list_items(tree), make_screener()
     with pytest.raises(RunError, match="2 of 5 results are gone"):
-        screen(make_interrupted(lambda: shutil.rmtree(out)), items, out, report=False)
+        screen(Interrupted(screener, lambda: shutil.rmtree(out)), items, out, report=False)
     assert len(worklist(out)) == 3
-    assert len(screen(make_screener(), items, out, report=False)) == len(worklist(out)) == 5
-
-
-# --- by command ---
+    assert len(screen(screener, items, out, report=False)) == len(worklist(out)) == 5
 
 
 @pytest.mark.parametrize("size", ["2", "many"])
@@ -328,13 +282,11 @@ def test_the_environment_of_torchrun_without_it_is_refused(
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_a_run_goes_on_where_it_was_interrupted(
-    tree, make_screener, make_interrupted, tmp_path, monkeypatch, capsys
-):
+def test_a_run_goes_on_where_it_was_interrupted(tree, make_screener, tmp_path, monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    interrupted, out = make_interrupted(interrupt), tmp_path / "out"
+    interrupted, out = Interrupted(make_screener(), interrupt), tmp_path / "out"
     monkeypatch.setattr(cli, "_screener", lambda options: interrupted)
     command = ["screen", str(tree), "-o", str(out), "--axial-slice"]
     assert cli.main(command) == cli.INTERRUPTED == 130
@@ -348,6 +300,34 @@ def test_a_run_goes_on_where_it_was_interrupted(
     assert contents(out) == contents(tmp_path / "at once")
 
 
+def test_a_dry_run_tells_what_a_run_would_do_and_writes_nothing(
+    tree, make_screener, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cli, "_screener", lambda options: make_screener())
+    (tree / "notes.txt").write_text("no scan")
+    (tree / "s9.nii.gz").symlink_to(tree / "absent")  # which each run tries again
+    out, key = tmp_path / "out", tmp_path / "key.csv"
+    command = ["screen", str(tree), "-o", str(out), "--axial-slice", "--names", "paths"]
+    dry = [*command, "--dry-run", "--key", str(key)]
+    assert cli.main(dry) == cli.NOT_ASSESSABLE
+    told = capsys.readouterr().out.splitlines()
+    assert told[:4] == [f"s{number}T1w: to screen" for number in range(4)]
+    assert told[4].startswith("s4T1w: would be refused: [unreadable]")
+    assert told[5].startswith("s9: would be refused: [not_found]")
+    assert told[6].startswith("4 to screen, 0 done already, 2 would be refused, 1 files")
+    assert not out.exists() and not key.exists()
+    assert cli.main([*command[:1], str(tree / "s0"), *dry[2:]]) == 0
+
+    assert cli.main(command) == cli.NOT_ASSESSABLE
+    kept, _ = contents(out), capsys.readouterr()
+    assert cli.main(dry) == cli.NOT_ASSESSABLE and contents(out) == kept
+    told = capsys.readouterr().out
+    assert "s4T1w: done already: not_assessable\ns9: would be refused" in told
+    assert "0 to screen, 5 done already, 1 would be refused" in told
+    monkeypatch.setattr(cli, "_screener", lambda options: make_screener(rate=0.2))
+    assert cli.main(dry) == 1 and "other settings (rate" in capsys.readouterr().err
+
+
 def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
     out, key = tmp_path / "out", tmp_path / "key.csv"
     options = ["-o", str(out), "--axial-slice", "--no-report"]
@@ -357,18 +337,16 @@ def test_the_shipped_bundle_by_its_name(tree, tmp_path, capsys):
     assert "passed over: 1 files or links" in said.out and "[unreadable]" in said.err
     assert len(worklist(out)) == 5 and len(pd.read_csv(key)) == 6
     assert cli.main(["screen", str(tree / "s0"), *options]) == 0
-    assert cli.main(["screen", str(tree / "s0"), *options[:-1]]) == 1
-    assert "report: false there, true here" in capsys.readouterr().err
     assert cli.main(["screen", str(tree / "nowhere"), *options]) == 1
-    assert Screener.from_bundle("ra").judge.image_threshold > 0
 
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tree, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command = ["-m", "pathology_screen.cli", "screen", "--axial-slice", tree, "-o"]
     done = {
         name: subprocess.run(
-            [sys.executable, *start, *COMMAND, tree, "-o", tmp_path / name],
+            [sys.executable, *start, *command, tmp_path / name],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

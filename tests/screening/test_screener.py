@@ -1,8 +1,8 @@
-"""From a path to an outcome."""
+"""From a path to an outcome, past the reader and the acceptance gate."""
 
 import json
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nibabel as nib
@@ -18,21 +18,19 @@ from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor, build_network
-from pathology_screen.screening import Screener
+from pathology_screen.screening import Finding, Inspector, Screener, screener
 from pathology_screen.space import PLANE_Z, plane_affine, take_plane
 
 
 def test_a_single_slice_is_compared_as_it_is_with_a_warning(slices, make_screener):
     result = make_screener()(slices[1])
-    one = result.slice
+    one, seconds = result.slice, result.seconds
     assert (one.plane_mm, one.mni_affine, one.fit) == (None, None, None)
     assert [finding.code for finding in result.warnings] == ["not_registered"]
     assert all(region.peak_mni_mm is region.side is None for region in result.regions)
     lesion = result.regions_volume[..., 0]  # a PNG is one slice; its lesion is the brightest square
     assert result.map_volume.shape == read_scan(slices[1]).voxels.shape and lesion.any()
-
-
-# --- volumes ---
+    assert list(seconds) == ["reading", "preparation", "screening"] and min(seconds.values()) > 0
 
 
 @pytest.fixture
@@ -109,58 +107,66 @@ def test_regions_have_a_side_and_a_place_in_mni_space(brain, make_brain_screener
     ball = np.linalg.norm(places[:3].T - (-40, -20, PLANE_Z), axis=1).reshape(voxels.shape) < 12
     voxels[ball] = 1500
     nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "ball.nii")
-    result = make_brain_screener(pixel_threshold=0.095)(tmp_path / "ball.nii")
-    first = result.regions[0]
+    first = make_brain_screener(pixel_threshold=0.095)(tmp_path / "ball.nii").regions[0]
     assert first.side == "left" and first.peak_mni_mm == pytest.approx((-40, -20, PLANE_Z), abs=12)
     assert first.area_mm2 == pytest.approx(np.pi * 12**2 * 1.05**2, rel=0.35)
     assert np.allclose(TO_SCAN @ [*first.peak_mni_mm, 1], [*first.peak_mm, 1])
 
 
-def test_dicom_and_nifti_of_one_scan_agree(brain, make_brain_screener, tmp_path):
+def test_dicom_and_nifti_and_what_was_read_of_one_scan_agree(brain, make_brain_screener, tmp_path):
     screener = make_brain_screener()
     dicom, nifti = screener(save(series_of(nib.load(brain)), tmp_path / "series")), screener(brain)
     assert dicom.outcome == nifti.outcome != "not_assessable"
     assert dicom.score == pytest.approx(nifti.score, rel=1e-4)
     assert np.allclose(dicom.slice.image, nifti.slice.image, atol=1e-3)
-
-
-def test_a_scan_that_was_read_is_screened_likewise(brain, make_brain_screener):
-    screener = make_brain_screener()
-    assert screener(read_scan(brain)).score == screener(str(brain)).score
-
-
-# --- what is refused, and how ---
-
-
-def test_what_cannot_be_read_is_not_assessable(tmp_path, make_screener):
-    (tmp_path / "text.nii.gz").write_text("no image")
-    nan = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
-    nib.save(nan, tmp_path / "nan.nii.gz")
-    for name, code in (("lost.nii", "not_found"), ("nan.nii.gz", "not_finite")):
-        result = make_screener()(tmp_path / name)
-        assert (result.outcome, result.code) == ("not_assessable", code)
-        assert f"[{code}]" in result.reason
-        assert result.score is None and result.map_volume is None and result.slice is None
-    assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
+    assert screener(read_scan(brain)).score == screener(str(brain)).score == nifti.score
 
 
 def test_threads_share_a_screener(slices, brain, make_brain_screener):
     screener, paths = make_brain_screener(), [*slices, brain]
     expected = [screener(path).score for path in paths]
-    found = {}
-
-    def work(number):
-        found[number] = [screener(path).score for path in paths]
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert None not in expected and list(found.values()) == [expected] * 4
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda path: screener(path).score, paths * 4)
+    assert None not in expected and list(found) == expected * 4
 
 
-# --- a bundle on disk ---
+def test_what_cannot_be_read_is_not_assessable(brain, tmp_path, make_screener):
+    (tmp_path / "text.nii.gz").write_text("no image")
+    nan = nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))
+    nib.save(nan, tmp_path / "nan.nii.gz")
+    for path, code in (
+        (tmp_path / "lost.nii", "not_found"),
+        (tmp_path / "nan.nii.gz", "not_finite"),
+        (brain, "other_domain"),
+    ):
+        result = make_screener()(path)
+        assert (result.outcome, result.code) == ("not_assessable", code)
+        assert f"[{code}]" in result.reason
+        assert result.score is None and result.map_volume is None and result.slice is None
+    assert make_screener()(tmp_path / "text.nii.gz").outcome == "not_assessable"
+    assert list(make_screener()("nowhere").seconds) == ["reading"]
+
+
+def test_what_the_gate_finds_is_kept_and_refuses(brain, make_brain_screener, monkeypatch):
+    found = [Finding("voxel_size", "9 mm", "up to 8 mm", refused=False)]
+    monkeypatch.setattr(screener, "geometry_findings", lambda *scan: found)
+    assert make_brain_screener()(brain).findings == tuple(found)
+    found[:] = [Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")]
+    result = make_brain_screener()(brain)
+    assert (result.code, result.findings) == ("voxel_size", tuple(found))
+    assert result.reason.endswith("9 mm; accepted: up to 8 mm. Resample it")
+
+
+def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_screener):
+    def broken(item):
+        raise ZeroDivisionError
+
+    faulty = Compose([*predictor.preprocessing.transforms, broken])
+    with pytest.raises(ZeroDivisionError):
+        calibration = make_screener().judge.calibration
+        Screener(replace(predictor, preprocessing=faulty), calibration)(slices[0])
+    inspected = Inspector(faulty, "whole_head")(slices[0])
+    assert "ZeroDivisionError in test_screener.py" in str(inspected.refusal)
 
 
 @pytest.fixture
@@ -177,14 +183,12 @@ def bundle(tmp_path, make_calibration):
     return folder
 
 
-def test_the_same_slice_gets_the_same_score(bundle, slices):
+def test_a_bundle_scores_alike_and_none_of_its_configuration_is_evaluated(bundle, slices, tmp_path):
+    """Expressions are read as data; where data are needed the bundle is refused."""
     first, second = (Screener.from_bundle(bundle)(slices[1]) for _ in range(2))
     assert first.score == second.score and np.array_equal(first.map_volume, second.map_volume)
     assert json.dumps(first.provenance) == json.dumps(second.provenance)
 
-
-def test_no_configuration_is_evaluated(bundle, tmp_path):
-    """A bundle that holds expressions is read as data; where data are needed it is refused."""
     path, harm = bundle / "configs/inference.json", tmp_path / "harm"
     config, bomb = json.loads(path.read_text()), f"$open({str(harm)!r}, 'w')"
     path.write_text(json.dumps(config | {"imports": [bomb], "initialize": [bomb]}))
@@ -195,20 +199,5 @@ def test_no_configuration_is_evaluated(bundle, tmp_path):
         with pytest.raises((ArtifactError, ConfigError)):
             Screener.from_bundle(bundle)
     assert not harm.exists()
-
-
-def test_weights_and_calibration_have_to_belong_together(bundle, tmp_path):
-    models, own = bundle / "models", tmp_path / "model.pt"
-    state = torch.load(models / "model.pt", weights_only=True)
-    torch.save({name: value + 0.01 for name, value in state.items()}, own)
-    for options, error, message in (
-        ({"weights": own}, ArtifactError, "calibration.json is missing beside .*run `calibrating`"),
-        (
-            {"weights": own, "calibration": models / "calibration.json"},
-            *(ArtifactError, "weights_sha256"),
-        ),
-        ({"weights": tmp_path / "lost.pt"}, ArtifactError, "there are no weights"),
-        ({"profile": "huge"}, ConfigError, "profile"),
-    ):
-        with pytest.raises(error, match=message):
-            Screener.from_bundle(bundle, **options)
+    with pytest.raises(ConfigError, match="profile"):
+        Screener.from_bundle(bundle, profile="huge")

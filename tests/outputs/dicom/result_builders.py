@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from pathology_screen.io import read_scan
 from pathology_screen.result import Finding, ScreenedSlice, ScreeningResult
-from pathology_screen.screening.regions import find_regions
+from pathology_screen.screening.judge import find_regions
 from pathology_screen.space import PLANE_SHAPE, PLANE_Z, Fit, plane_affine, put_back
 
 CENTRE = (0.0, -18.0, PLANE_Z)
