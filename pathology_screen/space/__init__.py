@@ -24,24 +24,7 @@ from pathology_screen.space.template import (
     template_folder,
 )
 
-__all__ = [
-    "EXTRACTION_GRID",
-    "PLANE_SHAPE",
-    "PLANE_Z",
-    "SPACE",
-    "TISSUES",
-    "Fit",
-    "brain_in_plane",
-    "check_fit",
-    "extract_brain",
-    "find_brain",
-    "is_brain_extracted",
-    "load_brain_template",
-    "load_tissue",
-    "plane_affine",
-    "put_back",
-    "register",
-    "take_plane",
-    "template_folder",
-    "tissue_mask",
-]
+__all__ = ["EXTRACTION_GRID", "extract_brain", "find_brain", "is_brain_extracted", "tissue_mask"]
+__all__ += ["PLANE_SHAPE", "PLANE_Z", "brain_in_plane", "plane_affine", "put_back", "take_plane"]
+__all__ += ["Fit", "check_fit", "register"]
+__all__ += ["SPACE", "TISSUES", "load_brain_template", "load_tissue", "template_folder"]

@@ -1,7 +1,7 @@
 """Tissue and brain of a scan, and whether it shows a whole head."""
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -11,9 +11,6 @@ from skimage.measure import label
 
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
-
-if TYPE_CHECKING:
-    from deepbet.bet import BrainExtraction
 
 BACKGROUND_FRACTION = 0.1
 SHELL = 2.0  # mm
@@ -35,18 +32,11 @@ CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 def tissue_mask(image: np.ndarray) -> np.ndarray:
-    """Tell tissue from background by intensity.
+    """Tell tissue from background: bool, shaped as the intensities; all False if none is positive.
 
     Tissue is what exceeds a tenth of the 99th percentile of the positive intensities. Air in a
     magnitude image lies below that (2 to 5 % of the brightest tissue), all but the darkest fluid
-    above it, and in a brain-extracted image, whose background is zero, the rule keeps the brain. It
-    does not depend on the unit of intensity, and hardly on how much background surrounds the head.
-
-    Args:
-        image: intensities of any shape; negative values are background.
-
-    Returns:
-        bool, same shape; all False where no intensity is positive.
+    above it, and in a brain-extracted image, whose background is zero, the rule keeps the brain.
 
     >>> tissue_mask(np.array([-1.0, 0.0, 5.0, 20.0, 100.0]))
     array([False, False, False,  True,  True])
@@ -58,7 +48,8 @@ def tissue_mask(image: np.ndarray) -> np.ndarray:
 
 
 def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
-    """Tell a brain-extracted volume, or slab, from a whole head by the absence of a skull.
+    """Tell a brain-extracted volume or slab (I, J, K), of any orientation, with its affine (4, 4),
+    RAS+ mm, from a whole head by the absence of a skull.
 
     Inwards from the outline of a whole head, bright scalp is followed by dark bone; from that of an
     extracted brain the intensity only rises. In shells of 2 mm around each of up to 12 axial
@@ -67,14 +58,9 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     over the levels exceeds 0.7 and no level shows more than 250 cm2 (a field of view full of
     noise). The value of the background plays no part.
 
-    Measured: 0.88 to 1.0 on OASIS, glioma, MNI152 and deepbet-extracted brains (sections up to 215
-    cm2), 0.13 to 0.58 on whole heads of three scanners, also with noise, bias field, blur, ringing,
-    pixels of 0.5 to 2.5 mm, slices of 5 mm, and in slabs of 25 mm that show the brain. A slab of
-    face or neck alone is not told from a brain (0.6 to 0.9).
-
-    Args:
-        volume: (I, J, K) intensities of a T1-weighted scan, any orientation.
-        affine: (4, 4), RAS+ mm.
+    Measured: 0.88 to 1.0 on extracted brains (sections up to 215 cm2), 0.13 to 0.58 on whole heads
+    of three scanners, also degraded, and in slabs of 25 mm that show the brain. A slab of face or
+    neck alone is not told from a brain (0.6 to 0.9).
 
     >>> from pathology_screen.space.template import load_brain_template
     >>> template = load_brain_template()
@@ -113,14 +99,8 @@ def _inward_drop(image: np.ndarray, outline: np.ndarray, pixel: np.ndarray) -> f
 
 
 def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Find the brain in a whole-head volume with deepbet (Fisch et al. 2024).
-
-    Args:
-        volume: (I, J, K) intensities of a T1-weighted head, any orientation.
-        affine: (4, 4), RAS+ mm.
-
-    Returns:
-        bool (I, J, K): brain and the fluid around and inside it.
+    """Find the brain, and the fluid around and inside it, in a whole-head volume (I, J, K) of any
+    orientation, with its affine (4, 4), RAS+ mm, by deepbet (Fisch et al. 2024): bool (I, J, K).
 
     Raises:
         InputError: "brain_extraction_failed" where the volume is too thin to show a whole brain, or
@@ -132,10 +112,11 @@ def extract_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     ...     print(error.code)
     brain_extraction_failed
     """
-    extent = spacing(affine) * volume.shape
-    if extent.min() < SMALLEST_EXTENT:
-        detail = f"the volume is {extent.min():.0f} mm thin; "
-        detail += f"at least {SMALLEST_EXTENT:.0f} mm are needed"
+    thinnest = (spacing(affine) * volume.shape).min()
+    if thinnest < SMALLEST_EXTENT:
+        detail = (
+            f"the volume is {thinnest:.0f} mm thin; at least {SMALLEST_EXTENT:.0f} mm are needed"
+        )
         hint = "Give a brain-extracted scan, or one that covers the whole head."
         raise InputError("brain_extraction_failed", detail, hint)
     stored = io_orientation(affine)
@@ -189,7 +170,7 @@ def _nearest(steps: int, extent: int) -> np.ndarray:
 
 
 @cache
-def _deepbet() -> "BrainExtraction":
+def _deepbet() -> Any:
     from deepbet.bet import BrainExtraction
 
     made = BrainExtraction(no_gpu=True)
@@ -198,11 +179,8 @@ def _deepbet() -> "BrainExtraction":
 
 
 def find_brain(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Find the brain in a scan: by `extract_brain`, whose arguments and errors these are, or where
-    that was done before, its tissue without holes.
-
-    Returns:
-        bool (I, J, K), the brain; and whether the scan came brain-extracted.
+    """Find the brain in a scan, bool (I, J, K), and whether it came extracted: then it is its
+    tissue without holes, else what `extract_brain`, whose arguments and errors these are, finds.
 
     >>> from pathology_screen.space.template import load_brain_template
     >>> template = load_brain_template()

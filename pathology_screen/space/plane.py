@@ -42,17 +42,11 @@ def take_plane(
     z_mm: float = PLANE_Z,
     order: int = 1,
 ) -> np.ndarray:
-    """Resample the plane once from the voxels of a scan.
+    """Resample the plane once from the voxels (I, J, K) of a scan, linearly, or of the nearest
+    where `order` is 0: (233, 197), float32, 0 where the scan shows nothing.
 
-    Args:
-        voxels: (I, J, K), any orientation.
-        affine: (4, 4), voxel index -> mm of scanner space, RAS+.
-        to_scan: (4, 4), mm of MNI152 -> mm of scanner space.
-        z_mm: level of the plane.
-        order: 1 for linear interpolation, 0 for the nearest voxel.
-
-    Returns:
-        (233, 197), float32, 0 where the scan shows nothing.
+    `affine` (4, 4) leads from voxel index to mm of scanner space, RAS+, `to_scan` (4, 4) from mm of
+    MNI152 to those.
 
     >>> template = load_brain_template()
     >>> take_plane(np.asarray(template.dataobj), template.affine, np.eye(4)).shape
@@ -65,14 +59,8 @@ def take_plane(
 
 @cache
 def brain_in_plane(shape: tuple[int, int] = PLANE_SHAPE, z_mm: float = PLANE_Z) -> np.ndarray:
-    """Show where the template's brain lies in the plane, on the pixels of a slice.
-
-    Args:
-        shape: (H, W) of the slice. It shows the plane, padded to a square where H is W.
-        z_mm: level of the plane.
-
-    Returns:
-        bool (H, W).
+    """Show where the template's brain lies in the plane, on the pixels of a slice that shows it,
+    padded to a square where H is W: bool (H, W).
 
     >>> brain_in_plane((128, 128)).shape, brain_in_plane()[0, 0], brain_in_plane()[98, 98]
     ((128, 128), np.False_, np.True_)
@@ -100,16 +88,10 @@ def put_back(
     z between neighbouring voxels, and at least 0.5 mm. Of thick axial slices that is one slice,
     tilted ones give a band of each. Between the planes of a stack values are interpolated.
 
-    Args:
-        values: (233, 197), or (N, 233, 197) for N planes.
-        to_scan: (4, 4), mm of MNI152 -> mm of scanner space.
-        z_mm: level of the plane, or the N rising levels of a stack.
-        shape: (I, J, K) of the scan.
-        affine: (4, 4) of the scan, voxel index -> mm, RAS+.
-        order: 1 for linear interpolation, 0 for the nearest value.
-
-    Returns:
-        (I, J, K), float32, 0 elsewhere; and bool (I, J, K), the voxels that the planes cover.
+    Takes the values (233, 197) at the level `z_mm`, or of a stack (N, 233, 197) at N rising levels;
+    `to_scan` (4, 4), mm of MNI152 -> mm of scanner space; shape (I, J, K) and affine (4, 4) of the
+    scan; and `order` 1 for linear interpolation, 0 for the nearest value. Returns the voxels
+    (I, J, K), float32, 0 elsewhere; and bool (I, J, K), those that the planes cover.
 
     >>> affine = np.diag([1.0, 1.0, 1.0, 1.0])
     >>> affine[:3, 3] = -98, -134, 23
@@ -127,20 +109,18 @@ def put_back(
     level = np.interp(z, levels, np.arange(len(levels)))
     rows, columns = PLANE_SHAPE
     inside = (row >= -0.5) & (row < rows - 0.5) & (column >= -0.5) & (column < columns - 0.5)
-    voxels, covered = (_layered(shape, to_plane[2], kind) for kind in (np.float32, bool))
+    # level by level of the axis that z rises along the most: memory not written to takes no room
+    steep = int(np.abs(to_plane[2, :3]).argmax())
+    axes = [steep, *(axis for axis in (2, 1, 0) if axis != steep)]
+    voxels, covered = (
+        np.zeros([shape[axis] for axis in axes], kind).transpose(np.argsort(axes))
+        for kind in (np.float32, bool)
+    )
     here = tuple(index[:, inside])
     covered[here] = True
     at = np.stack([level, row, column])[:, inside]
     voxels[here] = ndi.map_coordinates(planes, at, order=order, mode="nearest", prefilter=False)
     return voxels, covered
-
-
-def _layered(shape: tuple[int, int, int], to_z: np.ndarray, kind: type) -> np.ndarray:
-    """Zeros, in memory level by level of the axis that z rises along the most: what is not written
-    takes none."""
-    steep = int(np.abs(to_z[:3]).argmax())
-    order = [steep, *(axis for axis in (2, 1, 0) if axis != steep)]
-    return np.zeros([shape[axis] for axis in order], kind).transpose(np.argsort(order))
 
 
 def voxels_between(

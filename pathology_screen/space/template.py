@@ -33,36 +33,29 @@ def template_folder() -> Path:
 
 @cache
 def load_brain_template() -> nib.Nifti1Image:
-    """Read the ICBM 152 2009a symmetric T1w brain: 197 x 233 x 189, 1 mm, RAS+, 0 outside the
-    brain.
-
-    Raises:
-        ConfigError: if it is not there.
+    """Read the ICBM 152 2009a symmetric T1w brain: 197 x 233 x 189, 1 mm, RAS+, float32, 0 outside
+    the brain; ConfigError if it is not there.
 
     >>> load_brain_template().shape
     (197, 233, 189)
     """
-    image = _read(TEMPLATE)
-    return nib.Nifti1Image(np.asarray(image.dataobj, np.float32), image.affine)
+    return _read(TEMPLATE, np.float32)
 
 
 @cache
 def load_tissue(tissue: Literal["grey", "white"]) -> nib.Nifti1Image:
     """Read the probability of a tissue of that brain, a key of `TISSUES`, on the same voxels:
-    uint8, 255 being 1.
-
-    Raises:
-        ConfigError: if it is not there.
+    uint8, 255 being 1; ConfigError if it is not there.
 
     >>> load_tissue("white").get_data_dtype().name
     'uint8'
     """
-    image = _read(TISSUES[tissue])
-    return nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    return _read(TISSUES[tissue])
 
 
-def _read(name: str) -> nib.Nifti1Image:
+def _read(name: str, dtype: type | None = None) -> nib.Nifti1Image:
     path = template_folder() / name
     if not path.is_file():
         raise ConfigError(f"The installed nilearn does not hold {name}, a map of MNI152.")
-    return nib.Nifti1Image.from_filename(path)
+    image = nib.Nifti1Image.from_filename(path)
+    return nib.Nifti1Image(np.asarray(image.dataobj, dtype), image.affine)

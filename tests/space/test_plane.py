@@ -17,39 +17,39 @@ from pathology_screen.space import (
     put_back,
     take_plane,
 )
-from pathology_screen.space.plane import voxels_between
 
 CODES = {"axial": "RAS", "sagittal": "PSL", "coronal": "LIP", "oblique": "RAS"}
 CODES |= {"thick": "LPS", "thick sagittal": "ASR"}
 SIZES = {"thick": (2.0, 1.8, 6.0), "thick sagittal": (2.0, 2.0, 6.0)}
 SHIFT, FACTORS = [6.0, -20.0, 14.0], [0.93, 0.97, 0.9]
 
+MOVED = np.eye(4)
+"""mm of MNI152 -> mm of a scanner in which the head lies turned, shifted and smaller."""
+MOVED[:3, :3] = Rotation.from_euler("xyz", [12, -5, 8], degrees=True).as_matrix() * FACTORS
+MOVED[:3, 3] = SHIFT
 
-def moved() -> np.ndarray:
-    """mm of MNI152 -> mm of a scanner in which the head lies turned, shifted and smaller."""
-    affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xyz", [12, -5, 8], degrees=True).as_matrix() * FACTORS
-    affine[:3, 3] = SHIFT
+
+def axis_aligned(sizes, first):
+    affine = np.diag([*sizes, 1.0])
+    affine[:3, 3] = first
     return affine
 
 
-def grid(name: str) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Shape and affine of a scan that shows the whole of a head around the origin."""
-    sizes = np.array(SIZES.get(name, (2.3, 2.0, 2.1)))
-    order = nib.orientations.axcodes2ornt(CODES[name])
+@pytest.fixture(scope="module", params=CODES)
+def grid(request):
+    """Shape and affine of a scan that shows the whole of a head around the origin; and (I, J, K,
+    3), where its voxels lie in MNI152, mm."""
+    sizes = np.array(SIZES.get(request.param, (2.3, 2.0, 2.1)))
+    order = nib.orientations.axcodes2ornt(CODES[request.param])
     axes = np.eye(3)[:, order[:, 0].astype(int)] * order[:, 1]
-    if name == "oblique":
+    if request.param == "oblique":
         axes = Rotation.from_euler("xyz", [20, 12, -15], degrees=True).as_matrix() @ axes
     shape = tuple(int(270 / size) for size in sizes)
     affine = np.eye(4)
     affine[:3, :3] = axes * sizes
     affine[:3, 3] = np.array(SHIFT) - affine[:3, :3] @ (np.array(shape) - 1) / 2
-    return shape, affine
-
-
-def places(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """(I, J, K, 3), where the voxels lie in MNI152, mm."""
-    return apply_affine(np.linalg.inv(moved()) @ affine, np.moveaxis(np.indices(shape), 0, -1))
+    index = np.moveaxis(np.indices(shape), 0, -1)
+    return shape, affine, apply_affine(np.linalg.inv(MOVED) @ affine, index)
 
 
 def pixels() -> np.ndarray:
@@ -58,93 +58,91 @@ def pixels() -> np.ndarray:
     return apply_affine(plane_affine(), np.stack([rows, columns, 0 * rows], -1))
 
 
+def in_head(places):
+    return np.hypot(*np.moveaxis(places[..., :2] / [75, 95], -1, 0)) < 1
+
+
+def levels_covered(z, shape, affine):
+    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, shape, affine)
+    return covered, np.flatnonzero(covered.any(axis=(0, 1))).tolist()
+
+
 def test_plane_is_a_level_of_the_template_in_display_orientation():
     template = load_brain_template()
     assert nib.aff2axcodes(plane_affine()) == tuple(DISPLAY_AXES)
     taken = take_plane(np.asarray(template.dataobj), template.affine, np.eye(4))
-    assert taken.shape == (233, 197) and taken.dtype == np.float32
+    assert taken.dtype == np.float32
     assert np.array_equal(taken, np.asarray(template.dataobj)[::-1, ::-1, 95].T)
     assert (template.affine @ [0, 0, 95, 1])[2] == PLANE_Z == 23.0
 
 
-@pytest.mark.parametrize("name", CODES)
-def test_plane_shows_what_lies_there(name):
-    shape, affine = grid(name)
+def test_plane_shows_what_lies_there(grid):
+    _, affine, where = grid
     weights = np.array([1.0, -2.0, 0.5])
-    taken = take_plane(1000 + places(shape, affine) @ weights, affine, moved())
-    inside = np.hypot(*(pixels()[..., :2] / [75, 95]).T).T < 1
+    taken = take_plane(1000 + where @ weights, affine, MOVED)
+    inside = in_head(pixels())
     assert np.allclose(taken[inside], 1000 + pixels()[inside] @ weights, atol=0.01)
 
 
-@pytest.mark.parametrize("name", CODES)
-def test_values_come_back_to_the_voxels_that_the_plane_cuts(name):
-    shape, affine = grid(name)
-    where = places(shape, affine)
+@pytest.mark.parametrize("z", [PLANE_Z, -60.0])
+def test_values_come_back_to_the_voxels_that_the_plane_cuts(grid, z):
+    shape, affine, where = grid
     values = 500 + pixels() @ [1.0, 2.0, 0.0]
-    voxels, covered = put_back(values, moved(), PLANE_Z, shape, affine)
+    voxels, covered = put_back(values, MOVED, z, shape, affine)
     assert voxels.shape == covered.shape == shape and voxels.dtype == np.float32
     assert not voxels[~covered].any()
     step = np.abs(np.gradient(where[..., 2])).reshape(3, -1)[:, 0].max()  # mm in z
-    inside = np.hypot(*np.moveaxis(where[..., :2] / [75, 95], -1, 0)) < 1
-    near = np.abs(where[..., 2] - PLANE_Z) < max(step / 2, 0.5)
+    inside = in_head(where)
+    near = np.abs(where[..., 2] - z) < max(step / 2, 0.5)
     assert np.array_equal(covered[inside], near[inside])
     expected = 500 + where[inside & near] @ [1.0, 2.0, 0.0]
     assert np.allclose(voxels[inside & near], expected, atol=0.01)
+    assert not put_back(values, MOVED, 500.0, shape, affine)[1].any()
 
 
 @pytest.mark.parametrize("z, level", [(23.1, 16), (20.9, 15), (17.1, 15), (16.9, 14)])
 def test_a_plane_that_runs_along_thick_slices_comes_back_as_one_of_them(z, level):
     """The slice at z = 20 reaches from 17 to 23."""
-    affine = np.diag([1.0, 1.0, 6.0, 1.0])
-    affine[:3, 3] = [-98, -134, -70]
-    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, (197, 233, 30), affine)
-    assert np.flatnonzero(covered.any(axis=(0, 1))).tolist() == [level]
-    assert covered[..., level].all()
+    affine = axis_aligned([1.0, 1.0, 6.0], [-98, -134, -70])
+    covered, levels = levels_covered(z, (197, 233, 30), affine)
+    assert levels == [level] and covered[..., level].all()
 
 
-@pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize("place", [(40, 30), (-55, -20), (3, -80)])
-def test_a_marked_voxel_is_found_in_the_plane_and_again_in_the_scan(name, place):
-    shape, affine = grid(name)
-    to_voxel = np.linalg.inv(affine) @ moved()
-    _, covered = put_back(np.zeros(PLANE_SHAPE), moved(), PLANE_Z, shape, affine)
+def test_a_marked_voxel_is_found_in_the_plane_and_again_in_the_scan(grid, place):
+    shape, affine, _ = grid
+    to_voxel = np.linalg.inv(affine) @ MOVED
+    _, covered = put_back(np.zeros(PLANE_SHAPE), MOVED, PLANE_Z, shape, affine)
     cut = np.argwhere(covered)
     apart = np.linalg.norm(cut - apply_affine(to_voxel, [*place, PLANE_Z]), axis=1)
     voxel = tuple(cut[apart.argmin()])
     volume = np.zeros(shape, np.float32)
     volume[voxel] = 1000
-    taken = take_plane(volume, affine, moved())
+    taken = take_plane(volume, affine, MOVED)
     row, column = np.unravel_index(taken.argmax(), PLANE_SHAPE)
     off = apply_affine(to_voxel, pixels()[row, column]) - voxel
     assert taken.max() > 100 and np.abs(off).max() <= 1  # voxel
-    back, _ = put_back(taken, moved(), PLANE_Z, shape, affine)
+    back, _ = put_back(taken, MOVED, PLANE_Z, shape, affine)
     assert np.unravel_index(back.argmax(), shape) == voxel
 
 
 def test_finer_voxels_than_the_plane_are_covered_for_a_millimetre():
-    affine = np.diag([0.4, 0.4, 0.25, 1.0])
-    affine[:3, 3] = [-20, -20, 20]
-    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), 23.0, (50, 50, 40), affine)
-    levels = 20 + 0.25 * np.flatnonzero(covered.any(axis=(0, 1)))
-    assert levels.tolist() == [22.5, 22.75, 23.0, 23.25]
+    affine = axis_aligned([0.4, 0.4, 0.25], [-20, -20, 20])
+    assert levels_covered(23.0, (50, 50, 40), affine)[1] == [10, 11, 12, 13]  # 22.5 to 23.25
 
 
 def test_between_the_planes_of_a_stack_values_are_interpolated():
-    affine = np.diag([2.0, 2.0, 1.0, 1.0])
-    affine[:3, 3] = [-60, -60, 0]
+    affine = axis_aligned([2.0, 2.0, 1.0], [-60, -60, 0])
     stack = np.stack([np.full(PLANE_SHAPE, value) for value in (10.0, 20.0, 60.0)])
     voxels, covered = put_back(stack, np.eye(4), [10.0, 20.0, 30.0], (50, 50, 45), affine)
-    column = voxels[25, 25]
     assert np.flatnonzero(covered[25, 25]).tolist() == list(range(10, 31))
-    assert np.allclose(column[[10, 15, 20, 25, 30]], [10, 15, 20, 40, 60])
+    assert np.allclose(voxels[25, 25, [10, 15, 20, 25, 30]], [10, 15, 20, 40, 60])
 
 
 def test_what_the_scan_does_not_show_is_black():
-    shape, affine = (60, 60, 60), np.eye(4)
-    affine[:3, 3] = [-30, -30, 0]
-    taken = take_plane(np.ones(shape), affine, np.eye(4))
-    shown = (np.abs(pixels()[..., :2] + 0.5) <= 29.5).all(axis=-1)
-    assert np.array_equal(taken > 0, shown)
+    affine = axis_aligned([1.0, 1.0, 1.0], [-30, -30, 0])
+    taken = take_plane(np.ones((60, 60, 60)), affine, np.eye(4))
+    assert np.array_equal(taken > 0, (np.abs(pixels()[..., :2] + 0.5) <= 29.5).all(axis=-1))
 
 
 def test_the_brain_of_the_plane_is_the_templates():
@@ -153,24 +151,7 @@ def test_the_brain_of_the_plane_is_the_templates():
     assert np.array_equal(brain, brain[:, ::-1])  # the template is symmetric
     assert brain[:, 98].any() and not brain[0].any() and not brain[:, 0].any()
     assert brain_in_plane(z_mm=60.0).sum() < brain.sum()
-
-
-def test_the_brain_of_a_padded_slice_has_the_same_size_and_centre():
-    brain, padded = brain_in_plane(), brain_in_plane((128, 128))
+    padded = brain_in_plane((128, 128))
     assert padded.sum() * (233 / 128) ** 2 == pytest.approx(brain.sum(), rel=0.01)
-    assert np.argwhere(padded).mean(0) + 0.5 == pytest.approx(
-        (np.argwhere(brain).mean(0) + 0.5 + [0, 18]) * 128 / 233, abs=0.3
-    )
-
-
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("z", [23.0, -60.0, 500.0])
-def test_the_voxels_looked_at_hold_all_that_the_plane_cuts(name, z):
-    shape, affine = grid(name)
-    to_plane = np.linalg.inv(moved()) @ affine
-    index = np.indices(shape)
-    everywhere = sum(to_plane[2, axis] * index[axis] for axis in range(3)) + to_plane[2, 3]
-    half = max(np.abs(to_plane[2, :3]).max() / 2, 0.5)
-    cut = (everywhere >= z - half) & (everywhere < z + half)
-    found = voxels_between(to_plane[2], shape, z - half, z + half)
-    assert np.array_equal(found, np.nonzero(cut))
+    centre, expected = (np.argwhere(mask).mean(0) + 0.5 for mask in (padded, brain))
+    assert centre == pytest.approx((expected + [0, 18]) * 128 / 233, abs=0.3)

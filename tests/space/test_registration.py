@@ -3,7 +3,6 @@ refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 
-import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
@@ -70,25 +69,35 @@ def test_same_brain_gives_the_same_bits_in_any_thread(phantom, found):
             assert np.array_equal(affine, found[0]) and fit == found[1]
 
 
-def test_each_resolution_is_set_up_once_and_bad_starts_are_given_up_early(phantom, monkeypatch):
-    made, costs = [], []
-    make, cost = registration._Comparison.__init__, registration._Comparison._cost
+@pytest.fixture
+def costs(monkeypatch):
+    """Every call of a comparison: the comparison, the pose, the cost, and its slopes."""
+    cost, calls = registration._Comparison.cost, []
 
-    def count_made(self, moving, level):
-        made.append(level.stride)
-        make(self, moving, level)
+    def noted(self, parameters):
+        calls.append((self, parameters, *cost(self, parameters)))
+        return calls[-1][2:]
 
-    def count_cost(self, parameters):
-        costs.append(self.points.shape)
-        return cost(self, parameters)
+    monkeypatch.setattr(registration._Comparison, "cost", noted)
+    return calls
 
-    monkeypatch.setattr(registration._Comparison, "__init__", count_made)
-    monkeypatch.setattr(registration._Comparison, "_cost", count_cost)
+
+def test_each_resolution_is_set_up_once_and_bad_starts_are_given_up_early(phantom, costs):
     register(*phantom)
-    assert made == [4, 3, 2]
-    coarsest, others = costs.count(costs[0]), len(costs) - costs.count(costs[0])
-    assert coarsest < 300 and others < 120  # every start to its end takes more than 300
-    assert registration._points(4, 4.0) is registration._points(4, 4.0)
+    used = [comparison for comparison, *_ in costs]
+    assert len(set(used)) == 3
+    coarsest = used.count(used[0])
+    assert coarsest < 300 and len(used) - coarsest < 120  # every start to its end takes over 300
+    assert registration._points(4, 4.0) is used[0].points
+
+
+def test_slopes_of_the_information_are_those_of_small_steps(phantom, costs):
+    register(*phantom)
+    comparison, pose, _, slopes = costs[3]
+    for number in (0, 5, 3, 11):
+        step = np.eye(12)[number] * 1e-4
+        apart = comparison.cost(pose + step)[0] - comparison.cost(pose - step)[0]
+        assert slopes[number] == pytest.approx(apart / 2e-4, rel=0.05, abs=0.01)
 
 
 def apart_from_a_search_without_shortcuts(voxels, affine, inside, monkeypatch):
@@ -120,20 +129,6 @@ def test_giving_up_bad_starts_moves_no_real_head_by_half_a_millimetre(shared_dat
         inside, _ = find_brain(*place)
         apart = apart_from_a_search_without_shortcuts(*place, inside, monkeypatch)
         assert apart.max() < 0.5, (path.name, apart.mean(), apart.max())
-
-
-def test_slopes_of_the_information_are_those_of_small_steps(phantom):
-    voxels, affine, inside = phantom
-    image = nib.Nifti1Image(np.where(inside, voxels, 0).astype(np.float32), affine)
-    comparison = registration._Comparison(
-        registration._picture(image, registration._corners(image.shape)), registration.LEVELS[0]
-    )
-    pose = registration._turned(0.95, (5, -3, 8)).ravel()
-    _, slopes = comparison._cost(pose)
-    for number in (0, 5, 3, 11):
-        step = np.eye(12)[number] * 1e-4
-        apart = comparison._cost(pose + step)[0] - comparison._cost(pose - step)[0]
-        assert slopes[number] == pytest.approx(apart / 2e-4, rel=0.05, abs=0.01)
 
 
 BALL = np.linalg.norm(np.indices((60, 60, 12)).T - [30, 30, 6], axis=-1).T < 25
