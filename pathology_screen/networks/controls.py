@@ -8,13 +8,8 @@ from pathology_screen.errors import ConfigError
 
 
 class TrainingMean(nn.Module):
-    """Take the mean of the healthy training slices for the reconstruction of any slice.
-
-    On aligned brains the difference to an average is a strong detector.
-
-    Args:
-        training: healthy slices, (N, 1, H, W), N at least 1.
-    """
+    """Take the mean of the healthy training slices (N, 1, H, W), N at least 1, for the
+    reconstruction of any slice: on aligned brains the difference to it is a strong detector."""
 
     mean: Tensor
 
@@ -23,8 +18,7 @@ class TrainingMean(nn.Module):
         self.register_buffer("mean", training.mean(dim=0, keepdim=True))  # (1, 1, H, W)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean slice for each of `x`: (B, 1, H, W) -> the same shape."""
-        return self.mean.expand_as(x)
+        return self.mean.expand_as(x)  # (B, 1, H, W)
 
 
 class PrincipalComponents(nn.Module):
@@ -45,10 +39,8 @@ class PrincipalComponents(nn.Module):
     def __init__(self, training: Tensor, count: int = 128) -> None:
         super().__init__()
         if len(training) * 2 < count:
-            raise ConfigError(
-                f"{count} components take {(count + 1) // 2} training slices or more, "
-                f"not {len(training)}"
-            )
+            needed = f"{count} components take {(count + 1) // 2} training slices or more"
+            raise ConfigError(f"{needed}, not {len(training)}")
         slices = torch.cat([training, training.flip(3)]).flatten(1).cpu().float()  # (2 N, P)
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(slices.numpy())
         self.register_buffer("mean", torch.from_numpy(pca.mean_).float())  # (P,)
@@ -66,5 +58,4 @@ class ZeroReconstruction(nn.Module):
     Current Semi-supervised Anomaly Segmentation Methods for Brain MRI, BrainLes 2021)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return zeros: (B, 1, H, W) -> the same shape."""
-        return torch.zeros_like(x)
+        return torch.zeros_like(x)  # (B, 1, H, W)

@@ -18,34 +18,23 @@ class WeightStandardizedConv2d(nn.Conv2d):
         return self._conv_forward(x, centred / (deviation + 1e-5), self.bias)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a GroupNorm of the middle divisor of the channels: 64 -> 8, 128 -> 16.
-
-    >>> group_norm(64).num_groups, group_norm(128).num_groups
-    (8, 16)
-    """
-    divisors = [n for n in range(1, channels + 1) if channels % n == 0]
-    return nn.GroupNorm(divisors[len(divisors) // 2], channels)
-
-
 def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """Build twice a 3x3 convolution with reflected borders, Swish and GroupNorm, in this order."""
+    """Build twice a 3x3 convolution with reflected borders, Swish and GroupNorm, in this order; the
+    groups are the middle divisor of the channels: 64 -> 8, 128 -> 16."""
+    divisors = [n for n in range(1, outputs + 1) if outputs % n == 0]
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [
             WeightStandardizedConv2d(channels, outputs, 3, padding=1, padding_mode="reflect"),
             nn.SiLU(),
-            group_norm(outputs),
+            nn.GroupNorm(divisors[len(divisors) // 2], outputs),
         ]
     return nn.Sequential(*layers)
 
 
 class DenoisingUNet(nn.Module):
-    """Remove from a slice what does not look healthy; skip connections at every resolution.
-
-    Args:
-        channels: channels at each resolution, finest first (paper: 64, 128, 256, 512).
-    """
+    """Remove from a slice what does not look healthy; skip connections at every resolution, of so
+    many channels, finest first (paper: 64, 128, 256, 512)."""
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()

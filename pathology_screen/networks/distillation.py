@@ -1,17 +1,144 @@
 """MKD, a small network that imitates VGG-16 on healthy images (Salehi et al., Multiresolution
 knowledge distillation for anomaly detection, CVPR 2021,
-https://github.com/rohban-lab/Knowledge_Distillation_AD)."""
+https://github.com/rohban-lab/Knowledge_Distillation_AD), and its teacher: the trunk of Simonyan and
+Zisserman (ICLR 2015) or its anti-aliased form (Zhang, ICML 2019)."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VGG16_Weights
 
+from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.losses import feature_discrepancy
-from pathology_screen.networks import vgg
 from pathology_screen.networks.normalization import normalization
+from pathology_screen.networks.weights import (
+    hub_file,
+    read_checkpoint,
+    st_lpips_file,
+    tensors_sha256,
+)
+
+CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of the convolutions of each block of VGG-16; a pooling follows each block."""
+
+VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
+ST_VGG16_SHA256 = "1ec8e36b36783a16fd557d65174a8c0b2f7c4f7dc4768e388628ea6aab3466f9"
+
+
+class Trunk(nn.Module):
+    """Blocks, each of which ends in a pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return what the poolings of blocks 2 to 5 give: (B, 3, H, W), sides multiples of 32 ->
+        (B, C, h, w) with C = 128, 256, 512, 512 and sides of 1/4, 1/8, 1/16, 1/32."""
+        pooled: list[Tensor] = []
+        for block in self.blocks:
+            x = block(x)
+            pooled.append(x)
+        return pooled[1:]
+
+
+class FrozenConv2d(nn.Module):
+    """A 3x3 convolution whose weights are no parameters and appear in no state dict."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=1)
+
+
+class MaxBlurPool(nn.Module):
+    """Take the maximum of 2x2 pixels, blur by a 3x3 binomial filter, keep every second pixel."""
+
+    filter: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float32) / 4
+        kernel = torch.outer(binomial, binomial).repeat(channels, 1, 1, 1)  # (C, 1, 3, 3)
+        self.register_buffer("filter", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(F.max_pool2d(x, 2, stride=1), (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(padded, self.filter, stride=2, groups=x.shape[1])
+
+
+class Vgg16(Trunk):
+    """VGG-16, frozen: no parameters, but saved in TorchScript. It is made of weight (C, C', 3, 3)
+    and bias (C,) of the 13 convolutions, and pools with `MaxBlurPool` where it is antialiased;
+    `identity`, its name and the sha256 of the weights, is for that of a calibration."""
+
+    def __init__(
+        self, weights: Iterable[tuple[Tensor, Tensor]], antialiased: bool, name: str
+    ) -> None:
+        super().__init__()
+        convolutions = (FrozenConv2d(weight.float(), bias.float()) for weight, bias in weights)
+        for channels in CHANNELS:
+            layers: list[nn.Module] = []
+            for _ in channels:
+                layers += [next(convolutions), nn.ReLU()]
+            layers += [MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)]
+            self.blocks.append(nn.Sequential(*layers))
+        self.identity = f"{name}:{tensors_sha256(self.named_buffers())}"
+
+
+def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
+    """Build a teacher from weights on this machine; nothing is ever downloaded.
+
+    Args:
+        name: "vgg16" (the paper's, from torchvision's file in the torch hub cache) or "st_vgg16"
+            (the anti-aliased trunk of ST-LPIPS, Ghildyal and Liu, ECCV 2022, from the installed
+            `stlpips-pytorch`). The latter is built with sides that halve at each pooling, where its
+            authors pad by one pixel more.
+        path: file of the weights where they are not in their usual place.
+
+    Raises:
+        ArtifactError: if the weights are missing or are not what they should be.
+        ConfigError: if the name is unknown.
+    """
+    if name not in ("vgg16", "st_vgg16"):
+        raise ConfigError(f'the teacher is "vgg16" or "st_vgg16", not {name!r}')
+    if name == "vgg16":
+        file = path or hub_file(VGG16_URL, "the teacher VGG-16", 'choose the teacher "st_vgg16"')
+        return Vgg16(_read(file, "features.{layer}", pooling_layers=1), False, name)
+    file = path or st_lpips_file("vgg_shift_tolerant.pth", 'the teacher "st_vgg16"')
+    teacher = Vgg16(_read(file, "net.slice{block}.{layer}", pooling_layers=2), True, name)
+    if not teacher.identity.endswith(ST_VGG16_SHA256):
+        raise ArtifactError(
+            "these are not the published weights of ST-LPIPS VGG-16: their sha256 differs"
+        )
+    return teacher
+
+
+def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield weight and bias of each convolution, which the pattern names by block and place."""
+    content = read_checkpoint(path)
+    state: dict[str, Any] = content if isinstance(content, dict) else {}
+    layer, inputs = 0, 3
+    for block, channels in enumerate(CHANNELS, start=1):
+        for outputs in channels:
+            name = pattern.format(block=block, layer=layer)
+            expected = {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
+            if any(getattr(state.get(k), "shape", None) != shape for k, shape in expected.items()):
+                missing = f"{name} is missing or has another shape"
+                raise ArtifactError(f"{Path(path).name} does not hold VGG-16: {missing}")
+            yield state[f"{name}.weight"], state[f"{name}.bias"]
+            layer, inputs = layer + 2, outputs
+        layer += pooling_layers
 
 
 class GuidedReLU(torch.autograd.Function):
@@ -28,21 +155,17 @@ class GuidedReLU(torch.autograd.Function):
         return gradient.clamp(min=0) * (x > 0)
 
 
-class Cloner(nn.Module):
-    """VGG-16 with `width` channels in all but the last layers of blocks 2 to 5, no biases.
+class Cloner(Trunk):
+    """VGG-16 with `width` channels, a multiple of 8 (paper: 16), in all but the last layers of
+    blocks 2 to 5, no biases; see `normalization` for the norm.
 
     Normalisation and ReLU follow each convolution; the last of a block has ReLU alone.
-
-    Args:
-        width: channels, a multiple of 8 (paper: 16).
-        norm: "group", "affine" or "batch" (see `normalization`).
     """
 
     def __init__(self, width: int = 16, norm: str = "batch") -> None:
         super().__init__()
-        self.blocks = nn.ModuleList()
         inputs = 3
-        for block, channels in enumerate(vgg.CHANNELS):
+        for block, channels in enumerate(CHANNELS):
             layers: list[nn.Module] = []
             for _ in channels[:-1]:
                 layers += [_convolution(inputs, width), normalization(norm, width), nn.ReLU()]
@@ -51,14 +174,6 @@ class Cloner(nn.Module):
             layers += [_convolution(inputs, outputs), nn.ReLU(), nn.MaxPool2d(2)]
             inputs = outputs
             self.blocks.append(nn.Sequential(*layers))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the pooled features of blocks 2 to 5, shaped as those of `vgg.Vgg16`."""
-        pooled: list[Tensor] = []
-        for block in self.blocks:
-            x = block(x)
-            pooled.append(x)
-        return pooled[1:]
 
     def guided(self, x: Tensor) -> list[Tensor]:
         """Return what `forward` does, with the gradients of guided back-propagation."""
@@ -86,13 +201,13 @@ class MultiresolutionDistillation(nn.Module):
     three. Gradient maps need evaluation mode.
 
     Args:
-        teacher: "vgg16" (paper) or "st_vgg16" (see `vgg.vgg16`).
-        teacher_weights: path of the teacher's weights where they are not in their usual place.
+        teacher, teacher_weights: name and path of `vgg16`.
         width, norm: see `Cloner`.
         mse_weight: see `losses.feature_discrepancy`.
 
     Raises:
-        ArtifactError, ConfigError: see `vgg.vgg16`.
+        ArtifactError: if the teacher's weights are missing or are not what they should be.
+        ConfigError: if the teacher or the norm is unknown.
     """
 
     def __init__(
@@ -104,7 +219,7 @@ class MultiresolutionDistillation(nn.Module):
         mse_weight: float = 0.01,
     ) -> None:
         super().__init__()
-        self.teacher = vgg.vgg16(teacher, teacher_weights)
+        self.teacher = vgg16(teacher, teacher_weights)
         self.cloner = Cloner(width, norm)
         self.mse_weight = mse_weight
 

@@ -36,15 +36,8 @@ class ResidualBlock(nn.Module):
 
 class Encoder(nn.Module):
     """Map an image (B, 1, H, W) to the mean and log-variance of its latent posterior, (B, latent)
-    each, and to the pooled feature maps E^1..E^L of Eq. 3, finest first.
-
-    Args:
-        size: height and width of the image in pixels.
-        channels: channels after each halving of the resolution.
-        latent: length of the latent vector.
-        norm: see `normalization`.
-        extra_projection: project also between two equal channel counts (released weights do).
-    """
+    each, and to the pooled feature maps E^1..E^L of Eq. 3, finest first; `extra_projection`
+    projects also between two equal channel counts, as released weights do."""
 
     def __init__(
         self, size: int, channels: Sequence[int], latent: int, norm: str, extra_projection: bool
@@ -103,8 +96,7 @@ class IntrospectiveVAE(nn.Module):
 
     Args:
         size: height and width in pixels, a multiple of 2 ** len(channels).
-        channels: channels after each halving (paper: 64, 128, 256, 512, 512).
-        latent: length of the latent vector.
+        channels: after each halving (paper: 64, 128, 256, 512, 512).
         norm: "group", "affine" or "batch".
         extra_projection: two more 1x1 projections, as in the released checkpoints.
 
@@ -122,13 +114,11 @@ class IntrospectiveVAE(nn.Module):
     ) -> None:
         super().__init__()
         if norm == "group" and any(width % 8 for width in channels):
-            raise ConfigError(
-                f"GroupNorm of 8 needs channels in multiples of 8, not {tuple(channels)}"
-            )
+            needed = "GroupNorm of 8 needs channels in multiples of 8"
+            raise ConfigError(f"{needed}, not {tuple(channels)}")
         if size % 2 ** len(channels):
-            raise ConfigError(
-                f"the image size must be a multiple of {2 ** len(channels)}, not {size}"
-            )
+            multiple = 2 ** len(channels)
+            raise ConfigError(f"the image size must be a multiple of {multiple}, not {size}")
         self.latent = latent
         self.encoder = Encoder(size, channels, latent, norm, extra_projection)
         self.decoder = Decoder(size, channels, latent, norm, extra_projection)

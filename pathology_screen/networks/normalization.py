@@ -19,15 +19,9 @@ class ChannelAffine(nn.Module):
 
 
 def normalization(name: str, channels: int) -> nn.Module:
-    """Build "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live BatchNorm).
-
-    >>> normalization("group", 16).num_groups
-    8
-    """
+    """Build "group" (GroupNorm of 8), "affine" (no statistics) or "batch" (live BatchNorm)."""
     if name == "group":
         return nn.GroupNorm(8, channels)
-    if name == "affine":
-        return ChannelAffine(channels)
-    if name == "batch":
-        return nn.BatchNorm2d(channels)
-    raise ConfigError(f'norm is "group", "affine" or "batch", not {name!r}')
+    if name not in ("affine", "batch"):
+        raise ConfigError(f'norm is "group", "affine" or "batch", not {name!r}')
+    return ChannelAffine(channels) if name == "affine" else nn.BatchNorm2d(channels)

@@ -33,23 +33,16 @@ _BLOCKS = {
     **{f"decoder.main.res_in_{4 << i}": f"decoder.blocks.{i}" for i in range(5)},
     "decoder.main.res_in_128": "decoder.tail",
 }
-_NO_PROJECTION = {"encoder.tail", "decoder.blocks.0", "decoder.tail"}
 _COPIED = {
     "encoder.main.0.weight": "encoder.stem.0.weight",
+    **{f"encoder.fc.{part}": f"encoder.fc.{part}" for part in ("weight", "bias")},
+    **{f"decoder.fc.0.{part}": f"decoder.fc.{part}" for part in ("weight", "bias")},
+    **{f"decoder.main.predict.{part}": f"decoder.predict.{part}" for part in ("weight", "bias")},
+    **{f"{s}.conv{i}.weight": f"{t}.conv{i}.weight" for s, t in _BLOCKS.items() for i in (1, 2)},
     **{
-        f"{source}.{part}": f"{target}.{part}"
-        for source, target in {
-            "encoder.fc": "encoder.fc",
-            "decoder.fc.0": "decoder.fc",
-            "decoder.main.predict": "decoder.predict",
-        }.items()
-        for part in ("weight", "bias")
-    },
-    **{
-        f"{source}.{layer}.weight": f"{target}.{ours}.weight"
+        f"{source}.conv_expand.weight": f"{target}.project.weight"
         for source, target in _BLOCKS.items()
-        for layer, ours in {"conv_expand": "project", "conv1": "conv1", "conv2": "conv2"}.items()
-        if ours != "project" or target not in _NO_PROJECTION
+        if target not in ("encoder.tail", "decoder.blocks.0", "decoder.tail")
     },
 }
 _FOLDED = {
@@ -60,14 +53,18 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def import_checkpoint(path: str | Path, output: Path) -> Path:
-    """Write a checkpoint as `model.pt` into a folder, and beside it `network.json`, which is
-    returned: what a bundle's configuration has to be overlaid with.
+    """Write a checkpoint, `{model_weights, ...}` or a bare state dict, as `model.pt` into a folder,
+    and beside it `network.json`, which is returned: what a bundle's configuration has to be
+    overlaid with.
 
     Raises:
-        ArtifactError: see `read_released_checkpoint`; or if it does not fit the network.
+        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its
+            keys or shapes are not those of a released checkpoint.
     """
     weights, settings = output / "model.pt", output / "network.json"
-    state = read_released_checkpoint(path)
+    content = read_checkpoint(path)
+    released = content.get("model_weights", content) if isinstance(content, dict) else content
+    state = convert_released_state(released)
     with replacing(weights) as temporary:
         torch.save(state, temporary)
         load_weights(IntrospectiveVAE(**NETWORK), temporary)
@@ -75,19 +72,6 @@ def import_checkpoint(path: str | Path, output: Path) -> Path:
     overlay |= {"ckpt": str(weights.resolve())}
     write_text(settings, json.dumps(overlay, indent=4) + "\n")
     return settings
-
-
-def read_released_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read `{model_weights, ...}` or a bare state dict with weights_only=True; convert it.
-
-    Raises:
-        ArtifactError: if the file is missing, holds anything but tensors and plain values, or its
-            keys or shapes are not those of a released checkpoint.
-    """
-    content = read_checkpoint(path)
-    return convert_released_state(
-        content.get("model_weights", content) if isinstance(content, dict) else content
-    )
 
 
 def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,9 +84,8 @@ def convert_released_state(released: dict[str, Tensor]) -> dict[str, Tensor]:
     missing = expected - released.keys()
     left = released.keys() - expected - {f"{norm}.num_batches_tracked" for norm in _FOLDED}
     if missing or left:
-        raise ArtifactError(
-            f"{refusal}: missing {sorted(missing)[:5]}, left over {sorted(left)[:5]}"
-        )
+        found = f"missing {sorted(missing)[:5]}, left over {sorted(left)[:5]}"
+        raise ArtifactError(f"{refusal}: {found}")
     state = {target: released[source] for source, target in _COPIED.items()}
     for source, target in _FOLDED.items():
         weight, bias, mean, variance = (released[f"{source}.{part}"] for part in _BATCH_NORM)

@@ -3,7 +3,8 @@ segmentation in brain MR images: a comparative study, Medical Image Analysis 202
 https://github.com/StefanDenn3r/Unsupervised_Anomaly_Detection_Brain_MRI).
 
 Layers follow the PyTorch port of the RA authors, which has no dropout and ends in a sigmoid, but
-not its slope of 1, which made an identity of every LeakyReLU.
+not its slope of 1, which made an identity of every LeakyReLU: it is 0.3, the default of Keras, in
+which the original is written.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pathology_screen.networks.normalization import normalization
-
-NEGATIVE_SLOPE = 0.3
-"""Slope of every LeakyReLU: the default of Keras, in which the original is written."""
 
 
 class SpatialAutoencoder(nn.Module):
@@ -36,8 +34,7 @@ class SpatialAutoencoder(nn.Module):
             return activated(nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1))
 
         def activated(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-            norm_layer = normalization(norm, layer.out_channels)
-            return nn.Sequential(layer, norm_layer, nn.LeakyReLU(NEGATIVE_SLOPE))
+            return nn.Sequential(layer, normalization(norm, layer.out_channels), nn.LeakyReLU(0.3))
 
         down, up = [1, *channels], [*reversed(channels), channels[0]]
         self.encoder = nn.Sequential(*map(halve, down, down[1:]))

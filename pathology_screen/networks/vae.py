@@ -12,14 +12,13 @@ from pathology_screen.errors import ConfigError
 
 
 class VAE(nn.Module):
-    """Reconstruct a slice from the posterior mean of its latent vector.
+    """Reconstruct a slice from the posterior mean of its latent vector (paper: of 512).
 
     Convolutions without bias or normalisation, LeakyReLU of slope 0.01, linear output.
 
     Args:
         size: height and width in pixels, a multiple of 2 ** len(channels).
         channels: channels after each halving (paper: 16, 32, 64, 256, 256).
-        latent: length of the latent vector (paper: 512).
 
     Raises:
         ConfigError: if the size is no multiple of 2 ** len(channels).
@@ -30,9 +29,8 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         if size % 2 ** len(channels):
-            raise ConfigError(
-                f"the image size must be a multiple of {2 ** len(channels)}, not {size}"
-            )
+            multiple = 2 ** len(channels)
+            raise ConfigError(f"the image size must be a multiple of {multiple}, not {size}")
         self.latent = latent
         side, down, up = size >> len(channels), [1, *channels], [*reversed(channels), 1]
         encoder: list[nn.Module] = []
@@ -56,14 +54,7 @@ class VAE(nn.Module):
         return mean, 2 * log_deviation
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct from a sample of the posterior, for training (`losses.negative_elbo`).
-
-        Args:
-            x: (B, 1, H, W) in [0, 1].
-            noise: (B, latent), standard normal.
-
-        Returns:
-            Reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, latent).
-        """
+        """Reconstruct from a sample of the posterior by standard normal noise (B, latent): the
+        output (B, 1, H, W), mean and log-variance, for `losses.negative_elbo`."""
         mean, log_variance = self.encode(x)
         return self.decoder(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance

@@ -11,24 +11,16 @@ from torch import Tensor, nn
 
 from pathology_screen.errors import ArtifactError
 
-LFS_POINTER = b"version https://git-lfs"
-"""Start of a file that stands for one which was not fetched."""
-
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a file that holds tensors and plain values alone, onto the CPU.
-
-    Raises:
-        ArtifactError: if the file is missing, damaged, or holds anything else (it is read with
-            weights_only=True).
-    """
+    """Read a file that holds tensors and plain values alone, onto the CPU, with weights_only=True;
+    ArtifactError if it is missing, damaged, not fetched, or holds anything else."""
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(
-            f"there are no weights {path.name} in the folder {path.parent.name or '.'}"
-        )
+        folder = path.parent.name or "."
+        raise ArtifactError(f"there are no weights {path.name} in the folder {folder}")
     with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+        if file.read(23) == b"version https://git-lfs":
             raise ArtifactError(
                 f"{path.name} is a pointer of Git LFS, not the weights: run git lfs pull"
             )
@@ -41,14 +33,12 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
-    """Load a plain state dict into the network, every key accounted for, and return the network.
-
-    Args:
-        network: has the architecture that the weights belong to.
-        path: file written by `torch.save(network.state_dict(), path)`; None loads nothing.
+    """Load a plain state dict of `torch.save(network.state_dict(), path)`, every key accounted for,
+    into the network, and return it; None loads nothing.
 
     Raises:
-        ArtifactError: see `read_checkpoint`; also if the state dict does not fit the network.
+        ArtifactError: if the file is missing, damaged or holds more than tensors and plain values,
+            or the state dict does not fit the network.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "model.pt")
@@ -56,14 +46,12 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     >>> load_weights(nn.Linear(1, 1), path)
     Linear(in_features=1, out_features=1, bias=True)
     """
-    if path is None:
-        return network
-    try:
-        network.load_state_dict(read_checkpoint(path))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{Path(path).name} does not fit {type(network).__name__}: {error}"
-        ) from error
+    if path is not None:
+        try:
+            network.load_state_dict(read_checkpoint(path))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            unfit = f"{Path(path).name} does not fit {type(network).__name__}: {error}"
+            raise ArtifactError(unfit) from error
     return network
 
 

@@ -17,17 +17,10 @@ NARROW = {
 }
 
 
-def count(network):
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @pytest.mark.parametrize(
     ("network", "parameters"),
     [
-        *[
-            ((IntrospectiveVAE, {"norm": norm}), 29_430_785)
-            for norm in ("group", "affine", "batch")
-        ],
+        *[((IntrospectiveVAE, {"norm": n}), 29_430_785) for n in ("group", "affine", "batch")],
         ((IntrospectiveVAE, {"extra_projection": True}), 29_955_073),
         ((IntrospectiveVAE, {"latent": 256}), 32_576_769),
         *[((SpatialAutoencoder, {"norm": n}), 1_359_457) for n in ("group", "affine", "batch")],
@@ -38,7 +31,7 @@ def count(network):
 )
 def test_paper_profiles_have_the_parameters_of_the_listed_layers(network, parameters):
     kind, options = network
-    assert count(kind(**options)) == parameters
+    assert sum(one.numel() for one in kind(**options).parameters()) == parameters
 
 
 def test_compact_profiles_ship_under_10_megabytes():

@@ -11,7 +11,7 @@ from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 from pathology_screen.networks.released_checkpoint import (
     NETWORK,
     convert_released_state,
-    read_released_checkpoint,
+    import_checkpoint,
 )
 
 
@@ -45,11 +45,12 @@ def released_reconstruction(state, x):
     return torch.sigmoid(conv(y, "decoder.main.predict", 2))
 
 
-def test_converted_weights_reconstruct_as_the_released_network_does(tmp_path):
+def test_imported_weights_reconstruct_as_the_released_network_does(tmp_path):
     state = released_state()
     torch.save({"model_weights": state, "epoch": 3}, tmp_path / "best_model.pt")
+    import_checkpoint(tmp_path / "best_model.pt", tmp_path)
     network = IntrospectiveVAE(**NETWORK).eval()
-    network.load_state_dict(read_released_checkpoint(tmp_path / "best_model.pt"))
+    network.load_state_dict(torch.load(tmp_path / "model.pt"))
     x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = released_reconstruction(state, x)
@@ -65,7 +66,12 @@ def test_key_names_are_those_of_the_released_checkpoints(shared_data):
     assert {key: tuple(value.shape) for key, value in released_state().items()} == shapes
 
 
-def test_what_is_no_released_checkpoint_is_refused():
+class Payload:
+    def __reduce__(self):
+        return (nn.Identity, ())
+
+
+def test_what_is_no_released_checkpoint_is_refused(tmp_path):
     state, one = released_state(), torch.zeros(1)
     without = {key: value for key, value in state.items() if key != "encoder.fc.bias"}
     for wrong, message in (
@@ -76,14 +82,6 @@ def test_what_is_no_released_checkpoint_is_refused():
     ):
         with pytest.raises(ArtifactError, match=message):
             convert_released_state(wrong)
-
-
-class Payload:
-    def __reduce__(self):
-        return (nn.Identity, ())
-
-
-def test_a_pickle_that_runs_code_is_refused(tmp_path):
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model_weights": Payload()}))
     with pytest.raises(ArtifactError, match="holds more"):
-        read_released_checkpoint(tmp_path / "evil.pt")
+        import_checkpoint(tmp_path / "evil.pt", tmp_path)
