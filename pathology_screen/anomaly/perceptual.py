@@ -1,17 +1,19 @@
-"""Perceptual distance maps, `S_lpips` in Eq. 5, with `lpips` and weights at hand."""
+"""Perceptual distance maps, `S_lpips` in Eq. 5, with `lpips` and weights at hand; and the
+anti-aliased AlexNet behind ST-LPIPS (Ghildyal and Liu, ECCV 2022), as its weights are."""
 
 import copy
 import os
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import lpips
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
 
-from pathology_screen.anomaly.antialiased_alexnet import AntialiasedAlexNet
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.networks.weights import (
     hub_file,
@@ -23,25 +25,22 @@ from pathology_screen.networks.weights import (
 
 MICRO_BATCH = 8
 """Images at a time: on a CPU small batches are faster than one large one."""
-
 SMALLEST_SIDE = 32
 """Below this the deepest layers of the ImageNet networks have no pixels left."""
-
 HUB_WEIGHTS = {
     "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1,
     "alex": AlexNet_Weights.IMAGENET1K_V1,
 }
 """Backbones whose weights are torchvision's, from the torch hub cache."""
-
 ST_ALEX_SHA256 = "468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
+SLICES = (0, 3, 7, 11, 13, 15)
+"""Where the layers of `AntialiasedAlexNet` are cut into the five slices whose outputs are
+compared."""
 
 
 class PerceptualDistance(nn.Module):
-    """A frozen perceptual metric that gives one distance a pixel.
-
-    Attributes:
-        identity: name of the backbone and sha256 of its weights, for a calibration.
-    """
+    """A frozen perceptual metric that gives one distance a pixel; `identity`, for that of a
+    calibration, names the backbone and the sha256 of its weights."""
 
     def __init__(self, name: str, metric: nn.Module) -> None:
         super().__init__()
@@ -89,6 +88,47 @@ class SpatialLPIPS(lpips.LPIPS):
         if missing or unknown:
             raise ArtifactError(f"the perceptual weights lack {missing} and hold unknown {unknown}")
         return self
+
+
+class BlurPool(nn.Module):
+    """Blur with a 3 x 3 binomial filter, then keep every second pixel (Zhang, ICML 2019)."""
+
+    filt: torch.Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
+        kernel = torch.outer(binomial, binomial).repeat(channels, 1, 1, 1)  # (C, 1, 3, 3)
+        self.register_buffer("filt", kernel)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(padded, self.filt, stride=2, groups=x.shape[1])
+
+
+class AntialiasedAlexNet(nn.Module):
+    """The five ReLU outputs of AlexNet's features, each stride replaced by blur and subsampling:
+    (B, 3, H, W), sides of at least 21 px -> (B, C, h, w) with C = 64, 192, 384, 256, 256. Weights
+    are named as in `alex_shift_tolerant.pth`: `slice<k>.<layer>.weight`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = nn.MaxPool2d(kernel_size=3, stride=1)
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()]
+        layers += [pool, BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()]
+        layers += [pool, BlurPool(192), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
+        for k, (start, stop) in enumerate(zip(SLICES, SLICES[1:]), start=1):
+            named = OrderedDict((str(i), layers[i]) for i in range(start, stop))
+            self.add_module(f"slice{k}", nn.Sequential(named))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        features = []
+        for part in self.children():
+            x = part(x)
+            features.append(x)
+        return features
 
 
 class EmbeddingDistance(nn.Module):

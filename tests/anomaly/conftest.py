@@ -12,20 +12,12 @@ def heads(n: int, size: int) -> torch.Tensor:
     """Phantom heads with texture on a black background, (n, 1, size, size) float32 in [0, 1]."""
     head = resize(shepp_logan_phantom(), (size, size))
     texture = gaussian_filter(np.random.default_rng(0).normal(size=(n, size, size)), (0, 2, 2))
-    textured = head * (1 + texture)
-    return torch.from_numpy(textured.clip(0, 1)[:, None].astype(np.float32))
+    return torch.from_numpy((head * (1 + texture)).clip(0, 1)[:, None].astype(np.float32))
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Two heads, (2, 1, 48, 48)."""
     return heads(2, 48)
-
-
-@pytest.fixture
-def full_size_image() -> torch.Tensor:
-    """One head in the size of the paper, (1, 1, 128, 128)."""
-    return heads(1, 128)
 
 
 @pytest.fixture
