@@ -12,12 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def full_precision(x: Tensor) -> Tensor:
-    """Return what autocast gave in half precision as float32, other tensors as they are.
-
-    >>> full_precision(torch.ones(2, dtype=torch.bfloat16)).dtype
-    torch.float32
-    """
+def _full_precision(x: Tensor) -> Tensor:
+    """What autocast gave in half precision as float32, other tensors as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -27,7 +23,7 @@ def squared_error(image: Tensor, reconstruction: Tensor) -> Tensor:
     >>> squared_error(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2))
     tensor([4., 4.])
     """
-    return (full_precision(image) - reconstruction).square().flatten(1).sum(1)
+    return (_full_precision(image) - reconstruction).square().flatten(1).sum(1)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -36,7 +32,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     >>> kl_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
     tensor([2.])
     """
-    mean, log_variance = full_precision(mean), full_precision(log_variance)
+    mean, log_variance = _full_precision(mean), _full_precision(log_variance)
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 
@@ -53,16 +49,11 @@ def exp_elbo(
 
 
 def reversed_embedding_loss(image: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> Tensor:
-    """Compare the encoder's embeddings of image and reconstruction, level by level (Eq. 3).
+    """Compare the encoder's embeddings of image and reconstruction, one (B, C_l, H_l, W_l) a level,
+    (Eq. 3): a scalar, zero where they agree.
 
     Per level: 1 - cosine similarity of each sample's flattened map, averaged over the batch, plus
     half the mean squared error.
-
-    Args:
-        image, reconstruction: one (B, C_l, H_l, W_l) a level.
-
-    Returns:
-        A scalar, zero where the embeddings agree.
 
     >>> ones = torch.ones(1, 2, 1, 1)
     >>> reversed_embedding_loss([ones, ones], [ones, 3 * ones])
@@ -82,13 +73,8 @@ def negative_elbo(
     """Return the loss of the VAE: half the squared error over the likelihood's variance plus the KL
     divergence, each summed over a sample and averaged over the batch.
 
-    It is -ELBO for a Gaussian likelihood, up to a constant (Zimmerer et al., 2019).
-
-    Args:
-        output: reconstruction (B, 1, H, W), posterior mean and log-variance, each (B, Z), as
-            `VAE.sample` gives them.
-        image: (B, 1, H, W).
-        deviation: of the likelihood (source: 1); the smaller, the closer the output.
+    It is -ELBO for a Gaussian likelihood, up to a constant (Zimmerer et al., 2019): `output` is
+    what `VAE.sample` gives, the smaller the `deviation` (source: 1), the closer the reconstruction.
 
     >>> image, mean, log_variance = torch.ones(1, 1, 2, 2), torch.zeros(1, 3), torch.zeros(1, 3)
     >>> negative_elbo((0 * image, mean, log_variance), image)
@@ -102,20 +88,13 @@ def negative_elbo(
 def feature_discrepancy(
     cloner: Sequence[Tensor], teacher: Sequence[Tensor], mse_weight: float = 0.01
 ) -> Tensor:
-    """Compare the features of cloner and teacher, layer by layer: the loss of MKD, and on three
-    layers its image score (Salehi et al., CVPR 2021).
+    """Compare the features of cloner and teacher, one (B, C_l, H_l, W_l) a layer: the loss of MKD,
+    and on three layers its image score (Salehi et al., CVPR 2021); (B,), zero where they agree.
 
     Per layer and sample 1 - cosine similarity of the flattened maps, plus `mse_weight` times their
-    mean squared error; summed over the layers.
-
-    Args:
-        cloner, teacher: one (B, C_l, H_l, W_l) a layer.
-        mse_weight: lambda (source: 0.5 for MVTec, 0.01 otherwise). The deepest features of the
-            teacher "st_vgg16" are about a hundred times as large as the others; there 1e-4 keeps
-            the two terms of one size.
-
-    Returns:
-        (B,), zero where the features agree.
+    mean squared error (source: 0.5 for MVTec, 0.01 otherwise); summed over the layers. The deepest
+    features of the teacher "st_vgg16" are about a hundred times as large as the others; there 1e-4
+    keeps the two terms of one size.
 
     >>> ones = torch.ones(1, 2, 1, 1)
     >>> feature_discrepancy([ones], [3 * ones], mse_weight=0.5)

@@ -11,10 +11,8 @@ from pathology_screen.errors import ConfigError, InputError
 
 REFERENCE_SIZE = 128
 """Image side for which the paper gives its lengths in pixels; other sizes scale them."""
-
 FOREGROUND = 0.01
 """The DAE's noise is added to brighter pixels alone."""
-
 PERCENTILE_BANDS = ((1, 5), (30, 70), (95, 99))
 """Hypointense, mean-ranged and hyperintense."""
 
@@ -24,21 +22,15 @@ def add_ellipses(
     rng: np.random.Generator,
     percentiles_of: Literal["image", "tissue"] = "image",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint three ellipses: one hypointense, one mean-ranged, one hyperintense.
+    """Paint three ellipses, one hypointense, one mean-ranged, one hyperintense, into an image
+    (H, W) in [0, 1]: the image, shape and dtype alike, and the mask of the ellipses, bool (H, W).
 
     Each intensity is uniform between two percentiles of the image as it is by then (1-5, 30-70,
     95-99), each centre uniform over the middle half (32 to 96 of 128 px), each angle uniform over
     0-360 degrees. The paper's axes, "normally distributed between 8 and 12", are read as semi-axes
-    from N(10, 1) clipped to [8, 12] px. Ellipses may overlap.
-
-    Args:
-        image: shape (H, W), in [0, 1].
-        rng: source of every draw.
-        percentiles_of: "image" counts the background, as the released code does: where it fills
-            much of the image, the hypointense ellipse is black. "tissue" takes pixels above 0.
-
-    Returns:
-        The anomalous image, shape and dtype alike, and the mask of the ellipses, bool (H, W).
+    from N(10, 1) clipped to [8, 12] px. Ellipses may overlap. Percentiles of the "image" count the
+    background, as the released code does: where it fills much of the image, the hypointense ellipse
+    is black. "tissue" takes pixels above 0.
 
     Raises:
         ConfigError: if `percentiles_of` is something else.
@@ -68,17 +60,11 @@ def add_ellipses(
 
 
 def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Copy one rectangle of the image onto another place of it.
+    """Copy one rectangle of an image (H, W) onto another place of it: the image, shape and dtype
+    alike, and the mask of the rectangle, bool (H, W).
 
     Width and height are uniform over 25 to 50 px of 128, the upper left corners of source and
     destination uniform from 25 px to where the rectangle still fits.
-
-    Args:
-        image: shape (H, W).
-        rng: source of every draw.
-
-    Returns:
-        The anomalous image, shape and dtype alike, and the mask of the rectangle, bool (H, W).
 
     >>> image = np.arange(128.0 * 128).reshape(128, 128)
     >>> anomalous, mask = copy_paste(image, np.random.default_rng(0))
@@ -88,28 +74,21 @@ def copy_paste(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
     size = np.array(image.shape)
     low, high = np.round(np.outer([25, 50], size) / REFERENCE_SIZE).astype(int)
     extent = rng.integers(low, high)
-    source, destination = rng.integers(low, size - extent, size=(2, 2))
+    corners = rng.integers(low, size - extent, size=(2, 2))
+    source, destination = (tuple(map(slice, corner, corner + extent)) for corner in corners)
     anomalous, mask = image.copy(), np.zeros(image.shape, bool)
-    anomalous[_box(destination, extent)] = image[_box(source, extent)]
-    mask[_box(destination, extent)] = True
+    anomalous[destination], mask[destination] = image[source], True
     return anomalous, mask
 
 
 def coarse_noise(
     count: int, generator: torch.Generator, size: int, deviation: float = 0.2, resolution: int = 16
 ) -> torch.Tensor:
-    """Draw the noise of the DAE (Kascenas et al., MIDL 2022): normal on a coarse grid, enlarged
-    bilinearly with aligned corners, then rolled by one random shift that the whole batch shares.
+    """Draw the noise of the DAE (Kascenas et al., MIDL 2022), normal with this deviation on a
+    coarse grid, enlarged bilinearly with aligned corners, then rolled by one random shift that the
+    whole batch shares: (count, 1, size, size), float32, on the CPU.
 
-    Args:
-        count: number of images; with several ranks all of theirs, of which each takes its part.
-        size: height and width of the images in pixels.
-        generator: source of every draw, on the CPU.
-        deviation: standard deviation on the grid.
-        resolution: height and width of the grid.
-
-    Returns:
-        Shape (count, 1, size, size), float32, on the CPU; for `add_coarse_noise`.
+    With several ranks `count` is that of all their images, of which each takes its part.
 
     >>> coarse_noise(2, torch.Generator().manual_seed(0), size=32).shape
     torch.Size([2, 1, 32, 32])
@@ -127,7 +106,3 @@ def add_coarse_noise(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     tensor([0.0000, 0.7500])
     """
     return image + noise * (image > FOREGROUND)
-
-
-def _box(corner: np.ndarray, extent: np.ndarray) -> tuple[slice, ...]:
-    return tuple(slice(start, start + length) for start, length in zip(corner, extent))
