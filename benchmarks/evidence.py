@@ -32,7 +32,7 @@ from pathology_screen.experiments.published import TABLES
 from pathology_screen.experiments.report import Comparison, markdown_table
 from pathology_screen.experiments.synthetic import KINDS, synthetic
 from pathology_screen.files import replacing
-from pathology_screen.io import find_scans
+from pathology_screen.io import discover
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener
 
@@ -101,11 +101,12 @@ def screen_strangers(folders: Iterable[Path], runs: Path | None) -> pd.DataFrame
     weights = None if runs is None else runs / "ra" / "model.pt"
     screener = Screener.from_bundle("ra", weights=weights)
     for folder in folders:
-        for item in find_scans(folder):
-            result = screener(item["image"], series_uid=item.get("series_uid"))
+        found = discover(folder)
+        for name, scan in zip(found.names, found.scans):
+            result = screener(scan.source, series_uid=scan.series_uid)
             told = "-" if result.percentile is None else f"{result.percentile:.0f}"
             outcome = result.outcome + (f" ({result.code})" if result.code else "")
-            rows.append([folder.name, item["name"], outcome, told])
+            rows.append([folder.name, name, outcome, told])
     return pd.DataFrame(rows, columns=["folder", "scan", "outcome", "percentile"])
 
 

@@ -80,7 +80,7 @@ def calibrate_on(
     left out and named.
 
     Args:
-        normals: scans, see `io.find_scans`.
+        normals: scans, see `io.discover`.
         output: file of the calibration.
         bundle, weights, profile, device: see `Predictor.load`.
         series_uid, axial_slice: see `io.read_scan`.

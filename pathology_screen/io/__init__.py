@@ -10,13 +10,12 @@ from pathology_screen.io.find import (
     FoundScan,
     bids_labels,
     discover,
-    find_scans,
     no_dicom,
     safe_names,
     source_id,
 )
 from pathology_screen.io.nifti import read_nifti
-from pathology_screen.io.png import is_png, read_png
+from pathology_screen.io.png import read_png
 from pathology_screen.io.scan import Scan
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "Scan",
     "bids_labels",
     "discover",
-    "find_scans",
     "read_scan",
     "safe_names",
     "source_id",
@@ -47,12 +45,14 @@ def read_scan(
             depth), a .zip archive or a list that holds DICOM files or one NIfTI or PNG file.
         series_uid: SeriesInstanceUID to read; needed where the files belong to several.
         axial_slice: declares an image of one slice as axial; otherwise one slice alone is refused.
-        axes, pixel_mm: see `read_png`; for PNG files alone, all others state them.
+        axes: of a PNG, "PLS" where its columns run to the patient's left (default), "PRS" to the
+            right; its rows run from anterior to posterior.
+        pixel_mm: of a PNG, the distance between neighbouring pixels; default 1 mm.
 
     Raises:
         InputError: the scan cannot be read faithfully; its `code` says why.
-        ConfigError: `axes` or `pixel_mm` of a file that is no PNG, or a DICOM file where the
-            packages that read DICOM are not installed.
+        ConfigError: `axes` or `pixel_mm` make no sense, or are given for a file that is no PNG; or
+            a DICOM file where the packages that read DICOM are not installed.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -63,11 +63,11 @@ def read_scan(
     ((256, 256, 1), np.float32(255.0), 'png')
     """
     with input_files(path) as files:
-        if len(files) == 1 and is_png(files[0]):
+        if len(files) == 1 and files[0].name.lower().endswith(".png"):
             return read_png(files[0], axes=axes, pixel_mm=pixel_mm)
         if axes is not None or pixel_mm is not None:
-            states = "NIfTI and DICOM files state them"
-            raise ConfigError(f"axes and pixel_mm are options of PNG files; {states}")
+            state = "axes and pixel_mm are options of PNG files; NIfTI and DICOM files state them"
+            raise ConfigError(state)
         if len(files) == 1 and is_nifti(files[0]):
             if series_uid is not None:
                 raise InputError("series_not_found", "it is a NIfTI file")

@@ -13,21 +13,14 @@ ENTITIES = re.compile(
 
 def t1w_images(root: Path) -> list[Path]:
     """List `sub-*/[ses-*/]anat/*_T1w.nii[.gz]`, in order of paths."""
-    return sorted(
-        path
-        for inside in ("anat", "ses-*/anat")
-        for path in root.glob(f"sub-*/{inside}/*_T1w.nii*")
-        if is_nifti(path) and not path.name.startswith(".")
-    )
+    inside = "anat/*_T1w.nii*"
+    found = [*root.glob(f"sub-*/{inside}"), *root.glob(f"sub-*/ses-*/{inside}")]
+    return sorted(path for path in found if is_nifti(path) and not path.name.startswith("."))
 
 
 def entities_of(path: Path) -> str | None:
-    """Return the entities of a T1w image, such as `sub-01_ses-1_run-2`; None where its name breaks
-    the rules of BIDS or belongs to another folder.
-
-    >>> entities_of(Path("data/sub-01/ses-1/anat/sub-01_ses-1_run-2_T1w.nii.gz"))
-    'sub-01_ses-1_run-2'
-    """
+    """Return the entities of a T1w image; None where its name breaks the rules of BIDS or belongs
+    to another folder."""
     entities = path.name.partition("_T1w.nii")[0]
     if not ENTITIES.fullmatch(entities):
         return None
@@ -35,11 +28,7 @@ def entities_of(path: Path) -> str | None:
 
 
 def folder_of(entities: str) -> str:
-    """Return the folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`.
-
-    >>> folder_of("sub-01_ses-1_run-2")
-    'sub-01/ses-1/anat'
-    """
+    """Return the folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`."""
     found = ENTITIES.fullmatch(entities)
     if found is None:
         raise ValueError(f"{entities!r} are no entities of BIDS")

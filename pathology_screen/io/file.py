@@ -4,16 +4,15 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, BinaryIO, Literal, Protocol, cast
+from typing import IO, BinaryIO, cast
 
 from pathology_screen.errors import InputError, ScreeningError
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 BARE_STARTS = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\0\x08\0\0", b"\0\x08\0\5"}
 """First bytes of DICOM data sets that lack the preamble; the reader refuses them."""
 
@@ -23,25 +22,34 @@ MAX_BYTES = 4 * 2**30
 MAX_RATIO = 200
 """Greatest ratio of unpacked to packed bytes, where more than `RATIO_APPLIES_ABOVE` unpack."""
 RATIO_APPLIES_ABOVE = 64 * 2**20
-MAX_PATH = 1024
-"""Most characters of a member's path."""
-MAX_DEPTH = 64
-"""Most parts of a member's path."""
+MAX_PATH, MAX_DEPTH = 1024, 64
+"""Most characters, and parts, of a member's path."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How members may be packed; Python unpacks a whole block of bzip2 or LZMA, however large."""
 
 _unsafe = partial(InputError, "unsafe_archive")
 
 
-class File(Protocol):
-    """A `Path`, or a member of an archive. Names may be patients': no refusal repeats them."""
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive (`zipfile.Path` would list every folder above every member)."""
+
+    archive: zipfile.ZipFile
+    path: str
 
     @property
     def name(self) -> str:
-        """Last part of its path."""
+        return PurePosixPath(self.path).name
 
-    def open(self, mode: Literal["rb"]) -> Any:
-        """Open it for reading bytes."""
+    def open(self, mode: str = "rb") -> IO[bytes]:
+        return self.archive.open(self.path)
+
+    def __str__(self) -> str:
+        return self.path
+
+
+File = Path | Member
+"""Its name may be a patient's: no refusal repeats it."""
 
 
 class _Nameless(io.BufferedReader):
@@ -87,7 +95,7 @@ def one_of(file: File, files: Sequence[File]) -> Iterator[None]:
 
 def is_nifti(file: File) -> bool:
     """Tell by the name whether a file is a NIfTI file."""
-    return file.name.lower().endswith(NIFTI_SUFFIXES)
+    return file.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def is_zip(file: File) -> bool:
@@ -107,21 +115,22 @@ def is_dicom(file: File) -> bool:
 @contextmanager
 def input_files(path: str | Path | Sequence[str | Path]) -> Iterator[Sequence[File]]:
     """Give the files of a file, folder (at any depth), .zip archive or list of files, to be read
-    within the context; raises what `check_path`, `files_below` and `open_archive` raise."""
+    within the context; raises what `check_path` and `open_archive` raise, and "unreadable" where a
+    folder cannot be listed."""
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
     for file in paths:
         with one_of(file, paths):
             check_path(file)
     if isinstance(path, str | Path) and paths[0].is_dir():
-        yield files_below(paths[0])
+        closed: list[Path] = []
+        paths = [file for *_, files in walk(paths[0], closed) for file in files]
+        if closed:
+            raise InputError("unreadable", "a folder cannot be listed")
     elif isinstance(path, str | Path) and is_zip(paths[0]):
-        with open_archive(paths[0]) as files:
-            yield files
-    else:
-        yield paths
-
-
-# --- folders ---
+        with open_archive(paths[0]) as members:
+            yield members
+        return
+    yield paths
 
 
 def check_path(path: Path) -> None:
@@ -134,44 +143,21 @@ def check_path(path: Path) -> None:
             raise InputError("unsupported_format", "it is neither a file nor a folder")
 
 
-def walk(
-    folder: Path, closed: Callable[[Path], None]
-) -> Iterator[tuple[Path, list[str], list[Path]]]:
+def walk(folder: Path, closed: list[Path]) -> Iterator[tuple[Path, list[str], list[Path]]]:
     """Like `os.walk`, in order of names, without hidden entries, and with files that cannot be
-    opened; `closed` is called with every folder that cannot be listed or entered."""
-    for root, folders, names in os.walk(folder, onerror=lambda error: closed(Path(error.filename))):
-        if _is_barred(root, (*folders, *names)):
+    opened; every folder that cannot be listed or entered is added to `closed`."""
+    for root, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
+        try:
+            Path(root, *[*folders, *names][:1]).lstat()
+        except PermissionError:  # it may be listed and not entered
             folders.clear()
-            closed(Path(root))
+            closed.append(Path(root))
             continue
+        except OSError:  # it vanished meanwhile
+            pass
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         yield Path(root), folders, [file for file in files if _may_be_file(file)]
-
-
-def files_below(folder: Path) -> list[File]:
-    """Every file in a folder, at any depth; "unreadable" where a folder cannot be listed."""
-
-    def refuse(_: Path) -> None:
-        raise InputError("unreadable", "a folder cannot be listed")
-
-    return [file for _, _, files in walk(folder, refuse) for file in files]
-
-
-def leads_nowhere(path: Path) -> bool:
-    """Tell a link whose target is absent."""
-    return path.is_symlink() and not path.exists()
-
-
-def _is_barred(folder: str, names: Sequence[str]) -> bool:
-    """Tell a folder that may be listed and not entered."""
-    try:
-        Path(folder, *names[:1]).lstat()
-    except PermissionError:
-        return True
-    except OSError:  # it vanished meanwhile
-        pass
-    return False
 
 
 def _may_be_file(path: Path) -> bool:
@@ -181,27 +167,12 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
+def leads_nowhere(path: Path) -> bool:
+    """Tell a link whose target is absent."""
+    return path.is_symlink() and not path.exists()
+
+
 # --- archives ---
-
-
-@dataclass(frozen=True)
-class Member:
-    """A `File` in an archive (`zipfile.Path` would list every folder above every member)."""
-
-    archive: zipfile.ZipFile
-    path: str
-
-    @property
-    def name(self) -> str:
-        """Last part of its path."""
-        return PurePosixPath(self.path).name
-
-    def open(self, mode: str = "rb") -> IO[bytes]:
-        """Open it for reading bytes."""
-        return self.archive.open(self.path)
-
-    def __str__(self) -> str:
-        return self.path
 
 
 @contextmanager
@@ -213,11 +184,17 @@ def open_archive(path: Path) -> Iterator[list[File]]:
             archive's own folder, a link, two of one path, too many members, too long or deep a
             path, another packing than deflation, or more data than is plausible).
     """
+    hint = "Unpack the archive yourself and pass the folder, if you trust where it comes from"
     with parsing():
         archive = zipfile.ZipFile(path)
     with archive:
         members = archive.infolist()
-        _check_size(members, path)
+        if len(members) > MAX_MEMBERS:
+            raise _unsafe(f"{len(members)} members; at most {MAX_MEMBERS} are read", hint)
+        unpacked = sum(info.file_size for info in members)
+        if unpacked > MAX_BYTES:
+            raise _unsafe(f"{unpacked} bytes unpacked; at most {MAX_BYTES} are read", hint)
+        check_ratio(unpacked, path.stat().st_size)
         for info in members:
             _check_member(info)
         if len({info.filename for info in members}) < len(members):
@@ -231,16 +208,6 @@ def check_ratio(unpacked: int, packed: int) -> None:
     if unpacked > max(RATIO_APPLIES_ABOVE, MAX_RATIO * packed):
         hint = "Unpack it yourself and pass what it holds, if you trust where it comes from"
         raise _unsafe(f"it unpacks to more than {MAX_RATIO} times its size", hint)
-
-
-def _check_size(members: Sequence[zipfile.ZipInfo], path: Path) -> None:
-    hint = "Unpack the archive yourself and pass the folder, if you trust where it comes from"
-    if len(members) > MAX_MEMBERS:
-        raise _unsafe(f"{len(members)} members; at most {MAX_MEMBERS} are read", hint)
-    unpacked = sum(info.file_size for info in members)
-    if unpacked > MAX_BYTES:
-        raise _unsafe(f"{unpacked} bytes unpacked; at most {MAX_BYTES} are read", hint)
-    check_ratio(unpacked, path.stat().st_size)
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:

@@ -5,15 +5,15 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import text_sha256
 from pathology_screen.io.file import (
     BARE_STARTS,
-    NIFTI_SUFFIXES,
     File,
     check_path,
     is_nifti,
@@ -27,6 +27,9 @@ from pathology_screen.io.file import (
 if TYPE_CHECKING:
     from pathology_screen.io.headers import DicomStart
 
+SUFFIX = re.compile(r"(\.nii(\.gz)?|\.zip|\.dcm)\Z", re.ASCII | re.IGNORECASE)
+"""What the name of a scan leaves out."""
+LONGEST_NAME = 120
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 HEAD = 2**16
 """Bytes from the start of a file that are read."""
@@ -37,7 +40,6 @@ WHOLE = 2**23
 SAMPLES, SAMPLE = 64, 2**14
 """Number of samples, and bytes of each; the last is the end, where .gz and .zip have check sums."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-LONGEST_NAME = 120
 
 
 # --- names ---
@@ -51,7 +53,14 @@ def safe_names(paths: Sequence[str]) -> list[str]:
     >>> safe_names(["sub-01/T1 head.nii.gz", "sub-01_T1_head.nii"])
     ['sub-01_T1_head', 'sub-01_T1_head-2']
     """
-    return _distinct(map(_safe_name, paths), "-")
+    names = []
+    for path in paths:
+        path = SUFFIX.sub("", path)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", path).strip(".") or "scan"
+        if len(name) > LONGEST_NAME:
+            name = f"{name[: LONGEST_NAME - 9]}-{_text_digest(path)[:8]}"
+        names.append(name)
+    return _distinct(names, "-")
 
 
 def bids_labels(names: Sequence[str]) -> list[str]:
@@ -78,15 +87,91 @@ def _distinct(names: Iterable[str], mark: str) -> list[str]:
     return list(distinct.values())
 
 
-def _safe_name(relative: str) -> str:
-    for suffix in (*reversed(NIFTI_SUFFIXES), ".zip", ".dcm"):
-        if relative.lower().endswith(suffix):
-            relative = relative[: -len(suffix)]
+# --- the start of every file ---
+
+
+class Start(NamedTuple):
+    """What the start of a file shows: "scan" (or what reading will refuse), "archive", "image" (of
+    a DICOM series), "bare" (DICOM without the preamble), "doubtful" (empty, or a link that leads
+    nowhere), or "other"; a digest of the content, or of the path where that cannot be read; and
+    what a DICOM image states."""
+
+    kind: str
+    digest: str
+    image: "DicomStart | None" = None
+
+    @property
+    def series_uid(self) -> str:
+        return self.image.series_uid if self.image else ""
+
+
+def look(file: File) -> Start:
+    """Read the start of a file, on disk or in an archive; of the latter, nothing is sampled."""
+    by_name = "scan" if is_nifti(file) else "archive" if is_zip(file) else ""
+    try:
+        with opened(file) as stream:
+            head = stream.read(HEAD)
+            size = os.fstat(stream.fileno()).st_size if isinstance(file, Path) else len(head)
+            if by_name:
+                return Start(by_name, _digest(head, stream, size))
+            if not head:
+                return Start("doubtful", _digest(head))
+            if head[128:132] == b"DICM" and file.name.upper() != "DICOMDIR":
+                return _look_at_dicom(head, stream, size)
+            return Start("bare" if head[:4] in BARE_STARTS else "other", _digest(head))
+    except InputError:
+        lost = not by_name and isinstance(file, Path) and leads_nowhere(file)
+        return Start("doubtful" if lost else by_name or "scan", _text_digest(str(file)))
+
+
+def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
+    try:
+        from pathology_screen.io.headers import LONGEST_HEAD, dicom_start
+    except ImportError as error:
+        raise no_dicom() from error
+    digest = _digest(head, stream, size if size > ONE_SLICE else 0)
+    for longest in (HEAD, LONGEST_HEAD):
+        if longest > HEAD:
+            stream.seek(0)
+            head = stream.read(longest)
+        image = None
+        with suppress(InputError):
+            image = dicom_start(head)
+        if (image and (image.series_uid or not image.is_image)) or len(head) < longest:
             break
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", relative).strip(".") or "scan"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"
-    return name
+    if image is None:
+        return Start("scan", digest)
+    return Start("image", digest, image) if image.is_image else Start("other", digest)
+
+
+def no_dicom() -> ConfigError:
+    """Say which packages are missing."""
+    return ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]")
+
+
+def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
+    """SHA-256 of the start and, of what is longer, of its size and the rest, or samples of that."""
+    digest = hashlib.sha256(head)
+    if stream is not None and size > len(head):
+        digest.update(str(size).encode())
+        if size <= WHOLE:
+            digest.update(stream.read(WHOLE))
+            return digest.hexdigest()
+        spread = sorted(int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES))
+        for offset in (*spread, size - SAMPLE):
+            stream.seek(offset)
+            digest.update(stream.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _together(digests: Iterable[str]) -> str:
+    """One digest of several; of one, the same."""
+    several = sorted(digests)
+    return several[0] if len(several) == 1 else text_sha256("".join(several))
 
 
 # --- scans ---
@@ -157,57 +242,27 @@ def discover(root: str | Path) -> Discovery:
     root = Path(root)
     check_path(root)
     if not root.is_dir():
-        start = look(root)
-        uid = start.image.series_uid or None if start.image else None
-        alone = [FoundScan(root, (root,), uid, start.digest)]
-        scans = _in_archive(root, start) if start.kind == "archive" else alone
-        return Discovery(root, tuple(scans), ())
+        return Discovery(root, tuple(_scans_of_file(root, look(root))), ())
     found: list[FoundScan] = []
     passed_over: list[Path] = []
-    parts: list[_Part] = []
     closed: list[Path] = []
-    for folder, folders, files in walk(root, closed.append):
+    parts: dict[tuple[Path, str, str], dict[Path, Start]] = defaultdict(dict)
+    for folder, folders, files in walk(root, closed):
         passed_over += [folder / name for name in folders if (folder / name).is_symlink()]
         starts = {file: look(file) for file in files}
-        series = _series(folder, starts)
-        parts += series
+        beside_series = any(start.kind in ("image", "bare") for start in starts.values())
         for file, start in starts.items():
-            may_be = series or file.name.lower().endswith(DICOM_SUFFIXES)
-            if start.kind == "archive":
-                found += _in_archive(file, start)
-            elif start.kind == "scan" or (start.kind == "doubtful" and may_be):
-                found.append(FoundScan(file, (file,), None, start.digest))
-            elif start.kind in ("doubtful", "other"):
+            may_be = beside_series or file.name.lower().endswith(DICOM_SUFFIXES)
+            if start.kind in ("image", "bare"):
+                parts[folder, start.kind, start.series_uid][file] = start
+            elif start.kind in ("scan", "archive") or (start.kind == "doubtful" and may_be):
+                found += _scans_of_file(file, start)
+            else:
                 passed_over.append(file)
-    found += [FoundScan(folder, (folder,), None, _path_digest(folder)) for folder in closed]
-    found += _joined(parts)
+    found += [FoundScan(folder, (folder,), None, _text_digest(str(folder))) for folder in closed]
+    found += _series(parts.values())
     found.sort(key=lambda scan: (str(scan.place), scan.series_uid or ""))
     return Discovery(root, tuple(found), tuple(sorted(passed_over)))
-
-
-def find_scans(root: str | Path) -> list[dict]:
-    """List the scans at or below a path as a MONAI datalist, `[{"image": path or list of paths,
-    "name": one of Discovery.names}, ...]`, of DICOM with "series_uid".
-
-    Raises:
-        InputError: "empty" where there is no scan; see also `discover`.
-        ConfigError: see `discover`.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "one.nii.gz").write_text("what a name promises")
-    >>> [item["name"] for item in find_scans(folder)]
-    ['one']
-    """
-    found = discover(root)
-    if not found.scans:
-        raise InputError("empty")
-    items: list[dict] = []
-    for scan, name in zip(found.scans, found.names):
-        image = [str(file) for file in scan.files]
-        chosen = {"series_uid": scan.series_uid} if scan.series_uid else {}
-        items.append({"image": image if len(image) > 1 else image[0], "name": name, **chosen})
-    return items
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
@@ -221,154 +276,42 @@ def source_id(image: str | Path | Sequence[str | Path]) -> str:
     """
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
-        paths = [file for _, _, files in walk(paths[0], lambda closed: None) for file in files]
+        paths = [file for *_, files in walk(paths[0], closed=[]) for file in files]
     return _together(look(file).digest for file in paths)
 
 
-# --- the start of every file ---
-
-
-class Start(NamedTuple):
-    """What the start of a file shows: "scan" (or what reading will refuse), "archive", "image" (of
-    a DICOM series), "bare" (DICOM without the preamble), "doubtful" (empty, or a link that leads
-    nowhere), or "other"; a digest of the content, or of the path where that cannot be read; and
-    what a DICOM image states."""
-
-    kind: Literal["scan", "archive", "image", "bare", "doubtful", "other"]
-    digest: str
-    image: "DicomStart | None" = None
-
-
-def look(file: File) -> Start:
-    """Read the start of a file, on disk or in an archive; of the latter, nothing is sampled."""
-    by_name: Literal["scan", "archive"] | None = (
-        "scan" if is_nifti(file) else "archive" if is_zip(file) else None
-    )
-    try:
-        with opened(file) as stream:
-            head = stream.read(HEAD)
-            size = os.fstat(stream.fileno()).st_size if isinstance(file, Path) else len(head)
-            if by_name:
-                return Start(by_name, _digest(head, stream, size))
-            if not head:
-                return Start("doubtful", _digest(head))
-            if head[128:132] == b"DICM" and file.name.upper() != "DICOMDIR":
-                return _look_at_dicom(head, stream, size)
-            return Start("bare" if head[:4] in BARE_STARTS else "other", _digest(head))
-    except InputError:
-        lost = by_name is None and isinstance(file, Path) and leads_nowhere(file)
-        return Start("doubtful" if lost else by_name or "scan", _path_digest(file))
-
-
-def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
-    try:
-        from pathology_screen.io.headers import LONGEST_HEAD, dicom_start
-    except ImportError as error:
-        raise no_dicom() from error
-    digest = _digest(head, stream, size if size > ONE_SLICE else 0)
-    for longest in (HEAD, LONGEST_HEAD):
-        if longest > HEAD:
-            stream.seek(0)
-            head = stream.read(longest)
-        try:
-            image = dicom_start(head)
-        except InputError:
-            image = None
-        if (image and (image.series_uid or not image.is_image)) or len(head) < longest:
-            break
-    if image is None:
-        return Start("scan", digest)
-    return Start("image", digest, image) if image.is_image else Start("other", digest)
-
-
-def no_dicom() -> ConfigError:
-    """Say which packages are missing."""
-    return ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]")
-
-
-def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
-    """SHA-256 of the start and, of what is longer, of its size and the rest, or samples of that."""
-    digest = hashlib.sha256(head)
-    if stream is not None and size > len(head):
-        digest.update(str(size).encode())
-        if size <= WHOLE:
-            digest.update(stream.read(WHOLE))
-            return digest.hexdigest()
-        spread = sorted(int(size * (number * GOLDEN_RATIO % 1)) for number in range(1, SAMPLES))
-        for offset in (*spread, size - SAMPLE):
-            stream.seek(offset)
-            digest.update(stream.read(SAMPLE))
-    return digest.hexdigest()
-
-
-def _path_digest(file: File) -> str:
-    return hashlib.sha256(os.fsencode(str(file))).hexdigest()
-
-
-def _together(digests: Iterable[str]) -> str:
-    """One digest of several; of one, the same."""
-    several = sorted(digests)
-    return several[0] if len(several) == 1 else text_sha256("".join(several))
-
-
-# --- series ---
-
-
-class _Part(NamedTuple):
-    """The files of one series in one folder."""
-
-    folder: Path
-    starts: dict[Path, Start]
-
-    @property
-    def images(self) -> list["DicomStart"]:
-        return [start.image for start in self.starts.values() if start.image]
-
-    def scan(self) -> FoundScan:
-        uid = self.images[0].series_uid if self.images else ""
-        digest = _together(start.digest for start in self.starts.values())
-        return FoundScan(self.folder, tuple(sorted(self.starts)), uid or None, digest)
-
-
-def _series(folder: Path, starts: Mapping[Path, Start]) -> list[_Part]:
-    """Sort the DICOM files of a folder by series; those without a preamble are taken together."""
-    parts: dict[tuple[str, str], _Part] = {}
-    for file, start in starts.items():
-        if start.kind in ("image", "bare"):
-            key = (start.kind, start.image.series_uid if start.image else "")
-            parts.setdefault(key, _Part(folder, {})).starts[file] = start
-    return list(parts.values())
-
-
-def _joined(parts: Sequence[_Part]) -> Iterator[FoundScan]:
-    """Join the parts of a series in several folders, where no slice is in two of them."""
-    stacks: dict[Any, list[_Part]] = defaultdict(list)
+def _series(parts: Iterable[Mapping[Path, Start]]) -> Iterator[FoundScan]:
+    """A scan of the files of each series in one folder; those of a series in several folders are
+    joined where no slice is in two of them."""
+    stacks: dict[object, list[Mapping[Path, Start]]] = defaultdict(list)
     for number, part in enumerate(parts):
-        alike = {image.stack for image in part.images}
-        told = all((*one.stack, one.instance, one.position)[1:] for one in part.images)
-        stacks[alike.pop() if len(alike) == 1 and told else number].append(part)
+        alike = {start.image.stack for start in part.values() if start.image}
+        stacks[alike.pop() if len(alike) == 1 else number].append(part)
     for pieces in stacks.values():
-        images = [image for piece in pieces for image in piece.images]
+        joined = {file: start for piece in pieces for file, start in piece.items()}
+        images = [start.image for start in joined.values() if start.image]
         told_apart = [{one.instance for one in images}, {one.position for one in images}]
-        if len(pieces) > 1 and all(len(values) == len(images) for values in told_apart):
-            folder = Path(os.path.commonpath([piece.folder for piece in pieces]))
-            starts = {file: start for piece in pieces for file, start in piece.starts.items()}
-            yield _Part(folder, starts).scan()
-        else:
-            yield from (piece.scan() for piece in pieces)
+        if all(len(values) == len(images) for values in told_apart):
+            pieces = [joined]
+        for starts in pieces:
+            folder = Path(os.path.commonpath({file.parent for file in starts}))
+            uid = next(iter(starts.values())).series_uid or None
+            digest = _together(start.digest for start in starts.values())
+            yield FoundScan(folder, tuple(sorted(starts)), uid, digest)
 
 
-def _in_archive(path: Path, start: Start) -> list[FoundScan]:
-    """The series in an archive; and itself, for other scans or what reading will refuse."""
-    try:
-        with open_archive(path) as files:
-            starts = [look(file) for file in files]
-    except InputError:
-        return [FoundScan(path, (path,), None, start.digest)]
-    series = {one.image.series_uid for one in starts if one.image}
-    others = any(one.kind in ("scan", "archive", "bare", "doubtful") for one in starts)
+def _scans_of_file(path: Path, start: Start) -> list[FoundScan]:
+    """The file; of an archive, the series in it, and itself, for other scans or what reading will
+    refuse."""
+    if start.kind != "archive":
+        return [FoundScan(path, (path,), start.series_uid or None, start.digest)]
+    starts: list[Start] = []
+    with suppress(InputError), open_archive(path) as files:
+        starts = [look(file) for file in files]
+    series = {one.series_uid for one in starts if one.image}
     uids: list[str | None] = [*sorted(series - {""})]
-    if others or len(uids) < len(series) or not series:
+    others = any(one.kind in ("scan", "archive", "bare", "doubtful") for one in starts)
+    if others or not uids or "" in series:
         uids.append(None)
     told = [[start.digest, *([uid or ""] if len(uids) > 1 else [])] for uid in uids]
     return [FoundScan(path, (path,), uid, _together(parts)) for uid, parts in zip(uids, told)]

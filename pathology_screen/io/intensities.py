@@ -23,27 +23,19 @@ MP2RAGE = 0.5
 """Greatest intensity of an MP2RAGE's uniform image, and with a minus the least."""
 MOST_SAMPLED = 2_000_000
 HINT = "Give the scan with a background of 0 and brighter tissue, as the scanner wrote it"
-MP2RAGE_HINT = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
 
 
 def above_background(
     voxels: np.ndarray, affine: np.ndarray, padding: np.ndarray | None = None
 ) -> np.ndarray:
-    """Subtract the background from a scan, so that later steps find background 0 and tissue above.
+    """Subtract the background from voxels (I, J, K), float32, finite and not constant, so that
+    later steps find background 0 and tissue above. `padding`, bool, is what the file declares so.
 
     The background is the lower end of the narrowest interval that holds half of the voxels at the
     lateral border of the axial slices; where most of the border is tissue, the darkest of the
     image. Padding (what was declared as such, or the least value where it lies far below all
     others) does not count, and becomes 0. The result does not depend on a constant that was added
     to all voxels, and equals the input where the background is 0.
-
-    Args:
-        voxels: float32, (I, J, K), finite and not constant.
-        affine: (4, 4), RAS+ mm.
-        padding: bool, the same shape: voxels that the file declares as padding.
-
-    Returns:
-        float32, the same shape, from 0.
 
     Raises:
         InputError: "mp2rage", or "no_background" where tissue is as dark as the background and
@@ -58,9 +50,12 @@ def above_background(
     low, high = _narrowest_half(border) if border.size else (float(values.max()),) * 2
     brightest = _bright(values[values > low])
     even = high - low <= EVEN * (brightest - low)
-    if _is_mp2rage(voxels) and (not even or _share_darker(values, low, brightest) > MOST_DARKER):
+    least, greatest = float(voxels.min()) / MP2RAGE, float(voxels.max()) / MP2RAGE
+    mp2rage = -1.01 <= least < -0.8 and 0.6 < greatest <= 1.01
+    if mp2rage and (not even or _share_darker(values, low, brightest) > MOST_DARKER):
         detail = "intensities from -0.5 to 0.5, with noise around the head"
-        raise InputError("mp2rage", detail, MP2RAGE_HINT)
+        hint = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
+        raise InputError("mp2rage", detail, hint)
     if airless:
         detail = "nothing but padding surrounds the tissue, far from its intensities"
         raise InputError("no_background", detail, HINT)
@@ -125,11 +120,6 @@ def _share_darker(values: np.ndarray, level: float, brightest: float) -> float:
     darker = float(np.sum(values < level - margin))
     brighter = float(np.sum(values > level + margin))
     return darker / max(darker + brighter, 1.0)
-
-
-def _is_mp2rage(voxels: np.ndarray) -> bool:
-    least, greatest = float(voxels.min()), float(voxels.max())
-    return -1.01 * MP2RAGE <= least < -0.8 * MP2RAGE and 0.6 * MP2RAGE < greatest <= 1.01 * MP2RAGE
 
 
 def _sample(voxels: np.ndarray, padding: np.ndarray | None) -> np.ndarray:

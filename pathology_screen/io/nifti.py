@@ -3,6 +3,7 @@
 import gzip
 import io
 import math
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import nibabel as nib
@@ -33,39 +34,33 @@ POINTERS = {
     b"/annex/objects/": "a pointer of git-annex",
 }
 """How small files begin that stand for a scan which was not fetched."""
-WHICH = (
-    "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and "
-    "image.set_qform(affine, code=1)"
-)
 
 
 def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
-    """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content).
+    """Read a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz, told apart by content); options and errors
+    are those of `io.read_scan`.
 
     The affine is the sform where its code is set, else the qform; a file that sets neither is
     refused, and one that sets both to contradict each other. Trailing axes of one voxel are
     dropped: (I, J, K, 1) is a volume. A two-dimensional image is one slice, (I, J) -> (I, J, 1).
     Intensities are above the background. A compressed file is always unpacked to its end, so that
     its checksum is verified.
-
-    Args:
-        file: the file, on disk or in an archive.
-        axial_slice: declares a single slice, with or without an axis of one voxel, as axial.
-
-    Raises:
-        InputError: "unsupported_format", "unreadable", "too_large", "not_3d", "not_monochrome",
-            "missing_geometry", "contradictory_geometry", "bad_rescale", "unsafe_archive", and what
-            the checks of `io.scan` and `io.intensities` raise.
     """
     with opened(file) as stored, np.errstate(over="ignore"):  # check_voxels finds overflow
-        stream = _unpacked(stored)
-        image_class, header = _read_header(stream)
-        shape = _volume_shape(header)
+        stream, image_class, header = _read_header(stored)
+        shape, declared = _volume_shape(header), _declared_bytes(header)
         affine, facts = _affine(header)
-        _check_scaling(header)
+        slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+        # a slope of 0 (by the standard) or NaN (by custom) means no scaling
+        if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
+            raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")
         obliquity = check_affine(affine)
         check_slices(shape, affine, axial_slice)
-        _check_length(stream, header)
+        length = stream.seek(0, io.SEEK_END)
+        if length < declared:  # before as much is allocated
+            detail = f"it has {length} bytes, and its header declares {declared}"
+            raise InputError("unreadable", detail)
+        stream.seek(0)
         data = image_class.from_stream(cast(io.IOBase, stream)).dataobj
         scaled = data[...]  # by scl_slope and scl_inter
         voxels = np.asarray(scaled, dtype=np.float32).reshape(shape, order="A")
@@ -76,16 +71,17 @@ def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
     return Scan(voxels, affine, source)
 
 
-def _unpacked(stream: BinaryIO) -> BinaryIO:
-    """The stream, or what a gzip file holds, unpacked to memory up to the size that it declares."""
-    compressed = stream.read(2) == b"\x1f\x8b"
-    packed = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    if not compressed:
-        return stream
-    with gzip.GzipFile(fileobj=stream) as unzipped:
-        head = unzipped.read(HEADER_BYTES)
-        _, header = _read_header(io.BytesIO(head))
+def _read_header(stored: BinaryIO) -> tuple[BinaryIO, type[nib.Nifti1Image], nib.Nifti1Header]:
+    """The stream, or what a gzip file holds, unpacked to memory up to the size that it declares;
+    the nibabel class that reads it; and its header."""
+    packed = stored.seek(0, io.SEEK_END)
+    stored.seek(0)
+    if stored.read(2) != b"\x1f\x8b":
+        stored.seek(0)
+        return stored, *_parsed(stored.read(HEADER_BYTES))
+    stored.seek(0)
+    with gzip.GzipFile(fileobj=stored) as unzipped:
+        image_class, header = _parsed(unzipped.read(HEADER_BYTES))
         _volume_shape(header)
         declared = _declared_bytes(header)
         check_ratio(declared, packed)
@@ -93,31 +89,21 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
         data = unzipped.read(declared + MAX_TRAILING_BYTES + 1)
     if len(data) > declared + MAX_TRAILING_BYTES:
         raise InputError("unreadable", "the file unpacks to more than its header declares")
-    return io.BytesIO(data)
+    return io.BytesIO(data), image_class, header
 
 
-def _declared_bytes(header: nib.Nifti1Header) -> int:
-    voxels = math.prod(map(int, header.get_data_shape()))
-    return header.get_data_offset() + header.get_data_dtype().itemsize * voxels
-
-
-def _check_length(stream: BinaryIO, header: nib.Nifti1Header) -> None:
-    """Refuse a file shorter than declared, before as much is allocated; go to its start."""
-    length, declared = stream.seek(0, io.SEEK_END), _declared_bytes(header)
-    if length < declared:
-        raise InputError("unreadable", f"it has {length} bytes, and its header declares {declared}")
-    stream.seek(0)
-
-
-def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
-    """Read the header alone (not its extensions), and the nibabel class that reads the whole."""
-    raw = stream.read(HEADER_BYTES)
+def _parsed(raw: bytes) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
+    """The first bytes as a header, without its extensions, and the nibabel class that has such."""
     if raw[344:348] == b"n+1\0":
         image_class, size = nib.Nifti1Image, 348
     elif raw[4:8] == b"n+2\0":
         image_class, size = nib.Nifti2Image, 540
     else:
-        raise _no_nifti(raw)
+        detail, hint = "it has no NIfTI magic string", "A pair of .hdr and .img is not read"
+        for start, kind in POINTERS.items():
+            if raw.startswith(start):
+                detail, hint = f"it is {kind}, not the scan", "Fetch the scan itself first"
+        raise InputError("unsupported_format", detail, hint)
     if size not in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")):
         raise InputError("unreadable", "the header does not state its own size")  # or is repaired
     header = image_class.header_class(raw[:size])
@@ -126,13 +112,9 @@ def _read_header(stream: BinaryIO) -> tuple[type[nib.Nifti1Image], nib.Nifti1Hea
     return image_class, header
 
 
-def _no_nifti(raw: bytes) -> InputError:
-    for start, kind in POINTERS.items():
-        if raw.startswith(start):
-            detail, hint = f"it is {kind}, not the scan", "Fetch the scan itself first"
-            return InputError("unsupported_format", detail, hint)
-    hint = "A pair of .hdr and .img is not read"
-    return InputError("unsupported_format", "it has no NIfTI magic string", hint)
+def _declared_bytes(header: nib.Nifti1Header) -> int:
+    voxels = math.prod(map(int, header.get_data_shape()))
+    return header.get_data_offset() + header.get_data_dtype().itemsize * voxels
 
 
 def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
@@ -150,11 +132,16 @@ def _volume_shape(header: nib.Nifti1Header) -> tuple[int, int, int]:
     return i, j, k
 
 
+# --- where it lies ---
+
+
 def _affine(header: nib.Nifti1Header) -> tuple[np.ndarray, dict[str, Any]]:
-    """Affine in mm, and the entries of `Scan.source` about it."""
+    """Affine in mm, and the entries of `Scan.source` about it: `other_orientation` where a qform
+    beside the sform leads to another space, or nowhere."""
     if header["sform_code"] > 0:
         affine = _form(header, "sform")
-        return affine, {"affine_source": "sform", **_check_against_sform(header, affine)}
+        other = _beside_sform(header, affine)
+        return affine, {"affine_source": "sform"} | ({"other_orientation": other} if other else {})
     if header["qform_code"] > 0:
         return _form(header, "qform"), {"affine_source": "qform"}
     hint = "Write the right one with nibabel's image.set_sform(affine, code=1)"
@@ -170,19 +157,15 @@ def _form(header: nib.Nifti1Header, form: str) -> np.ndarray:
     return affine
 
 
-def _usable_qform(header: nib.Nifti1Header) -> np.ndarray | None:
-    try:
-        qform = _form(header, "qform")
-        check_affine(qform)
-    except InputError:
-        return None
-    return qform
-
-
-def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray) -> dict[str, str]:
-    """Refuse a file whose qform, or voxel size, contradicts its sform; `other_orientation` where
-    the qform leads to another space, or nowhere."""
-    qform = _usable_qform(header) if header["qform_code"] > 0 else None
+def _beside_sform(header: nib.Nifti1Header, sform: np.ndarray) -> str:
+    """What a qform says beside the sform, if anything else; refuse a file whose qform, or voxel
+    size, contradicts its sform."""
+    qform = None
+    if header["qform_code"] > 0:
+        with suppress(InputError):
+            usable = _form(header, "qform")
+            check_affine(usable)
+            qform = usable
     try:
         check_affine(sform)
     except InputError as error:
@@ -196,26 +179,22 @@ def _check_against_sform(header: nib.Nifti1Header, sform: np.ndarray) -> dict[st
     sizes, stated = spacing(sform)[:axes], np.all(np.isfinite(pixdim) & (pixdim > 0))
     if stated and not np.allclose(pixdim, sizes, rtol=SAME_SIZE):
         other, own = (" x ".join(f"{size:.4g}" for size in part) for part in (pixdim, sizes))
-        detail = f"voxels of {own} mm by the sform, of {other} mm by pixdim"
-        raise InputError("contradictory_geometry", detail, WHICH)
+        raise _contradictory(f"voxels of {own} mm by the sform, of {other} mm by pixdim")
     if header["qform_code"] <= 0:
-        return {}
+        return ""
     if qform is None:
-        return {"other_orientation": "the qform is not usable"}
+        return "the qform is not usable"
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
-        raise InputError("contradictory_geometry", "sform and qform exchange the sides", WHICH)
+        raise _contradictory("sform and qform exchange the sides")
     turn = (sform[:3, :3] / spacing(sform)).T @ (qform[:3, :3] / spacing(qform))
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
     if degrees <= SAME_DIRECTION_DEG:
-        return {}
+        return ""
     if header["sform_code"] == header["qform_code"] or degrees > MAX_TURN_DEG:
-        detail = f"{degrees:.1f} degrees between sform and qform"
-        raise InputError("contradictory_geometry", detail, WHICH)
-    return {"other_orientation": f"the qform is turned by {degrees:.1f} degrees"}
+        raise _contradictory(f"{degrees:.1f} degrees between sform and qform")
+    return f"the qform is turned by {degrees:.1f} degrees"
 
 
-def _check_scaling(header: nib.Nifti1Header) -> None:
-    """Refuse infinite scaling; a slope of 0 (by the standard) or NaN (by custom) means none."""
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
-        raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")
+def _contradictory(detail: str) -> InputError:
+    hint = "Set the right one as both, with nibabel's image.set_sform(affine, code=1) and "
+    return InputError("contradictory_geometry", detail, f"{hint}image.set_qform(affine, code=1)")

@@ -11,41 +11,24 @@ from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.io.file import File, opened
 from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
 
-AXES = (DISPLAY_AXES, "PRS")
+COLUMN_DIRECTIONS = {DISPLAY_AXES: -1, "PRS": 1}
 """Rows run from anterior to posterior; columns to the patient's left, or to the right."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 MAX_BYTES = 2**25
 """More than the largest slice that is read needs as 16-bit grey without compression."""
-GREY, COLOUR = 0, 2
-"""Colour types of a PNG; the others have a palette or transparency."""
-
-
-def is_png(file: File) -> bool:
-    """Tell by the name whether a file is a PNG file."""
-    return file.name.lower().endswith(".png")
+DEPTHS = {0: (8, 16), 2: (8,)}
+"""Colour type, grey or colour -> bits a channel; the others have a palette or transparency."""
 
 
 def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = None) -> Scan:
-    """Read a PNG of 8- or 16-bit grey, or of 8-bit equal channels, as one axial slice.
+    """Read a PNG of 8- or 16-bit grey, or of 8-bit equal channels, as one axial slice: voxels
+    (rows, columns, 1), float32, as they are stored.
 
     A PNG does not say where it lies in the patient: the middle of the picture becomes the origin,
-    and the slice is given a thickness of 1 mm.
-
-    Args:
-        file: the file, on disk or in an archive.
-        axes: "PLS" where columns run to the patient's left (default), "PRS" to the right.
-        pixel_mm: distance between neighbouring pixels; default 1 mm.
-
-    Returns:
-        Voxels (rows, columns, 1), float32, the values as they are stored.
-
-    Raises:
-        ConfigError: for other axes, or a size of pixels that is not a positive number.
-        InputError: "unsupported_format", "unreadable", "too_large", "not_monochrome", "not_3d"
-            (animated), and what the checks of `io.scan` raise.
+    and the slice is given a thickness of 1 mm. Options and errors are those of `io.read_scan`.
     """
     axes, pixel = axes or DISPLAY_AXES, 1.0 if pixel_mm is None else pixel_mm
-    if axes not in AXES:
+    if axes not in COLUMN_DIRECTIONS:
         raise ConfigError(f'axes of a PNG slice are "PLS" or "PRS", not {axes!r}')
     if isinstance(pixel, bool) or not isinstance(pixel, int | float) or not pixel > 0:
         raise ConfigError(f"pixel_mm is a positive number, not {pixel!r}")
@@ -66,7 +49,9 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
             raise InputError("not_monochrome", "the channels of the PNG file differ")
         pixels = pixels[..., 0]
     voxels = pixels[..., None].astype(np.float32)
-    affine = _affine(voxels.shape, axes, float(pixel))
+    affine = np.diag([0, 0, 1.0, 1.0])
+    affine[1, 0], affine[0, 1] = -pixel, COLUMN_DIRECTIONS[axes] * pixel
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(voxels.shape) - 1) / 2
     check_affine(affine)
     check_slices(voxels.shape, affine, axial_slice=True)
     check_voxels(voxels)
@@ -85,10 +70,10 @@ def _check_header(data: bytes) -> None:
     depth, colour, interlaced = data[24], data[25], data[28]
     if interlaced:
         raise InputError("unsupported_format", "the PNG file is interlaced", "Save it without")
-    if colour not in (GREY, COLOUR):
+    if colour not in DEPTHS:
         detail = "the PNG file has a palette or transparency"
         raise InputError("not_monochrome", detail, "Save it as 8-bit grey")
-    if depth not in ((8, 16) if colour == GREY else (8,)):
+    if depth not in DEPTHS[colour]:
         hint = "Save it as 8- or 16-bit grey"
         raise InputError("not_monochrome", f"{depth} bits a channel", hint)
 
@@ -104,11 +89,3 @@ def _check_length(data: bytes, expected: int) -> None:
     if len(zlib.decompressobj().decompress(packed, expected + 1)) != expected:
         detail = "the PNG file holds more or fewer pixels than its header says"
         raise InputError("unreadable", detail)
-
-
-def _affine(shape: tuple[int, ...], axes: str, pixel: float) -> np.ndarray:
-    """Affine whose origin is the middle of the picture."""
-    columns = -1 if axes == DISPLAY_AXES else 1
-    affine = np.array([[0, columns * pixel, 0, 0], [-pixel, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
-    return affine

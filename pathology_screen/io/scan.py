@@ -10,10 +10,8 @@ import numpy as np
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 
-MAX_EXTENT = 2048
-"""Most voxels along one axis."""
-MAX_VOXELS = 2**28
-"""Most voxels of a volume: 1 GiB as float32."""
+MAX_EXTENT, MAX_VOXELS = 2048, 2**28
+"""Most voxels along one axis, and of a volume: 1 GiB as float32."""
 VOXEL_SIZE_MM = (0.05, 20.0)
 """Least and greatest plausible size of a voxel along any axis."""
 MAX_OBLIQUITY_DEG = 30.0
@@ -58,16 +56,10 @@ def check_shape(shape: Sequence[int]) -> None:
 
 
 def check_affine(affine: np.ndarray) -> float:
-    """Refuse an affine (4, 4) in RAS+ mm that is not that of a brain scan in patient space.
-
-    Returns:
-        The obliquity in degrees: the largest angle between an axis of the volume and the patient's
-            axis closest to it.
-
-    Raises:
-        InputError: "missing_geometry" (not finite), "singular_affine", "voxel_size",
-            "sheared_affine", "oblique".
-    """
+    """Refuse an affine (4, 4) in RAS+ mm that is not that of a brain scan in patient space
+    ("missing_geometry", "singular_affine", "voxel_size", "sheared_affine", "oblique"), and give the
+    obliquity: the largest angle in degrees between an axis of the volume and the patient's closest
+    to it."""
     if not np.all(np.isfinite(affine)):
         raise InputError("missing_geometry", "the affine holds a number that is not finite")
     sizes = spacing(affine)

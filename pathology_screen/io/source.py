@@ -42,37 +42,22 @@ NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUI
 
 @dataclass(frozen=True, eq=False)
 class SourceStack:
-    """How the frames of a series make the volume of a scan.
+    """How the frames of a series make the volume of a scan."""
 
-    Attributes:
-        shape: (I, J, K) of the volume: columns, rows, slices.
-        affine: (4, 4), voxel -> RAS+ mm.
-        positions: (K, 3), ImagePositionPatient of every slice, LPS+ mm.
-        orientation: (6,), ImageOrientationPatient of all.
-        pixel_spacing: (2,), between rows and between columns in mm.
-        slice_thickness: in mm; None where it is not stated.
-        frame_numbers: of every slice in the one multi-frame object, counted from 1; None for a
-            series of single slices.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    positions: np.ndarray
-    orientation: np.ndarray
-    pixel_spacing: np.ndarray
-    slice_thickness: float | None
-    frame_numbers: tuple[int, ...] | None
+    shape: tuple[int, int, int]  # (I, J, K): columns, rows, slices
+    affine: np.ndarray  # (4, 4), voxel -> RAS+ mm
+    positions: np.ndarray  # (K, 3), ImagePositionPatient of every slice, LPS+ mm
+    orientation: np.ndarray  # (6,), ImageOrientationPatient of all
+    pixel_spacing: np.ndarray  # (2,), between rows and between columns in mm
+    slice_thickness: float | None  # mm, where it is stated
+    frame_numbers: tuple[int, ...] | None  # of the slices, from 1, in one multi-frame object
 
 
 @dataclass(frozen=True, eq=False)
 class SourceSeries:
-    """A DICOM series without its pixels.
-
-    Attributes:
-        datasets: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as they are there, of every
-            slice in the order of the volume, or of the one multi-frame object.
-        stack: None where the series was not read as a volume; then in order of files.
-    """
+    """A DICOM series without its pixels: the attributes `PATIENT_AND_STUDY` and `IMAGE`, as far as
+    they are there, of every slice in the order of the volume, or of the one multi-frame object;
+    where the series was not read as a volume, `stack` is None and the order is that of files."""
 
     datasets: tuple[Dataset, ...]
     stack: SourceStack | None
@@ -81,13 +66,9 @@ class SourceSeries:
 def read_source_series(
     path: str | Path | Sequence[str | Path], series_uid: str | None = None, *, stacked: bool = True
 ) -> SourceSeries:
-    """Read the headers of the series behind a scan.
-
-    Args:
-        path: as for `read_scan`.
-        series_uid: likewise.
-        stacked: order and place the slices as `read_scan` does; otherwise the series may be one
-            that `read_scan` refuses, and files that cannot be read are left out.
+    """Read the headers of the series behind a scan, by the arguments of `read_scan`: `stacked` as
+    that does; otherwise the series may be one that it refuses, and files that cannot be read are
+    left out.
 
     Raises:
         ConfigError: if the scan is not DICOM, or names nothing to refer to.
@@ -98,12 +79,11 @@ def read_source_series(
         if len(files) == 1 and is_nifti(files[0]):
             lacks = "a NIfTI file names no patient, study or series"
             raise ConfigError(f"DICOM results need a DICOM source: {lacks}")
-        found = read_headers(files, series_uid) if stacked else _readable(files)
-        images, stack = choose_series(found, series_uid), None
         if stacked:
-            stack, order = _stack(images)
-            if stack.frame_numbers is None:
-                images = [images[i] for i in order]
+            images = choose_series(read_headers(files, series_uid), series_uid)
+            images, stack = _stack(images)
+        else:
+            images, stack = choose_series(_readable(files), series_uid), None
         datasets = tuple(_read_identity(image) for image in images)
     if any(not dataset.get(keyword) for dataset in datasets for keyword in NEEDED):
         lacks = f"an image of the series lacks one of {', '.join(NEEDED)}"
@@ -112,23 +92,23 @@ def read_source_series(
 
 
 def _readable(files: Sequence[File]) -> list[DicomImage]:
-    images = []
+    found: list[DicomImage] = []
     for file in files:
         with suppress(InputError):
-            images.append(read_header(file))
-    readable = [image for image in images if image is not None]
-    if not readable:
+            found += filter(None, [read_header(file)])
+    if not found:
         raise InputError("no_image", "no file holds the header of an image")
-    return readable
+    return found
 
 
-def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
+def _stack(images: list[DicomImage]) -> tuple[list[DicomImage], SourceStack]:
+    """The images in the order of the volume that they make, and how."""
     with parsing():
         frames = image_frames(images)
         geometry, order = stack_frames(images, frames)
     columns, rows, slices = geometry.spatial_shape
     one_object = len(images) == 1 and images[0].is_multiframe
-    stack = SourceStack(
+    return images if one_object else [images[i] for i in order], SourceStack(
         shape=(columns, rows, slices),
         affine=geometry.get_affine("RAS"),
         positions=frame_values(frames, "ImagePositionPatient", 3)[order],
@@ -137,7 +117,6 @@ def _stack(images: list[DicomImage]) -> tuple[SourceStack, list[int]]:
         slice_thickness=slice_thickness(images[0], frames[0]),
         frame_numbers=tuple(i + 1 for i in order) if one_object else None,
     )
-    return stack, order
 
 
 def _read_identity(image: DicomImage) -> Dataset:

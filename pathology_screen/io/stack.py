@@ -42,20 +42,12 @@ def stack_slices(
     columns: int,
     thickness: float,
 ) -> "tuple[highdicom.VolumeGeometry, list[int]]":
-    """Order slices along their normal (row direction x column direction) and place them in space.
+    """Order slices of positions (N, 3), one orientation (6,) and spacings (N, 2), as DICOM has
+    them, along their normal: the geometry in space, axes (column, row, slice), and their indices in
+    order. The thickness is that of a slice which is the only one.
 
     Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's
     tolerance), and each gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
-
-    Args:
-        positions: (N, 3), ImagePositionPatient in mm, LPS+.
-        orientation: (6,), ImageOrientationPatient of all.
-        spacings: (N, 2), PixelSpacing in mm.
-        rows, columns: size of every slice.
-        thickness: extent in mm of a slice that is the only one; not used where there are several.
-
-    Returns:
-        The geometry, axes (column, row, slice), and the indices of the slices in their order.
 
     Raises:
         InputError: "mixed_size", "duplicate_slice", "missing_slice", "uneven_spacing",
@@ -67,18 +59,23 @@ def stack_slices(
         ends = zip(spacings.min(axis=0), spacings.max(axis=0))
         detail = " and ".join(f"{least:.6g} to {most:.6g} mm" for least, most in ends)
         raise InputError("mixed_size", detail)
-    orientation = _orthonormal(orientation)
-    normal = np.cross(orientation[:3], orientation[3:])
-    tolerance = _gap_tolerance(np.ptp(positions @ normal) / max(len(positions) - 1, 1))
+    # without what rounding left of skew, which highdicom would refuse
+    row, column = orientation.reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    cosines = np.concatenate([row, column / np.linalg.norm(column)])
+    extent = np.ptp(positions @ np.cross(cosines[:3], cosines[3:]))  # mm
+    tolerance = _gap_tolerance(extent / max(len(positions) - 1, 1))
     step, places = highdicom.spatial.get_volume_positions(
-        positions.tolist(), orientation.tolist(), atol=tolerance
+        positions.tolist(), cosines.tolist(), atol=tolerance
     )
     if step is None or places is None:
-        raise _not_evenly_stacked(positions, normal, tolerance)
+        check_even(positions, cosines)
+        raise InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
     order = np.argsort(places).tolist()  # highdicom counts against the normal
     geometry = highdicom.VolumeGeometry.from_attributes(
         image_position=positions[order[0]],
-        image_orientation=orientation.tolist(),
+        image_orientation=cosines.tolist(),
         pixel_spacing=spacings[0],
         spacing_between_slices=step if len(order) > 1 else thickness,
         rows=rows,
@@ -92,39 +89,24 @@ def stack_slices(
 def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
     """Refuse slices of one orientation that are not evenly spaced along their normal, by the first
     arguments of `stack_slices`: "duplicate_slice", "missing_slice", "uneven_spacing"."""
-    normal = np.cross(orientation[:3], orientation[3:])
-    gaps = np.diff(np.sort(positions @ normal))  # mm
+    gaps = np.diff(np.sort(positions @ np.cross(orientation[:3], orientation[3:])))  # mm
     if not len(gaps):
         return
+    if gaps.min() < 0.01:
+        detail = f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices"
+        hint = "The series may hold several echoes or time points, or one file twice"
+        raise InputError("duplicate_slice", detail, hint)
     tolerance = _gap_tolerance(gaps.mean())
-    if np.abs(gaps - gaps.mean()).max() > tolerance:
-        raise _not_evenly_stacked(positions, normal, tolerance)
+    if np.abs(gaps - gaps.mean()).max() <= tolerance:
+        return
+    steps = gaps / gaps.min()
+    missing = int(np.rint(steps).sum()) - len(gaps)
+    if missing and np.allclose(steps, np.rint(steps), atol=0.05):
+        raise InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
+    accepted = f"{tolerance:.3f} mm from the mean are accepted"
+    raise InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm; {accepted}")
 
 
 def _gap_tolerance(gap: float) -> float:
     """Greatest deviation in mm of a gap between slices from the mean gap."""
     return max(UNEVEN * gap, min(ROUNDING_MM, 5 * UNEVEN * gap))
-
-
-def _orthonormal(orientation: np.ndarray) -> np.ndarray:
-    """The orientation without what rounding left of skew, which highdicom would refuse."""
-    row, column = orientation.reshape(2, 3)
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    return np.concatenate([row, column / np.linalg.norm(column)])
-
-
-def _not_evenly_stacked(positions: np.ndarray, normal: np.ndarray, tolerance: float) -> InputError:
-    gaps = np.diff(np.sort(positions @ normal))  # mm
-    if gaps.min() < 0.01:
-        detail = f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices"
-        hint = "The series may hold several echoes or time points, or one file twice"
-        return InputError("duplicate_slice", detail, hint)
-    steps = gaps / gaps.min()
-    missing = int(np.rint(steps).sum()) - len(gaps)
-    if missing and np.allclose(steps, np.rint(steps), atol=0.05):
-        return InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
-    if np.allclose(gaps, gaps.mean(), rtol=0, atol=tolerance):
-        return InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
-    accepted = f"{tolerance:.3f} mm from the mean are accepted"
-    return InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm; {accepted}")

@@ -28,67 +28,72 @@ def head(noise=0.0, levels=20):
     return tissue.astype(np.float32)
 
 
-def brain():
-    """As an extracted brain: its intensities begin near 0 at the outside."""
-    return (np.clip(1 - radius(20, 12), 0, None) ** 0.5 * 1000).astype(np.float32)
-
-
 def z_scored(volume):
     inside = volume > 0
-    scored = (volume - volume[inside].mean()) / volume[inside].std()
-    return np.where(inside, scored, 0).astype(np.float32)
+    return within(volume > 0, (volume - volume[inside].mean()) / volume[inside].std(), 0)
 
 
 def padded_corners(volume, value):
     i, j, _ = np.indices(volume.shape)
-    return np.where((i - 22) ** 2 + (j - 26) ** 2 > 26**2, value, volume).astype(np.float32)
+    return within((i - 22) ** 2 + (j - 26) ** 2 <= 26**2, volume, value)
 
 
-@pytest.mark.parametrize("make", [head, brain, lambda: head(20)], ids=["head", "brain", "noise"])
+def within(mask, volume, other):
+    return np.where(mask, volume, other).astype(np.float32)
+
+
+HEAD, NOISY = head(), head(20)
+BRAIN = (np.clip(1 - radius(20, 12), 0, None) ** 0.5 * 1000).astype(np.float32)
+"""As an extracted brain: its intensities begin near 0 at the outside."""
+CUT = NOISY[14:30, 16:36]
+"""A field of view inside the head: the darkest is the background."""
+
+
+@pytest.mark.parametrize("volume", [HEAD, BRAIN, NOISY, CUT], ids=["head", "brain", "noise", "cut"])
 @pytest.mark.parametrize("constant", [1000, -500, 7, -1])
-def test_an_added_constant_plays_no_part(make, constant):
-    plain = above_background(make(), AFFINE)
+def test_an_added_constant_plays_no_part(volume, constant):
+    plain = above_background(volume, AFFINE)
     assert plain.min() == 0 and plain.dtype == np.float32
-    raised = above_background(make() + np.float32(constant), AFFINE)
+    raised = above_background(volume + np.float32(constant), AFFINE)
     np.testing.assert_allclose(raised, plain, atol=2e-3)
 
 
-def point():
-    voxels = np.zeros((44, 52, 20), np.float32)
-    voxels[20, 20, 10] = 5
-    return voxels
+def test_what_begins_at_zero_is_left_as_it_is_and_the_floor_of_noise_taken_off():
+    point = np.zeros((44, 52, 20), np.float32)
+    point[20, 20, 10] = 5
+    far_above = within(HEAD > 0, HEAD + 2000, 0)
+    for volume in (HEAD, BRAIN, point, far_above, within(HEAD > 0, 1, 0)):
+        assert above_background(volume, AFFINE) is volume
+    assert np.abs(above_background(NOISY, AFFINE) - NOISY).max() < 20
 
 
-FAR_ABOVE = np.where(head() > 0, head() + 2000, 0).astype(np.float32)
-MASK = (head() > 0).astype(np.float32)
-
-
-@pytest.mark.parametrize("volume", [head(), brain(), FAR_ABOVE, MASK, point()])
-def test_what_begins_at_zero_is_left_as_it_is(volume):
-    assert above_background(volume, AFFINE) is volume
-
-
-def test_the_floor_of_the_noise_is_taken_off():
-    noisy = head(20)
-    assert np.abs(above_background(noisy, AFFINE) - noisy).max() < 20
-
-
-@pytest.mark.parametrize("volume, shift, scale", [(brain(), 500, 500), (head(), 186, 306)])
+@pytest.mark.parametrize("volume, shift, scale", [(BRAIN, 500, 500), (HEAD, 186, 306)])
 def test_scaled_to_minus_one_to_one_or_z_scored_as_a_whole(volume, shift, scale):
     scaled = ((volume - shift) / scale).astype(np.float32)
     np.testing.assert_allclose(above_background(scaled, AFFINE) * scale, volume, atol=1e-2)
 
 
-@pytest.mark.parametrize("make", [head, brain])
-@pytest.mark.parametrize("constant", [0, 5])
-def test_z_scored_inside_the_mask_is_refused(make, constant):
-    with pytest.raises(InputError, match=r"no_background.*\d+% is darker"):
-        above_background(z_scored(make()) + np.float32(constant), AFFINE)
+NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, HEAD.shape)
+UNREADABLE = {
+    **{f"z-scored {n}": (z_scored(HEAD) + n, r"no_background.*\d+% is darker") for n in (0, 5)},
+    **{f"z-scored brain {n}": (z_scored(BRAIN) + n, r"no_back.*\d+% is darker") for n in (0, 5)},
+    "inverted": (1000 - HEAD, "no_background"),
+    "padding of -1000": (within(BRAIN > 0, BRAIN, -1000), "no_background.*padding"),
+    "padding of -32768": (within(BRAIN > 0, BRAIN, -32768), "no_background.*padding"),
+    "MP2RAGE": (within(HEAD > 0, HEAD / 800 - 0.75, NOISE), "mp2rage.*MP2RAGE"),
+    "masked MP2RAGE": (within(HEAD > 0, HEAD / 800 - 0.75, 0), "mp2rage.*MP2RAGE"),
+}
 
 
-def test_inverted_is_refused():
-    with pytest.raises(InputError, match="no_background"):
-        above_background(1000 - head(), AFFINE)
+@pytest.mark.parametrize("volume, message", UNREADABLE.values(), ids=UNREADABLE)
+def test_refused(volume, message):
+    with pytest.raises(InputError, match=message):
+        above_background(volume.astype(np.float32), AFFINE)
+
+
+def test_denoised_mp2rage_is_read():
+    uniform = HEAD / 1000 - np.float32(0.5)
+    np.testing.assert_allclose(above_background(uniform, AFFINE), HEAD / 1000, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [-32768, -2000, -1000])
@@ -96,40 +101,13 @@ def test_inverted_is_refused():
 def test_padding_far_below_does_not_count(value, constant):
     plain = above_background(padded_corners(head(15), 0), AFFINE)
     volume = padded_corners(head(15) + constant, value)
-    inside = volume != value
-    found = above_background(volume, AFFINE)
+    found, inside = above_background(volume, AFFINE), volume != value
     assert np.all(found[~inside] == 0)
     assert np.abs(found - plain)[inside].max() < 15
 
 
-@pytest.mark.parametrize("value", [-1000, -32768])
-def test_tissue_in_padding_alone_is_refused(value):
-    with pytest.raises(InputError, match="no_background.*padding"):
-        above_background(np.where(brain() > 0, brain(), value).astype(np.float32), AFFINE)
-
-
-@pytest.mark.parametrize("masked", [True, False])
-def test_mp2rage_is_named(masked):
-    noise = np.random.default_rng(1).uniform(-0.5, 0.5, head().shape)
-    uniform = np.where(head() > 0, head() / 800 - 0.75, 0 if masked else noise).astype(np.float32)
-    with pytest.raises(InputError, match="mp2rage.*MP2RAGE"):
-        above_background(uniform, AFFINE)
-
-
-def test_denoised_mp2rage_is_read():
-    uniform = head() / 1000 - np.float32(0.5)
-    np.testing.assert_allclose(above_background(uniform, AFFINE), head() / 1000, atol=1e-6)
-
-
-def test_a_border_of_tissue_hides_nothing():
-    """A field of view inside the head: the darkest is the background."""
-    inside = head(20)[14:30, 16:36]
-    plain, raised = (above_background(inside + np.float32(c), AFFINE) for c in (0, 1000))
-    np.testing.assert_allclose(raised, plain, atol=1e-3)
-
-
 def test_nifti(tmp_path):
-    volumes = {"plain": head(), "raised": head() + 1000, "scored": z_scored(head())}
+    volumes = {"plain": HEAD, "raised": HEAD + 1000, "scored": z_scored(HEAD)}
     for name, volume in volumes.items():
         nib.save(nib.Nifti1Image(volume, AFFINE), tmp_path / f"{name}.nii")
     plain, raised = (read_scan(tmp_path / f"{name}.nii").voxels for name in ("plain", "raised"))
@@ -138,7 +116,15 @@ def test_nifti(tmp_path):
         read_scan(tmp_path / "scored.nii")
 
 
-STORED = head(15, levels=6).transpose(2, 1, 0)
+def read_dicom(folder, volume, dtype, **attributes):
+    """The voxels that are read of a volume (44, 52, levels) as a series."""
+    stored = volume.transpose(2, 1, 0).astype(dtype)
+    datasets = dicom_datasets(stored, spacing=(8, 4, 4))
+    for dataset in datasets:
+        for keyword, value in attributes.items():
+            kind = "DS" if "Rescale" in keyword else "US" if dtype == "uint16" else "SS"
+            dataset.add_new(keyword, kind, value)
+    return read_scan(save(datasets, folder)).voxels
 
 
 @pytest.mark.parametrize(
@@ -154,26 +140,20 @@ STORED = head(15, levels=6).transpose(2, 1, 0)
 @pytest.mark.parametrize("slope, intercept", [(1, 0), (0.5, -100)])
 def test_padding_value_of_dicom(tmp_path, value, limit, dtype, slope, intercept):
     """Voxels of PixelPaddingValue are background, whatever the rescale makes of them."""
-    corners = padded_corners(STORED.transpose(2, 1, 0), 1).transpose(2, 1, 0) == 1
-    padding = value if limit is None else (value + limit) // 2
-    stored = np.where(corners, padding, STORED).astype(dtype)
-    attributes = {"PixelPaddingValue": value}
+    volume, attributes = head(15, levels=6), {"PixelPaddingValue": value}
     attributes |= {} if limit is None else {"PixelPaddingRangeLimit": limit}
+    corners = padded_corners(volume, -1) == -1
+    stored = within(corners, value if limit is None else (value + limit) // 2, volume)
     rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept}
-    kind = "US" if dtype == "uint16" else "SS"
-    datasets = dicom_datasets(stored, spacing=(8, 4, 4), **rescale)
-    for dataset in datasets:
-        for keyword, number in attributes.items():
-            dataset.add_new(keyword, kind, number)
-    found = read_scan(save(datasets, tmp_path)).voxels
-    assert np.all(found[corners.transpose(2, 1, 0)] == 0)
-    tissue = (STORED > 100).transpose(2, 1, 0)
-    expected = slope * STORED.transpose(2, 1, 0).astype(int)[tissue]
-    np.testing.assert_allclose(found[tissue], expected, atol=15 * slope)
+    found = read_dicom(tmp_path, stored, dtype, **rescale, **attributes)
+    assert np.all(found[corners] == 0)
+    tissue = volume > 100
+    np.testing.assert_allclose(found[tissue], slope * volume[tissue].astype(int), atol=15 * slope)
 
 
 def test_declared_padding_that_is_the_background_changes_nothing(tmp_path):
-    stored = head(levels=6).transpose(2, 1, 0).astype("uint16")
-    plain = read_scan(save(dicom_datasets(stored, spacing=(8, 4, 4)), tmp_path / "a")).voxels
-    declared = dicom_datasets(stored, spacing=(8, 4, 4), PixelPaddingValue=0)
-    np.testing.assert_array_equal(read_scan(save(declared, tmp_path / "b")).voxels, plain)
+    plain, declared = (
+        read_dicom(tmp_path / str(len(options)), head(levels=6), "uint16", **options)
+        for options in ({}, {"PixelPaddingValue": 0})
+    )
+    np.testing.assert_array_equal(declared, plain)

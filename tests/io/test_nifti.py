@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from scan_builders import head_volume, zipped
 
-from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
 
 AFFINE = np.array([[-1.0, 0, 0, 60], [0, 1.5, 0, -70], [0, 0, 2, -20], [0, 0, 0, 1]])
-FLIPPED = np.diag([-1.0, 1, 1, 1]) @ AFFINE
 
 
-def save(path, voxels, affine=AFFINE):
-    nib.save(nib.Nifti1Image(voxels, affine, dtype=voxels.dtype), path)
+def save(path, voxels, affine=AFFINE, kind=nib.Nifti1Image, units="mm", **options):
+    image = kind(voxels, affine, dtype=voxels.dtype, **options)
+    image.header.set_xyzt_units(units)
+    path.parent.mkdir(exist_ok=True)
+    nib.save(image, path)
     return path
 
 
@@ -44,6 +45,24 @@ def test_voxels_are_float32_in_every_sample_format(tmp_path, dtype, suffix):
     assert scan.source == expected
 
 
+def test_every_form_of_a_file(tmp_path):
+    voxels, metres = head_volume(), AFFINE / [[1000], [1000], [1000], [1]]
+    packed = save(tmp_path / "scan.nii/scan.nii.gz", voxels)
+    paths = [
+        save(tmp_path / "two.nii.gz", voxels, kind=nib.Nifti2Image),
+        save(tmp_path / "big.nii", voxels, header=nib.Nifti1Header(endianness=">")),
+        save(tmp_path / "metres.nii", voxels, metres, units="meter"),
+        save(tmp_path / "a.nii", voxels[..., None]),  # trailing axes of one voxel
+        save(tmp_path / "b.nii.gz", voxels[..., None, None]),
+        packed.parent,  # a folder of that name
+        zipped([packed], tmp_path / "scan.zip"),
+    ]
+    for path in paths:
+        scan = read_scan(path)
+        np.testing.assert_array_equal(scan.voxels, voxels)
+        np.testing.assert_allclose(scan.affine, AFFINE, rtol=1e-5)
+
+
 @pytest.mark.parametrize("slope, factor", [(0.5, 0.5), (0, 1), (np.nan, 1)])
 def test_scaling_is_applied_and_none_where_the_slope_is_zero_or_nan(tmp_path, slope, factor):
     voxels = head_volume().astype("int16")
@@ -51,43 +70,14 @@ def test_scaling_is_applied_and_none_where_the_slope_is_zero_or_nan(tmp_path, sl
     np.testing.assert_allclose(read_scan(path).voxels, factor * voxels)  # the background is 0
 
 
-def test_nifti2_big_endian_and_trailing_axes_of_one_voxel(tmp_path):
-    voxels = head_volume()
-    nib.save(nib.Nifti2Image(voxels, AFFINE), tmp_path / "two.nii.gz")
-    big = nib.Nifti1Header(endianness=">")
-    nib.save(nib.Nifti1Image(voxels, AFFINE, big), tmp_path / "big.nii")
-    save(tmp_path / "a.nii", voxels[..., None])
-    save(tmp_path / "b.nii.gz", voxels[..., None, None])
-    for name in ("two.nii.gz", "big.nii", "a.nii", "b.nii.gz"):
-        scan = read_scan(tmp_path / name)
-        np.testing.assert_array_equal(scan.voxels, voxels)
-        np.testing.assert_allclose(scan.affine, AFFINE)
-
-
-def test_units_of_the_header_become_millimetres(tmp_path):
-    image = nib.Nifti1Image(head_volume(), AFFINE / [[1000], [1000], [1000], [1]])
-    image.header.set_xyzt_units("meter")
-    nib.save(image, tmp_path / "scan.nii")
-    np.testing.assert_allclose(read_scan(tmp_path / "scan.nii").affine, AFFINE, rtol=1e-5)
-
-
 def test_single_axial_slice(tmp_path):
-    voxels = head_volume()[:, :, :1]
-    for name, stored in (("a", voxels[:, :, 0]), ("b", voxels)):
-        scan = read_scan(save(tmp_path / f"{name}.nii", stored), axial_slice=True)
+    voxels, turned_axes = head_volume()[:, :, :1], [0, 2, 1, 3]
+    for stored in (voxels[:, :, 0], voxels):
+        scan = read_scan(save(tmp_path / "a.nii", stored), axial_slice=True)
         np.testing.assert_array_equal(scan.voxels, voxels)
         np.testing.assert_allclose(scan.affine, AFFINE)
-    path = save(tmp_path / "c.nii", voxels.transpose(0, 2, 1), AFFINE[:, [0, 2, 1, 3]])
+    path = save(tmp_path / "c.nii", voxels.transpose(0, 2, 1), AFFINE[:, turned_axes])
     assert read_scan(path, axial_slice=True).voxels.shape == (8, 1, 20)  # as stored
-
-
-def test_one_nifti_in_a_zip_or_folder(tmp_path):
-    path = save(tmp_path / "scan.nii.gz", head_volume())
-    zipped([path], tmp_path / "scan.zip")
-    (tmp_path / "scan.nii").mkdir()
-    path.rename(tmp_path / "scan.nii" / path.name)
-    for name in ("scan.nii", "scan.zip"):
-        np.testing.assert_array_equal(read_scan(tmp_path / name).voxels, head_volume())
 
 
 @pytest.mark.needs_shared
@@ -117,6 +107,8 @@ def write(path, sform, qform, codes=(1, 1), pixdim=None):
     return path
 
 
+FLIPPED = np.diag([-1.0, 1, 1, 1]) @ AFFINE
+MOVED = AFFINE + np.eye(4, k=3) * 30
 SMALLER = AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
 
 
@@ -135,46 +127,41 @@ SMALLER = AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
         (AFFINE, turned(180), (4, 1), None, "180.0 degrees"),
     ],
 )
-def test_contradictions(tmp_path, sform, qform, codes, pixdim, message):
-    with pytest.raises(InputError, match=f"contradictory_geometry.*{message}.*set_sform"):
-        read_scan(write(tmp_path / "s.nii", sform, qform, codes, pixdim))
-
-
-MOVED = AFFINE + np.eye(4, k=3) * 30
+def test_contradictions(tmp_path, refusal, sform, qform, codes, pixdim, message):
+    error = refusal(write(tmp_path / "s.nii", sform, qform, codes, pixdim))
+    assert error.code == "contradictory_geometry" and message in error.detail
+    assert "set_sform" in error.hint
 
 
 @pytest.mark.parametrize(
-    "sform, qform, codes, pixdim, expected, source",
+    "sform, qform, codes, pixdim, other",
     [
-        (AFFINE, AFFINE, (1, 1), None, AFFINE, "sform"),
-        (AFFINE, AFFINE, (1, 1), (1.002, 1.5, 2), AFFINE, "sform"),
-        (AFFINE, MOVED, (1, 1), None, AFFINE, "sform"),
-        (AFFINE, turned(0.5), (1, 1), None, AFFINE, "sform"),
-        (AFFINE, FLIPPED, (1, 0), None, AFFINE, "sform"),  # not set
-        (MOVED, AFFINE, (4, 1), None, MOVED, "sform"),
-        (None, AFFINE, (0, 1), None, AFFINE, "qform"),
+        (AFFINE, AFFINE, (1, 1), None, None),
+        (AFFINE, AFFINE, (1, 1), (1.002, 1.5, 2), None),
+        (AFFINE, MOVED, (1, 1), None, None),
+        (AFFINE, turned(0.5), (1, 1), None, None),
+        (AFFINE, FLIPPED, (1, 0), None, None),  # not set
+        (MOVED, AFFINE, (4, 1), None, None),
+        (None, AFFINE, (0, 1), None, None),
+        (AFFINE, turned(8), (4, 1), None, "the qform is turned by 8.0 degrees"),
     ],
 )
-def test_sform_goes_before_qform_that_agrees_and_either_may_be_alone(
-    tmp_path, sform, qform, codes, pixdim, expected, source
+def test_sform_goes_before_qform_and_either_may_be_alone(
+    tmp_path, sform, qform, codes, pixdim, other
 ):
     scan = read_scan(write(tmp_path / "s.nii", sform, qform, codes, pixdim))
-    np.testing.assert_allclose(scan.affine, expected, atol=1e-5)
-    assert scan.source["affine_source"] == source and "other_orientation" not in scan.source
-
-
-def test_another_space_and_a_qform_that_is_not_usable_are_told(tmp_path):
-    scan = read_scan(write(tmp_path / "s.nii", AFFINE, turned(8), (4, 1)))
-    assert scan.source["other_orientation"] == "the qform is turned by 8.0 degrees"
-    scan = read_scan(patch(write(tmp_path / "s.nii", AFFINE, AFFINE), 256, 0.9, 0.9, 0.9))
-    np.testing.assert_allclose(scan.affine, AFFINE)
-    assert scan.source["other_orientation"] == "the qform is not usable"
+    np.testing.assert_allclose(scan.affine, qform if sform is None else sform, atol=1e-5)
+    assert scan.source["affine_source"] == ("qform" if sform is None else "sform")
+    assert scan.source.get("other_orientation") == other
 
 
 @pytest.mark.parametrize(
     "row, code", [([0, 0, 0, 0], "singular_affine"), ([np.nan] * 4, "missing_geometry")]
 )
-def test_a_sform_that_is_not_usable_says_whether_the_qform_is(tmp_path, refusal, row, code):
+def test_a_form_that_is_not_usable(tmp_path, refusal, row, code):
+    scan = read_scan(patch(write(tmp_path / "s.nii", AFFINE, AFFINE), 256, 0.9, 0.9, 0.9))
+    np.testing.assert_allclose(scan.affine, AFFINE)
+    assert scan.source["other_orientation"] == "the qform is not usable"
     error = refusal(patch(write(tmp_path / "s.nii", AFFINE, AFFINE), 280, *row))
     assert error.code == code and "of the sform" in error.detail and "usable" in error.hint
     error = refusal(patch(write(tmp_path / "t.nii", AFFINE, AFFINE, (1, 0)), 280, *row))
@@ -216,14 +203,14 @@ def test_nifti_that_unpacks_to_all_that_it_declares(tmp_path, cheap_refusal):
     assert cheap_refusal(tmp_path / "s.nii.gz").code == "unsafe_archive"
 
 
-POINTERS = {
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n": "Git LFS",
-    b"/annex/objects/MD5E-s12--34.nii.gz\n": "git-annex",
-}
-
-
-@pytest.mark.parametrize("content, what", POINTERS.items())
-def test_pointers_are_named(tmp_path, cheap_refusal, content, what):
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\n", "Git LFS"),
+        (b"/annex/objects/MD5E-s12--34.nii.gz\n", "git-annex"),
+    ],
+)
+def test_pointers_are_named(tmp_path, refusal, content, what):
     (tmp_path / "s.nii.gz").write_bytes(content)
-    error = cheap_refusal(tmp_path / "s.nii.gz")
+    error = refusal(tmp_path / "s.nii.gz")
     assert error.code == "unsupported_format" and what in error.detail
