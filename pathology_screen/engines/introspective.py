@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from monai.engines import Trainer
@@ -10,7 +10,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pathology_screen.engines.ranks import average_over_ranks
+from pathology_screen.engines.training_batch import average_over_ranks
 from pathology_screen.engines.training_state import TrainingDiverged
 from pathology_screen.errors import ConfigError
 from pathology_screen.losses import exp_elbo, kl_divergence, reversed_embedding_loss, squared_error
@@ -19,47 +19,18 @@ from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 
 @dataclass(frozen=True)
 class IntrospectiveWeights:
-    """Weights of the terms of Eq. 2 and 4, with the defaults of the released RA code.
+    """Weights of the terms of Eq. 2 and 4, with the defaults of the released RA code."""
 
-    Attributes:
-        beta_rec: weighs the squared error.
-        beta_kl: weighs the KL divergence of real images (encoder) and of generated ones (decoder).
-        beta_neg: weighs the KL divergence of generated images inside expELBO.
-        reversed_embedding: lambda of Eq. 4; 0 gives SI-VAE.
-        gamma_rec: weighs the reconstruction of generated images in the decoder's loss; 0 skips its
-            two decoder passes.
-    """
-
-    beta_rec: float = 0.5
-    beta_kl: float = 1.0
-    beta_neg: float = 128.0
-    reversed_embedding: float = 0.005
-    gamma_rec: float = 0.0
+    beta_rec: float = 0.5  # of the squared error
+    beta_kl: float = 1.0  # of the KL divergence of real images (encoder), of generated (decoder)
+    beta_neg: float = 128.0  # of the KL divergence of generated images inside expELBO
+    reversed_embedding: float = 0.005  # lambda of Eq. 4; 0 gives SI-VAE
+    gamma_rec: float = 0.0  # of the decoder's error on generated images; 0 skips two of its passes
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """Return a sample of N(mean, exp(log_variance)) from standard normal noise; all (B, latent)."""
     return mean + torch.exp(0.5 * log_variance) * noise
-
-
-def update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
-    """Step the optimizers along the gradient for their parameters, averaged over the ranks.
-
-    Raises:
-        TrainingDiverged: if the loss is not finite; no parameter was changed then.
-    """
-    if not torch.isfinite(loss):
-        raise TrainingDiverged(
-            f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"
-        )
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
-    average_over_ranks(gradients)
-    for parameter, gradient in zip(parameters, gradients):
-        parameter.grad = gradient
-    for optimizer in optimizers:
-        optimizer.step()
 
 
 def variational_step(
@@ -70,17 +41,14 @@ def variational_step(
     noise: Tensor,
     weights: IntrospectiveWeights,
 ) -> dict[str, float]:
-    """Update both halves on -ELBO alone (Eq. 1), as a plain VAE; a quarter of the cost of
-    `introspective_step`.
-
-    Arguments and errors are those of `introspective_step`; only the first row of the noise is used.
-    """
+    """Update both halves on -ELBO alone (Eq. 1), as a plain VAE, on the first row of the noise; a
+    quarter of the cost of `introspective_step`, whose arguments and errors it has."""
     mean, log_variance = network.encode(image)
     reconstruction = network.decoder(reparameterize(mean, log_variance, noise[0]))
     error = squared_error(image, reconstruction).mean()
     kl_real = kl_divergence(mean, log_variance).mean()
     loss = (weights.beta_rec * error + weights.beta_kl * kl_real) / image[0].numel()
-    update(loss, encoder_optimizer, decoder_optimizer)
+    _update(loss, encoder_optimizer, decoder_optimizer)
     return {"loss": loss.item(), "squared_error": error.item(), "kl_real": kl_real.item()}
 
 
@@ -102,7 +70,6 @@ def introspective_step(
         image: (B, 1, H, W) in [0, 1].
         noise: (4, B, latent) standard normal: for z of the image, the sampled latent, z of the
             reconstruction, z of the sample.
-        weights: weights of the terms.
 
     Returns:
         Losses, squared error, KL divergences in nats, reversed embedding loss, by name.
@@ -110,58 +77,63 @@ def introspective_step(
     Raises:
         TrainingDiverged: if a loss is not finite.
     """
-    decoder, w = network.decoder, weights
-    scale = 1.0 / image[0].numel()
-    terms = encoder_terms(network, image, noise, w)
-    encoder_loss = terms.elbo + terms.repelled + w.reversed_embedding * terms.reverse
-    update(encoder_loss, encoder_optimizer, retain_graph=True)
+    w, scale = weights, 1.0 / image[0].numel()
+    (reconstruction, sample), elbo, repelled, values = _encoder_terms(network, image, noise, w)
+    encoder_loss = elbo + repelled + w.reversed_embedding * values["reversed_embedding"]
+    _update(encoder_loss, encoder_optimizer, retain_graph=True)
 
     # decoder: -ELBO(x) + KL(generated), seen by the updated encoder
-    posterior_r, posterior_s = network.encode(terms.reconstruction), network.encode(terms.sample)
+    posterior_r, posterior_s = network.encode(reconstruction), network.encode(sample)
     kl_generated = 0.5 * (kl_divergence(*posterior_r).mean() + kl_divergence(*posterior_s).mean())
-    decoder_loss = scale * (w.beta_rec * terms.error + w.beta_kl * kl_generated)
+    decoder_loss = scale * (w.beta_rec * values["squared_error"] + w.beta_kl * kl_generated)
     if w.gamma_rec:
-        z_r = reparameterize(*posterior_r, noise[2]).detach()
-        z_s = reparameterize(*posterior_s, noise[3]).detach()
-        error_r = squared_error(terms.reconstruction.detach(), decoder(z_r)).mean()
-        error_s = squared_error(terms.sample.detach(), decoder(z_s)).mean()
+        again_r = network.decoder(reparameterize(*posterior_r, noise[2]).detach())
+        again_s = network.decoder(reparameterize(*posterior_s, noise[3]).detach())
+        error_r = squared_error(reconstruction.detach(), again_r).mean()
+        error_s = squared_error(sample.detach(), again_s).mean()
         error_generated = 0.5 * (error_r + error_s)
         decoder_loss = decoder_loss + scale * w.gamma_rec * w.beta_rec * error_generated
-    update(decoder_loss, decoder_optimizer)
+    _update(decoder_loss, decoder_optimizer)
 
-    values = {
-        "loss": encoder_loss + decoder_loss,
-        "encoder_loss": encoder_loss,
-        "decoder_loss": decoder_loss,
-        "squared_error": terms.error,
-        "kl_real": terms.kl_real,
-        "kl_reconstructed": terms.kl_reconstructed,
-        "kl_sampled": terms.kl_sampled,
-        "reversed_embedding": terms.reverse,
-    }
+    losses = {"encoder_loss": encoder_loss, "decoder_loss": decoder_loss}
+    values = {"loss": encoder_loss + decoder_loss, **losses, **values}
     return dict(zip(values, torch.stack(list(values.values())).tolist()))
 
 
-class EncoderTerms(NamedTuple):
-    """Terms of the encoder's loss (Eq. 2 and 4), and what they are made of: generated images
-    (B, 1, H, W), with graphs to the decoder, of the reconstruction to the encoder too, and means
-    over the batch of the squared error (a sum over pixels) and of the KL divergences."""
-
-    reconstruction: Tensor
-    sample: Tensor
-    error: Tensor
-    kl_real: Tensor
-    kl_reconstructed: Tensor
-    kl_sampled: Tensor
-    elbo: Tensor  # -ELBO(x)
-    repelled: Tensor  # 1 / alpha exp(alpha ELBO(generated))
-    reverse: Tensor  # L_reversed, without its weight
-
-
-def encoder_terms(
+def gradient_ratios(
     network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
-) -> EncoderTerms:
-    """Compute the terms of the encoder's loss; arguments are those of `introspective_step`."""
+) -> dict[str, float]:
+    """Return how large the gradients of other terms are beside the ELBO's (Eq. 2 and 4), as ratios
+    of norms: "gradient_exp_elbo" and "gradient_reversed" for the encoder's parameters,
+    "gradient_kl_generated" for the decoder's. Arguments are those of `introspective_step`; no
+    parameter is updated."""
+    w, encoder, decoder = weights, network.encoder, network.decoder
+    generated, elbo, repelled, values = _encoder_terms(network, image, noise, w)
+    kl_r, kl_s = (kl_divergence(*network.encode(one)).mean() for one in generated)
+
+    def norm(loss: Tensor, half: nn.Module) -> float:
+        if not loss.requires_grad:  # of a term without weight
+            return 0.0
+        parameters = list(half.parameters())
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        squares = [part.square().sum() for part in parts if part is not None]
+        return float(torch.stack(squares).sum().sqrt())
+
+    of_elbo, of_error = norm(elbo, encoder), norm(w.beta_rec * values["squared_error"], decoder)
+    of_reversed = norm(w.reversed_embedding * values["reversed_embedding"], encoder)
+    return {
+        "gradient_exp_elbo": norm(repelled, encoder) / of_elbo,
+        "gradient_reversed": of_reversed / of_elbo,
+        "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), decoder) / of_error,
+    }
+
+
+def _encoder_terms(
+    network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, dict[str, Tensor]]:
+    """What the encoder's loss is made of: reconstruction and sample (B, 1, H, W), with graphs to
+    the decoder, of the reconstruction to the encoder too; -ELBO(x); 1 / alpha exp(alpha
+    ELBO(generated)); and by name what a step tells, means over the batch without their weights."""
     encoder, decoder, w = network.encoder, network.decoder, weights
     scale = 1.0 / image[0].numel()
     mean, log_variance, embeddings = encoder(image)
@@ -184,60 +156,38 @@ def encoder_terms(
     reverse = image.new_zeros(())
     if w.reversed_embedding:
         reverse = reversed_embedding_loss(embeddings, embeddings_r)
-    return EncoderTerms(
-        reconstruction, sample, error, kl_real, kl_r.mean(), kl_s.mean(), elbo, repelled, reverse
-    )
+    values = {"squared_error": error, "kl_real": kl_real, "kl_reconstructed": kl_r.mean()}
+    values |= {"kl_sampled": kl_s.mean(), "reversed_embedding": reverse}
+    return (reconstruction, sample), elbo, repelled, values
 
 
-def gradient_ratios(
-    network: IntrospectiveVAE, image: Tensor, noise: Tensor, weights: IntrospectiveWeights
-) -> dict[str, float]:
-    """Return how large the gradients of other terms are beside the ELBO's (Eq. 2 and 4).
-
-    Arguments are those of `introspective_step`; no parameter is updated.
-
-    Returns:
-        Norm of the gradient over that of the ELBO: "gradient_exp_elbo" and "gradient_reversed" for
-        the encoder's parameters, "gradient_kl_generated" for the decoder's.
-    """
-    terms, w = encoder_terms(network, image, noise, weights), weights
-    kl_r, kl_s = (
-        kl_divergence(*network.encode(generated)).mean()
-        for generated in (terms.reconstruction, terms.sample)
-    )
-
-    def norm(loss: Tensor, half: nn.Module) -> float:
-        if not loss.requires_grad:  # of a term without weight
-            return 0.0
-        parameters = list(half.parameters())
-        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        squares = [part.square().sum() for part in parts if part is not None]
-        return float(torch.stack(squares).sum().sqrt())
-
-    encoder, decoder = network.encoder, network.decoder
-    of_elbo, of_error = norm(terms.elbo, encoder), norm(w.beta_rec * terms.error, decoder)
-    of_reversed = norm(w.reversed_embedding * terms.reverse, encoder)
-    return {
-        "gradient_exp_elbo": norm(terms.repelled, encoder) / of_elbo,
-        "gradient_reversed": of_reversed / of_elbo,
-        "gradient_kl_generated": norm(0.5 * w.beta_kl * (kl_r + kl_s), decoder) / of_error,
-    }
+def _update(loss: Tensor, *optimizers: Optimizer, retain_graph: bool = False) -> None:
+    """Step the optimizers along the gradient for their parameters, averaged over the ranks, or
+    raise TrainingDiverged before any of them is changed."""
+    if not torch.isfinite(loss):
+        raise TrainingDiverged(
+            f"the loss is {loss.item()}; lower the learning rate or beta_neg, then resume"
+        )
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
+    average_over_ranks(gradients)
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = gradient
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 class IntrospectiveTrainer(Trainer):
-    """Run `introspective_step` on every batch, after a warm-up if wanted; on the first of each
-    epoch also measure `gradient_ratios`.
+    """Run `introspective_step` on every batch, after `warm_up` epochs of `variational_step` (paper:
+    none); on the first of each epoch also measure `gradient_ratios`.
 
     Args:
-        network: an `IntrospectiveVAE` on the device.
-        encoder_optimizer, decoder_optimizer: optimizers of its two halves.
-        max_epochs: passes over the training set.
+        network: on the device.
         train_data_loader: yields batches without end from `iteration` on (see `SeededBatches`).
         weights: fields of `IntrospectiveWeights`.
-        warm_up: epochs of `variational_step` before the first introspective one (paper: none).
         amp: run the network in bfloat16 where autocast deems it safe; losses, gradients and
             weights stay float32. Half precision as wide in range as float32 needs no scaled loss.
-        train_handlers: as in MONAI's trainers.
         options: `device`, `epoch_length` and `prepare_batch` of MONAI's `Trainer`; the latter gives
             image, target (not used) and `(noise,)` with noise (B, 4, latent), as `TrainingBatch`.
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pathology_screen.engines.ranks import rank_and_world_size
+from pathology_screen.engines.training_batch import rank_and_world_size
 from pathology_screen.engines.training_state import training_values
 from pathology_screen.files import replacing
 
@@ -39,15 +39,14 @@ class ProgressBar:
 
 
 class ReconstructionPictures:
-    """Handler that writes `pictures/epoch-NNNN.png`: images, what the network makes of them (a
-    reconstruction, with MKD a map), and anomaly maps, one column each.
+    """Handler that writes `pictures/epoch-NNNN.png` below `output_dir`, every `interval` epochs and
+    at the end: images, what the network makes of them (a reconstruction, with MKD a map), and
+    anomaly maps on one scale, one column each.
 
     Args:
-        output_dir: folder of the run.
         network: image -> prediction, (B, 1, H, W).
         images: the few images to draw, (B, 1, H, W) in [0, 1].
         anomaly_map: (image, prediction) -> map, (B, 1, H, W).
-        interval: epochs between pictures; one is drawn at the end as well.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class ReconstructionPictures:
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
-        """Draw a row of images, one of predictions, one of maps on one scale."""
         state: Any = engine.state
         self.network.eval()
         images = self.images.to(state.device)

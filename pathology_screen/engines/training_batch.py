@@ -1,18 +1,49 @@
 """The batches of training, their augmentation and noise: functions of the seed and the iteration
-alone, so that a resumed or a distributed run repeats them."""
+alone, so that a resumed run repeats them, and so do several processes, which share each batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
 from torch import Generator, Tensor
+from torch import distributed as dist
 from torch.utils.data import Sampler
 
-from pathology_screen.engines.ranks import rank_and_world_size
 from pathology_screen.errors import ConfigError
 from pathology_screen.transforms import RandomAffineBatch
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process's rank and the number of processes; (0, 1) for a single one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def average_over_ranks(gradients: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over all ranks, in place."""
+    world_size = rank_and_world_size()[1]
+    if world_size > 1:
+        for gradient in gradients:
+            dist.all_reduce(gradient)
+            gradient /= world_size
+
+
+class AverageGradients:
+    """Handler of a SupervisedTrainer: average gradients over the ranks before the step.
+
+    DistributedDataParallel does so for `forward` alone; training calls other methods too.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.average)
+
+    def average(self, engine: Any) -> None:
+        gradients = (parameter.grad for parameter in engine.network.parameters())
+        average_over_ranks(gradient for gradient in gradients if gradient is not None)
 
 
 def seeded_generator(seed: int, *position: int) -> Generator:
@@ -27,16 +58,11 @@ def normal_noise(count: int, generator: Generator, shape: Sequence[int]) -> Tens
 
 
 class SeededBatches(Sampler[list[int]]):
-    """Yield batches of indices without end, each epoch a new permutation, starting after
-    `iteration` batches.
+    """Yield batches of `batch_size` indices below `length` without end, each epoch a permutation
+    of its own, starting after `iteration` batches.
 
     Each rank takes its part of one batch that is `world_size` times as large: together they see
     what one process with the larger batch sees. The last, incomplete batch of an epoch is dropped.
-
-    Args:
-        length: number of samples.
-        batch_size: samples a batch and rank.
-        seed: fixes every permutation.
 
     Raises:
         ConfigError: if there are fewer samples than one batch over all ranks needs.
@@ -68,21 +94,18 @@ class SeededBatches(Sampler[list[int]]):
 
 
 class TrainingBatch:
-    """Augment a batch and draw its noise: the `prepare_batch` of a trainer.
+    """Augment a batch and draw its noise: the `prepare_batch` of a trainer, and a handler of it,
+    which learns the iteration.
 
-    Each rank draws for the global batch and takes its own part. It must also be attached to the
-    trainer as a handler, to learn the iteration.
+    Called, it gives input and target, (B, 1, H, W), channels last; where noise is drawn and not
+    used up by `corrupt`, also `(noise,), {}`, as MONAI's trainers take them. Each rank draws for
+    the global batch and takes its own part.
 
     Args:
-        seed: fixes every draw.
         augmentation: applied to whole batches; None for none.
         noise: (count, generator) -> (count, ...); None for none.
         corrupt: (image, noise) -> what the network sees, for a denoising network. Without it, the
             noise is handed to the trainer's inferer.
-
-    Returns:
-        When called, input and target, (B, 1, H, W), channels last; where noise is drawn and not
-        used up by `corrupt`, also `(noise,), {}`, as MONAI's trainers take them.
     """
 
     def __init__(

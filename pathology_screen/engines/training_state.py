@@ -16,9 +16,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pathology_screen.engines.averaging import AveragedWeights
-from pathology_screen.engines.ranks import rank_and_world_size
-from pathology_screen.engines.training_batch import SeededBatches
+from pathology_screen.engines.training_batch import SeededBatches, rank_and_world_size
+from pathology_screen.engines.validation import AveragedWeights
 from pathology_screen.errors import ConfigError, ScreeningError
 from pathology_screen.files import replacing
 
@@ -57,17 +56,13 @@ class TrainingState:
     weights. The last epoch is validated whatever the handler's interval.
 
     Args:
-        output_dir: folder of the run.
-        network: what is trained.
-        optimizers: by name.
         batches: the sampler behind the training loader, moved on when a run resumes.
         averaged: averaged weights of the network, which are validated and kept.
         evaluator: its key metric decides which weights are best.
-        schedule: schedule of the learning rate, if there is one.
+        schedule: of the learning rate, if there is one.
         patience: stop after so many epochs without a better key metric; None never does.
         warm_up: epochs whose weights do not compete for the best; those at the start do.
-        interval: seconds between checkpoints within an epoch.
-        identity: what else must agree for a run to be resumed, as JSON values.
+        identity: what else must agree for a run to be resumed, by name, as JSON values.
 
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
@@ -89,29 +84,37 @@ class TrainingState:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.network, self.averaged = Path(output_dir), network, averaged
-        self.optimizers, self.batches = optimizers, batches
+        self.optimizers, self.batches, self.schedule = optimizers, batches, schedule
         self.evaluator: Any = evaluator
-        self.schedule, self.patience, self.warm_up = schedule, patience, warm_up
-        self.interval, self.identity = interval, identity or {}
+        self.patience, self.warm_up, self.interval = patience, warm_up, interval
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        size = batches.batch_size * batches.world_size
+        run = {"samples": batches.length, "batch": size, "seed": batches.seed}
+        same = {name: json.dumps(one, sort_keys=True) for name, one in (identity or {}).items()}
+        self.run: dict[str, Any] = {**run, "parameters": parameters, **same}
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, tuple[float, int]] = {}  # of each training value in this epoch
         self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self.load)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
-        engine.add_event_handler(Events.COMPLETED, self.completed)
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
 
-    def load(self, engine: Engine) -> None:
+    def _started(self, engine: Engine) -> None:
         """Take up `resume.pt`, or validate what training starts from, which competes as epoch 0."""
         path = self.folder / "resume.pt"
         if not path.exists():
-            self.start()
+            self.evaluator.run()
+            self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
+            self.history.append({"epoch": 0, "iteration": 0} | self._validation())
+            self._keep_first()
+            self._write_model()
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
-        differing = [name for name, value in self.run().items() if state["run"].get(name) != value]
-        if state["run"] != self.run():
+        if state["run"] != self.run:
+            differing = [name for name in self.run if state["run"].get(name) != self.run[name]]
             raise ConfigError(
                 f"{path.name} belongs to another run: {', '.join(differing)} differ; "
                 "remove it or name another output_dir"
@@ -131,38 +134,19 @@ class TrainingState:
         engine.state.iteration = self.batches.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // len(self.batches)
         logger.info("resumed after %d iterations", state["iteration"])
-        self.stop_if_patience_is_over(engine)
+        self._stop_if_patience_is_over(engine)
 
-    def start(self) -> None:
-        """Validate the network as it is before the first step."""
-        self.evaluator.run()
-        self.evaluator.state.epoch = 0  # it counts from 1, and epoch 1 may not be validated
-        self.history.append({"epoch": 0, "iteration": 0} | self.validation())
-        self.keep_first()
-        self.write_model()
-
-    def keep_first(self) -> None:
+    def _keep_first(self) -> None:
         """Let the weights that training started from be the best ones."""
         state = self.evaluator.state
         state.best_metric = self.history[0][f"val_{state.key_metric_name}"]
         state.best_metric_epoch = 0
 
-    def validation(self) -> dict[str, float]:
-        """Return the metrics of the last validation, named as in the log."""
+    def _validation(self) -> dict[str, float]:
+        """The metrics of the last validation, named as in the log."""
         return {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}
 
-    def run(self) -> dict[str, Any]:
-        """Return what must agree for a run to be resumed."""
-        batches = self.batches
-        return {
-            "samples": batches.length,
-            "batch": batches.batch_size * batches.world_size,
-            "seed": batches.seed,
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
-            **{name: json.dumps(value, sort_keys=True) for name, value in self.identity.items()},
-        }
-
-    def iteration_completed(self, engine: Engine) -> None:
+    def _iteration_completed(self, engine: Engine) -> None:
         state: Any = engine.state
         for name, value in training_values(state.output).items():
             if not math.isfinite(value):
@@ -171,9 +155,9 @@ class TrainingState:
             self.sums[name] = (total + value, count + 1)
         ends_epoch = state.iteration % len(self.batches) == 0  # then validation comes first
         if not ends_epoch and time.monotonic() - self.saved_at > self.interval:
-            self.save(engine)
+            self._save(engine)
 
-    def epoch_completed(self, engine: Engine) -> None:
+    def _epoch_completed(self, engine: Engine) -> None:
         epoch, evaluator = engine.state.epoch, self.evaluator
         row: dict[str, float] = {"epoch": epoch, "iteration": engine.state.iteration}
         row |= {name: total / count for name, (total, count) in self.sums.items()}
@@ -181,42 +165,40 @@ class TrainingState:
         if epoch == engine.state.max_epochs and evaluator.state.epoch != epoch:
             evaluator.run(epoch)
         if evaluator.state.epoch == epoch:  # validated at this epoch
-            row |= self.validation()
+            row |= self._validation()
         if epoch <= self.warm_up:
-            self.keep_first()
+            self._keep_first()
         if epoch == self.warm_up:
-            self.write_model("warm_up/model.pt")
+            self._write_model("warm_up/model.pt")
         self.history.append(row)
         if evaluator.state.best_metric_epoch == epoch:
-            self.write_model()
+            self._write_model()
         if rank_and_world_size()[0] == 0:
             with replacing(self.folder / "log.csv") as path:
                 pd.DataFrame(self.history).to_csv(path, index=False)
-        self.save(engine)
-        self.stop_if_patience_is_over(engine)
+        self._save(engine)
+        self._stop_if_patience_is_over(engine)
 
-    def completed(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         if not (self.folder / "model.pt").exists():  # it was lost, and nothing better came
-            self.write_model()
+            self._write_model()
 
-    def stop_if_patience_is_over(self, engine: Engine) -> None:
-        """End training where the best epoch lies `patience` epochs back."""
+    def _stop_if_patience_is_over(self, engine: Engine) -> None:
         waited = engine.state.epoch - max(self.evaluator.state.best_metric_epoch, self.warm_up)
         if self.patience and waited >= self.patience:
             logger.info("no better validation for %d epochs: training stops", waited)
             engine.terminate()
 
-    def write_model(self, name: str = "model.pt") -> None:
+    def _write_model(self, name: str = "model.pt") -> None:
         """Write the averaged weights: contiguous tensors on the CPU, which load on any machine."""
         state = self.averaged.module.state_dict()
-        self.write(name, {name: value.cpu().contiguous() for name, value in state.items()})
+        self._write(name, {name: value.cpu().contiguous() for name, value in state.items()})
 
-    def save(self, engine: Engine) -> None:
-        """Write `resume.pt`."""
+    def _save(self, engine: Engine) -> None:
         validated = self.evaluator.state
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         state: dict[str, Any] = {
-            "run": self.run(),
+            "run": self.run,
             "iteration": engine.state.iteration,
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -226,10 +208,10 @@ class TrainingState:
             "history": self.history,
             "sums": self.sums,
         }
-        self.write("resume.pt", state)
+        self._write("resume.pt", state)
         self.saved_at = time.monotonic()
 
-    def write(self, name: str, state: Any) -> None:
+    def _write(self, name: str, state: Any) -> None:
         if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
             raise TrainingDiverged(
                 f"a weight is not finite; {self.folder / 'resume.pt'} holds the last good state"

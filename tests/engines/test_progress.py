@@ -1,5 +1,3 @@
-"""What is shown of a run: a bar, and pictures."""
-
 import numpy as np
 import torch
 from ignite.engine import Engine
@@ -28,13 +26,9 @@ def test_pictures_are_drawn_at_each_interval_and_at_the_end(tmp_path):
     images = torch.zeros(2, 1, 8, 8)
     images[0, 0, 2:4, 2:4] = 1
     network = nn.Sequential(nn.Identity(), nn.Dropout(1.0)).train()  # which evaluation leaves out
-    pictures = ReconstructionPictures(
-        str(tmp_path), network, images, lambda image, painted: image + painted, interval=2
-    )
-    run(pictures, 5)
+    run(ReconstructionPictures(str(tmp_path), network, images, torch.add, interval=2), 5)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == [f"epoch-{epoch:04d}.png" for epoch in (2, 4, 5)]
     drawn = np.asarray(Image.open(tmp_path / "pictures/epoch-0005.png").convert("L"))
     cells = [row for part in np.array_split(drawn, 3) for row in np.array_split(part, 2, axis=1)]
-    margin = [cell[40:-40, 40:-40] for cell in cells]
-    assert [bool((cell > 200).any()) for cell in margin] == [True, False] * 3
+    assert [bool((cell[40:-40, 40:-40] > 200).any()) for cell in cells] == [True, False] * 3

@@ -13,6 +13,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, MeanSquaredError, ValidationHandler, from_engine
 from monai.inferers import SimpleInferer
+from torch.optim import Adam
 
 from pathology_screen.engines import (
     AveragedWeights,
@@ -44,25 +45,16 @@ def images(count, seed=0, size=16):
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
 
 
-def loader(count, seed=0, size=16, **options):
-    data = Dataset([{"image": image} for image in images(count, seed, size)])
-    return DataLoader(data, num_workers=0, **options)
+def parts(method, learning_rate, warm_up):
+    """Network, optimizers by name, options of `TrainingBatch`, and what makes the trainer."""
+    if method == "ra":
+        network = IntrospectiveVAE(size=16, channels=(8, 8), latent=4)
+        halves = {"encoder": network.encoder, "decoder": network.decoder}
+        optimizers = {name: Adam(half.parameters(), learning_rate) for name, half in halves.items()}
+        given = {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
+        draws = {"noise": partial(normal_noise, shape=(4, 4))}
+        return network, optimizers, draws, partial(IntrospectiveTrainer, warm_up=warm_up, **given)
 
-
-def introspective(learning_rate, warm_up):
-    """Network, optimizers, noise and a function that makes the trainer, of RA."""
-    network = IntrospectiveVAE(size=16, channels=(8, 8), latent=4)
-    halves = {"encoder": network.encoder, "decoder": network.decoder}
-    optimizers = {
-        name: torch.optim.Adam(half.parameters(), lr=learning_rate) for name, half in halves.items()
-    }
-    given = {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
-    trainer = partial(IntrospectiveTrainer, warm_up=warm_up, **given)
-    return network, optimizers, {"noise": partial(normal_noise, shape=(4, 4))}, trainer
-
-
-def supervised(method, learning_rate):
-    """The same of a method that MONAI's SupervisedTrainer trains."""
     draws, loss, inferer = {}, torch.nn.L1Loss(), SimpleInferer()
     if method == "ae_s":
         network = SpatialAutoencoder(channels=(8, 8))
@@ -77,15 +69,9 @@ def supervised(method, learning_rate):
         network = MultiresolutionDistillation("st_vgg16", width=8, norm="group", mse_weight=1e-4)
         loss = lambda features, _: feature_discrepancy(*features, network.mse_weight)  # noqa: E731
         inferer = lambda image, network: network.compare(image)  # noqa: E731
-    network = network.to(torch.get_default_dtype())
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-
-    def trainer(train_handlers, **options):
-        calls = {"optimizer": optimizer, "loss_function": loss, "inferer": inferer}
-        handlers = [AverageGradients(), *train_handlers]
-        return SupervisedTrainer(decollate=False, train_handlers=handlers, **calls, **options)
-
-    return network, {"network": optimizer}, draws, trainer
+    optimizer = Adam(network.to(torch.get_default_dtype()).parameters(), learning_rate)
+    given = {"optimizer": optimizer, "loss_function": loss, "inferer": inferer, "decollate": False}
+    return network, {"network": optimizer}, draws, partial(SupervisedTrainer, **given)
 
 
 def make_trainer(
@@ -98,7 +84,6 @@ def make_trainer(
     warm_up=0,
     amp=False,
     plateau=None,
-    decay=0.5,
     val_interval=1,
     **state,
 ):
@@ -106,12 +91,13 @@ def make_trainer(
     augmentation; with `plateau`, the learning rate falls to a tenth after so many epochs without a
     gain. `state` are options of `TrainingState`."""
     torch.manual_seed(0)
-    size, is_ra = 64 if method == "mkd" else 16, method == "ra"
-    parts = introspective(learning_rate, warm_up) if is_ra else supervised(method, learning_rate)
-    network, optimizers, draws, trainer = parts
-    averaged = AveragedWeights(network, decay)
-    batches = SeededBatches(12, batch, seed=7)
-    val_handlers = None
+    size = 64 if method == "mkd" else 16
+    network, optimizers, draws, trainer = parts(method, learning_rate, warm_up)
+    averaged, batches, val_handlers = AveragedWeights(network, 0.5), SeededBatches(12, batch, 7), []
+    train, validate = (
+        Dataset([{"image": one} for one in images(count, seed, size)])
+        for count, seed in ((12, 0), (4, 1))
+    )
     if plateau is not None:
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizers["network"], factor=0.1, patience=plateau
@@ -121,7 +107,7 @@ def make_trainer(
         state["schedule"] = schedule
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=loader(4, 1, size, batch_size=4),
+        val_data_loader=DataLoader(validate, batch_size=4),
         network=averaged,
         prepare_batch=prepare_healthy_map if method == "mkd" else prepare_reconstruction,
         key_val_metric={"mse": MeanSquaredError(output_transform=from_engine(["pred", "label"]))},
@@ -129,18 +115,21 @@ def make_trainer(
         val_handlers=val_handlers,
     )
     options = {"averaged": averaged, "evaluator": evaluator, "warm_up": warm_up, "interval": 0.0}
-    kept = TrainingState(output, network, optimizers, batches, **options, **state)
-    prepare_batch = TrainingBatch(7, RandomAffineBatch(), **draws)
-    validate = ValidationHandler(interval=val_interval, validator=evaluator)
+    handlers = [
+        prepare_batch := TrainingBatch(7, RandomAffineBatch(), **draws),
+        averaged,
+        ValidationHandler(interval=val_interval, validator=evaluator),
+        TrainingState(output, network, optimizers, batches, **options, **state),
+    ]
     return trainer(
         device="cpu",
         max_epochs=epochs,
-        train_data_loader=loader(12, 0, size, batch_sampler=batches),
+        train_data_loader=DataLoader(train, batch_sampler=batches),
         epoch_length=len(batches),
         network=network,
         prepare_batch=prepare_batch,
         amp=amp,
-        train_handlers=[prepare_batch, averaged, validate, kept],
+        train_handlers=handlers if method == "ra" else [AverageGradients(), *handlers],
     )
 
 
@@ -154,10 +143,6 @@ def train(*arguments, **options):
 def weights(trainer):
     """A copy of the weights of its network."""
     return {name: value.clone() for name, value in trainer.network.state_dict().items()}
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 if __name__ == "__main__":
