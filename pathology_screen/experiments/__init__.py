@@ -7,21 +7,13 @@ from pathology_screen.experiments.gallery import gallery
 from pathology_screen.experiments.latent import latent
 from pathology_screen.experiments.lesions import lesions
 from pathology_screen.experiments.localization import localization
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.normative import normative
 from pathology_screen.experiments.report import Measurements, Report, Row
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.synthetic import synthetic
 
-EXPERIMENTS = {
-    "synthetic": synthetic,
-    "detection": detection,
-    "localization": localization,
-    "ablation": ablation,
-    "lesions": lesions,
-    "latent": latent,
-    "normative": normative,
-    "gallery": gallery,
-}
+_ALL = (synthetic, detection, localization, ablation, lesions, latent, normative, gallery)
+EXPERIMENTS = {experiment.__name__: experiment for experiment in _ALL}
 """Name -> function of an `ExperimentSetting` that gives a `Report`."""
 
 __all__ = ["EXPERIMENTS", "BundleEvaluation", "Measurements", "Report", "Row", "ExperimentSetting"]

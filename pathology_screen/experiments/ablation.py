@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from pathology_screen.errors import ArtifactError
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.localization import localization
-from pathology_screen.experiments.methods import SCORINGS
+from pathology_screen.experiments.methods import SCORINGS, ExperimentSetting
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL
 
 CURVES = {"val_mse": "validation MSE", "val_perceptual_distance": "validation perceptual distance"}
@@ -25,20 +24,14 @@ def ablation(setting: ExperimentSetting) -> Report:
     training curves (Figure 6)."""
     setting = replace(setting, scoring=tuple(SCORINGS))
     found = localization(setting)
-    measurements, figures = found.measurements, dict(found.figures)
+    figures = dict(found.figures)
     if NORMAL in setting.slices.groups:
-        measurements = measurements.merged(detection(setting).measurements)
-    logs = [(choice.label, choice.run / "log.csv") for choice in setting.choices if choice.run]
-    if logs:
+        found.measurements.measured |= detection(setting).measurements.measured
+    if logs := [(choice.label, choice.run / "log.csv") for choice in setting.choices if choice.run]:
         figures["training"] = training_curves(logs)
-    return replace(
-        found,
-        name="ablation",
-        title="Ablation of the anomaly map",
-        measurements=measurements,
-        figures=figures,
-        tables={"classes": found.tables["classes"], **published("ablation", setting)},
-    )
+    tables = {"classes": found.tables["classes"], **published("ablation", setting)}
+    title = "Ablation of the anomaly map"
+    return replace(found, name="ablation", title=title, figures=figures, tables=tables)
 
 
 def training_curves(logs: Sequence[tuple[str, Path]]) -> Figure:

@@ -1,6 +1,6 @@
 """The experiments on one bundle as it is configured: what `evaluating` runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from monai.networks.utils import eval_mode
@@ -9,20 +9,23 @@ from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
 from pathology_screen.experiments.lesions import lesions, shows_lesion
 from pathology_screen.experiments.localization import localization
-from pathology_screen.experiments.methods import ComparedMethod, Profile
+from pathology_screen.experiments.methods import ComparedMethod, ExperimentSetting, Profile
 from pathology_screen.experiments.report import Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
 from pathology_screen.metrics.localization import Protocol
 from pathology_screen.predictor import Predictor
 
 RUNS = {"detection": detection, "localization": localization, "lesions": lesions}
-NEEDS: dict[str, Callable[[AnnotatedSlices], bool]] = {
-    "detection": lambda test: NORMAL in test.groups and len(set(test.groups)) > 1,
-    "localization": lambda test: any(test.box_labels),
-    "lesions": lambda test: bool(shows_lesion(test).any() and test.healthy.any()),
-}
-"""Experiment -> whether the test slices allow it."""
+
+
+def _allowed(test: AnnotatedSlices) -> list[str]:
+    """The experiments that the test slices allow."""
+    allows = {
+        "detection": NORMAL in test.groups and len(set(test.groups)) > 1,
+        "localization": any(test.box_labels),
+        "lesions": shows_lesion(test).any() and test.healthy.any(),
+    }
+    return [name for name in RUNS if allows[name]]
 
 
 class BundleEvaluation:
@@ -31,8 +34,7 @@ class BundleEvaluation:
     Args:
         predictor: the bundle's, whose weights are loaded.
         dataset_dir, datalist: see `cohorts.resolve_dataset`.
-        output_dir: folder of the reports.
-        calibration_section: section of the datalist that thresholds are fitted on.
+        calibration_section: of the datalist, that thresholds are fitted on.
         experiments: names; None runs those that the datalist's test section allows (scans with a
             finding and normal ones, boxes, masks).
         protocol: of the localisation.
@@ -58,19 +60,17 @@ class BundleEvaluation:
         self.output = Path(output_dir)
         method = ComparedMethod(predictor.method, predictor, {"configured": predictor.scoring})
         steps, options = predictor.preprocessing, predictor.slice_options
+        configured = Profile(steps, options, "none", calibration_section), [method]
+        data = (predictor.method,), dataset_dir, datalist
         self.setting = ExperimentSetting(
-            (predictor.method,),
-            dataset_dir,
-            datalist,
-            scoring=(),
-            protocol=protocol,
-            configured=(Profile(steps, options, "none", calibration_section), [method]),
+            *data, scoring=(), protocol=protocol, configured=configured
         )
 
     def run(self) -> list[Report]:
         """Run the experiments, and write each report and print its table as soon as it is made."""
-        allowed = [name for name in RUNS if NEEDS[name](self.setting.slices)]
-        chosen = allowed if self.experiments is None else list(self.experiments)
+        chosen = self.experiments
+        if chosen is None:
+            chosen = _allowed(self.setting.slices)
         if left_out := ", ".join(name for name in RUNS if name not in chosen):
             print(f"not run, not asked for or not allowed by the test section: {left_out}")
         reports = []

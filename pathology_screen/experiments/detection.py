@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL
 from pathology_screen.metrics.pooled import averaged, pooled_auroc
 

@@ -6,9 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.calibration import pixel_threshold
@@ -18,6 +16,7 @@ from pathology_screen.experiments.localization import (
     healthy_beside,
     threshold_slices,
 )
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.pictures import (
     OUTLINES,
     PictureLine,
@@ -30,7 +29,6 @@ from pathology_screen.experiments.pictures import (
     picture_grid,
 )
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.localization import COVERED, box_scores, count_tagged
 from pathology_screen.metrics.pooled import average_precision, pooled_mean
@@ -101,29 +99,24 @@ def gallery(setting: ExperimentSetting) -> Report:
             "section exceed. Tagged pixels: green in the box, magenta in healthy tissue, grey "
             "elsewhere, where they do not count."
         )
-    table = pd.DataFrame(
-        [
-            {"chosen": rank, "finding": finding, "subject": slices.subjects[place]}
-            | {f"{name} ({scoring})": each[place] for (name, scoring), each in precision.items()}
-            for rank, place, finding in (*extremes, *kinds)
-        ]
-    )
-    tables = {"cases": table}
+    rows = []
+    for rank, place, finding in (*extremes, *kinds):
+        row = {"chosen": rank, "finding": finding, "subject": slices.subjects[place]}
+        values_of = {f"{name} ({how})": each[place] for (name, how), each in precision.items()}
+        rows.append(row | values_of)
+    tables = {"cases": pd.DataFrame(rows)}
     return Report("gallery", "Gallery", measurements, notes, setting.provenance(), figures, tables)
 
 
 def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
     """The best, median and worst slice as far as there are, and the median of each finding."""
-    order = (-precision).argsort(kind="stable").tolist()
-    extremes = [
-        Case(rank, place, slices.pathology[place])
-        for place, rank in best_median_worst(precision).items()
-    ]
-    findings = [set(labels) or {name} for labels, name in zip(slices.box_labels, slices.pathology)]
-    kinds = [
-        Case("median of its kind", middle([i for i in order if name in findings[i]]), name)
-        for name in sorted(set().union(*findings))
-    ]
+    ranks = best_median_worst(precision)
+    extremes = [Case(rank, place, slices.pathology[place]) for place, rank in ranks.items()]
+    members: dict[str, list[int]] = {}
+    for i in (-precision).argsort(kind="stable").tolist():
+        for name in set(slices.box_labels[i]) or {slices.pathology[i]}:
+            members.setdefault(name, []).append(i)
+    kinds = [Case("median of its kind", middle(own), name) for name, own in sorted(members.items())]
     return extremes, kinds
 
 
@@ -149,39 +142,29 @@ def _evaluation_figure(
     largest = [int(slices.boxes[i].sum(dim=(1, 2)).argmax()) for i in places]
     titles = []
     for case, k in zip(cases, largest):
-        i, boxes = case.place, slices.boxes[case.place][[k]]
-        counts = count_tagged(
-            maps.pictures[i], boxes.clamp(0, 1), healthy_beside(slices, i), threshold
-        )
+        i = case.place
+        boxes, healthy = slices.boxes[i][[k]].clamp(0, 1), healthy_beside(slices, i)
+        counts = count_tagged(maps.pictures[i], boxes, healthy, threshold)
         titles.append(f"{case.rank}\n{slices.box_labels[i][k]}\n{_verdict(setting, counts)}")
     figure, axes = picture_grid(slices, lines, places, titles, across=True)
     for i, k, annotation, tagged in zip(places, largest, *axes[-2:]):
-        _draw_annotation(annotation, slices, i, k)
-        _draw_tagged(tagged, slices, i, k, above[i, 0] > 0)
+        box, healthy, hits = slices.boxes[i][k], healthy_beside(slices, i)[0], above[i, 0] > 0
+        outline(annotation, healthy, "white", 0.6)
+        for other, mask in enumerate(torch.cat([slices.boxes[i], slices.other_boxes[i]])):
+            if other != k:
+                outline(annotation, mask, OUTLINES["other box"], 1.2)
+        colours = torch.zeros(*hits.shape, 4)
+        colours[hits] = torch.tensor([0.6, 0.6, 0.6, 0.85])  # where they do not count
+        colours[hits & (healthy > 0)] = torch.tensor([1.0, 0.2, 0.8, 0.85])
+        colours[hits & (box > COVERED)] = torch.tensor([0.2, 0.9, 0.3, 0.85])
+        tagged.imshow(colours.numpy())
+        for axis in (annotation, tagged):
+            outline(axis, box, OUTLINES["box"], 1.2)
     figure.suptitle(f"{label} ({scoring})", fontsize=10)
     names = {"box": "evaluated box", "other box": "other boxes"}
-    colours = {name: OUTLINES[kind] for kind, name in names.items()}
-    add_legend(figure, colours | {"healthy tissue": "white"})
+    colours_of = {name: OUTLINES[kind] for kind, name in names.items()}
+    add_legend(figure, colours_of | {"healthy tissue": "white"})
     return figure
-
-
-def _draw_annotation(axis: Axes, slices: AnnotatedSlices, i: int, current: int) -> None:
-    outline(axis, healthy_beside(slices, i)[0], "white", 0.6)
-    for k, box in enumerate(torch.cat([slices.boxes[i], slices.other_boxes[i]])):
-        if k != current:
-            outline(axis, box, OUTLINES["other box"], 1.2)
-    outline(axis, slices.boxes[i][current], OUTLINES["box"], 1.2)
-
-
-def _draw_tagged(axis: Axes, slices: AnnotatedSlices, i: int, current: int, tagged: Tensor) -> None:
-    """Colour tagged pixels: green in the box, magenta in healthy tissue, grey elsewhere."""
-    box = slices.boxes[i][current]
-    colours = torch.zeros(*tagged.shape, 4)
-    colours[tagged] = torch.tensor([0.6, 0.6, 0.6, 0.85])
-    colours[tagged & (healthy_beside(slices, i)[0] > 0)] = torch.tensor([1.0, 0.2, 0.8, 0.85])
-    colours[tagged & (box > COVERED)] = torch.tensor([0.2, 0.9, 0.3, 0.85])
-    axis.imshow(colours.numpy())
-    outline(axis, box, OUTLINES["box"], 1.2)
 
 
 def _verdict(setting: ExperimentSetting, counts: np.ndarray) -> str:

@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.methods import ComparedMethod
+from pathology_screen.experiments.methods import ComparedMethod, ExperimentSetting
 from pathology_screen.experiments.pictures import Window, middle
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.pooled import Subjects, combined, pooled_mean
 
@@ -30,10 +29,6 @@ class LatentGroup(NamedTuple):
     subjects: np.ndarray
     latents: np.ndarray
     distances: np.ndarray
-
-
-Panel = tuple[str, dict[str, LatentGroup], list[np.ndarray]]
-"""Title, the groups, and the place of each of their slices in the plane."""
 
 
 def latent(setting: ExperimentSetting) -> Report:
@@ -53,8 +48,11 @@ def latent(setting: ExperimentSetting) -> Report:
     slices = setting.slices
     healthy, pathological = slices[slices.healthy], slices[~slices.healthy]
     measurements = Measurements(dict(zip(slices.subjects, slices.healthy)))
-    panels: list[Panel] = []
-    for method in tqdm(setting.compared, desc="latent", unit="method"):
+    columns = min(3, len(setting.compared))
+    rows = -(-len(setting.compared) // columns)
+    figure = Figure(figsize=(4.6 * columns, 5.8 * rows), layout="constrained")
+    panels = figure.subfigures(rows, columns, squeeze=False).ravel()
+    for method, panel in zip(tqdm(setting.compared, desc="latent", unit="method"), panels):
         groups = compare_latents(method, healthy, pathological)
         means = {name: pooled_mean(each.distances, each.subjects) for name, each in groups.items()}
         for name, mean in means.items():
@@ -63,7 +61,7 @@ def latent(setting: ExperimentSetting) -> Report:
             ratio = combined(np.divide, means[name], means["healthy"])
             measurements.add(method.label, "", f"{name} / healthy", ratio, len(pathological))
         plane = umap_plane([group.latents for group in groups.values()], setting.seed)
-        panels.append((method.label, groups, plane))
+        _draw_panel(panel, method.label, groups, plane)
     notes = [
         f"{len(healthy)} healthy slices of {healthy.people} people, {len(pathological)} "
         f"pathological ones of {pathological.people}.",
@@ -79,7 +77,7 @@ def latent(setting: ExperimentSetting) -> Report:
         "mark the nearest, the median and the farthest pathological slice (1, 2, 3), their "
         "reconstructions (1', 2', 3'), and the nearest and the farthest healthy slice (a, b).",
     ]
-    figures = {"umap": _umap_figure(panels)}
+    figures = {"umap": figure}
     return Report("latent", "Latent vectors", measurements, notes, setting.provenance(), figures)
 
 
@@ -138,19 +136,11 @@ def _import_umap() -> type:
     return UMAP
 
 
-def _umap_figure(panels: Sequence[Panel]) -> Figure:
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 5.8 * rows), layout="constrained")
-    for part, panel in zip(figure.subfigures(rows, columns, squeeze=False).ravel(), panels):
-        _draw_panel(part, *panel)
-    return figure
-
-
 def _draw_panel(
     figure: SubFigure, title: str, groups: dict[str, LatentGroup], plane: list[np.ndarray]
 ) -> None:
-    """The plane, and below it a few slices, framed in the colour of their group."""
+    """The plane, and below it a few slices, chosen by their distances and framed in the colour of
+    their group."""
     rows: Any = [["plane"] * 4, ["1", "2", "3", "a"], ["1'", "2'", "3'", "b"]]
     axes = figure.subplot_mosaic(rows, height_ratios=[2.6, 1, 1])
     axis = axes["plane"]
@@ -166,21 +156,16 @@ def _draw_panel(
     axis.set_xlabel("UMAP 1", fontsize=7)
     axis.set_ylabel("UMAP 2", fontsize=7)
     axis.legend(fontsize=7, loc="best")
+    order = groups["pathological"].distances.argsort(kind="stable").tolist()
+    ends = groups["healthy"].distances
+    marks = {str(i): place for i, place in enumerate((order[0], middle(order), order[-1]), start=1)}
+    shown = [(mark, "pathological", place) for mark, place in marks.items()]
+    shown += [(f"{mark}'", "pseudo-healthy", place) for mark, place in marks.items()]
+    shown += [("a", "healthy", ends.argmin()), ("b", "healthy", ends.argmax())]
     window = Window.around(torch.cat([group.images for group in groups.values()]))
     text: dict[str, Any] = {"textcoords": "offset points", "weight": "bold", "zorder": 3}
-    for mark, (name, i) in _examples(groups).items():
+    for mark, name, i in shown:
         window.show(axes[mark], groups[name].images[i, 0])
         axes[mark].spines[:].set(visible=True, color=COLOURS[name], linewidth=2)
         axes[mark].set_title(mark, fontsize=8, pad=2)
         axis.annotate(mark, plane[list(COLOURS).index(name)][i], xytext=(3, 3), fontsize=9, **text)
-
-
-def _examples(groups: dict[str, LatentGroup]) -> dict[str, tuple[str, int]]:
-    """Mark -> group and place of the slices that are shown, chosen by their distances."""
-    order = groups["pathological"].distances.argsort(kind="stable").tolist()
-    chosen = [order[0], middle(order), order[-1]]
-    marks = {str(i): ("pathological", place) for i, place in enumerate(chosen, start=1)}
-    marks |= {f"{mark}'": ("pseudo-healthy", place) for mark, (_, place) in marks.items()}
-    distances = groups["healthy"].distances
-    marks["a"] = ("healthy", int(distances.argmin()))
-    return marks | {"b": ("healthy", int(distances.argmax()))}

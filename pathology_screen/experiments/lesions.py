@@ -4,9 +4,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.pictures import Results, method_grid
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import COVERED_SHARE, AnnotatedSlices
 from pathology_screen.metrics.pooled import pooled_average_precision
 from pathology_screen.metrics.reconstruction import mean_squared_error, structural_similarity

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.pictures import Results, method_grid
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
 from pathology_screen.metrics.localization import (
     box_scores,

@@ -1,9 +1,11 @@
-"""The methods under comparison: predictors with their weights, and the ways of scoring them."""
+"""What an experiment compares: methods with their weights, and the ways of scoring them, on the
+slices of a datalist."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from monai.transforms import Compose
 from torch import Tensor, nn
@@ -11,12 +13,15 @@ from torch import Tensor, nn
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
 from pathology_screen.bundles import PROFILES, bundle_root, read_settings
 from pathology_screen.calibration import Calibration
+from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ArtifactError, ConfigError
-from pathology_screen.experiments.slices import AnnotatedSlices
+from pathology_screen.experiments.slices import AnnotatedSlices, load_slices
 from pathology_screen.files import sha256
+from pathology_screen.metrics.localization import PROTOCOLS, Protocol
 from pathology_screen.networks.controls import PrincipalComponents, TrainingMean, ZeroReconstruction
 from pathology_screen.predictor import Prediction, Predictor, build_preprocessing
 from pathology_screen.registry import METHODS, Method
+from pathology_screen.versions import versions
 
 SCORINGS = {
     "residual": {"perceptual": False, "equalize": False},
@@ -42,8 +47,7 @@ class Chosen(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Chosen":
-        """Read the text of one choice; ConfigError if the method is unknown, or a control, which
-        has no runs."""
+        """Read one; ConfigError if the method is unknown, or a control, which has no runs."""
         name, _, run = text.partition("=")
         name, _, label = name.partition(":")
         if name not in METHODS:
@@ -70,31 +74,26 @@ class ComparedMethod:
     scorings: Mapping[str, Scoring]
 
     @property
-    def weights_sha256(self) -> str | None:
-        """Hash of the file of the weights; None for a control."""
-        weights = self.predictor.weights
-        return sha256(weights) if weights.is_file() else None
-
-    @property
     def reconstructs(self) -> bool:
         """Whether its output is a pseudo-healthy reconstruction."""
         return self.predictor.reconstructs
 
     def predict(self, slices: AnnotatedSlices) -> dict[str, Prediction]:
-        """Return what the method makes of slices under each of its scorings."""
-        return {name: self._scored(name).predict(slices.images) for name in self.scorings}
+        """What the method makes of slices under each of its scorings."""
+        return {
+            name: replace(self.predictor, scoring=scoring).predict(slices.images)
+            for name, scoring in self.scorings.items()
+        }
 
     def reconstruct(self, slices: AnnotatedSlices) -> Tensor:
-        """Return the output for slices, (N, 1, H, W), which is the same under all scorings."""
-        return self._scored(next(iter(self.scorings))).predict(slices.images).output
-
-    def _scored(self, name: str) -> Predictor:
-        return replace(self.predictor, scoring=self.scorings[name])
+        """The output for slices, (N, 1, H, W), which is the same under all scorings."""
+        name, scoring = next(iter(self.scorings.items()))
+        return replace(self, scorings={name: scoring}).predict(slices)[name].output
 
 
 class Profile(NamedTuple):
     """What all methods of an experiment share: how slices are prepared, the perceptual backbone,
-    the profile's name and the section of the datalist that thresholds are fitted on."""
+    the section of the datalist that thresholds are fitted on, and the profile's name."""
 
     preprocessing: Compose
     slice_options: Mapping[str, Any]
@@ -121,61 +120,49 @@ def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
 def load_methods(
     choices: Sequence[Chosen],
     profile: Profile,
-    training: AnnotatedSlices | None,
+    training: Callable[[], AnnotatedSlices],
     wanted: Sequence[str] = tuple(SCORINGS),
 ) -> list[ComparedMethod]:
     """Build the chosen methods, all with one and the same perceptual backbone, which is only built
     where a scoring takes it; MKD and `intensity` are scored their own way, whatever is wanted.
+    Controls that learn ask for the training slices.
 
     Raises:
         ArtifactError: if weights are missing, do not fit, or are of another profile.
-        ConfigError: if `template` or `principal_components` have no training slices.
     """
     perceptual = any(SCORINGS[name]["perceptual"] for name in wanted)
     backbone = perceptual_distance(profile.backbone) if perceptual else "none"
-    scorings: dict[str, Scoring] = {
-        name: AnomalyMap(backbone if terms["perceptual"] else "none", equalize=terms["equalize"])
-        for name, terms in ((name, SCORINGS[name]) for name in wanted)
-    }
-    return [
-        _control(choice, profile, training, scorings)
-        if choice.method.is_control
-        else _trained(choice, profile, scorings)
-        for choice in choices
-    ]
+    asked: dict[str, Scoring] = {}
+    for name in wanted:
+        own = backbone if SCORINGS[name]["perceptual"] else "none"
+        asked[name] = AnomalyMap(own, equalize=SCORINGS[name]["equalize"])
+    methods = []
+    for choice in choices:
+        name, scorings = choice.method.name, asked
+        if not choice.method.is_control:
+            predictor = _trained(choice, profile)
+            if isinstance(predictor.scoring, DistillationMap):
+                scorings = {"discrepancy": DistillationMap(predictor.scoring.network)}
+            _check_calibration(choice.label, predictor, profile.name, scorings)
+        else:
+            network: nn.Module = ZeroReconstruction()
+            if name == "intensity":
+                scorings = {"equalised": AnomalyMap("none", equalize=True)}
+            else:
+                network = CONTROLS[name](training().images)
+            shared = next(iter(scorings.values())), profile.preprocessing, profile.slice_options
+            predictor = Predictor(name, network.eval(), *shared, weights=Path())
+        methods.append(ComparedMethod(choice.label, predictor, scorings))
+    return methods
 
 
-def _control(
-    choice: Chosen,
-    profile: Profile,
-    training: AnnotatedSlices | None,
-    scorings: Mapping[str, Scoring],
-) -> ComparedMethod:
+def _trained(choice: Chosen, profile: Profile) -> Predictor:
     name = choice.method.name
-    network: nn.Module = ZeroReconstruction()
-    if name == "intensity":
-        scorings = {"equalised": AnomalyMap("none", equalize=True)}
-    elif training is None:
-        raise ConfigError(f"the control `{name}` needs the training section of the datalist")
-    else:
-        network = CONTROLS[name](training.images)
-    no_weights, first = Path(), next(iter(scorings.values()))
-    steps, options = profile.preprocessing, profile.slice_options
-    predictor = Predictor(name, network.eval(), first, steps, options, no_weights)
-    return ComparedMethod(choice.label, predictor, scorings)
-
-
-def _trained(choice: Chosen, profile: Profile, scorings: Mapping[str, Scoring]) -> ComparedMethod:
-    name, label = choice.method.name, choice.label
     if not choice.weights.is_file():
         ended = "is that the output_dir of a run that ended?"
         advice = ended if choice.run else "train it and name the run"
-        raise ArtifactError(f"there are no weights of {label}: {advice} ({name}=RUN)")
-    predictor = Predictor.load(name, choice.weights, profile.name)
-    if isinstance(predictor.scoring, DistillationMap):
-        scorings = {"discrepancy": DistillationMap(predictor.scoring.network)}
-    _check_calibration(label, predictor, profile.name, scorings)
-    return ComparedMethod(label, predictor, scorings)
+        raise ArtifactError(f"there are no weights of {choice.label}: {advice} ({name}=RUN)")
+    return Predictor.load(name, choice.weights, profile.name)
 
 
 def _check_calibration(
@@ -186,10 +173,7 @@ def _check_calibration(
     if not path.is_file():
         return
     identity = Calibration.load(path).identity
-    here: dict[str, Any] = {
-        "weights_sha256": sha256(predictor.weights),
-        "slice": dict(predictor.slice_options),
-    }
+    here = {"weights_sha256": sha256(predictor.weights), "slice": dict(predictor.slice_options)}
     if "discrepancy" in scorings:
         chosen = scorings["discrepancy"].identity
         here |= {name: chosen[name] for name in ("teacher", "mse_weight")}
@@ -199,3 +183,112 @@ def _check_calibration(
             f"{label}: {', '.join(differing)} differ between the run and the profile {profile!r}: "
             "choose the profile that it was trained with"
         )
+
+
+@dataclass(frozen=True)
+class ExperimentSetting:
+    """The methods and data of an experiment, prepared when they are first asked for.
+
+    Attributes:
+        methods: as in `Chosen`; runs of one label are seeds of one method.
+        dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
+        section: of the datalist, whose slices are looked at.
+        scoring: names of the scorings; a method that knows none is scored its own way.
+        profile: "compact" or "paper".
+        backbone: perceptual backbone in place of the profile's.
+        seed: of all draws.
+        percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
+        protocol: of the localisation of boxes (see `metrics.box_scores`).
+        configured: profile and methods in place of those of the bundles.
+        prepared: section -> its slices.
+    """
+
+    methods: Sequence[str]
+    dataset_dir: str | None = None
+    datalist: str | None = None
+    section: str = "test"
+    scoring: Sequence[str] = ("residual", "eq5")
+    profile: str = "compact"
+    backbone: str | None = None
+    seed: int = 0
+    percentiles_of: Literal["image", "tissue"] = "image"
+    protocol: Protocol = "pixel_count"
+    configured: tuple[Profile, list[ComparedMethod]] | None = None
+    prepared: dict[str, AnnotatedSlices] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.scoring) - set(SCORINGS):
+            raise ConfigError(
+                f"there is no scoring {', '.join(sorted(unknown))}; there are {', '.join(SCORINGS)}"
+            )
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(
+                f"the protocol is one of {', '.join(PROTOCOLS)}, not {self.protocol!r}"
+            )
+        for kind, given in (("method", self.methods), ("scoring", self.scoring)):
+            if len(set(given)) < len(given):
+                raise ConfigError(f"a {kind} is named twice")
+        named: dict[str, str] = {}
+        for choice in self.choices:
+            if named.setdefault(choice.label, choice.method.name) != choice.method.name:
+                raise ConfigError(
+                    f"{choice.label!r} names two methods: runs that share a label are seeds of one"
+                )
+
+    @cached_property
+    def shared(self) -> Profile:
+        """What all methods share."""
+        return self.configured[0] if self.configured else read_profile(self.profile, self.backbone)
+
+    @cached_property
+    def choices(self) -> list[Chosen]:
+        """The methods as they were asked for."""
+        return [Chosen.parse(text) for text in self.methods]
+
+    @cached_property
+    def compared(self) -> list[ComparedMethod]:
+        """The methods, ready."""
+        if self.configured:
+            return self.configured[1]
+        training = partial(self.slices_of, "training")
+        return load_methods(self.choices, self.shared, training, self.scoring)
+
+    @property
+    def slices(self) -> AnnotatedSlices:
+        """The slices that are looked at."""
+        return self.slices_of(self.section)
+
+    def slices_of(self, section: str) -> AnnotatedSlices:
+        """The slices of a section of the datalist."""
+        if section not in self.prepared:
+            items = resolve_dataset(self.dataset_dir, self.datalist, section=section)
+            self.prepared[section] = load_slices(items, self.shared.preprocessing)
+        return self.prepared[section]
+
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers depend on, ready for JSON; paths are left out."""
+        identity = "embedded cohort"
+        if self.datalist or self.dataset_dir:
+            path = Path(self.datalist or Path(str(self.dataset_dir)) / "datalist.json")
+            identity = f"{path.name}, sha256 {sha256(path)}"
+        methods = []
+        for method in self.compared:
+            weights = method.predictor.weights
+            told = {
+                "label": method.label,
+                "method": method.predictor.method,
+                "weights_sha256": sha256(weights) if weights.is_file() else None,
+                "scorings": {name: one.identity for name, one in method.scorings.items()},
+            }
+            methods.append(told)
+        return {
+            "datalist": identity,
+            "section": self.section,
+            "versions": versions(),
+            "profile": self.shared.name,
+            "slice": dict(self.shared.slice_options),
+            "seed": self.seed,
+            "percentiles_of": self.percentiles_of,
+            "protocol": self.protocol,
+            "methods": methods,
+        }

@@ -1,7 +1,7 @@
 """How well each method has learnt what is normal: quality, the way from anomalous to
 healthy, conservation and correction (see `metrics.normative`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,22 +14,15 @@ from tqdm import tqdm
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import PerceptualDistance, is_installed
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.methods import ComparedMethod
-from pathology_screen.experiments.pictures import (
-    OUTLINES,
-    PictureLine,
-    add_legend,
-    outline_annotations,
-    picture_grid,
-)
+from pathology_screen.experiments.methods import ExperimentSetting
+from pathology_screen.experiments.pictures import PictureLine, outline_annotations, picture_grid
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.experiments.synthetic import KINDS, paint
 from pathology_screen.metrics.localization import healthy_tissue
 from pathology_screen.metrics.normative import (
-    NormalFeatures,
     anomaly_to_healthy,
+    fit_normal,
     frechet_distance,
     harmonic_mean,
     normative_score,
@@ -44,25 +37,15 @@ from pathology_screen.metrics.reconstruction import (
     structural_similarity,
 )
 
-ANNOTATED = "annotated"
-"""Kind of the slices whose findings the datalist names."""
 TRUNK = "st_alex"
 """Perceptual distance whose network gives the features, in place of Inception v3."""
 MICRO_BATCH = 8
 
-Distance = Callable[[Tensor, Tensor], Tensor]
-
 
 class Anomalies(NamedTuple):
-    """Slices with anomalies of one kind.
-
-    Attributes:
-        slices: all of them.
-        before: the same slices before the anomaly was painted, (N, 1, H, W); None where nobody
-            knows them.
-        anomaly: (N, 1, H, W) bool, where it is; nowhere if it has no outline.
-        tissue: (N, 1, H, W) bool, the tissue outside all annotations.
-    """
+    """Slices with anomalies of one kind; the same before the anomaly was painted, (N, 1, H, W),
+    None where nobody knows them; where the anomaly is, (N, 1, H, W) bool, nowhere if it has no
+    outline; and the tissue outside all annotations, likewise."""
 
     slices: AnnotatedSlices
     before: Tensor | None
@@ -72,23 +55,7 @@ class Anomalies(NamedTuple):
     @property
     def outlined(self) -> np.ndarray:
         """(N,), whether a slice has an anomaly with an outline, and tissue beside it."""
-        found = [each.flatten(1).any(dim=1) for each in (self.anomaly, self.tissue)]
-        return (found[0] & found[1]).numpy()
-
-
-class Normal(NamedTuple):
-    """Healthy slices, training slices as a distribution of features, the distance of the former to
-    the latter, and what measures both."""
-
-    healthy: AnnotatedSlices
-    reference: NormalFeatures
-    unseen: PooledStatistic
-    features: Callable[[Tensor], np.ndarray]
-    lpips: Distance
-
-    def distance(self, images: Tensor, subjects: np.ndarray) -> PooledStatistic:
-        """Fréchet distance of slices to the healthy training slices."""
-        return frechet_distance(self.features(images), subjects, self.reference)
+        return (self.anomaly.flatten(1).any(dim=1) & self.tissue.flatten(1).any(dim=1)).numpy()
 
 
 def normative(setting: ExperimentSetting) -> Report:
@@ -107,37 +74,47 @@ def normative(setting: ExperimentSetting) -> Report:
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
     trunk, lpips = perceptual_distance(TRUNK), perceptual_distance(backbone)
     training, healthy = training[training.healthy], slices[slices.healthy]
+    reference = fit_normal(deep_features(training.images, trunk))
 
-    def features(images: Tensor) -> np.ndarray:
-        return deep_features(images, trunk)
+    def distance(images: Tensor, subjects: np.ndarray) -> PooledStatistic:
+        return frechet_distance(deep_features(images, trunk), subjects, reference)
 
-    reference = NormalFeatures.of(features(training.images))
-    unseen = frechet_distance(features(healthy.images), healthy.subjects, reference)
-    normal = Normal(healthy, reference, unseen, features, lpips)
+    unseen = distance(healthy.images, healthy.subjects)
     kinds = anomalies_of(setting)
     before = {
-        kind: normal.distance(each.slices.images, each.slices.subjects)
-        for kind, each in kinds.items()
+        kind: distance(each.slices.images, each.slices.subjects) for kind, each in kinds.items()
     }
     groups = dict(zip(slices.subjects, slices.healthy))
     measured, parts = Measurements(groups), Measurements(groups)
     restored: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
     for method in tqdm(setting.compared, desc="normative", unit="method"):
-        rqi = _quality(method, normal, measured, parts)
+        label, pair = method.label, (healthy.images, method.reconstruct(healthy).clamp(0, 1))
+        quality = {
+            "healthy MAE": (pair[0].double() - pair[1]).abs().mean((1, 2, 3)),
+            "healthy LPIPS": perceptual_error(*pair, lpips),
+            "healthy SSIM": structural_similarity(*pair),
+        }
+        parts.add_means(label, quality, healthy.subjects)
+        parts.add(label, "", "healthy distance", unseen, len(healthy))
+        rqi = pooled_mean(quality_index(*quality.values()).numpy(), healthy.subjects)
+        measured.add(label, "", "RQI*", rqi, len(healthy))
         for kind, each in kinds.items():
             output = method.reconstruct(each.slices).clamp(0, 1)
-            restored[kind].setdefault(method.label, output)
-            after = normal.distance(output, each.slices.subjects)
-            ahi = combined(anomaly_to_healthy, normal.unseen, before[kind], after)
-            parts.add(method.label, "", f"{kind} distance", after, len(each.slices))
-            measured.add(method.label, "", f"{kind} AHI*", ahi, len(each.slices))
-            if each.outlined.any():
-                indices = _correction(method.label, kind, each, output, normal, parts)
-                count = int(each.outlined.sum())
+            restored[kind].setdefault(label, output)
+            after = distance(output, each.slices.subjects)
+            ahi = combined(anomaly_to_healthy, unseen, before[kind], after)
+            parts.add(label, "", f"{kind} distance", after, len(each.slices))
+            measured.add(label, "", f"{kind} AHI*", ahi, len(each.slices))
+            if count := int(each.outlined.sum()):
+                indices, means = _correction(each, output, lpips)
+                indices["score*"] = combined(normative_score, rqi, ahi, indices["CACI*"])
+                if "repaired" in indices:
+                    parts.add(label, "", f"{kind} repaired", indices.pop("repaired"), count)
+                for name, values in means.items():
+                    subjects = each.slices[each.outlined].subjects
+                    parts.add_means(label, {f"{kind} {name}": values}, subjects)
                 for name, statistic in indices.items():
-                    measured.add(method.label, "", f"{kind} {name}", statistic, count)
-                score = combined(normative_score, rqi, ahi, indices["CACI*"])
-                measured.add(method.label, "", f"{kind} score*", score, count)
+                    measured.add(label, "", f"{kind} {name}", statistic, count)
     figures = {
         kind.replace("-", "_"): _figure(each, restored[kind]) for kind, each in kinds.items()
     }
@@ -149,7 +126,7 @@ def normative(setting: ExperimentSetting) -> Report:
         *_NOTES,
         f"LPIPS is that of {backbone}, where the released code has AlexNet and, for CACI, "
         "SqueezeNet.",
-        f"Distances are Fréchet distances of the {len(reference.mean)} features of ST-LPIPS' "
+        f"Distances are Fréchet distances of the {len(reference[0])} features of ST-LPIPS' "
         "anti-aliased AlexNet, where the released code has the 2048 of Inception v3, whose weights "
         "are not installed.",
     ]
@@ -191,7 +168,7 @@ def anomalies_of(setting: ExperimentSetting) -> dict[str, Anomalies]:
         regions = torch.stack([found.region(i) for i in range(len(found))])
         annotations = list(map(torch.cat, zip(found.masks, found.boxes, found.other_boxes)))
         tissue = _tissue(found.images, annotations)
-        kinds[ANNOTATED] = Anomalies(found, None, regions, tissue)
+        kinds["annotated"] = Anomalies(found, None, regions, tissue)
     return kinds
 
 
@@ -211,57 +188,40 @@ def _tissue(images: Tensor, annotations: Sequence[Tensor]) -> Tensor:
     return torch.from_numpy(np.stack(masks)) > 0
 
 
-def _quality(
-    method: ComparedMethod, normal: Normal, measured: Measurements, parts: Measurements
-) -> PooledStatistic:
-    """RQI of a method, noted with its parts."""
-    healthy = normal.healthy
-    pair = healthy.images, method.reconstruct(healthy).clamp(0, 1)
-    found = {
-        "healthy MAE": (pair[0].double() - pair[1]).abs().mean((1, 2, 3)),
-        "healthy LPIPS": perceptual_error(*pair, normal.lpips),
-        "healthy SSIM": structural_similarity(*pair),
-    }
-    parts.add_means(method.label, found, healthy.subjects)
-    parts.add(method.label, "", "healthy distance", normal.unseen, len(healthy))
-    quality = quality_index(*found.values())
-    measured.add_means(method.label, {"RQI*": quality}, healthy.subjects)
-    return pooled_mean(quality.numpy(), healthy.subjects)
-
-
 def _correction(
-    label: str, kind: str, each: Anomalies, output: Tensor, normal: Normal, parts: Measurements
-) -> dict[str, PooledStatistic]:
-    """CACI of one kind of anomaly, and with the slice before it the same of what is restored; the
-    parts are noted."""
+    each: Anomalies, output: Tensor, lpips: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[dict[str, PooledStatistic], dict[str, Tensor]]:
+    """CACI of one kind of anomaly and, with the slice before it, what is repaired and the same of
+    what is restored; and the parts of each slice, (N,)."""
     chosen = each.outlined
     slices, output = each.slices[chosen], output[chosen]
     image, subjects = slices.images, slices.subjects
-    distances = normal.lpips(image.float(), output.float())
-    regions = {"tissue": each.tissue[chosen], "anomaly": each.anomaly[chosen]}
+    tissue, anomaly = each.tissue[chosen], each.anomaly[chosen]
+    distances = lpips(image.float(), output.float())
     found: dict[str, Tensor] = {}
-    for name, mask in regions.items():
-        found[f"{kind} {name} MSE"] = mean_squared_error(image, output, mask)
-        found[f"{kind} {name} LPIPS"] = masked_mean(distances, mask)
-        found[f"{kind} {name} SSIM"] = structural_similarity(image, output, mask)
-    conserved, kept = (found[f"{kind} {name} SSIM"] for name in regions)
-    means = [pooled_mean(values.clamp(0, 1), subjects) for values in (conserved, 1 - kept)]
-    indices = {"CACI*": combined(harmonic_mean, *means)}
+    for name, mask in (("tissue", tissue), ("anomaly", anomaly)):
+        found[f"{name} MSE"] = mean_squared_error(image, output, mask)
+        found[f"{name} LPIPS"] = masked_mean(distances, mask)
+        found[f"{name} SSIM"] = structural_similarity(image, output, mask)
+    conserved, changed = (
+        pooled_mean(values.clamp(0, 1), subjects)
+        for values in (found["tissue SSIM"], 1 - found["anomaly SSIM"])
+    )
+    indices = {"CACI*": combined(harmonic_mean, conserved, changed)}
     if each.before is not None:
         before = each.before[chosen]
         damage, left = (
-            pooled_mean(1 - structural_similarity(before, made, regions["anomaly"]), subjects)
+            pooled_mean(1 - structural_similarity(before, made, anomaly), subjects)
             for made in (image, output)
         )
-        repaired = combined(repaired_share, damage, left)
-        parts.add(label, "", f"{kind} repaired", repaired, len(image))
-        intact = structural_similarity(before, output, regions["tissue"]).clamp(0, 1)
-        indices["restored"] = combined(harmonic_mean, pooled_mean(intact, subjects), repaired)
-    parts.add_means(label, found, subjects)
-    return indices
+        intact = structural_similarity(before, output, tissue).clamp(0, 1)
+        indices["repaired"] = combined(repaired_share, damage, left)
+        whole = pooled_mean(intact, subjects), indices["repaired"]
+        indices["restored"] = combined(harmonic_mean, *whole)
+    return indices, found
 
 
-def _figure(each: Anomalies, restored: dict[str, Tensor]) -> Figure:
+def _figure(each: Anomalies, restored: Mapping[str, Tensor]) -> Figure:
     """Slices with an anomaly, what they were before, and what each method makes of them."""
     slices, count = each.slices, len(each.slices)
     chosen = list(range(0, count, max(1, count // 5)))[:5]
@@ -269,10 +229,6 @@ def _figure(each: Anomalies, restored: dict[str, Tensor]) -> Figure:
     if each.before is not None:
         lines.append(PictureLine("before", each.before))
     lines += [PictureLine(label, pictures) for label, pictures in restored.items()]
-    titles = list(slices.pathology[chosen])
-    figure, axes = picture_grid(slices, lines, chosen, titles, across=False)
-    found: set[str] = set()
-    for row in axes:
-        found |= set().union(*map(outline_annotations, row, [slices] * len(chosen), chosen))
-    add_legend(figure, {name: colour for name, colour in OUTLINES.items() if name in found})
+    figure, axes = picture_grid(slices, lines, chosen, list(slices.pathology[chosen]))
+    outline_annotations(figure, axes, slices, chosen)
     return figure

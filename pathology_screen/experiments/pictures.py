@@ -1,7 +1,7 @@
 """Panels that set methods side by side on the same slices."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,10 @@ from pathology_screen.predictor import Prediction
 
 HEIGHT = 1.4
 """Of a picture in inches."""
-TISSUE = 0.05
-"""Darker pixels do not keep a margin of the slice in the picture."""
+TISSUE, MARGIN = 0.05, 4
+"""The picture shows what is brighter, and so many pixels around."""
 OUTLINES = {"mask": "lime", "box": "red", "other box": "yellow"}
 """What is outlined -> its colour."""
-
 
 Results = dict[tuple[str, str], tuple[ComparedMethod, Prediction]]
 """(label, scoring) -> the method and what it made of all slices."""
@@ -42,7 +41,7 @@ class PictureLine(NamedTuple):
 
 
 def middle(ordered: Sequence[int]) -> int:
-    """Return the place in the middle of some in order; of two the former."""
+    """The place in the middle of some in order; of two the former."""
     return ordered[(len(ordered) - 1) // 2]
 
 
@@ -75,8 +74,7 @@ def method_grid(
         lines.append(PictureLine.of_maps(f"{label}\n{scoring}", prediction.maps))
     named = [textwrap.fill(title, 20) for title in titles or slices.pathology[list(chosen)]]
     figure, axes = picture_grid(slices, lines, chosen, named, across)
-    kinds = set().union(*map(outline_annotations, axes[0], [slices] * len(chosen), chosen))
-    add_legend(figure, {kind: colour for kind, colour in OUTLINES.items() if kind in kinds})
+    outline_annotations(figure, axes[:1], slices, chosen)
     return figure
 
 
@@ -85,13 +83,14 @@ def picture_grid(
     lines: Sequence[PictureLine],
     chosen: Sequence[int],
     titles: Sequence[str],
-    across: bool,
+    across: bool = False,
 ) -> tuple[Figure, np.ndarray]:
     """Draw pictures of chosen slices; return the figure and the axes of each line and slice."""
     window = Window.around(slices.images[list(chosen)])
     names = [line.name for line in lines]
     top, left = (names, titles) if across else (titles, names)
-    size = (HEIGHT * window.aspect * len(top) + 1.1, HEIGHT * len(left) + 0.6)
+    aspect = (window.right - window.left + 1) / (window.bottom - window.top + 1)
+    size = (HEIGHT * aspect * len(top) + 1.1, HEIGHT * len(left) + 0.6)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=size, layout=layout)
     axes = figure.subplots(len(left), len(top), squeeze=False)
@@ -115,19 +114,14 @@ class Window(NamedTuple):
     right: int
 
     @classmethod
-    def around(cls, images: Tensor, margin: int = 4) -> "Window":
+    def around(cls, images: Tensor) -> "Window":
         """What holds the tissue of images (N, 1, H, W), and a margin."""
         tissue = (images > TISSUE).any(dim=0)[0].numpy()
         bounds = []
         for axis, side in ((1, tissue.shape[0]), (0, tissue.shape[1])):
             found = np.flatnonzero(tissue.any(axis=axis)) if tissue.any() else [0, side - 1]
-            bounds += [max(int(found[0]) - margin, 0), min(int(found[-1]) + margin, side - 1)]
+            bounds += [max(int(found[0]) - MARGIN, 0), min(int(found[-1]) + MARGIN, side - 1)]
         return cls(*bounds)
-
-    @property
-    def aspect(self) -> float:
-        """Width over height."""
-        return (self.right - self.left + 1) / (self.bottom - self.top + 1)
 
     def show(
         self, axis: Axes, picture: Tensor, colours: str = "gray", highest: float = 1.0
@@ -141,15 +135,18 @@ class Window(NamedTuple):
         axis.spines[:].set_visible(False)
 
 
-def outline_annotations(axis: Axes, slices: AnnotatedSlices, place: int) -> set[str]:
-    """Outline the mask and the boxes of a slice; return which of `OUTLINES` there are."""
-    kinds = {
-        "box": slices.boxes[place],
-        "other box": slices.other_boxes[place],
-        "mask": slices.masks[place],
-    }
-    pairs = [(kind, mask) for kind, masks in kinds.items() for mask in masks]
-    return {kind for kind, mask in pairs if outline(axis, mask, OUTLINES[kind])}
+def outline_annotations(
+    figure: Figure, rows: Iterable[Sequence[Axes]], slices: AnnotatedSlices, chosen: Sequence[int]
+) -> None:
+    """Outline the masks and boxes of chosen slices in rows of their pictures, and name the
+    colours."""
+    found = set()
+    for row in rows:
+        for axis, place in zip(row, chosen):
+            kinds = zip(("box", "other box"), (slices.boxes[place], slices.other_boxes[place]))
+            for kind, masks in (*kinds, ("mask", slices.masks[place])):
+                found |= {kind for mask in masks if outline(axis, mask, OUTLINES[kind])}
+    add_legend(figure, {kind: colour for kind, colour in OUTLINES.items() if kind in found})
 
 
 def outline(axis: Axes, mask: Tensor, colour: str, width: float = 0.9) -> bool:

@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from pathology_screen.experiments.setting import ExperimentSetting
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.slices import NORMAL
 
 COHORT = {NORMAL: 30, "global_pathology": 27, "global_artefact": 23}
 BOXES = 171
 
 _METHODS = ["AE-S", "VAE", "DAE", "SI-VAE", "MKD", "RA"]
-_ABLATIONS = ["RA", "w/o reversed loss", "w/o equalisation", "w/o perceptual", "w/o both"]
 _NUMBERS = {
     "synthetic": {
         "method": ["AE-S", "VAE", "DAE", "SI-VAE", "RA"],
@@ -33,7 +32,7 @@ _NUMBERS = {
         "f1 x 100": [2.5, 9.8, 29.0, 9.9, 26.5, 37.9],
     },
     "ablation": {
-        "method": _ABLATIONS,
+        "method": ["RA", "w/o reversed loss", "w/o equalisation", "w/o perceptual", "w/o both"],
         "global pathology AUROC x 100": [89.0, 88.5, 85.9, 71.4, 77.4],
         "global artefact AUROC x 100": [89.8, 86.3, 84.6, 79.6, 71.5],
         "average AUROC x 100": [89.4, 87.4, 85.2, 75.5, 74.4],

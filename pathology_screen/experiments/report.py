@@ -16,8 +16,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pathology_screen.files import replacing
-from pathology_screen.metrics.bootstrap import Groups, bootstrap_interval, paired_difference
-from pathology_screen.metrics.pooled import PooledStatistic, Subjects, averaged, pooled_mean
+from pathology_screen.metrics.pooled import (
+    Groups,
+    PooledStatistic,
+    Subjects,
+    averaged,
+    bootstrap_interval,
+    paired_difference,
+    pooled_mean,
+)
 from pathology_screen.pages import data_uri, render
 
 RESAMPLES = 1000
@@ -74,11 +81,8 @@ class _Measured(NamedTuple):
 
 
 class Measurements:
-    """Statistics by method, scoring and metric; runs that share a label are averaged.
-
-    Args:
-        groups: subject -> group, such as healthy or not, which every resample keeps in size.
-    """
+    """Statistics by method, scoring and metric; runs that share a label are averaged. Every
+    resample keeps the sizes of groups, subject -> group, such as healthy or not."""
 
     def __init__(self, groups: Groups | None = None) -> None:
         self.groups = groups
@@ -96,19 +100,13 @@ class Measurements:
         for metric, each in values.items():
             self.add(method, "", metric, pooled_mean(each.numpy(), subjects), len(subjects))
 
-    def merged(self, other: "Measurements") -> "Measurements":
-        """Both together, each with its own groups."""
-        both = Measurements()
-        both.measured = {**self.measured, **other.measured}
-        return both
-
     def rows(self) -> list[Row]:
         """Every number with its interval."""
         rows = []
         for key, found in self.measured.items():
             statistic, low, high = found.mean, None, None
             if found.is_enough:
-                _, low, high = bootstrap_interval(statistic, found.groups, resamples=RESAMPLES)
+                low, high = bootstrap_interval(statistic, found.groups, RESAMPLES)
             values = [run.value for run in found.runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
             people = len(statistic.subjects)
@@ -118,18 +116,13 @@ class Measurements:
     def comparisons(self) -> list[Comparison]:
         """The first method, under each of its scorings, against all others, metric by metric."""
         first = next(iter(self.measured))[0]
-        pairs = [
-            (own, other)
-            for own in self.measured
-            for other in self.measured
-            if own[0] == first and own[2] == other[2] and own != other
-        ]
         comparisons = []
-        for own, other in pairs:
-            if (found := self.measured[other]).is_enough:
-                mean, groups = self.measured[own].mean, self.measured[own].groups
-                difference = paired_difference(mean, found.mean, groups, resamples=RESAMPLES)
-                comparisons.append(Comparison(own[2], *own[:2], *other[:2], *difference))
+        for own, one in self.measured.items():
+            for other, another in self.measured.items():
+                compares = own[0] == first and own[2] == other[2] and own != other
+                if compares and another.is_enough:
+                    found = paired_difference(one.mean, another.mean, one.groups, RESAMPLES)
+                    comparisons.append(Comparison(own[2], *own[:2], *other[:2], *found))
         return comparisons
 
 
@@ -160,14 +153,16 @@ class Report:
         """The numbers as people read them: a row a method and scoring, a column a metric, `0.58
         [0.53, 0.63]`. What depends on no scoring stands in every row of its method."""
         cells = {row[:3]: _cell(row) for row in self.rows}
-        metrics = list(dict.fromkeys(row.metric for row in self.rows))
         scored = {row.method for row in self.rows if row.scoring}
         lines = [row[:2] for row in self.rows if row.scoring or row.method not in scored]
-        numbers = [
-            [cells.get((*line, name), cells.get((line[0], "", name), "")) for name in metrics]
+        metrics = list(dict.fromkeys(row.metric for row in self.rows))
+        table = [
+            [
+                *line,
+                *(cells.get((*line, name), cells.get((line[0], "", name), "")) for name in metrics),
+            ]
             for line in dict.fromkeys(lines)
         ]
-        table = [[*line, *own] for line, own in zip(dict.fromkeys(lines), numbers)]
         return pd.DataFrame(table, columns=["method", "scoring", *metrics])
 
     def differences(self) -> pd.DataFrame:
@@ -182,12 +177,9 @@ class Report:
                 first = f"{pair.first} ({pair.first_scoring})"
                 other = f"{pair.other} ({pair.other_scoring})" if pair.other_scoring else pair.other
                 cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
-                lines.setdefault((first, other), {})[pair.metric] = cell
-        columns = list(dict.fromkeys(metric for cells in lines.values() for metric in cells))
-        rows = [
-            [*names, *(cells.get(name, "") for name in columns)] for names, cells in lines.items()
-        ]
-        return pd.DataFrame(rows, columns=["method", "minus", *columns])
+                line = lines.setdefault((first, other), {"method": first, "minus": other})
+                line[pair.metric] = cell
+        return pd.DataFrame([*lines.values()]).fillna("")
 
     def markdown(self) -> str:
         """Title, table, paired differences where there are some, and notes in Markdown."""
@@ -208,7 +200,10 @@ class Report:
             "results": [_finite(row._asdict()) for row in self.rows],
             "comparisons": [_finite(pair._asdict()) for pair in self.pairs],
         }
-        pictures = {name: _png(figure) for name, figure in self.figures.items()}
+        pictures = {}
+        for name, figure in self.figures.items():
+            figure.savefig(buffer := io.BytesIO(), format="png", dpi=150)
+            pictures[name] = buffer.getvalue()
         sources = {name: data_uri(png) for name, png in pictures.items()}
         made_by = json.dumps(dict(self.provenance), indent=2)
         comparisons = pd.DataFrame(self.pairs, columns=Comparison._fields)
@@ -250,9 +245,3 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()

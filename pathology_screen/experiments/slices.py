@@ -1,7 +1,7 @@
 """The slices that an experiment looks at, prepared once for all methods."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,15 @@ class AnnotatedSlices:
         return len(self.images)
 
     def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> "AnnotatedSlices":
-        """The slices at these places, or where a mask (N,) is True.
-
-        Raises:
-            ConfigError: if there is none.
-        """
+        """The slices at these places, or where a mask (N,) is True; ConfigError if there is
+        none."""
         index = np.arange(len(self))[list(chosen)]
         if not len(index):
             raise ConfigError("no slice is left to look at")
-        arrays = ("images", "subjects", "pathology", "groups", "masks")
-        kept: dict[str, Any] = {name: getattr(self, name)[index] for name in arrays}
-        for name in ("boxes", "other_boxes", "box_labels"):
-            kept[name] = tuple(getattr(self, name)[i] for i in index)
-        return replace(self, **kept)
+        kept: dict[str, Any] = {}
+        for name, part in vars(self).items():
+            kept[name] = tuple(part[i] for i in index) if type(part) is tuple else part[index]
+        return AnnotatedSlices(**kept)
 
     @property
     def healthy(self) -> np.ndarray:
@@ -78,16 +74,9 @@ class AnnotatedSlices:
 
 
 def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> AnnotatedSlices:
-    """Prepare the slices of scans, and with them masks and boxes.
-
-    Args:
-        items: of a datalist, with `image` and `subject`, and perhaps `pathology` (healthy where
-            absent), `group`, `boxes`, `other_boxes` and `label`, the path of a mask.
-        preprocessing: of a bundle.
-
-    Raises:
-        ConfigError: if there is no item, or a scan is refused.
-    """
+    """Prepare the slices of a datalist's items with the preprocessing of a bundle, and with them
+    boxes, and masks by the paths at `label`; ConfigError if there is no item, or a scan is
+    refused."""
     try:
         slices: Any = prepare_slices(items, AnnotatedSliced(preprocessing))
     except Exception as error:

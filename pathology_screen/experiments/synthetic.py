@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import is_installed
+from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.pictures import Results, best_median_worst, method_grid
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
-from pathology_screen.experiments.setting import ExperimentSetting
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.pooled import average_precision, pooled_average_precision
 from pathology_screen.metrics.reconstruction import (

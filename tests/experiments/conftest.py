@@ -1,7 +1,6 @@
 """A small cohort of drawn slices, and networks made by hand that know the answer or nothing."""
 
 import hashlib
-import json
 from importlib import import_module
 from pathlib import Path
 
@@ -59,16 +58,6 @@ def datalist(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def items(datalist):
-    """The test section as it stands in the datalist, with the paths of its files."""
-    paths = {"image", "label"}
-    return [
-        {k: str(datalist.parent / v) if k in paths else v for k, v in item.items()}
-        for item in json.loads(datalist.read_text())["test"]
-    ]
-
-
-@pytest.fixture(scope="session")
 def profile():
     return read_profile()
 
@@ -84,13 +73,10 @@ def make_setting(datalist, prepared, profile):
     """Function that gives a setting on the cohort with methods made by hand, perhaps with other
     slices of its test section."""
 
-    def make(*compared, slices=None, **options):
-        options.setdefault("methods", ("template",))
-        configured = (profile, list(compared)) if compared else None
+    def make(*compared, slices=None, methods=("template",), **options):
+        options["configured"] = (profile, list(compared)) if compared else None
         sections = prepared if slices is None else prepared | {"test": slices}
-        return ExperimentSetting(
-            datalist=str(datalist), **options, configured=configured, prepared=sections
-        )
+        return ExperimentSetting(methods, None, str(datalist), prepared=sections, **options)
 
     return make
 
@@ -106,12 +92,10 @@ def make_method(profile):
     """Function that gives a method of one network, scored by the plain residual."""
 
     def make(network, label="made", method="ra", scorings=None):
-        scorings = scorings or {"residual": AnomalyMap("none", equalize=False)}
-        first = next(iter(scorings.values()))
+        residual = AnomalyMap("none", equalize=False)
         steps, options = profile.preprocessing, profile.slice_options
-        return ComparedMethod(
-            label, Predictor(method, network.eval(), first, steps, options, Path()), scorings
-        )
+        predictor = Predictor(method, network.eval(), residual, steps, options, Path())
+        return ComparedMethod(label, predictor, scorings or {"residual": residual})
 
     return make
 

@@ -56,42 +56,24 @@ def test_options_reach_the_experiment(run, datalist, light_distance, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("words", "message"),
     [
-        (["segmentation", "--methods", "template"], "no experiment 'segmentation'; there are syn"),
-        (["lesions", "--methods", "gan"], "no method 'gan'; the methods are ra, "),
-        (["lesions", "--methods", "ra=none"], "no weights of ra"),
-        (
-            ["lesions", "--methods", "template", "--scoring", "lpips"],
-            "no scoring lpips; there are residual, ",
-        ),
-        (["lesions", "--methods", "template", "--perceptual", "vgg"], "perceptual backbone"),
-        (
-            ["lesions", "--methods", "template", "--datalist", "none.json"],
-            "none.json does not exist",
-        ),
+        ("segmentation --methods template", "no experiment 'segmentation'; there are syn"),
+        ("lesions --methods ra=none", "no weights of ra"),
+        ("lesions --methods template --perceptual vgg", "perceptual backbone"),
+        ("lesions --methods template --datalist none.json", "none.json does not exist"),
     ],
 )
-def test_nonsense_is_refused_and_nothing_is_written(datalist, tmp_path, capsys, options, message):
+def test_nonsense_is_refused_and_nothing_is_written(datalist, tmp_path, capsys, words, message):
     fixed = ["experiment", "--datalist", str(datalist), "--output", str(tmp_path / "out")]
-    assert main([*fixed, *options]) == 1
+    assert main([*fixed, *words.split()]) == 1
     printed, said = capsys.readouterr()
     last = said.splitlines()[-1]
     assert printed == "" and last.startswith("error: ") and message in last
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "options", [["lesions"], ["lesions", "--methods", "template"], ["--methods", "template"]]
-)
-def test_what_is_missing_ends_with_the_usage(options, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["experiment", *options])
-    assert end.value.code == 2 and "usage" in capsys.readouterr().err
-
-
 def test_help_names_every_experiment(capsys):
     with pytest.raises(SystemExit):
         main(["experiment", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert ", ".join(EXPERIMENTS) in text
+    assert ", ".join(EXPERIMENTS) in " ".join(capsys.readouterr().out.split())

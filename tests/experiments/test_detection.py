@@ -8,8 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.detection import detection
-from pathology_screen.metrics.bootstrap import bootstrap_interval
-from pathology_screen.metrics.pooled import pooled_auroc
+from pathology_screen.metrics.pooled import bootstrap_interval, pooled_auroc
 
 
 def test_perfect_useless_and_wrong(make_setting, slices, identity, lookup, value):
@@ -22,25 +21,18 @@ def test_perfect_useless_and_wrong(make_setting, slices, identity, lookup, value
     assert report.notes[0] == "Slices: 3 normal, 5 pathological; 8 people."
 
 
-def test_auroc_is_that_of_scikit_learn_and_the_interval_keeps_the_groups(
-    make_setting, slices, blur, maps_of
-):
-    (row,) = detection(make_setting(blur)).rows
-    scores = maps_of(blur, slices).mean(dim=(1, 2, 3)).numpy()
-    assert row.value == pytest.approx(roc_auc_score(~slices.healthy, scores), abs=1e-9)
-    auroc = pooled_auroc(~slices.healthy, scores, slices.subjects)
-    groups = dict(zip(slices.subjects, slices.groups))
-    expected = bootstrap_interval(auroc, groups, resamples=1000)
-    assert (row.low, row.high) == pytest.approx(expected[1:]) and (row.n, row.subjects) == (8, 8)
-
-
-def test_each_group_stands_against_the_normal_and_local_findings_are_no_part_of_the_average(
+def test_auroc_is_that_of_scikit_learn_in_groups_and_local_findings_are_no_part_of_the_average(
     make_setting, slices, blur, maps_of, value
 ):
+    scores = maps_of(blur, slices).mean(dim=(1, 2, 3)).numpy()
+    (row,) = detection(make_setting(blur)).rows
+    assert row.value == pytest.approx(roc_auc_score(~slices.healthy, scores), abs=1e-9)
+    auroc = pooled_auroc(~slices.healthy, scores, slices.subjects)
+    kept = bootstrap_interval(auroc, dict(zip(slices.subjects, slices.groups)), resamples=1000)
+    assert (row.low, row.high) == pytest.approx(kept) and (row.n, row.subjects) == (8, 8)
     kinds = {"normal": 3, "global_pathology": 2, "global_artefact": 1, "local": 2}
     groups = np.repeat(list(kinds), list(kinds.values()))
     report = detection(make_setting(blur, slices=replace(slices, groups=groups)))
-    scores = maps_of(blur, slices).mean(dim=(1, 2, 3)).numpy()
     expected = {}
     for group in list(kinds)[1:]:
         chosen = np.isin(groups, ("normal", group))
@@ -54,10 +46,11 @@ def test_each_group_stands_against_the_normal_and_local_findings_are_no_part_of_
 
 
 def test_groups_that_cannot_be_compared_are_refused(make_setting, slices, identity):
-    for name in ("normal", "pathological"):
-        alike = replace(slices, groups=np.full(8, name))
-        with pytest.raises(ConfigError, match="normal ones in the test section"):
+    for part, name, message in (
+        ("groups", "normal", "normal ones in the test section"),
+        ("groups", "pathological", "normal ones in the test section"),
+        ("subjects", "sub-1", "sub-1 is in the groups normal and pathological"),
+    ):
+        alike = replace(slices, **{part: np.full(8, name)})
+        with pytest.raises(ConfigError, match=message):
             detection(make_setting(identity, slices=alike))
-    one_person = replace(slices, subjects=np.full(8, "sub-1"))
-    with pytest.raises(ConfigError, match="sub-1 is in the groups normal and pathological"):
-        detection(make_setting(identity, slices=one_person))

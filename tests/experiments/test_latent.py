@@ -39,8 +39,8 @@ def no_umap(monkeypatch):
     """A plane of the first two components in place of the UMAP, which takes long to start."""
     module = sys.modules[compare_latents.__module__]
     monkeypatch.setattr(module, "_import_umap", lambda: None)
-    plane = lambda groups, seed: [group[:, :2] for group in groups]  # noqa: E731
-    monkeypatch.setattr(module, "umap_plane", plane)
+    monkeypatch.setattr(module, "umap_plane", lambda groups, _: [each[:, :2] for each in groups])
+    return monkeypatch
 
 
 @pytest.fixture(scope="module")
@@ -61,37 +61,35 @@ def halves(slices):
     return slices[slices.healthy], slices[~slices.healthy]
 
 
-class TestNeighbourDistances:
-    def test_by_hand(self):
-        """Points on a line; everyone's own slices do not count."""
-        references = np.array([[0.0], [1.0], [3.0], [7.0]])
-        found = neighbour_distances(references, list("abcd"), references, list("abcd"), 2)
-        assert found.tolist() == [(1 + 3) / 2, (1 + 2) / 2, (2 + 3) / 2, (4 + 6) / 2]
-        outside = neighbour_distances(np.array([[10.0]]), ["x"], references, list("abcd"), 3)
-        assert outside.tolist() == [(3 + 7 + 9) / 3]
-        found = neighbour_distances(references, list("aabc"), references, list("aabc"), 1)
-        assert found.tolist() == [3, 2, 2, 4]
-        euclidean = neighbour_distances(np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1)
-        assert euclidean.tolist() == [5.0]
+def test_neighbours_by_hand():
+    """Points on a line; everyone's own slices do not count."""
+    references = np.array([[0.0], [1.0], [3.0], [7.0]])
 
-    @pytest.mark.parametrize("people", ["abcd", "aaab"])
-    def test_too_few_people(self, people):
+    def distances(people, neighbours):
+        people = list(people)
+        return neighbour_distances(references, people, references, people, neighbours).tolist()
+
+    assert distances("abcd", 2) == [(1 + 3) / 2, (1 + 2) / 2, (2 + 3) / 2, (4 + 6) / 2]
+    assert distances("aabc", 1) == [3, 2, 2, 4]
+    outside = neighbour_distances(np.array([[10.0]]), ["x"], references, list("abcd"), 3)
+    assert outside.tolist() == [(3 + 7 + 9) / 3]
+    euclidean = neighbour_distances(np.array([[3.0, 4.0]]), ["x"], np.zeros((1, 2)), ["a"], 1)
+    assert euclidean.tolist() == [5.0]
+    for people in ("abcd", "aaab"):
         with pytest.raises(ConfigError, match="healthy slices of more people"):
-            neighbour_distances(np.zeros((4, 2)), list(people), np.zeros((4, 2)), list(people), 4)
+            distances(people, 4)
 
-    @pytest.mark.parametrize(("people", "expected"), [(6, 0.96), (7, 0.97), (8, 0.98), (40, 1.0)])
-    def test_without_any_difference_the_ratio_is_a_little_below_1(self, people, expected):
-        """The figures of the notes: 400 studies, healthy and pathological latent vectors of 16
-        normal dimensions alike. A healthy slice has one person fewer to be near to."""
-        rng, ratios = np.random.default_rng(0), []
-        names = np.arange(people)
-        for _ in range(400):
-            healthy, others = rng.normal(size=(2, people, 16))
-            own = neighbour_distances(healthy, names, healthy, names)
-            ratios.append(
-                neighbour_distances(others, -1 - names, healthy, names).mean() / own.mean()
-            )
-        assert np.mean(ratios) == pytest.approx(expected, abs=0.006)
+
+@pytest.mark.parametrize(("people", "expected"), [(6, 0.96), (7, 0.97), (8, 0.98), (40, 1.0)])
+def test_without_any_difference_the_ratio_is_a_little_below_1(people, expected):
+    """The figures of the notes: 400 studies, healthy and pathological latent vectors of 16
+    normal dimensions alike. A healthy slice has one person fewer to be near to."""
+    rng, ratios, names = np.random.default_rng(0), [], np.arange(people)
+    for _ in range(400):
+        healthy, others = rng.normal(size=(2, people, 16))
+        own = neighbour_distances(healthy, names, healthy, names)
+        ratios.append(neighbour_distances(others, -1 - names, healthy, names).mean() / own.mean())
+    assert np.mean(ratios) == pytest.approx(expected, abs=0.006)
 
 
 @pytest.mark.parametrize("kind", [VAE, IntrospectiveVAE])
@@ -118,7 +116,7 @@ def test_groups_are_encoded_and_reconstructions_are_clamped_first(halves, make_m
     assert groups["pseudo-healthy"].distances == pytest.approx(np.full(5, expected))
 
 
-def test_the_numbers_of_the_report(make_setting, halves, make_method, value, no_umap):
+def test_the_numbers_and_the_marks_of_the_report(make_setting, halves, make_method, value, no_umap):
     method, shifted = make_method(Coder(), "vae"), make_method(Coder(shift=3.0), "moved")
     report = latent(make_setting(method, shifted))
     groups = compare_latents(method, *halves)
@@ -133,32 +131,22 @@ def test_the_numbers_of_the_report(make_setting, halves, make_method, value, no_
     rows = {row.metric: row for row in report.rows if row.method == "vae"}
     counts = [(row.n, row.subjects) for row in rows.values()]
     assert counts == [(7, 7), (5, 5), (5, 5), (5, 12), (5, 12)]
-    assert rows["healthy distance"].low <= means["healthy"] <= rows["healthy distance"].high
     assert "0.96 with 6 healthy people" in report.notes[2]
-    assert len(report.figures["umap"].subfigs) == 2
-
-
-def test_marks_are_the_nearest_the_median_and_the_farthest(
-    make_setting, halves, make_method, no_umap
-):
-    method = make_method(Coder(), "vae")
-    order = compare_latents(method, *halves)["pathological"].distances.argsort()
-    (panel,) = latent(make_setting(method)).figures["umap"].subfigs
+    panel, _ = report.figures["umap"].subfigs
     axes = {axis.get_title(): axis for axis in panel.axes}
     assert set(axes) == {"vae", "1", "2", "3", "1'", "2'", "3'", "a", "b"}
-    for mark, place in zip("123", order[[0, 2, 4]]):
+    order = groups["pathological"].distances.argsort()
+    for mark, place in zip("123", order[[0, 2, 4]]):  # the nearest, the median and the farthest
         picture = axes[mark].images[0].get_array()
         assert np.array_equal(picture, halves[1].images[place, 0].numpy())
     assert (axes["1'"].images[0].get_array() == 1).all()
 
 
-def test_methods_without_latent_vector_are_refused(make_setting, identity, no_umap):
+def test_without_latent_vector_or_umap_it_says_so(make_setting, make_method, identity, no_umap):
     with pytest.raises(ConfigError, match="has no latent vector; ra, si_vae and vae have one"):
         latent(make_setting(identity))
-
-
-def test_without_umap_it_says_what_to_install(make_setting, make_method, monkeypatch):
-    monkeypatch.setitem(sys.modules, "umap", None)
+    no_umap.undo()
+    no_umap.setitem(sys.modules, "umap", None)
     with pytest.raises(ConfigError, match=r"pip install pathology-screen\[plots\]"):
         latent(make_setting(make_method(Coder())))
 

@@ -19,9 +19,18 @@ def perfect(slices, lookup):
     return lookup(boxes.float(), "perfect")
 
 
-@pytest.mark.parametrize("protocol", ["pixel_count", "paper", "official_code"])
-def test_perfect_and_useless(make_setting, perfect, identity, value, protocol):
-    report = localization(make_setting(perfect, identity, protocol=protocol))
+@pytest.mark.parametrize(
+    ("protocol", "section", "n"),
+    [("paper", "test", 3), ("official_code", "test", 3), ("pixel_count", "calibration", 2)],
+)
+def test_perfect_and_useless_by_the_threshold_that_the_protocol_names(
+    make_setting, perfect, identity, value, protocol, section, n
+):
+    setting = make_setting(perfect, identity, protocol=protocol)
+    name, normals = threshold_slices(setting)
+    assert name == section and len(normals) == n and set(normals.groups) == {"normal"}
+    report = localization(setting)
+    assert f"threshold from {n} normal slices of the {section} section" in report.notes[1]
     assert value(report, "perfect", "detected") == value(report, "perfect", "f1") == 1
     assert value(report, "identity", "detected") == value(report, "identity", "f1") == 0
     assert value(report, "identity", "fraction ratio") == 0
@@ -43,13 +52,11 @@ def test_numbers_are_those_of_the_metric(make_setting, slices, blur, maps_of, va
     normals = setting.slices_of("calibration")
     threshold = pixel_threshold(maps_of(blur, normals).numpy(), 0.05)
     maps = maps_of(blur, slices)
-    counts = np.concatenate(
-        [
-            count_tagged(maps[i], slices.boxes[i].clamp(0, 1), healthy_beside(slices, i), threshold)
-            for i in range(3, 8)
-        ]
-    )
-    scores = box_scores(counts, "pixel_count")
+    counts = [
+        count_tagged(maps[i], slices.boxes[i].clamp(0, 1), healthy_beside(slices, i), threshold)
+        for i in range(3, 8)
+    ]
+    scores = box_scores(np.concatenate(counts), "pixel_count")
     found = box_summary(scores)
     assert report.rows[0].n == found["n"] == 6 and report.rows[0].subjects == 5
     assert value(report, "blur", "detected") == pytest.approx(found["detected"] / 6)
@@ -62,20 +69,6 @@ def test_numbers_are_those_of_the_metric(make_setting, slices, blur, maps_of, va
         expected = box_summary(own) | {"threshold": threshold}
         assert table.loc[name, list(expected)].to_dict() == pytest.approx(expected, nan_ok=True)
     assert table.loc["mass", "n"] == 2
-
-
-@pytest.mark.parametrize(
-    ("protocol", "section", "n"),
-    [("paper", "test", 3), ("official_code", "test", 3), ("pixel_count", "calibration", 2)],
-)
-def test_the_threshold_is_of_the_section_that_the_protocol_names(
-    make_setting, blur, protocol, section, n
-):
-    setting = make_setting(blur, protocol=protocol)
-    name, normals = threshold_slices(setting)
-    assert name == section and len(normals) == n and set(normals.groups) == {"normal"}
-    note = f"threshold from {n} normal slices of the {section} section"
-    assert note in localization(setting).notes[1]
 
 
 def test_other_boxes_are_not_healthy(slices):

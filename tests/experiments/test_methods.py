@@ -1,5 +1,6 @@
-"""The methods under comparison."""
+"""The methods under comparison, and what they are compared on."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +12,9 @@ from pathology_screen.anomaly import DistillationMap, equalize
 from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.experiments import ExperimentSetting
 from pathology_screen.experiments import methods as module
-from pathology_screen.experiments.methods import (
-    CONTROLS,
-    SCORINGS,
-    Chosen,
-    load_methods,
-    read_profile,
-)
+from pathology_screen.experiments.methods import CONTROLS, Chosen, load_methods, read_profile
 from pathology_screen.files import sha256
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.networks.distillation import MultiresolutionDistillation
@@ -29,38 +25,58 @@ pytestmark = pytest.mark.usefixtures("light_distance")
 
 
 @pytest.fixture
-def load(profile):
+def load(profile, make_setting):
     """Function that gives the one method that a text names."""
 
-    def one(text, training=None, scorings=tuple(SCORINGS)):
-        (method,) = load_methods([Chosen.parse(text)], profile, training, scorings)
+    def one(text, *scorings):
+        training = partial(make_setting().slices_of, "training")
+        (method,) = load_methods([Chosen.parse(text)], profile, training, *scorings)
         return method
 
     return one
 
 
+@pytest.fixture
+def run(tmp_path):
+    """Function that saves weights of a bundle's network as a run."""
+
+    def save(network):
+        torch.save(network.state_dict(), tmp_path / "model.pt")
+        return tmp_path
+
+    return save
+
+
+def test_a_choice_is_method_label_and_run():
+    for text, expected in {
+        "ra": ("ra", "ra", None),
+        "vae=runs/a": ("vae", "vae", Path("runs/a")),
+        "ra:no-reversal=runs/b=c:d": ("ra", "no-reversal", Path("runs/b=c:d")),
+        "template:mean": ("template", "mean", None),
+        "ae_s:=x": ("ae_s", "ae_s", Path("x")),
+        "ae_s=": ("ae_s", "ae_s", None),
+    }.items():
+        choice = Chosen.parse(text)
+        assert (choice.method.name, choice.label, choice.run) == expected
+    setting = ExperimentSetting(("ra=a", "ra=b", "ra:other=c"))
+    assert [choice.label for choice in setting.choices] == ["ra", "ra", "other"]
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("options", "message"),
     [
-        ("ra", ("ra", "ra", None)),
-        ("vae=runs/a", ("vae", "vae", Path("runs/a"))),
-        ("ra:no-reversal=runs/b=c:d", ("ra", "no-reversal", Path("runs/b=c:d"))),
-        ("template:mean", ("template", "mean", None)),
-        ("ae_s:=x", ("ae_s", "ae_s", Path("x"))),
-        ("ae_s=", ("ae_s", "ae_s", None)),
+        ({"scoring": ("eq5", "lpips")}, "no scoring lpips; there are residual"),
+        ({"protocol": "mine"}, "one of paper, official_code, pixel_count"),
+        ({"methods": ("gan=run",)}, "no method 'gan'; the methods are ra, "),
+        ({"methods": ("template:mean=run",)}, "has no run"),
+        ({"methods": ("ra:x=a", "vae:x=b")}, "'x' names two methods"),
+        ({"methods": ["ra=a", "ra=a"]}, "method is named twice"),
+        ({"scoring": ["residual", "residual"]}, "scoring is named twice"),
     ],
 )
-def test_a_choice_is_method_label_and_run(text, expected):
-    choice = Chosen.parse(text)
-    assert (choice.method.name, choice.label, choice.run) == expected
-
-
-def test_unknown_methods_and_runs_of_controls_are_refused():
-    with pytest.raises(ConfigError, match="no method 'gan'; the methods are ra, "):
-        Chosen.parse("gan=run")
-    for control in ("template:mean", "principal_components", "intensity"):
-        with pytest.raises(ConfigError, match="has no run"):
-            Chosen.parse(f"{control}=run")
+def test_nonsense_is_refused_before_any_work(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ExperimentSetting(**{"methods": ("template",)} | options)
 
 
 def test_profiles_are_those_of_the_bundles(profile):
@@ -72,6 +88,33 @@ def test_profiles_are_those_of_the_bundles(profile):
     assert read_profile("paper", "st_alex").backbone == "st_alex"
     with pytest.raises(ConfigError, match="compact"):
         read_profile("ship")
+
+
+def test_sections_are_prepared_once(make_setting):
+    setting = make_setting()
+    assert setting.slices is setting.slices_of("test") is make_setting().slices
+    assert make_setting(section="calibration").slices is setting.slices_of("calibration")
+    with pytest.raises(ConfigError, match="no section"):
+        setting.slices_of("holdout")
+
+
+def test_provenance_is_json_without_paths(datalist, make_setting, identity):
+    told = make_setting(identity, seed=4).provenance()
+    text = json.dumps(told, allow_nan=False)
+    assert str(datalist.parent) not in text and str(datalist.parent.parent) not in text
+    slice_options = {
+        **{"domain": "whole_head", "plane_mm": 23.0, "percentile": 98.0},
+        **{"background": 0.12, "median": 0.79, "size": 128},
+    }
+    residual = {"perceptual": "none", "equalize": False, "sigma": 2.0, "score": "mean"}
+    method = {"label": "identity", "method": "ra", "weights_sha256": None}
+    told.pop("versions")
+    assert told == {
+        "datalist": f"datalist.json, sha256 {sha256(datalist)}",
+        **{"section": "test", "profile": "compact", "slice": slice_options, "seed": 4},
+        **{"percentiles_of": "image", "protocol": "pixel_count"},
+        "methods": [method | {"scorings": {"residual": residual}}],
+    }
 
 
 def test_predictions_are_those_of_the_runtime_in_batches(slices, make_method):
@@ -89,77 +132,69 @@ def test_predictions_are_those_of_the_runtime_in_batches(slices, make_method):
     torch.testing.assert_close(scores, maps.mean(dim=(1, 2, 3)))
 
 
-def test_the_template_is_the_mean_of_the_training_slices(load, make_setting, slices):
-    training = make_setting().slices_of("training")
-    method = load("template", training)
-    assert method.weights_sha256 is None and method.reconstructs
-    for predicted in method.reconstruct(slices):
-        torch.testing.assert_close(predicted, training.images.mean(dim=0))
-
-
-def test_the_principal_components_are_those_of_the_training_slices(
-    load, make_setting, slices, monkeypatch
-):
+def test_controls_learn_from_the_training_slices(load, make_setting, slices, monkeypatch):
     monkeypatch.setitem(CONTROLS, "principal_components", partial(PrincipalComponents, count=4))
     training = make_setting().slices_of("training")
-    method = load("principal_components", training)
+    mean, intensity = make_setting(methods=("template:mean", "intensity")).compared
+    assert (mean.label, intensity.label) == ("mean", "intensity") and mean.reconstructs
+    for predicted in mean.reconstruct(slices):
+        torch.testing.assert_close(predicted, training.images.mean(dim=0))
+    method = load("principal_components")
     known, unknown = (
         float((method.reconstruct(x) - x.images).square().mean()) for x in (training, slices)
     )
     assert known < 0.05 * unknown  # two slices and their mirror images are spanned by them
 
 
-@pytest.mark.parametrize("name", ["template", "principal_components"])
-def test_a_control_that_learns_needs_training_slices(load, name):
-    with pytest.raises(ConfigError, match="training section"):
-        load(name)
+def test_intensity_is_the_equalised_image_whatever_is_asked_for(load, slices):
+    method = load("intensity", ["residual"])
+    assert not method.reconstructs
+    ((name, prediction),) = method.predict(slices[[0, 5]]).items()
+    assert name == "equalised"
+    torch.testing.assert_close(prediction.maps, equalize(slices.images[[0, 5]]))
 
 
-def test_intensity_is_the_equalised_image_whatever_is_asked_for(load, make_setting, slices):
-    for training in (None, make_setting().slices_of("training")):
-        method = load("intensity", training, ["residual"])
-        assert not method.reconstructs
-        ((name, prediction),) = method.predict(slices[[0, 5]]).items()
-        assert name == "equalised"
-        torch.testing.assert_close(prediction.maps, equalize(slices.images[[0, 5]]))
-
-
-def test_scorings_are_the_terms_of_equation_5(load, slices):
-    told = {name: one.identity for name, one in load("template", slices).scorings.items()}
+def test_scorings_are_the_terms_of_equation_5(load):
+    told = {name: one.identity for name, one in load("template").scorings.items()}
     assert {name: (one["perceptual"], one["equalize"]) for name, one in told.items()} == {
         "residual": ("none", False),
         "equalised": ("none", True),
         "perceptual": ("difference", False),
         "eq5": ("difference", True),
     }
-    assert list(load("template", slices, ["residual"]).scorings) == ["residual"]
+    assert list(load("template", ["residual"]).scorings) == ["residual"]
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Function that saves weights of a bundle's network as a run."""
-
-    def save(network):
-        torch.save(network.state_dict(), tmp_path / "model.pt")
-        return tmp_path
-
-    return save
-
-
-def test_a_run_has_its_own_weights(load, slices, run):
+def test_a_run_has_its_own_weights_and_preprocessing(load, profile, slices, run):
     network = SpatialAutoencoder().eval()
     folder = run(network)
     method = load(f"ae_s:mine={folder}")
-    assert method.label == "mine" and method.weights_sha256 == sha256(folder / "model.pt")
+    assert method.label == "mine" and method.predictor.weights == folder / "model.pt"
     with torch.no_grad():
         expected = network(slices.images[:2])
     torch.testing.assert_close(method.reconstruct(slices[[0, 1]]), expected)
+    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
+
+    def calibrate(plane):
+        options = {**profile.slice_options, "plane_mm": plane}
+        identity = {"weights_sha256": sha256(folder / "model.pt"), "slice": options}
+        Calibration(0.1, 0.05, rates, (0.1,), (0,), identity).save(folder / "calibration.json")
+
+    calibrate(23.0)
+    load(f"ae_s={folder}")
+    calibrate(40.0)
+    with pytest.raises(ArtifactError, match="slice differ between the run and the profile"):
+        load(f"ae_s={folder}")
 
 
 def test_mkd_is_scored_its_own_way(load, run):
-    method = load(f"mkd={run(MultiresolutionDistillation('st_vgg16', norm='group'))}")
-    (scoring,) = method.scorings.items()
+    folder = run(MultiresolutionDistillation("st_vgg16", norm="group"))
+    (scoring,) = load(f"mkd={folder}").scorings.items()
     assert scoring[0] == "discrepancy" and isinstance(scoring[1], DistillationMap)
+    identity = {"weights_sha256": sha256(folder / "model.pt"), "scoring": {"teacher": "other"}}
+    Calibration(0.1, 0.05, {}, (0.1,), (0,), identity).save(folder / "calibration.json")
+    with pytest.raises(ArtifactError, match="slice, teacher, mse_weight differ"):
+        load(f"mkd={folder}")
 
 
 def test_missing_or_other_weights_are_refused(load, run, tmp_path, monkeypatch):
@@ -171,17 +206,3 @@ def test_missing_or_other_weights_are_refused(load, run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "bundle_root", lambda name: tmp_path)
     with pytest.raises(ArtifactError, match=r"train it and name the run \(dae=RUN\)"):
         load("dae")
-
-
-def test_a_run_of_another_preprocessing_is_refused(load, profile, run):
-    folder = run(SpatialAutoencoder())
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    for plane, message in ((23.0, None), (40.0, "slice differ between the run and the profile")):
-        options = {**profile.slice_options, "plane_mm": plane}
-        identity = {"weights_sha256": sha256(folder / "model.pt"), "slice": options}
-        Calibration(0.1, 0.05, rates, (0.1,), (0,), identity).save(folder / "calibration.json")
-        if message is None:
-            load(f"ae_s={folder}")
-        else:
-            with pytest.raises(ArtifactError, match=message):
-                load(f"ae_s={folder}")

@@ -1,6 +1,7 @@
 """Normative learning, with networks that know the answer or nothing."""
 
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -17,6 +18,8 @@ from pathology_screen.metrics.localization import healthy_tissue
 from pathology_screen.metrics.reconstruction import structural_similarity
 
 PAINTED = ("ellipses", "copy-paste")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation, which LPIPS rounds."""
 
 
 def pooled_pixels(images, trunk):
@@ -43,12 +46,14 @@ def distance(images, training):
     return means @ means + np.trace(own + reference - 2 * np.real(sqrtm(own @ reference)))
 
 
-def number(report, method, metric):
-    (found,) = [row for row in report.rows if row[:3] == (method, "", metric)]
-    return found.value
+@pytest.fixture
+def number(value):
+    return partial(value, scoring="")
 
 
-def test_a_network_that_restores_the_slice_is_perfect(light, make_setting, perfect, healthy_alone):
+def test_a_network_that_restores_the_slice_is_perfect(
+    light, make_setting, perfect, healthy_alone, number
+):
     report = normative(make_setting(perfect, slices=healthy_alone, percentiles_of="tissue"))
     assert number(report, "perfect", "RQI*") == pytest.approx(1)
     for kind in PAINTED:
@@ -57,7 +62,9 @@ def test_a_network_that_restores_the_slice_is_perfect(light, make_setting, perfe
     assert number(report, "perfect", "ellipses AHI*") == pytest.approx(1)
 
 
-def test_a_network_that_copies_keeps_everything_and_corrects_nothing(light, make_setting, identity):
+def test_a_network_that_copies_keeps_everything_and_corrects_nothing(
+    light, make_setting, identity, number
+):
     report = normative(make_setting(identity))
     assert number(report, "identity", "RQI*") == pytest.approx(1)
     for kind in (*PAINTED, "annotated"):
@@ -67,7 +74,7 @@ def test_a_network_that_copies_keeps_everything_and_corrects_nothing(light, make
     assert not any(row.metric == "annotated restored" for row in report.rows)
 
 
-def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_alone, slices):
+def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_alone, number):
     setting = make_setting(blur)
     report = normative(setting)
     x, made = healthy_alone.images, blur.reconstruct(healthy_alone)
@@ -102,9 +109,8 @@ def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_al
     assert parts["healthy distance"] == pytest.approx(distance(x, training), abs=1e-5)
     assert parts["annotated distance"] == pytest.approx(after, abs=1e-5)
     bounds = report.tables["parts"].set_index("metric")[["low", "high"]].notna().all(axis=1)
-    assert set(bounds.index[~bounds]) == {
-        f"{kind} distance" for kind in ("healthy", *PAINTED, "annotated")
-    }
+    kinds = ("healthy", *PAINTED, "annotated")
+    assert set(bounds.index[~bounds]) == {f"{kind} distance" for kind in kinds}
     assert set(report.figures) == {"ellipses", "copy_paste", "annotated"}
     assert "do not compare with printed values" in report.notes[1]
 
@@ -124,11 +130,8 @@ def test_tissue_lies_outside_all_annotations(make_setting, slices):
 
 
 def test_a_finding_without_an_outline_has_a_distance_alone(light, make_setting, slices, identity):
-    bare = replace(
-        slices,
-        masks=torch.zeros_like(slices.masks),
-        boxes=tuple(torch.zeros(0, *slices.masks.shape[2:]) for _ in slices.boxes),
-    )
+    nothing = torch.zeros(0, *slices.masks.shape[2:])
+    bare = replace(slices, masks=torch.zeros_like(slices.masks), boxes=(nothing,) * 8)
     report = normative(make_setting(identity, slices=bare))
     metrics = {row.metric for row in report.rows if row.metric.startswith("annotated")}
     assert metrics == {"annotated AHI*"}
@@ -150,7 +153,3 @@ def test_features_are_the_mean_of_the_last_map_of_grey_pictures():
     maps = trunk.metric.net((images - mean) / deviation)[-1]
     assert found.shape == (2, 256)
     assert found == pytest.approx(maps.mean((2, 3)).numpy(), rel=1e-2, abs=1e-4)
-
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation, which LPIPS rounds."""

@@ -12,11 +12,19 @@ from outputs.browser import Page
 
 from pathology_screen.experiments import Measurements, Report
 from pathology_screen.experiments.report import RESAMPLES
-from pathology_screen.metrics.bootstrap import bootstrap_interval, paired_difference
-from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_auroc, pooled_mean
+from pathology_screen.metrics.pooled import (
+    PooledStatistic,
+    bootstrap_interval,
+    combined,
+    paired_difference,
+    pooled_auroc,
+    pooled_mean,
+)
 
 PEOPLE = tuple("abcdefgh")
 ALONE = dict(zip(PEOPLE, "hiiiiiii"))  # a group of one person
+BASE = np.random.default_rng(0).normal(size=8)
+FIRST, SECOND = BASE + np.linspace(0.1, 0.5, 8), BASE + np.linspace(0, 0.2, 8)
 
 
 def measure(values, groups=None):
@@ -29,18 +37,15 @@ def measure(values, groups=None):
     return measured
 
 
+def plain(values, groups=None, notes=()):
+    return Report("t", "T", measure(values, groups), notes, {})
+
+
 @pytest.fixture
-def values():
+def measurements():
     """Two methods, the second in two runs, on eight people."""
-    rng = np.random.default_rng(0)
-    base = rng.normal(size=8)
-    return [base, base + rng.normal(0.3, 0.1, 8), base + rng.normal(0.1, 0.1, 8)]
-
-
-@pytest.fixture
-def measurements(values):
-    measured = measure({("one", "", "error"): values[0], ("two", "", "error"): values[1]})
-    measured.add("two", "", "error", pooled_mean(values[2], PEOPLE), 8)
+    measured = measure({("one", "", "error"): BASE, ("two", "", "error"): FIRST})
+    measured.add("two", "", "error", pooled_mean(SECOND, PEOPLE), 8)
     return measured
 
 
@@ -62,193 +67,158 @@ def make_report(measurements):
     return make
 
 
-class TestMeasurements:
-    def test_a_row_is_the_number_with_its_bootstrap_interval(self, values, measurements):
-        expected = bootstrap_interval(pooled_mean(values[0], PEOPLE), resamples=RESAMPLES)
-        assert measurements.rows()[0] == ("one", "", "error", *expected, None, 8, 8)
+def test_rows_and_comparisons_are_bootstrapped_and_runs_of_one_label_averaged(measurements):
+    first, mean = pooled_mean(BASE, PEOPLE), pooled_mean((FIRST + SECOND) / 2, PEOPLE)
+    one, two = measurements.rows()
+    expected = bootstrap_interval(first, resamples=RESAMPLES)
+    assert one == ("one", "", "error", first.value, *expected, None, 8, 8)
+    assert two.value == pytest.approx(mean.value)
+    assert two[4:6] == pytest.approx(bootstrap_interval(mean, resamples=RESAMPLES))
+    assert two.deviation == pytest.approx(np.std([FIRST.mean(), SECOND.mean()], ddof=1))
+    (found,) = measurements.comparisons()
+    assert found[:5] == ("error", "one", "", "two", "")
+    assert found[5:] == pytest.approx(paired_difference(first, mean, resamples=RESAMPLES))
 
-    def test_runs_of_one_label_are_averaged(self, values, measurements):
-        row = measurements.rows()[1]
-        mean = pooled_mean((values[1] + values[2]) / 2, PEOPLE)
-        assert row[3:6] == pytest.approx(bootstrap_interval(mean, resamples=RESAMPLES))
-        runs = [values[1].mean(), values[2].mean()]
-        assert row.deviation == pytest.approx(np.std(runs, ddof=1))
 
-    @settings(max_examples=15, deadline=None)
-    @given(st.lists(st.floats(-10, 10), min_size=2, max_size=6), st.integers(1, 4))
-    def test_the_mean_over_runs_is_that_of_any_statistic(self, numbers, runs):
-        """A statistic made by hand: the largest value of those who were drawn."""
-        people = np.array([f"p{i}" for i in range(len(numbers))])
-        measured, each = Measurements(), []
-        for run in range(runs):
-            own = np.array(numbers) * (run + 1)
-            each.append(own.max())
-            largest = PooledStatistic(
-                people, lambda w, own=own: np.where(w > 0, own, -np.inf).max(axis=1)
-            )
-            measured.add("m", "s", "largest", largest, 3)
-        (row,) = measured.rows()
-        assert row.value == pytest.approx(np.mean(each))
-        assert row.low <= row.high <= row.value + 1e-9
-        assert (row.deviation is None) == (runs == 1)
-
-    def test_groups_keep_their_size_in_every_resample(self):
-        """With each group's own number of people the share of the ill never varies."""
-        share = {("m", "", "share"): [0, 0, 0, 1, 1, 1, 1, 1]}
-        (free,), (kept,) = (
-            measure(share, groups).rows() for groups in (None, dict(zip(PEOPLE, "hhhiiiii")))
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=6), st.integers(1, 4))
+def test_the_mean_over_runs_is_that_of_any_statistic(numbers, runs):
+    """A statistic made by hand: the largest value of those who were drawn."""
+    people = np.array([f"p{i}" for i in range(len(numbers))])
+    measured, each = Measurements(), []
+    for run in range(runs):
+        own = np.array(numbers) * (run + 1)
+        each.append(own.max())
+        largest = PooledStatistic(
+            people, lambda w, own=own: np.where(w > 0, own, -np.inf).max(axis=1)
         )
-        assert free.low < 0.5 < 0.75 < free.high and kept.low == kept.value == kept.high == 0.625
-
-    def test_a_group_of_one_gives_a_number_without_interval(self):
-        scores = {"one": range(8), "two": range(8, 0, -1)}
-        auroc = {
-            (label, "", "AUROC"): pooled_auroc([0] + 7 * [1], list(each), PEOPLE)
-            for label, each in scores.items()
-        }
-        measured = measure(auroc, ALONE)
-        first, second = measured.rows()
-        assert (first.value, second.value) == (1.0, 0.0) and first.low is first.high is None
-        assert measured.comparisons() == []
-
-    def test_comparisons_are_the_paired_differences_of_the_first_method(self, values, measurements):
-        (found,) = measurements.comparisons()
-        mean = pooled_mean((values[1] + values[2]) / 2, PEOPLE)
-        first = pooled_mean(values[0], PEOPLE)
-        assert found[:5] == ("error", "one", "", "two", "")
-        expected = paired_difference(first, mean, resamples=RESAMPLES)
-        assert found[5:] == pytest.approx(expected)
-
-    def test_each_scoring_of_the_first_is_compared_with_every_other_on_the_same_metric(self):
-        keys = [("a", "x", "m"), ("a", "y", "m"), ("b", "x", "m"), ("b", "x", "k")]
-        measured = measure(dict.fromkeys(keys, range(8)))
-        assert ["".join(one[1:5]) for one in measured.comparisons()] == [
-            *("axay", "axbx", "ayax", "aybx")
-        ]
-
-    def test_merged_measurements_keep_their_groups(self, measurements):
-        other = measure({("one", "eq5", "AUROC"): range(8)}, dict.fromkeys(PEOPLE, "all"))
-        merged = measurements.merged(other).rows()
-        assert merged == [*measurements.rows(), *other.rows()]
+        measured.add("m", "s", "largest", largest, 3)
+    (row,) = measured.rows()
+    assert row.value == pytest.approx(np.mean(each))
+    assert row.low <= row.high <= row.value + 1e-9
+    assert (row.deviation is None) == (runs == 1)
 
 
-class TestTables:
-    def test_what_depends_on_no_scoring_stands_in_every_row_of_its_method(self):
-        keys = [("a", "", "MSE"), ("a", "x", "AUPRC"), ("a", "y", "AUPRC"), ("b", "x", "AUPRC")]
-        table = Report("t", "T", measure(dict(zip(keys, (1, 2, 3, 4)))), [], {}).table()
-        assert list(table.columns) == ["method", "scoring", "MSE", "AUPRC"]
-        assert table.to_numpy().tolist() == [
-            ["a", "x", "1 [1, 1]", "2 [2, 2]"],
-            ["a", "y", "1 [1, 1]", "3 [3, 3]"],
-            ["b", "x", "", "4 [4, 4]"],
-        ]
-
-    def test_runs_show_their_deviation_and_what_is_not_defined_says_so(self, make_report):
-        assert " ± " in make_report().table().iloc[1]["error"]
-        nothing = combined(lambda a: a * np.nan, pooled_mean(range(8), PEOPLE))
-        undefined = measure({("a", "", "m"): nothing}, ALONE)
-        assert make_report(measurements=undefined).table().iloc[0]["m"] == "not defined"
-
-    def test_markdown_is_a_table_whatever_the_labels(self):
-        report = Report("t", "T", measure({("a|b", "", "m"): 1}), ["Note."], {})
-        assert report.markdown() == (
-            "# T\n\n|method|scoring|m|\n|---|---|---|\n|a\\|b||1 [1, 1]|\n\n- Note.\n"
-        )
-
-    def test_differences_are_under_the_same_scoring_or_the_others_own(self, tmp_path):
-        rng = np.random.default_rng(0)
-        keys = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("own", "z"), ("a", "")]
-        measured = measure(
-            {(*key, "AUPRC" if key[1] else "MSE"): rng.normal(size=8) for key in keys}
-        )
-        report = Report("t", "T", measured, [], {})
-        table = report.differences()
-        expected = [(f"a ({x})", other) for x in "xy" for other in (f"b ({x})", "own (z)")]
-        assert list(table[["method", "minus"]].itertuples(index=False, name=None)) == expected
-        (pair,) = [pair for pair in report.pairs if pair[1:5] == ("a", "x", "own", "z")]
-        cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
-        assert table["AUPRC"][1] == cell
-        assert f"|a (x)|own (z)|{cell}|" in report.markdown()
-        assert cell in Page(report.write(tmp_path).read_text("utf-8")).text
-
-    def test_a_single_method_has_no_differences(self):
-        measured = measure({("a", "x", "AUPRC"): range(8), ("a", "y", "AUPRC"): range(8)})
-        report = Report("t", "T", measured, [], {})
-        assert report.differences().empty and "Paired" not in report.markdown()
+def test_groups_keep_their_size_and_one_of_a_single_person_gives_no_interval():
+    """With each group's own number of people the share of the ill never varies."""
+    share = {("m", "", "share"): [0, 0, 0, 1, 1, 1, 1, 1]}
+    (free,), (kept,) = (
+        measure(share, groups).rows() for groups in (None, dict(zip(PEOPLE, "hhhiiiii")))
+    )
+    assert free.low < 0.5 < 0.75 < free.high and kept.low == kept.value == kept.high == 0.625
+    scores = {"one": list(range(8)), "two": list(range(8, 0, -1))}
+    auroc = {
+        (label, "", "AUROC"): pooled_auroc([0] + 7 * [1], each, PEOPLE)
+        for label, each in scores.items()
+    }
+    measured = measure(auroc, ALONE)
+    first, second = measured.rows()
+    assert (first.value, second.value) == (1.0, 0.0) and first.low is first.high is None
+    assert measured.comparisons() == []
 
 
-class TestWrite:
-    ENDINGS = (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html")
+def test_each_scoring_of_the_first_is_compared_with_every_other_on_the_same_metric():
+    keys = [("a", "x", "m"), ("a", "y", "m"), ("b", "x", "m"), ("b", "x", "k")]
+    report = plain(dict.fromkeys(keys, range(8)))
+    found = ["".join(one[1:5]) for one in report.pairs]
+    assert found == ["axay", "axbx", "ayax", "aybx"]
+    alone = plain(dict.fromkeys(keys[:2], range(8)))
+    assert alone.differences().empty and "Paired" not in alone.markdown()
 
-    def test_writes_all_files_and_returns_the_page(self, make_report, tmp_path):
-        page = make_report().write(tmp_path / "new" / "folder")
-        assert page == tmp_path / "new" / "folder" / "trial.html"
-        endings = {*self.ENDINGS, "_details.csv", "_a_figure.png"}
-        names = {path.name for path in page.parent.iterdir()}
-        assert names == {f"trial{ending}" for ending in endings}
-        assert page.with_name("trial_a_figure.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_json_is_strict_and_holds_everything(self, make_report, tmp_path):
-        report = make_report()
-        text = report.write(tmp_path).with_suffix(".json").read_text("utf-8")
-        document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-        assert document["experiment"] == "trial" and document["provenance"]["seed"] == 0
-        assert document["results"] == [row._asdict() for row in report.rows]
-        assert document["comparisons"] == [pair._asdict() for pair in report.pairs]
+def test_what_depends_on_no_scoring_stands_in_every_row_of_its_method():
+    keys = [("a", "", "MSE"), ("a", "x", "AUPRC"), ("a", "y", "AUPRC"), ("b", "x", "AUPRC")]
+    table = plain(dict(zip(keys, (1, 2, 3, 4)))).table()
+    assert list(table.columns) == ["method", "scoring", "MSE", "AUPRC"]
+    assert table.to_numpy().tolist() == [
+        ["a", "x", "1 [1, 1]", "2 [2, 2]"],
+        ["a", "y", "1 [1, 1]", "3 [3, 3]"],
+        ["b", "x", "", "4 [4, 4]"],
+    ]
 
-    @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_what_json_does_not_know_is_null(self, make_report, tmp_path, value):
-        statistic = combined(lambda a: a * 0 + value, pooled_mean(range(8), PEOPLE))
-        report = make_report(measurements=measure({("a", "", "m"): statistic}, ALONE))
-        document = json.loads(report.write(tmp_path).with_suffix(".json").read_text("utf-8"))
-        assert document["results"][0]["value"] is None and document["comparisons"] == []
 
-    def test_csv_holds_the_numbers_in_full(self, make_report, tmp_path):
-        report = make_report()
-        found = pd.read_csv(report.write(tmp_path).with_suffix(".csv"), keep_default_na=False)
-        assert found["value"].tolist() == [row.value for row in report.rows]
-        assert found["deviation"].tolist() == ["", str(report.rows[1].deviation)]
-        comparisons = pd.read_csv(tmp_path / "trial_comparisons.csv")
-        assert comparisons["p_value"][0] == report.pairs[0].p_value
+def test_differences_are_under_the_same_scoring_or_the_others_own(tmp_path):
+    rng = np.random.default_rng(0)
+    keys = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("own", "z"), ("a", "")]
+    report = plain({(*key, "AUPRC" if key[1] else "MSE"): rng.normal(size=8) for key in keys})
+    table = report.differences()
+    expected = [(f"a ({x})", other) for x in "xy" for other in (f"b ({x})", "own (z)")]
+    assert list(table[["method", "minus"]].itertuples(index=False, name=None)) == expected
+    (pair,) = [pair for pair in report.pairs if pair[1:5] == ("a", "x", "own", "z")]
+    cell = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
+    assert table["AUPRC"][1] == cell
+    assert f"|a (x)|own (z)|{cell}|" in report.markdown()
+    assert cell in Page(report.write(tmp_path).read_text("utf-8")).text
 
-    def test_the_page_stands_alone_and_is_escaped(self, make_report, tmp_path):
-        measured = measure({("<b>ra</b>", "", "m"): range(8)})
-        page = Page(make_report(measurements=measured).write(tmp_path).read_text("utf-8"))
-        page.check_stands_alone()
-        assert page.all("img") and not any(page.all(tag) for tag in ("script", "b", "i"))
-        for text in (
-            *("Of <b>things</b> & more", "<b>ra</b>", "Fewer than <5 & all."),
-            *("<i>mass</i>", "<script>alert(1)"),
-        ):
-            assert text in page.text
 
-    def test_latex_is_escaped_and_long_labels_are_not_cut(self, make_report, tmp_path):
-        label = "a method with a label that is longer than fifty characters, as some are"
-        measured = measure({("ae_s & 5%", "", "m_1"): 1, (label, "", "m_1"): 1})
-        page = make_report(measurements=measured).write(tmp_path)
-        text = page.with_suffix(".tex").read_text("utf-8")
-        assert r"ae\_s \& 5\%" in text and r"m\_1" in text and text.startswith(r"\begin{tabular}")
-        assert label in text and label in page.read_text("utf-8")
+def test_a_difference_that_is_not_measured_leaves_its_cell_empty():
+    keys = [("a", "x", "m"), ("a", "x", "k"), ("b", "x", "m"), ("c", "x", "k"), ("c", "x", "m")]
+    table = plain(dict.fromkeys(keys, range(8))).differences()
+    assert list(table.columns) == ["method", "minus", "m", "k"]
+    zero = "+0.000 [+0.000, +0.000]"
+    assert table.to_numpy().tolist() == [
+        ["a (x)", "b (x)", zero, ""],
+        ["a (x)", "c (x)", zero, zero],
+    ]
 
-    def test_nothing_is_written_where_a_part_cannot_be_made(self, make_report, tmp_path):
-        class Broken(Figure):
-            def savefig(self, *args, **kwargs):
-                raise RuntimeError("no picture")
 
-        with pytest.raises(RuntimeError, match="no picture"):
-            make_report(figures={"broken": Broken()}).write(tmp_path)
-        with pytest.raises(TypeError):
-            make_report(provenance={"seed": object()}).write(tmp_path)
-        assert not list(tmp_path.iterdir())
+def test_the_files_hold_everything(make_report, tmp_path):
+    """The same report gives the same bytes in place of an older one."""
+    make_report(title="Another").write(tmp_path / "new")
+    report = make_report()
+    page = report.write(tmp_path / "new")
+    assert page == tmp_path / "new/trial.html"
+    again = report.write(tmp_path / "again").parent
+    names = (".csv", "_comparisons.csv", ".json", ".md", ".tex", ".html", "_details.csv")
+    files = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    assert set(files) == {f"trial{name}" for name in (*names, "_a_figure.png")}
+    assert files == {path.name: path.read_bytes() for path in again.iterdir()}
+    assert files["trial_a_figure.png"].startswith(b"\x89PNG")
+    document = json.loads(files["trial.json"], parse_constant=pytest.fail)
+    assert document["experiment"] == "trial" and document["provenance"]["seed"] == 0
+    assert document["results"] == [row._asdict() for row in report.rows]
+    assert document["comparisons"] == [pair._asdict() for pair in report.pairs]
+    found = pd.read_csv(page.with_suffix(".csv"), keep_default_na=False)
+    assert found["value"].tolist() == [row.value for row in report.rows]
+    assert found["deviation"].tolist() == ["", str(report.rows[1].deviation)]
+    comparisons = pd.read_csv(page.with_name("trial_comparisons.csv"))
+    assert comparisons["p_value"][0] == report.pairs[0].p_value
+    assert " ± " in report.table().iloc[1]["error"]
 
-    def test_the_same_report_gives_the_same_bytes_in_place_of_an_older_one(
-        self, make_report, tmp_path
-    ):
-        make_report(title="Another").write(tmp_path / "a")
-        for folder in ("a", "b"):
-            make_report().write(tmp_path / folder)
-        first, second = (
-            {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
-            for folder in ("a", "b")
-        )
-        assert first == second
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_json_does_not_know_is_null(tmp_path, value):
+    statistic = combined(lambda a: a * 0 + value, pooled_mean(range(8), PEOPLE))
+    report = plain({("a", "", "m"): statistic}, ALONE)
+    document = json.loads(report.write(tmp_path).with_suffix(".json").read_text("utf-8"))
+    assert document["results"][0]["value"] is None and document["comparisons"] == []
+    assert report.table().iloc[0]["m"] == ("inf" if value > 0 else "not defined")
+
+
+def test_every_text_is_escaped_and_the_page_stands_alone(make_report, tmp_path):
+    long = "a method with a label that is longer than fifty characters, as some are"
+    labels = ("<b>ra</b>", "ae_s & 5%", "a|b", long)
+    report = make_report(measurements=measure({(label, "", "m_1"): 1 for label in labels}))
+    path = report.write(tmp_path)
+    page, text = Page(path.read_text("utf-8")), path.with_suffix(".tex").read_text("utf-8")
+    page.check_stands_alone()
+    assert page.all("img") and not any(page.all(tag) for tag in ("script", "b", "i"))
+    notes = ("Of <b>things</b> & more", "Fewer than <5 & all.")
+    for shown in (*notes, *labels, "<i>mass</i>", "<script>alert(1)"):
+        assert shown in page.text
+    assert r"ae\_s \& 5\%" in text and r"m\_1" in text and text.startswith(r"\begin{tabular}")
+    assert long in text
+    markdown = plain({("a|b", "", "m"): 1}, notes=["Note."]).markdown()
+    assert markdown == "# T\n\n|method|scoring|m|\n|---|---|---|\n|a\\|b||1 [1, 1]|\n\n- Note.\n"
+
+
+def test_nothing_is_written_where_a_part_cannot_be_made(make_report, tmp_path):
+    class Broken(Figure):
+        def savefig(self, *args, **kwargs):
+            raise RuntimeError("no picture")
+
+    with pytest.raises(RuntimeError, match="no picture"):
+        make_report(figures={"broken": Broken()}).write(tmp_path)
+    with pytest.raises(TypeError):
+        make_report(provenance={"seed": object()}).write(tmp_path)
+    assert not list(tmp_path.iterdir())

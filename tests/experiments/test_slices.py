@@ -1,5 +1,7 @@
 """The slices that an experiment looks at, and their annotations."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,15 @@ from slice_cohort import FINDINGS
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.slices import load_slices
+
+
+@pytest.fixture(scope="session")
+def items(datalist):
+    """The test section as it stands in the datalist, with the paths of its files."""
+    section = json.loads(datalist.read_text())["test"]
+    for item in section:
+        item |= {key: str(datalist.parent / item[key]) for key in item.keys() & {"image", "label"}}
+    return section
 
 
 def test_each_scan_gives_the_slice_that_is_screened(items, profile, slices):
@@ -39,15 +50,12 @@ def test_annotations_lie_on_the_finding_whatever_the_orientation_of_the_file(ite
         assert slices.images[i][mask > 0.99].std() < 0.1  # one intensity and a little noise
 
 
-def test_scans_without_annotations_have_none(items, profile):
+def test_annotations_and_groups_are_those_of_the_datalist(items, profile):
     names = ("image", "subject", "axial_slice")
     bare = load_slices([{k: item[k] for k in names} for item in items[3:5]], profile.preprocessing)
     assert not bare.masks.any() and bare.healthy.all() and set(bare.groups) == {"normal"}
     assert bare.box_labels == ((), ())
     assert all(len(boxes) == 0 for boxes in bare.boxes + bare.other_boxes)
-
-
-def test_other_boxes_stand_apart_and_groups_are_those_of_the_datalist(items, profile):
     other = {"label": "artefact", "slice": 0, "box": [60, 60, 20, 30]}
     item = items[3] | {"other_boxes": [other], "group": "local"}
     slices = load_slices([item], profile.preprocessing)

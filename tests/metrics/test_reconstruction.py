@@ -34,9 +34,8 @@ def test_worked_examples():
     assert mean_squared_error(image, reconstruction).tolist() == pytest.approx([0.05 / 4, 0.25])
     mask = torch.tensor([[[[1, 0], [0, 0]]], [[[1, 1], [0, 0]]]])
     assert mean_squared_error(image, reconstruction, mask).tolist() == pytest.approx([0.01, 0.25])
-    assert masked_mean(reconstruction, mask * 0.5).tolist() == pytest.approx(
-        [0.1, 0.5]
-    )  # a soft mask is a weight
+    soft = masked_mean(reconstruction, mask * 0.5)  # a weight
+    assert soft.tolist() == pytest.approx([0.1, 0.5])
     assert masked_mean(reconstruction.square(), mask > 0).dtype == torch.float64
 
 
@@ -45,25 +44,20 @@ def test_only_the_altered_region_counts_and_against_the_healthy_image(images):
     mask = torch.zeros_like(images, dtype=torch.bool)
     mask[:, :, 10:20, 10:20] = True
     altered = torch.where(mask, 1.0, images)
-    expected = ((1 - images[mask]) ** 2).reshape(3, -1).mean(1)
-    assert mean_squared_error(images, altered, mask).tolist() == pytest.approx(
-        expected.tolist(), rel=1e-6
-    )
+    expected = ((1 - images[mask]) ** 2).reshape(3, -1).mean(1).numpy()
+    assert mean_squared_error(images, altered, mask).numpy() == pytest.approx(expected, rel=1e-6)
     wrong_elsewhere = torch.where(mask, images, 0.5)
     assert mean_squared_error(images, wrong_elsewhere, mask).tolist() == [0, 0, 0]
     assert (mean_squared_error(images, wrong_elsewhere) > 0).all()
 
 
-def test_similarity_equals_scikit_images(images):
+def test_similarity_equals_scikit_images_and_under_a_mask_the_mean_of_its_map(images):
     rng = np.random.default_rng(1)
     reconstruction = images + 0.1 * torch.from_numpy(rng.normal(size=images.shape))
     found = structural_similarity(MetaTensor(images), reconstruction).tolist()
     pairs = zip(images[:, 0].double().numpy(), reconstruction[:, 0].numpy())
     assert found == pytest.approx([skimage_ssim(x, y, data_range=1.0) for x, y in pairs], abs=1e-9)
     assert structural_similarity(images, images).tolist() == pytest.approx([1, 1, 1])
-
-
-def test_similarity_under_a_mask_is_the_mean_of_its_map(images):
     reconstruction = images.roll(1, dims=-1)
     mask = torch.zeros_like(images)
     mask[:, :, 5:20, 3:30] = 1
@@ -71,8 +65,6 @@ def test_similarity_under_a_mask_is_the_mean_of_its_map(images):
     pairs = zip(images[:, 0].double().numpy(), reconstruction[:, 0].double().numpy())
     maps = [skimage_ssim(x, y, data_range=1.0, full=True)[1] for x, y in pairs]
     assert found == pytest.approx([each[5:20, 3:30].mean() for each in maps], abs=1e-9)
-    with pytest.raises(ConfigError, match="empty mask"):
-        structural_similarity(images, reconstruction, 0 * mask)
 
 
 def test_sharpness_is_the_detail_beside_the_local_mean(images):
@@ -81,9 +73,7 @@ def test_sharpness_is_the_detail_beside_the_local_mean(images):
     assert (found < 0.9).all()
     assert relative_sharpness(images, images).tolist() == [1, 1, 1]
     assert relative_sharpness(images, 3 * images + 1).tolist() == pytest.approx([3, 3, 3])
-    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
-    framed = torch.zeros_like(images)  # away from the border, where the window is cut
-    framed[inner] = images[inner]
+    framed = images.clone()  # black at the border, where the window is cut
 
     def literal(batch):
         detail = [x - uniform_filter(x, 3, mode="constant") for x in batch[:, 0].double().numpy()]
@@ -93,35 +83,29 @@ def test_sharpness_is_the_detail_beside_the_local_mean(images):
     framed[..., :3] = framed[..., -3:] = 0
     shifted = framed.roll(1, dims=-1) * 0.7
     expected = literal(shifted) / literal(framed)
-    assert relative_sharpness(framed, shifted).tolist() == pytest.approx(
-        expected.tolist(), rel=1e-6
-    )
+    assert relative_sharpness(framed, shifted).numpy() == pytest.approx(expected, rel=1e-6)
 
 
 def test_perceptual_error_is_the_mean_of_the_distance_map(images):
     distance = perceptual_distance("st_alex")
     noisy = (images + 0.3 * torch.randn(images.shape, generator=torch.manual_seed(0))).clamp(0, 1)
     whole = perceptual_error(images, noisy, distance)
-    assert whole.tolist() == pytest.approx(
-        distance(images, noisy).mean((1, 2, 3)).tolist(), rel=1e-5
-    )
+    expected = distance(images, noisy).mean((1, 2, 3))
+    assert whole.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     half = torch.zeros_like(images)
     half[..., :20] = 1
     parts = [perceptual_error(images, noisy, distance, mask) for mask in (half, 1 - half)]
     assert ((parts[0] + parts[1]) / 2).tolist() == pytest.approx(whole.tolist(), rel=1e-6)
     assert perceptual_error(images, images, distance).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
     outside = perceptual_error(images, noisy + 2, distance)  # clamped, as in Eq. 5
-    assert outside.tolist() == pytest.approx(
-        perceptual_error(images, torch.ones_like(images), distance).tolist()
-    )
+    white = perceptual_error(images, torch.ones_like(images), distance)
+    assert outside.tolist() == pytest.approx(white.tolist())
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_cannot_be_compared_is_refused(metric, images):
     with pytest.raises(ConfigError, match="expected two batches"):
         metric(images, images[:2])
-    with pytest.raises(ConfigError, match="expected two batches"):
-        metric(images[0], images[0])
     broken = images.clone()
     broken[1, 0, 3, 3] = float("nan")
     with pytest.raises(InputError, match="not_finite"):
@@ -130,20 +114,16 @@ def test_what_cannot_be_compared_is_refused(metric, images):
         metric(images, broken)
 
 
-def test_an_empty_mask_a_flat_image_and_a_tiny_one_are_refused(images):
+def test_an_empty_mask_and_a_flat_image_are_refused(images):
     mask = torch.ones_like(images)
     mask[1] = 0
     with pytest.raises(ConfigError, match=r"empty mask: images \[1\]"):
         mean_squared_error(images, images, mask)
-    with pytest.raises(ConfigError, match="does not lie on"):
-        mean_squared_error(images, images, mask[:, 0])
     with pytest.raises(InputError, match="constant_image"):
         relative_sharpness(torch.full_like(images, 0.5), images)
-    with pytest.raises(ConfigError, match="7 x 7"):
-        structural_similarity(images[..., :6], images[..., :6])
 
 
-def test_brain_correlation_is_that_inside_the_brain():
+def test_brain_correlation_is_that_inside_the_brain_and_0_with_something_constant():
     generator = torch.Generator().manual_seed(0)
     image, other = torch.rand((2, 3, 1, 16, 16), generator=generator)
     image[..., :8] = 0
@@ -152,9 +132,6 @@ def test_brain_correlation_is_that_inside_the_brain():
     assert brain_correlation(image, 0.3 * image + 0.2).tolist() == pytest.approx([1, 1, 1])
     assert brain_correlation(image, 1 - image).tolist() == pytest.approx([-1, -1, -1])
 
-
-def test_brain_correlation_with_something_constant_is_0():
-    image = torch.rand(1, 1, 8, 8) + 0.1
-    assert brain_correlation(image, torch.full_like(image, 0.5)).tolist() == [0]
+    assert brain_correlation(image, torch.full_like(image, 0.5)).tolist() == [0, 0, 0]
     with pytest.raises(ConfigError, match="empty mask"):
-        brain_correlation(torch.zeros(1, 1, 8, 8), image)
+        brain_correlation(0 * image, image)
