@@ -27,7 +27,7 @@ from typing import Any
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 STAGES = {
     "reading": ("screening.screener", "read_scan"),
-    "extraction": ("transforms.brain", "find_brain"),
+    "extraction": ("transforms.standard_plane", "find_brain"),
     "registration": ("transforms.standard_plane", "register"),
     "plane": ("transforms.standard_plane", "take_plane"),
     "network": ("networks.introspective_vae", "IntrospectiveVAE.forward"),

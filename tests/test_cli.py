@@ -130,7 +130,7 @@ def test_inspect_shows_how_a_head_fits_the_template(tmp_path, monkeypatch, run):
 
     fit = Fit(dice=0.91, correlation=0.5)
     for place, replacement in {
-        "transforms.brain.find_brain": lambda scan, affine: (scan > 0, False),
+        "transforms.standard_plane.find_brain": lambda scan, affine: (scan > 0, False),
         "transforms.standard_plane.register": lambda *scan: (np.eye(4), fit),
         "transforms.standard_plane.take_plane": take,
         "screening.screener.brain_findings": lambda *brain: [],

@@ -1,11 +1,14 @@
 """MONAI transforms from a scan to its slice and back, and augmentation of batches."""
 
 from pathology_screen.transforms.augmentation import RandomAffineBatch
-from pathology_screen.transforms.background import BlackenBackgroundd
-from pathology_screen.transforms.brain import ExtractBraind, ScaleByTissuePercentiled
-from pathology_screen.transforms.contrast import StandardContrastd
+from pathology_screen.transforms.intensity import (
+    BlackenBackgroundd,
+    ScaleByTissuePercentiled,
+    StandardContrastd,
+)
 from pathology_screen.transforms.load import READ_BY_READER, LoadScand, prepare_slices, scan_image
 from pathology_screen.transforms.standard_plane import (
+    ExtractBraind,
     StandardPlaned,
     shown_pixels,
     slice_affines,

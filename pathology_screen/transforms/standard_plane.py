@@ -1,4 +1,4 @@
-"""Take a scan to the standard plane of MNI152 space, and a result back to the scan's voxels."""
+"""Take a scan and its brain to the standard plane of MNI152 space, and a result back."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict
@@ -21,7 +21,49 @@ from nibabel.orientations import (
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.geometry import DISPLAY_AXES, spacing
-from pathology_screen.space import PLANE_Z, check_fit, plane_affine, put_back, register, take_plane
+from pathology_screen.space import (
+    PLANE_Z,
+    check_fit,
+    find_brain,
+    plane_affine,
+    put_back,
+    register,
+    take_plane,
+)
+
+
+class ExtractBraind(MapTransform):
+    """Add the brain of a scan (1, I, J, K) as a mask, which lies on the same voxels.
+
+    The mask is a MetaTensor (1, I, J, K), uint8, 0 or 1; that of a brain-extracted scan is its
+    tissue. The meta data of scan and mask hold `brain_extracted`: whether the scan came so. Single
+    slices (`axial_slice` in the item) pass as they are, without a mask.
+
+    Args:
+        keys: key of the scan, a MetaTensor with an affine (4, 4) in RAS+ mm.
+        mask_key: key of the mask.
+
+    Raises:
+        InputError: "brain_extraction_failed".
+        ConfigError: for several keys.
+    """
+
+    def __init__(self, keys: KeysCollection, mask_key: str = "brain") -> None:
+        super().__init__(keys)
+        if len(self.keys) != 1:
+            several = ", ".join(map(str, self.keys))
+            raise ConfigError(f"one scan has one brain: give one key, not {several}")
+        self.mask_key = mask_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in () if d.get("axial_slice") else self.key_iterator(d):
+            scan = d[key]
+            mask, extracted = find_brain(np.asarray(scan[0]), np.asarray(scan.affine))
+            scan.meta["brain_extracted"] = extracted
+            values = torch.as_tensor(mask[None].view(np.uint8))
+            d[self.mask_key] = MetaTensor(values, meta=dict(scan.meta))
+        return d
 
 
 class StandardPlaned(MapTransform, InvertibleTransform):
@@ -59,9 +101,8 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         mask_key: str = "brain",
         z_mm: float = PLANE_Z,
         domain: Literal["whole_head", "brain_extracted"] = "whole_head",
-        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys)
         if domain not in ("whole_head", "brain_extracted"):
             raise ConfigError(f'domain is "whole_head" or "brain_extracted", not {domain!r}')
         self.mask_key, self.z_mm, self.domain = mask_key, z_mm, domain
@@ -76,10 +117,9 @@ class StandardPlaned(MapTransform, InvertibleTransform):
         place = _located(first, brain, self.mask_key)
         place["z_mm"] = float(d.get("z_mm", self.z_mm))
         for key in dict.fromkeys(keys if brain is None else [*keys, self.mask_key]):
-            near = d[key].shape[1:] == first.shape[1:]
-            if not near or not np.allclose(d[key].affine, first.affine, atol=1e-3):
-                where = "on the voxels of the first image of the item"
-                raise ConfigError(f"{key} does not lie {where}")
+            alike = d[key].shape[1:] == first.shape[1:]
+            if not alike or not np.allclose(d[key].affine, first.affine, atol=1e-3):
+                raise ConfigError(f"{key} does not lie on the voxels of the item's first image")
             d[key] = self._take(d[key], place)
         if brain is None:
             return d

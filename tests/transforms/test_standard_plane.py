@@ -58,6 +58,20 @@ def item() -> dict:
     }
 
 
+def test_the_brain_is_a_mask_of_its_own():
+    brain = ellipsoids(SHAPE, AFFINE, brain_only=True)[None]
+    scan = MetaTensor(brain, affine=AFFINE)
+    out = ExtractBraind("image", mask_key="mask")({"image": scan})
+    assert torch.equal(out["image"], scan) and out["image"].meta["brain_extracted"]
+    assert np.array_equal(out["mask"], brain > 0) and out["mask"].dtype == torch.uint8
+    assert np.array_equal(out["mask"].affine, AFFINE)
+
+
+def test_several_scans_are_refused():
+    with pytest.raises(ConfigError, match="one key"):
+        ExtractBraind(("image", "label"))
+
+
 def test_the_plane_of_the_whole_head_and_of_the_brain(registered, item):
     volume, brain = (np.asarray(item[key][0]) for key in ("image", "brain"))
     head = StandardPlaned("image")(item)

@@ -1,16 +1,19 @@
-"""The brain of a scan as a mask, and tissue as the scale of intensity."""
+"""Intensities: the scale of tissue, black air, and the contrast of the brain."""
 
 import numpy as np
 import pytest
 import torch
-from head_builder import ellipsoids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.space import tissue_mask
-from pathology_screen.transforms import ExtractBraind, ScaleByTissuePercentiled
+from pathology_screen.errors import InputError
+from pathology_screen.space import brain_in_plane, tissue_mask
+from pathology_screen.transforms import (
+    BlackenBackgroundd,
+    ScaleByTissuePercentiled,
+    StandardContrastd,
+)
 
 
 def slice_with_noise(background, unit=1.0, seed=0):
@@ -62,18 +65,53 @@ def test_the_percentile_is_of_the_brain_where_there_is_a_mask_of_it():
     assert np.allclose(plain[0], np.clip(image / np.percentile(image[disc], 50), 0, 1), atol=1e-6)
 
 
-AFFINE = np.array([[0, 2.0, 0, -90], [-2.0, 0, 0, 110], [0, 0, 2.0, -70], [0, 0, 0, 1]])
+def noisy_head():
+    """A disc of 0.6 with a dark cleft at its edge, on noisy air with a ghost."""
+    rows, columns = np.mgrid[:120, :100] - np.array([60, 50])[:, None, None]
+    disc = np.hypot(rows, columns) < 40
+    cleft = disc & (np.abs(rows) < 4) & (columns > 20)
+    image = np.abs(np.random.default_rng(0).normal(0, 0.03, disc.shape))
+    image[disc], image[cleft], image[2:6, 2:6] = 0.6, 0.01, 0.9
+    return image.astype(np.float32), disc
 
 
-def test_the_brain_is_a_mask_of_its_own():
-    brain = ellipsoids((110, 90, 100), AFFINE, brain_only=True)[None]
-    scan = MetaTensor(brain, affine=AFFINE)
-    out = ExtractBraind("image", mask_key="mask")({"image": scan})
-    assert torch.equal(out["image"], scan) and out["image"].meta["brain_extracted"]
-    assert np.array_equal(out["mask"], brain > 0) and out["mask"].dtype == torch.uint8
-    assert np.array_equal(out["mask"].affine, AFFINE)
+def test_air_becomes_black_and_the_head_keeps_every_value():
+    image, disc = noisy_head()
+    affine = torch.diag(torch.tensor([2.0, 3.0, 1.0]))
+    made = BlackenBackgroundd("image", 0.12)({"image": MetaTensor(image[None], affine=affine)})
+    black = np.asarray(made["image"][0])
+    assert np.array_equal(black[disc], image[disc])  # the cleft too
+    assert (black[np.hypot(*(np.indices(disc.shape) - [[[60]], [[50]]])) > 45] == 0).all()
+    assert torch.equal(torch.as_tensor(made["image"].affine), affine.double())
 
 
-def test_several_scans_are_refused():
-    with pytest.raises(ConfigError, match="one key"):
-        ExtractBraind(("image", "label"))
+def test_nothing_changes_without_a_level_or_without_a_head():
+    image, _ = noisy_head()
+    for level, values in ((None, image), (0.12, image * 0.01)):
+        item = {"image": MetaTensor(values[None])}
+        assert torch.equal(BlackenBackgroundd("image", level)(item)["image"], item["image"])
+
+
+def drawn_slice(shape=(233, 197)):
+    return np.random.default_rng(0).uniform(0.2, 1, (1, *shape)).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(st.floats(0.4, 2.5), st.sampled_from([(233, 197), (128, 128)]))
+def test_scanners_that_differ_by_a_power_become_equal(power, shape):
+    image, standard = drawn_slice(shape), StandardContrastd("image", 0.79)
+    first, second = (standard({"image": MetaTensor(x)})["image"] for x in (image, image**power))
+    assert np.allclose(first, second, atol=1e-4)
+    assert np.median(np.asarray(first[0])[brain_in_plane(shape)]) == pytest.approx(0.79, abs=1e-4)
+
+
+def test_no_median_changes_nothing():
+    item = {"image": MetaTensor(drawn_slice())}
+    assert np.array_equal(StandardContrastd("image")(item)["image"], item["image"])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_brain_without_contrast_is_refused(value):
+    with pytest.raises(InputError) as refusal:
+        StandardContrastd("image", 0.79)({"image": MetaTensor(np.full((1, 233, 197), value))})
+    assert refusal.value.code == "no_tissue"
