@@ -19,21 +19,19 @@ from pydicom.uid import (
 )
 from pydicom.uid import MRImageStorage as MR_IMAGE
 
-PATIENT_NAME = "CANARY^PATIENT"
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
 TILTED = (0.9781476007, 0.0, -0.2079116908, 0.0432273, 0.9781476007, 0.2033683)
 """12 degrees about two axes."""
+SPACING, ORIGIN = (2.0, 1.5, 1.25), (-30.0, -40.0, -50.0)
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def head_volume(
-    slices: int = 8, rows: int = 20, columns: int = 16, dtype: str = "uint16"
-) -> np.ndarray:
-    """(slices, rows, columns) of distinct values, so that any flip or swap shows, and of
+def head_volume(slices: int = 8, rows: int = 20, columns: int = 16) -> np.ndarray:
+    """(slices, rows, columns) of distinct values, uint16, so that any flip or swap shows, and of
     background: the first and last row, and the second column, so that every slice along any axis
     shows it."""
     generator = np.random.default_rng(slices * rows * columns)
-    volume = generator.integers(1, 1000, (slices, rows, columns)).astype(dtype)
+    volume = generator.integers(1, 1000, (slices, rows, columns)).astype("uint16")
     volume[:, [0, -1]] = volume[:, :, 1] = 0
     return volume
 
@@ -45,9 +43,9 @@ def normal(orientation: Sequence[float]) -> np.ndarray:
 def dicom_datasets(
     volume: np.ndarray,
     *,
-    spacing: tuple[float, float, float] = (2.0, 1.5, 1.25),
+    spacing: tuple[float, float, float] = SPACING,
     orientation: Sequence[float] = AXIAL,
-    origin: Sequence[float] = (-30.0, -40.0, -50.0),
+    origin: Sequence[float] = ORIGIN,
     series_uid: str | None = None,
     transfer_syntax: UID = ExplicitVRLittleEndian,
     **attributes: object,
@@ -57,74 +55,57 @@ def dicom_datasets(
 
     Slice k lies k steps along the normal from `origin`. Further attributes are set in every slice.
     """
+    bits = 8 * volume.dtype.itemsize
     same = {
         **{"SOPClassUID": MR_IMAGE, "Modality": "MR", "Manufacturer": "ACME"},
-        **{"PatientName": PATIENT_NAME, "PatientID": "CANARY-ID", "PatientBirthDate": "19010203"},
-        **{"PatientSex": "O", "StudyDate": "", "StudyTime": "", "StudyID": "", "Laterality": ""},
+        **{"PatientName": "CANARY^PATIENT", "PatientID": "CANARY-ID", "PatientSex": "O"},
+        **{"PatientBirthDate": "19010203", "StudyDate": "", "StudyTime": "", "StudyID": ""},
         **{"AccessionNumber": "CANARY-ACC", "ReferringPhysicianName": "CANARY^REFERRER"},
         **{"SeriesDescription": "T1 CANARY", "SeriesNumber": 1, "PatientPosition": "HFS"},
         **{"SeriesInstanceUID": series_uid or generate_uid(), "StudyInstanceUID": generate_uid()},
         **{"FrameOfReferenceUID": generate_uid(), "PositionReferenceIndicator": ""},
-        **{"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ScanningSequence": "GR"},
+        **{"ImageType": ["ORIGINAL", "PRIMARY", "M"], "ScanningSequence": "GR", "Laterality": ""},
         **{"SequenceVariant": "SP", "ScanOptions": "", "MRAcquisitionType": "3D"},
         **{"EchoTrainLength": 1, "EchoTime": 4.6, "RepetitionTime": 9.8},
         **{"MagneticFieldStrength": 1.5, "PhotometricInterpretation": "MONOCHROME2"},
         "ImageOrientationPatient": [float(cosine) for cosine in orientation],
         **{"PixelSpacing": list(spacing[1:]), "SliceThickness": spacing[0], "SamplesPerPixel": 1},
         "SpacingBetweenSlices": 99.0,  # wrong on purpose: readers must not believe it
+        **{"Rows": volume.shape[1], "Columns": volume.shape[2], "BitsAllocated": bits},
+        **{"BitsStored": bits, "HighBit": bits - 1},
+        "PixelRepresentation": int(volume.dtype.kind == "i"),
     }
     # until it is compressed
     stored = transfer_syntax if transfer_syntax in NATIVE else ExplicitVRLittleEndian
-    order = "<" if stored.is_little_endian else ">"
+    encoding = stored.is_implicit_VR, stored.is_little_endian
     datasets = []
     for k, pixels in enumerate(volume):
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MR_IMAGE, generate_uid()
         meta.TransferSyntaxUID = stored
-        encoding = stored.is_implicit_VR, stored.is_little_endian
         dataset = FileDataset("", {}, b"\0" * 128, meta, *encoding)
         position = np.asarray(origin) + k * spacing[0] * normal(orientation)
-        bits = 8 * pixels.dtype.itemsize
-        own = {
-            **{"SOPInstanceUID": meta.MediaStorageSOPInstanceUID, "InstanceNumber": k + 1},
-            "ImagePositionPatient": [round(float(x), 8) for x in position],
-            **{"Rows": pixels.shape[0], "Columns": pixels.shape[1], "BitsAllocated": bits},
-            **{"BitsStored": bits, "HighBit": bits - 1},
-            "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        }
+        own = {"SOPInstanceUID": meta.MediaStorageSOPInstanceUID, "InstanceNumber": k + 1}
+        own["ImagePositionPatient"] = [round(float(x), 8) for x in position]
         for keyword, value in (same | own | attributes).items():
             setattr(dataset, keyword, value)
+        order = "<" if stored.is_little_endian else ">"
         dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-        dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+        dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
         if transfer_syntax not in NATIVE:
             dataset.compress(transfer_syntax, pixels, generate_instance_uid=False)
         datasets.append(dataset)
     return datasets
 
 
-def halved(path: Path) -> nib.Nifti1Image:
-    """A scan in RAS orientation, with every second row and column."""
-    return nib.as_closest_canonical(nib.load(path)).slicer[::2, ::2]
-
-
-def series_of(
-    image: nib.Nifti1Image,
-    voxels: Callable[[np.ndarray], np.ndarray] = lambda stored: stored.astype("uint16"),
-    **attributes: object,
-) -> list[FileDataset]:
-    """A series of the voxels of an image in RAS orientation, at their place, in the directions that
-    are usual in DICOM.
-
-    Args:
-        image: (I, J, K).
-        voxels: of (slices, rows, columns), to store other values.
-        attributes: see `dicom_datasets`.
-    """
-    stored = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0)
+def series_of(image: nib.Nifti1Image, **attributes: object) -> list[FileDataset]:
+    """A series of the voxels, uint16, of an image (I, J, K) in RAS orientation, at their place, in
+    the directions that are usual in DICOM; attributes as for `dicom_datasets`."""
+    stored = np.flip(np.asarray(image.dataobj), axis=(0, 1)).transpose(2, 1, 0).astype("uint16")
     columns, rows, slices = nib.affines.voxel_sizes(image.affine)
     x, y, z = nib.affines.apply_affine(image.affine, (image.shape[0] - 1, image.shape[1] - 1, 0))
     placed = {"origin": (-x, -y, z), **attributes}
-    return dicom_datasets(voxels(stored), spacing=(slices, rows, columns), **placed)
+    return dicom_datasets(stored, spacing=(slices, rows, columns), **placed)
 
 
 def save(
@@ -154,26 +135,22 @@ def multiframe(
     return path
 
 
-def zipped(files: Iterable[Path], path: Path, inside: str = "a b/ü/") -> Path:
+def zipped(files: Iterable[Path], path: Path) -> Path:
     """Write files into an archive, below a folder in it."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
-            archive.write(file, f"{inside}{file.name}")
+            archive.write(file, f"a b/ü/{file.name}")
     return path
 
 
-def ras_affine(
-    spacing: Sequence[float] = (2.0, 1.5, 1.25),
-    orientation: Sequence[float] = AXIAL,
-    origin: Sequence[float] = (-30.0, -40.0, -50.0),
-) -> np.ndarray:
+def ras_affine(orientation: Sequence[float] = AXIAL) -> np.ndarray:
     """Affine of the volume of `dicom_datasets` with axes (column, row, slice), by the definition of
     its attributes."""
     affine = np.eye(4)
-    affine[:3, 0] = np.asarray(orientation[:3]) * spacing[2]
-    affine[:3, 1] = np.asarray(orientation[3:]) * spacing[1]
-    affine[:3, 2] = normal(orientation) * spacing[0]
-    affine[:3, 3] = origin
+    affine[:3, 0] = np.asarray(orientation[:3]) * SPACING[2]
+    affine[:3, 1] = np.asarray(orientation[3:]) * SPACING[1]
+    affine[:3, 2] = normal(orientation) * SPACING[0]
+    affine[:3, 3] = ORIGIN
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 

@@ -40,7 +40,7 @@ TESTED_ELSEWHERE = {
 }
 OF_A_WHOLE = {
     *("api", "benchmarks", "container", "imports", "supply_chain", "vocabulary"),
-    *("experiments/command", "io/fuzz", "networks/every_network"),
+    *("experiments/command", "networks/every_network"),
     *("label/dicomweb", "label/one_runtime"),
     *(f"outputs/dicom/{name}" for name in ("conformance", "real_series", "write")),
 }

@@ -1,52 +1,42 @@
-"""How a DICOM image was acquired, as far as it says: facts without the patient's data."""
+"""How a DICOM image was acquired, as far as it says: facts without the patient's data. It works
+without highdicom, and with the older pydicom of MONAI Label's environment."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset
+import numpy as np
+from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from pathology_screen.io.description import denies_agent, described
+from pathology_screen.errors import InputError
+from pathology_screen.io.description import denies_agent, described, words
+from pathology_screen.io.stack import check_even, check_parallel
 
-FACTS = {
-    "sop_class": "SOPClassUID",
-    "modality": "Modality",
-    "image_type": "ImageType",
-    "frame_type": "FrameType",
-    "complex_component": "ComplexImageComponent",
-    "manufacturer": "Manufacturer",
-    "manufacturer_model": "ManufacturerModelName",
-    "field_strength": "MagneticFieldStrength",
-    "body_part": "BodyPartExamined",
-    "scanning_sequence": "ScanningSequence",
-    "sequence_variant": "SequenceVariant",
-    "scan_options": "ScanOptions",
-    "acquisition_type": "MRAcquisitionType",
-    "acquisition_contrast": "AcquisitionContrast",
-    "echo_pulse_sequence": "EchoPulseSequence",
-    "inversion_recovery": "InversionRecovery",
-    "angiography": "AngioFlag",
-    "echo_time": "EchoTime",
-    "effective_echo_time": "EffectiveEchoTime",
-    "repetition_time": "RepetitionTime",
-    "inversion_time": "InversionTime",
-    "inversion_times": "InversionTimes",
-    "flip_angle": "FlipAngle",
-    "slice_thickness": "SliceThickness",
-    "burned_in_annotation": "BurnedInAnnotation",
-    "lossy_compression": "LossyImageCompression",
-}
+_FACTS = """
+    sop_class=SOPClassUID modality=Modality image_type=ImageType frame_type=FrameType
+    complex_component=ComplexImageComponent manufacturer=Manufacturer
+    manufacturer_model=ManufacturerModelName field_strength=MagneticFieldStrength
+    body_part=BodyPartExamined scanning_sequence=ScanningSequence sequence_variant=SequenceVariant
+    scan_options=ScanOptions acquisition_type=MRAcquisitionType
+    acquisition_contrast=AcquisitionContrast echo_pulse_sequence=EchoPulseSequence
+    inversion_recovery=InversionRecovery angiography=AngioFlag echo_time=EchoTime
+    effective_echo_time=EffectiveEchoTime repetition_time=RepetitionTime
+    inversion_time=InversionTime inversion_times=InversionTimes flip_angle=FlipAngle
+    slice_thickness=SliceThickness burned_in_annotation=BurnedInAnnotation
+    lossy_compression=LossyImageCompression
+"""
+FACTS = dict(pair.split("=") for pair in words(_FACTS))
 """Entries of `Scan.source`, and the attributes that they are copied from."""
-
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 """Free text, which may name the patient: see `io.description`."""
-AGENT_VALUES = (
-    *("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusRoute"),
-    *("ContrastBolusVolume", "ContrastBolusTotalDose"),
-)
+AGENT_VALUES = words("""
+    ContrastBolusAgent ContrastBolusIngredient ContrastBolusRoute ContrastBolusVolume
+    ContrastBolusTotalDose
+""")
 AGENT_SEQUENCES = ("ContrastBolusAgentSequence", "ContrastBolusAdministrationRouteSequence")
 """Any of these names an agent, unless it says that there was none."""
 ADMINISTERED = "ContrastBolusAgentAdministered"
@@ -56,21 +46,18 @@ LONGEST_TEXT = 64
 
 
 def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
-    """Collect the facts from the data sets that describe one frame.
-
-    Returns:
-        `FACTS` as text, finite numbers or lists of them, in the units of DICOM (ms, tesla, degrees,
-        mm), the SOP class by its name; `described_as`, what the descriptions of the series say (see
-        `io.description`); and `contrast_agent: True` where one is named. What is absent, empty or
-        of another kind is left out: it is unknown.
-    """
+    """Collect the facts from the data sets that describe one frame: `FACTS` as text, finite numbers
+    or lists of them, in the units of DICOM (ms, tesla, degrees, mm), the SOP class by its name;
+    `described_as`, what the descriptions of the series say (see `io.description`); and
+    `contrast_agent: True` where one is named. What is absent, empty or of another kind is left out:
+    it is unknown."""
     facts: dict[str, Any] = {}
     for name, keyword in FACTS.items():
         value = next((dataset[keyword].value for dataset in datasets if keyword in dataset), None)
         plain = _plain(value, keyword)
         if plain not in (None, "", []):
             facts[name] = plain
-    if found := described(_texts(datasets, DESCRIPTIONS)):
+    if found := described(_texts(datasets, *DESCRIPTIONS)):
         facts["described_as"] = found
     if _names_contrast_agent(datasets):
         facts["contrast_agent"] = True
@@ -78,23 +65,22 @@ def acquisition_facts(datasets: Sequence[Dataset]) -> dict[str, Any]:
 
 
 def _names_contrast_agent(datasets: Sequence[Dataset]) -> bool:
-    if "NO" in _texts(datasets, [ADMINISTERED]):
+    if "NO" in _texts(datasets, ADMINISTERED):
         return False  # of this frame
     codes = [dataset.get(keyword) or [] for dataset in datasets for keyword in AGENT_SEQUENCES]
-    meanings = _texts([item for items in codes for item in items], ["CodeMeaning"])
-    texts = [*_texts(datasets, AGENT_VALUES), *filter(None, meanings)]
+    meanings = _texts([item for items in codes for item in items], "CodeMeaning")
+    texts = [*_texts(datasets, *AGENT_VALUES), *filter(None, meanings)]
     return "" in meanings or not all(map(denies_agent, texts))
 
 
-def _texts(datasets: Sequence[Dataset], keywords: Sequence[str]) -> list[str]:
-    return [_text(dataset, keyword) for dataset in datasets for keyword in keywords]
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    """Text as it is stored: pydicom's conversion could put it into a warning."""
-    element = dataset.get_item(keyword)
-    value = element.value if element is not None and element.value else ""
-    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else str(value)
+def _texts(datasets: Sequence[Dataset], *keywords: str) -> list[str]:
+    """Texts as they are stored: pydicom's conversion could put them into a warning."""
+    elements = [dataset.get_item(keyword) for dataset in datasets for keyword in keywords]
+    values = [element.value or "" if element is not None else "" for element in elements]
+    return [
+        value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else str(value)
+        for value in values
+    ]
 
 
 def _plain(value: Any, keyword: str) -> Any:
@@ -111,3 +97,30 @@ def _plain(value: Any, keyword: str) -> Any:
         return number if math.isfinite(number) else None
     text = value.name if isinstance(value, UID) else value
     return "".join(filter(str.isprintable, text))[:LONGEST_TEXT] if isinstance(text, str) else None
+
+
+def series_facts(folder: Path) -> dict[str, Any]:
+    """Collect the facts of a series, alone in a folder, that another program made a volume of: its
+    slices have to be an evenly spaced stack; "missing_geometry" where one does not state where it
+    lies, and what `check_parallel` and `check_even` raise."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    headers = [dcmread(file, stop_before_pixels=True) for file in files]
+    frames = [[header, *frame] for header in headers for frame in described_frames(header)]
+    positions, orientations = (
+        [next((part[keyword].value for part in frame if keyword in part), None) for frame in frames]
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
+    )
+    if None in positions or None in orientations:
+        raise InputError("missing_geometry", "not every slice states where it lies")
+    check_parallel(np.array(orientations, float))
+    check_even(np.array(positions, float), np.array(orientations[0], float))
+    return acquisition_facts(frames[0])
+
+
+def described_frames(header: Dataset) -> Iterator[list[Dataset]]:
+    """The data sets that describe each frame of an image object beside its header: the items of
+    the frame's own and of the shared functional groups."""
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    for own in header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]:
+        elements = [element for groups in (own, *shared) for element in groups]
+        yield [element.value[0] for element in elements if element.VR == "SQ" and element.value]

@@ -10,23 +10,17 @@ import signal
 import sys
 import tempfile
 import warnings
-from functools import partial
 from typing import Any, BinaryIO
 
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
-PLUGINS = {
-    "1.2.840.10008.1.2.5": "pydicom",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-}
-"""Transfer syntax -> the one decoder that is asked: the strictest. All others: pylibjpeg."""
-
 
 def plugin_of(syntax: str) -> str:
-    """Name the decoder of pydicom that is asked for a transfer syntax."""
-    return PLUGINS.get(str(syntax), "pylibjpeg")
+    """Name the one decoder of pydicom that is asked for a transfer syntax: the strictest."""
+    jpeg_ls = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+    run_lengths = "1.2.840.10008.1.2.5"
+    return "pyjpegls" if syntax in jpeg_ls else "pydicom" if syntax == run_lengths else "pylibjpeg"
 
 
 def limit(memory: int) -> None:
@@ -41,54 +35,46 @@ def limit(memory: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def decode(frame: bytes, options: dict[str, Any]) -> Any:
-    """Decode one frame, (rows, columns); raises whatever the decoder raises, warnings too."""
-    syntax = options.pop("syntax")
-    warnings.simplefilter("error")
-    options |= {"index": 0, "raw": True, "decoding_plugin": plugin_of(syntax)}
-    return get_decoder(syntax).as_array(encapsulate([frame], has_bot=False), **options)[0]
-
-
 def answer(
-    frame: bytes, options: dict[str, Any], printed: BinaryIO
+    frame: bytes, syntax: str, printed: BinaryIO, **options: Any
 ) -> tuple[dict[str, Any], bytes]:
-    """The pixels, or the kind of error alone: its text might repeat what the file holds."""
+    """The pixels of a frame, or the kind of error alone: its text might repeat what the file holds.
+    A warning is an error, and so is what a decoder has `printed`."""
     printed.seek(0)
     printed.truncate()
+    options |= {"index": 0, "raw": True, "decoding_plugin": plugin_of(syntax)}
+    encoded = encapsulate([frame], has_bot=False)
     try:
-        pixels = decode(frame, options)
+        pixels = get_decoder(syntax).as_array(encoded, **options)[0]
     except BaseException as error:  # a decoder written in Rust panics with what is no Exception
-        return {"error": type(error).__name__, "length": 0}, b""
+        return {"error": type(error).__name__}, b""
     if printed.seek(0, os.SEEK_END):
-        return {"error": "the decoder complained", "length": 0}, b""
-    data = pixels.tobytes()
-    return {"dtype": pixels.dtype.str, "shape": pixels.shape, "length": len(data)}, data
+        return {"error": "the decoder complained"}, b""
+    return {"dtype": pixels.dtype.str, "shape": pixels.shape}, pixels.tobytes()
 
 
 def main(memory: int, seconds: int) -> None:
     """Serve frames until standard input ends."""
     limit(memory)
-    send = partial(_send, os.fdopen(os.dup(1), "wb"))
+    warnings.simplefilter("error")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end sees to it
-    requests = os.fdopen(os.dup(0), "rb")
-    send({"length": 0}, b"")  # ready
+    set_alarm = getattr(signal, "alarm", lambda seconds: None)  # not on Windows
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    header: dict[str, Any] = {}  # ready
+    data = b""
     with tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
-        while line := requests.readline():
+        while True:
+            replies.write(json.dumps({**header, "length": len(data)}).encode() + b"\n" + data)
+            replies.flush()
+            if not (line := requests.readline()):
+                break
             options = json.loads(line)
             frame = requests.read(options.pop("length"))
-            if hasattr(signal, "alarm"):
-                signal.alarm(seconds + 5)  # should the other end be gone
-            header, data = answer(frame, options, printed)
-            if hasattr(signal, "alarm"):
-                signal.alarm(0)
-            send(header, data)
-
-
-def _send(replies: BinaryIO, header: dict[str, Any], data: bytes) -> None:
-    replies.write(json.dumps(header).encode() + b"\n" + data)
-    replies.flush()
+            set_alarm(seconds + 5)  # should the other end be gone
+            header, data = answer(frame, printed=printed, **options)
+            set_alarm(0)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset, uid
@@ -23,6 +22,7 @@ from pydicom.pixels import get_decoder
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import decoder_process
+from pathology_screen.io.description import words
 
 SECONDS = 30
 """Most that decoding a frame may take; one of 2048 x 2048 pixels takes a second."""
@@ -31,34 +31,23 @@ START_SECONDS = 120
 MEMORY = 2 * 2**30
 """Most bytes of address space of the process that decodes."""
 
+STATED = words("Rows Columns SamplesPerPixel BitsAllocated BitsStored PixelRepresentation")
+"""What a decoder has to know of the image."""
 MAX_TILES = 4096
 START, END, SCAN = 0xD8, 0xD9, 0xDA
 FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """SOF: what begins a segment with the size of a JPEG or JPEG-LS image."""
 JPEG_2000_END, TILE_PART = b"\xff\xd9", b"\xff\x90"
-_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""Ends the data of a JPEG scan: neither a stuffed byte nor a restart marker."""
-_NEXT_LS_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
-"""The same in JPEG-LS, which stuffs a bit."""
 _MORE = bytes((37 * number * number + 11 * number) % 251 for number in range(2048))
 """Bytes of no pattern, none of which is 255."""
-
-
-class FrameSize(NamedTuple):
-    """Rows, columns, and the most bits of a sample; one sample a pixel."""
-
-    rows: int
-    columns: int
-    bits: int
 
 
 def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
     """Decode N frames of an image of one grey value a pixel: stored values (N, rows, columns).
 
-    Raises:
-        InputError: "unreadable" for a compressed frame that is damaged, cut short or of another
-            size, "undecodable" for one on which the decoder fails otherwise. Where uncompressed
-            pixels are damaged, pydicom raises errors of many kinds.
+    A compressed frame is "unreadable" if it is damaged, cut short or of another size, "undecodable"
+    if the decoder fails on it otherwise. Where uncompressed pixels are damaged, pydicom raises
+    errors of many kinds.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
@@ -66,22 +55,20 @@ def stored_frames(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
         return np.stack([decoder.as_array(dataset, index=index)[0] for index in indices])
     count = int(dataset.get("NumberOfFrames") or 1)
     frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
-    keywords = {
-        **{"rows": "Rows", "columns": "Columns", "samples_per_pixel": "SamplesPerPixel"},
-        **{"bits_allocated": "BitsAllocated", "bits_stored": "BitsStored"},
-        "pixel_representation": "PixelRepresentation",
+    options: dict[str, Any] = {
+        re.sub(r"\B([A-Z])", r"_\1", keyword).lower(): int(dataset[keyword].value)
+        for keyword in STATED
     }
-    stated = {name: int(dataset[keyword].value) for name, keyword in keywords.items()}
-    size = FrameSize(stated["rows"], stated["columns"], stated["bits_allocated"])
-    options = {**stated, "syntax": str(syntax), "number_of_frames": 1, "pixel_keyword": "PixelData"}
+    options |= {"syntax": str(syntax), "number_of_frames": 1, "pixel_keyword": "PixelData"}
     options |= {"photometric_interpretation": "MONOCHROME2"}  # inverted later
-    return np.stack([_decoded(frames[index], syntax, size, options) for index in indices])
+    return np.stack([_decoded(frames[index], syntax, options) for index in indices])
 
 
-def _decoded(frame: bytes, syntax: uid.UID, size: FrameSize, options: dict) -> np.ndarray:
-    check_frame(frame, syntax, size)
+def _decoded(frame: bytes, syntax: uid.UID, options: dict[str, Any]) -> np.ndarray:
+    size = options["rows"], options["columns"]
+    check_frame(frame, syntax, *size, options["bits_allocated"])
     pixels = _process.decode(frame, options)
-    if pixels.shape != (size.rows, size.columns) or pixels.dtype.kind not in "iu":
+    if pixels.shape != size or pixels.dtype.kind not in "iu":
         raise _damaged("decodes to another size")
     if syntax in uid.JPEGTransferSyntaxes:
         # with more scan data it decodes alike, unless its own ended too soon
@@ -95,29 +82,30 @@ def _decoded(frame: bytes, syntax: uid.UID, size: FrameSize, options: dict) -> n
 # --- what a compressed frame says of itself ---
 
 
-def check_frame(frame: bytes, syntax: uid.UID, size: FrameSize) -> None:
-    """Refuse the codestream of one frame, padded to even length, that is not of the size that the
-    header states, or is cut short: "unreadable", "unsupported_compression"."""
+def check_frame(frame: bytes, syntax: uid.UID, rows: int, columns: int, bits: int) -> None:
+    """Refuse the codestream of one frame, padded to even length, that is cut short or has not the
+    stated size, one sample a pixel and at most so many bits: "unreadable"; and what is none of a
+    known kind: "unsupported_compression"."""
     try:
         if syntax == uid.RLELossless:
-            return _check_run_lengths(frame, size)
+            return _check_run_lengths(frame, bits // 8)
         if syntax in uid.JPEG2000TransferSyntaxes:
-            found = _jpeg_2000(frame)
-        elif syntax in uid.JPEGTransferSyntaxes:
-            found = _jpeg(frame, _NEXT_MARKER)
-        elif syntax in uid.JPEGLSTransferSyntaxes:
-            found = _jpeg(frame, _NEXT_LS_MARKER)
+            *found, tiles, end = _jpeg_2000(frame)
+        elif syntax in uid.JPEGTransferSyntaxes:  # neither a stuffed byte nor a restart marker
+            *found, tiles, end = _jpeg(frame, rb"\xff[\x01-\xcf\xd8-\xfe]")
+        elif syntax in uid.JPEGLSTransferSyntaxes:  # stuffs a bit
+            *found, tiles, end = _jpeg(frame, rb"\xff[\x80-\xcf\xd8-\xfe]")
         else:
             raise InputError("unsupported_compression", syntax.name)
     except (struct.error, IndexError):
         raise _damaged("is cut short") from None
-    rows, columns, bits, samples, tiles = found
-    if (rows, columns, samples) != (size.rows, size.columns, 1) or not 0 < bits <= size.bits:
-        stated = f"{size.rows} x {size.columns} of one sample of up to {size.bits} bits"
-        has = f"{rows} x {columns} pixels of {samples} x {bits} bits"
-        raise _damaged(f"has {has}, not {stated}")
+    if found[:3] != [rows, columns, 1] or not 0 < found[3] <= bits:
+        has = "{} x {} pixels of {} x {} bits".format(*found)
+        raise _damaged(f"has {has}, not {rows} x {columns} of one sample of up to {bits} bits")
     if tiles > MAX_TILES:
         raise _damaged(f"has {tiles} tiles; at most {MAX_TILES} are read")
+    if frame[end:].strip(b"\0"):
+        raise _damaged("goes on behind its end")
     return None
 
 
@@ -125,39 +113,45 @@ def _damaged(how: str) -> InputError:
     return InputError("unreadable", f"a compressed frame {how}")
 
 
-def _jpeg(frame: bytes, next_marker: re.Pattern[bytes]) -> tuple[int, int, int, int, int]:
-    """Rows, columns, bits, samples and tiles (one) of a whole JPEG or JPEG-LS image."""
-    at, found = 0, None
-    while True:
-        while frame[at + 1] == 0xFF and frame[at] == 0xFF:
+def _check_run_lengths(frame: bytes, segments: int) -> None:
+    count, *offsets = struct.unpack_from("<16I", frame)
+    used = offsets[:count]
+    rising = all(one < other for one, other in zip(used, [*used[1:], len(frame)]))
+    if count != segments or used[0] != 64 or not rising or any(offsets[count:]):
+        raise _damaged(f"has {count} run-length segments, or places them wrongly")
+
+
+def _jpeg(frame: bytes, scan_end: bytes) -> tuple[int, ...]:
+    """Rows, columns, samples, bits and tiles (one) of a whole JPEG or JPEG-LS image, and its end;
+    `scan_end` is the pattern of what ends the data of a scan."""
+    at, marker, found = 0, None, ()
+    while marker != END:
+        while frame[at : at + 2] == b"\xff\xff":
             at += 1  # fill bytes
         prefix, marker = frame[at], frame[at + 1]
         if prefix != 0xFF or (marker == START) != (at == 0):
             raise _damaged("is damaged: no marker where one should be")
         at += 2
-        if marker == START:
+        if marker in (START, END):
             continue
-        if marker == END:
-            break
-        (length,) = struct.unpack_from(">H", frame, at)
         if marker in FRAME_MARKERS:
-            if found is not None:
+            if found:
                 raise _damaged("states its size twice")
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 2)
-            found = rows, columns, bits, samples, 1
-        at += length
+            bits, *size, samples = struct.unpack_from(">BHHB", frame, at + 2)
+            found = (*size, samples, bits, 1)
+        at += struct.unpack_from(">H", frame, at)[0]
         if marker == SCAN:
-            following = next_marker.search(frame, at)
+            following = re.compile(scan_end).search(frame, at)
             if following is None:
                 raise _damaged("is cut short: its end marker is missing")
             at = following.start()
-    if found is None or frame[at:].strip(b"\0"):
-        raise _damaged("states no size, or goes on behind its end")
-    return found
+    if not found:
+        raise _damaged("states no size")
+    return (*found, at)
 
 
-def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int, int]:
-    """Rows, columns, bits, samples and tiles of a whole JPEG 2000 codestream."""
+def _jpeg_2000(frame: bytes) -> tuple[int, ...]:
+    """Rows, columns, samples, bits and tiles of a whole JPEG 2000 codestream, and its end."""
     # in a JP2 file, which DICOM does not allow, the codestream begins behind the boxes
     at = frame.find(b"\xff\x4f\xff\x51") if frame[4:8] == b"jP  " else 0
     soc, siz, length, _, *grid, samples = struct.unpack_from(">HHHH8IH", frame, at)
@@ -167,41 +161,22 @@ def _jpeg_2000(frame: bytes) -> tuple[int, int, int, int, int]:
     across = math.ceil((right - from_left) / max(columns, 1))
     tiles = across * math.ceil((bottom - from_top) / max(rows, 1))
     bits = max((frame[at + 42 + 3 * sample] & 0x7F) + 1 for sample in range(max(samples, 1)))
-    _check_tile_parts(frame, at + 4 + length)
-    return bottom - top, right - left, bits, samples, tiles
-
-
-def _check_tile_parts(frame: bytes, at: int) -> None:
-    """Follow the segments from `at` on, and the tile parts, to the end marker."""
+    at += 4 + length
     while True:
         marker, length = struct.unpack_from(">HH", frame, at)
-        if marker == 0xFF90:  # SOT
-            (part,) = struct.unpack_from(">I", frame, at + 6)
-            if part == 0:  # up to the end
-                end = frame.rfind(JPEG_2000_END, at)
-                at = end if end >= 0 else len(frame)
-            elif part < 14:
-                raise _damaged("is damaged: a tile part without data")
-            else:
-                at += part
-            if frame[at : at + 2] == JPEG_2000_END:
-                break
-            if frame[at : at + 2] != TILE_PART:
-                raise _damaged("is cut short: a tile part ends too soon")
-        elif marker < 0xFF00 or length < 2:
-            raise _damaged("is damaged: no marker where one should be")
-        else:
+        if frame[at : at + 2] != TILE_PART:
+            if marker < 0xFF00 or length < 2:
+                raise _damaged("is damaged: no marker where one should be")
             at += 2 + length
-    if frame[at + 2 :].strip(b"\0"):
-        raise _damaged("goes on behind its end")
-
-
-def _check_run_lengths(frame: bytes, size: FrameSize) -> None:
-    count, *offsets = struct.unpack_from("<16I", frame)
-    used = offsets[:count]
-    rising = all(one < other for one, other in zip(used, [*used[1:], len(frame)]))
-    if count != size.bits // 8 or used[0] != 64 or not rising or any(offsets[count:]):
-        raise _damaged(f"has {count} run-length segments, or places them wrongly")
+            continue
+        (part,) = struct.unpack_from(">I", frame, at + 6)
+        if 0 < part < 14:
+            raise _damaged("is damaged: a tile part without data")
+        at = at + part if part else frame.rfind(JPEG_2000_END, at)  # of 0 bytes: up to the end
+        if frame[at : at + 2] == JPEG_2000_END:
+            return bottom - top, right - left, samples, bits, tiles, at + 2
+        if at < 0 or frame[at : at + 2] != TILE_PART:
+            raise _damaged("is cut short: a tile part ends too soon")
 
 
 # --- the process that decodes ---
@@ -217,11 +192,19 @@ class DecoderProcess:
     def decode(self, frame: bytes, options: dict[str, Any]) -> np.ndarray:
         """Decode a compressed frame; "unreadable" where the decoder refuses it or warns,
         "undecodable" where it takes too long or too much memory, or crashes."""
+        request = json.dumps({**options, "length": len(frame)}).encode() + b"\n" + frame
         with self.lock:
-            with self._bounded(START_SECONDS):
-                process = self._running()
-            with self._bounded(SECONDS):
-                header, data = _exchange(process, frame, options)
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", decoder_process.__file__, str(MEMORY), str(SECONDS)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,  # Ctrl-C is for this process
+                )
+                self._answer(self.process, b"", START_SECONDS)  # it is ready
+            header, data = self._answer(self.process, request, SECONDS)
         if header.get("error") == "MemoryError":
             detail = f"the decoder asked for more than {MEMORY // 2**20} MiB"
             raise InputError("undecodable", detail)
@@ -229,29 +212,32 @@ class DecoderProcess:
             raise _damaged(f"is damaged: {header['error']}")
         return np.frombuffer(data, np.dtype(header["dtype"])).reshape(header["shape"])
 
-    @contextmanager
-    def _bounded(self, seconds: int) -> Iterator[None]:
-        """Kill the process where what is done takes longer; "undecodable" where it was lost."""
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            if self.process is not None:
-                self.process.kill()
-
-        timer = threading.Timer(seconds, expire)
+    def _answer(
+        self, process: subprocess.Popen[bytes], request: bytes, seconds: float
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send a request and read the answer; "undecodable" where the process is lost meanwhile, or
+        has to be killed as it takes longer."""
+        assert process.stdin and process.stdout
+        expires = time.monotonic() + seconds
+        timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
-            yield
+            process.stdin.write(request)
+            process.stdin.flush()
+            header = json.loads(process.stdout.readline())
+            data = process.stdout.read(header["length"])
+            if len(data) < header["length"]:
+                raise OSError
         except (OSError, ValueError):
             self.stop()
-            what = f"took more than {seconds} s" if expired.is_set() else "crashed"
-            raise InputError("undecodable", f"the decoder {what}") from None
+            how = "crashed" if time.monotonic() < expires else f"took more than {seconds} s"
+            raise InputError("undecodable", f"the decoder {how}") from None
         except BaseException:
             self.stop()  # interrupted: what it would answer now is for nobody
             raise
         finally:
             timer.cancel()
+        return header, data
 
     def stop(self) -> None:
         """End the process, if there is one."""
@@ -260,44 +246,9 @@ class DecoderProcess:
             process.kill()
             process.communicate()
 
-    def forget(self) -> None:
-        """Leave the process to the one that was forked."""
-        self.lock, self.process = threading.Lock(), None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self.process is None or self.process.poll() is not None:
-            script = str(Path(decoder_process.__file__))
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", script, str(MEMORY), str(SECONDS)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for this process
-            )
-            _read(self.process)  # it is ready
-        return self.process
-
-
-def _exchange(
-    process: subprocess.Popen[bytes], frame: bytes, options: dict[str, Any]
-) -> tuple[dict[str, Any], bytes]:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps({**options, "length": len(frame)}).encode() + b"\n" + frame)
-    process.stdin.flush()
-    return _read(process)
-
-
-def _read(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], bytes]:
-    assert process.stdout is not None
-    header = json.loads(process.stdout.readline())
-    data = process.stdout.read(header["length"])
-    if len(data) != header["length"]:
-        raise OSError
-    return header, data
-
 
 _process = DecoderProcess()
 atexit.register(_process.stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forget)
+    # a process that was forked leaves it to the other
+    os.register_at_fork(after_in_child=lambda: DecoderProcess.__init__(_process))

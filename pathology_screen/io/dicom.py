@@ -1,8 +1,9 @@
 """A DICOM series as one volume, or a refusal; pixels by pydicom, geometry by highdicom."""
 
-import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
 from io import SEEK_END, BytesIO
 
 import highdicom
@@ -21,7 +22,6 @@ from pathology_screen.io.headers import (
     PIXEL_DATA,
     DicomImage,
     Frame,
-    check_header,
     choose_series,
     frame_values,
     image_frames,
@@ -43,21 +43,13 @@ def read_dicom(
     files: Sequence[File], *, series_uid: str | None = None, axial_slice: bool = False
 ) -> Scan:
     """Read one DICOM series, in which every slice is an object of its own, or one enhanced
-    multi-frame object.
+    multi-frame object; raises an InputError.
 
     Slices are ordered and spaced by ImagePositionPatient and ImageOrientationPatient alone; array
     axes are (column, row, slice), see `stack_slices`. Voxels are rescaled (or go through the
     modality LUT); MONOCHROME1 is inverted within the range of the stored bits; PixelPaddingValue
     counts as background. Files that are not DICOM images are passed over and counted in `source`.
-
-    Args:
-        files: the files to look through, in any order, on disk or in an archive.
-        series_uid: SeriesInstanceUID to read, where the files belong to several series.
-        axial_slice: declares a single slice as axial; its thickness is SliceThickness, or 1 mm
-            where that is absent.
-
-    Raises:
-        InputError: see `errors.REFUSALS`.
+    A single slice has the extent SliceThickness, or 1 mm where that is absent.
     """
     found = read_headers(files, series_uid)
     images = choose_series(found, series_uid)
@@ -71,11 +63,10 @@ def read_dicom(
     affine, shape = geometry.get_affine("RAS"), geometry.spatial_shape
     obliquity = check_affine(affine)
     check_slices(shape, affine, axial_slice)
-    array, padding = _decode(images, frames, order, files)
-    voxels = array.transpose(2, 1, 0)
+    voxels, padding = _decode(images, frames, order, files)
     check_voxels(voxels)
     if first.text("Modality") in ("", "MR"):
-        voxels = above_background(voxels, affine, padding.transpose(2, 1, 0))
+        voxels = above_background(voxels, affine, padding)
     source = {
         "format": "dicom",
         "series_uid": first.text("SeriesInstanceUID"),
@@ -87,8 +78,7 @@ def read_dicom(
     with parsing():
         source |= acquisition_facts([first.header, *frames[order[0]]])
     patient = raw(first.header, "PatientID").strip()
-    subject = hashlib.sha256(patient).hexdigest() if patient else None
-    return Scan(voxels, affine, source, subject)
+    return Scan(voxels, affine, source, sha256(patient).hexdigest() if patient else None)
 
 
 def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
@@ -98,13 +88,9 @@ def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
         defined = ", ".join(sorted(photometric & set(PhotometricInterpretation)))
         raise InputError("not_monochrome", defined or "absent, or not one that DICOM defines")
     for syntax in {image.transfer_syntax for image in images}:
-        try:
-            decodable = (
-                not syntax.is_encapsulated
-                or plugin_of(syntax) in get_decoder(syntax).available_plugins
-            )
-        except NotImplementedError:
-            decodable = False
+        decodable = not syntax.is_encapsulated
+        with suppress(NotImplementedError):
+            decodable = decodable or plugin_of(syntax) in get_decoder(syntax).available_plugins
         if not decodable:
             hint = "pip install pathology-screen[dicom]"
             raise InputError("unsupported_compression", syntax.name, hint)
@@ -141,24 +127,20 @@ def stack_frames(
     return stack_slices(positions, orientations[0], spacings, rows, columns, thickness)
 
 
-# --- pixels ---
-
-
 def _decode(
     images: list[DicomImage], frames: list[Frame], order: Sequence[int], files: Sequence[File]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values of frames in an order, float32, and their padding, bool: (slices, rows, columns)."""
-    if len(images) == 1:
-        dataset = _read_dataset(images[0])
-        with parsing():
-            return _values(dataset, [frames[i] for i in order], order)
+    """Values of the frames in an order, float32, and what of them is padding: (I, J, K)."""
+    one_object = len(images) == 1
+    parts = [(images[0], order)] if one_object else [(images[i], [i]) for i in order]
     values, padding = [], []
-    for i in order:
-        with one_of(images[i].file, files), parsing():
-            value, pad = _values(_read_dataset(images[i]), [frames[i]], [0])
-            values.append(value)
-            padding.append(pad)
-    return np.concatenate(values), np.concatenate(padding)
+    for image, places in parts:
+        with one_of(image.file, files), parsing():
+            dataset = _read_dataset(image)
+            stored = stored_frames(dataset, places if one_object else [0])
+            padding.append(_padded(stored, dataset))
+            values += [_real_world(one, dataset, frames[i]) for one, i in zip(stored, places)]
+    return np.stack(values).transpose(2, 1, 0), np.concatenate(padding).transpose(2, 1, 0)
 
 
 def _read_dataset(image: DicomImage) -> Dataset:
@@ -168,18 +150,10 @@ def _read_dataset(image: DicomImage) -> Dataset:
             raise InputError("too_large", f"the file of one slice has more than {most} bytes")
         stream.seek(0)
         dataset = dcmread(BytesIO(stream.read()))
-        check_header(dataset)
-        if not any(tag in dataset for tag in PIXEL_DATA):
-            raise InputError("no_image")
+    if not any(tag in dataset for tag in PIXEL_DATA):
+        # nothing is read of a file that ends in compressed pixels
+        raise InputError("no_image" if "Rows" in dataset else "unreadable")
     return dataset
-
-
-def _values(
-    dataset: Dataset, frames: list[Frame], indices: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    stored = stored_frames(dataset, indices)
-    values = [_real_world(pixels, dataset, frame) for pixels, frame in zip(stored, frames)]
-    return np.stack(values), _padded(stored, dataset)
 
 
 def _padded(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -199,14 +173,13 @@ def _real_world(stored: np.ndarray, dataset: Dataset, frame: Frame) -> np.ndarra
     """Real-world values of one frame, float32: MONOCHROME1 is inverted within the range of the
     stored bits, then the modality LUT or slope and intercept apply."""
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        stored = _inverted(stored, int(dataset.BitsStored))
+        if stored.dtype.kind == "f":
+            stored = -stored
+        elif stored.dtype.kind == "i":
+            stored = -1 - stored
+        else:
+            stored = stored.dtype.type(2 ** int(dataset.BitsStored) - 1) - stored
     if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(stored, dataset).astype(np.float32)
     slope, intercept = number(frame, "RescaleSlope", 1), number(frame, "RescaleIntercept", 0)
     return (stored * np.float64(slope) + intercept).astype(np.float32)
-
-
-def _inverted(stored: np.ndarray, bits: int) -> np.ndarray:
-    if stored.dtype.kind == "f":
-        return -stored
-    return -1 - stored if stored.dtype.kind == "i" else stored.dtype.type(2**bits - 1) - stored

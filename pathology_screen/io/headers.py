@@ -14,13 +14,12 @@ from pydicom.config import IGNORE
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import data_element_generator
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pathology_screen.errors import InputError
-from pathology_screen.io.acquisition import FACT_KEYWORDS
+from pathology_screen.io.acquisition import FACT_KEYWORDS, described_frames
 from pathology_screen.io.description import words
 from pathology_screen.io.file import BARE_STARTS, File, is_dicom, one_of, opened
-from pathology_screen.io.series_facts import described_frames
 
 _HEADER = words("""
     SeriesInstanceUID FrameOfReferenceUID Rows Columns NumberOfFrames PhotometricInterpretation
@@ -41,13 +40,9 @@ LONGEST_HEAD = 2**19
 """Most bytes from the start of a file in which its series is looked for."""
 _STACK = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _START_TAGS = [_TAGS[word] for word in (*_STACK, "SOPInstanceUID", "ImagePositionPatient")]
-_LAST = max(_START_TAGS)
 
 Frame = list[Dataset]
 """The data sets that may hold the attributes of one frame: functional groups, and the header."""
-
-
-# --- the start of a file ---
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class DicomStart:
 
     @property
     def series_uid(self) -> str:
-        return as_text(self.stack[2])
+        return _as_text(self.stack[2])
 
 
 def dicom_start(head: bytes) -> DicomStart:
@@ -70,48 +65,35 @@ def dicom_start(head: bytes) -> DicomStart:
     what it is, or end before they say of which series."""
     source = BytesIO(head)
     is_image, syntax = _kind(source)
-    if not is_image or not syntax.is_transfer_syntax or syntax.is_deflated:
+    if not is_image or syntax is None:
         return DicomStart(is_image)  # the reader will say why it reads none
-    encoding = syntax.is_implicit_VR, syntax.is_little_endian
-    found = _values(source, *encoding, lambda tag, *_: tag > _LAST, _START_TAGS)
+    found = _values(source, syntax, lambda tag, *_: tag > max(_START_TAGS), _START_TAGS)
     *stack, instance, position = (found.get(tag, b"") for tag in _START_TAGS)
     return DicomStart(True, tuple(stack), instance, position)
 
 
-def series_of(file: File) -> str | None:
-    """SeriesInstanceUID that a DICOM file states at its start, or None, whatever comes behind.
-
-    Raises:
-        InputError: if the file cannot be read, as a member of an archive with a wrong checksum.
-    """
-    with opened(file) as stream:
-        start = stream.read(LONGEST_HEAD)
-    try:
-        return dicom_start(start).series_uid
-    except InputError:
-        return None
-
-
-def _kind(source: BinaryIO) -> tuple[bool, UID]:
-    """Whether a file holds an image, and its transfer syntax; leave `source` behind them."""
+def _kind(source: BinaryIO) -> tuple[bool, UID | None]:
+    """Whether a file holds an image, and its transfer syntax, None for one that is not read; leave
+    `source` behind them."""
     source.seek(132)
-    meta = _values(source, False, True, lambda tag, *_: tag >> 16 != 2)
+    meta = _values(source, ExplicitVRLittleEndian, lambda tag, *_: tag >> 16 != 2)
     sop_class, syntax = (
-        UID(as_text(meta.get(tag, b"")), validation_mode=IGNORE)  # a warning would repeat the value
+        UID(_as_text(meta.get(tag, b"")), validation_mode=IGNORE)  # warnings would repeat the value
         for tag in (0x00020002, 0x00020010)
     )
     if not sop_class or not syntax:
         raise InputError("unreadable", "SOP class or transfer syntax is not stated")
-    return sop_class.name.endswith("Image Storage"), syntax
+    # pydicom would inflate without a bound
+    is_read = syntax.is_transfer_syntax and not syntax.is_deflated
+    return sop_class.name.endswith("Image Storage"), syntax if is_read else None
 
 
-def _values(source: BinaryIO, implicit: bool, little: bool, stop, tags=None) -> dict[int, bytes]:
+def _values(source: BinaryIO, syntax: UID, stop, tags=None) -> dict[int, bytes]:
     """Elements as they are stored; those before the damage, where the series is among them."""
     found: dict[int, bytes] = {}
+    encoding = syntax.is_implicit_VR, syntax.is_little_endian
     try:
-        for element in data_element_generator(
-            source, implicit, little, stop_when=stop, specific_tags=tags
-        ):
+        for element in data_element_generator(source, *encoding, stop, specific_tags=tags):
             if isinstance(element, RawDataElement) and element.value:
                 if len(element.value) < element.length:
                     raise EOFError
@@ -120,9 +102,6 @@ def _values(source: BinaryIO, implicit: bool, little: bool, stop, tags=None) -> 
         if _TAGS["SeriesInstanceUID"] not in found:
             raise InputError("unreadable", type(error).__name__) from None
     return found
-
-
-# --- the header of an image ---
 
 
 @dataclass(frozen=True)
@@ -135,11 +114,11 @@ class DicomImage:
 
     @property
     def is_multiframe(self) -> bool:
-        return _TAGS["PerFrameFunctionalGroupsSequence"] in self.header
+        return "PerFrameFunctionalGroupsSequence" in self.header
 
     def text(self, keyword: str) -> str:
         """An attribute as it is stored, as text."""
-        return as_text(raw(self.header, keyword))
+        return _as_text(raw(self.header, keyword))
 
 
 def read_header(file: File) -> DicomImage | None:
@@ -159,24 +138,17 @@ def read_header(file: File) -> DicomImage | None:
         is_image, syntax = _kind(source)
         if not is_image:
             return None
-        if not syntax.is_transfer_syntax:
-            raise InputError("unsupported_compression", "not one that DICOM defines")
-        if syntax.is_deflated:  # pydicom would inflate without a bound
-            raise InputError("unsupported_compression", "a deflated data set")
+        if syntax is None:
+            raise InputError("unsupported_compression", "deflated, or none that DICOM defines")
         elements = data_element_generator(
             *(source, syntax.is_implicit_VR, syntax.is_little_endian),
             stop_when=lambda tag, *_: tag in PIXEL_DATA,
             specific_tags=list(_TAGS.values()),
         )
         header = Dataset({element.tag: element for element in elements})
-    check_header(header)
-    return DicomImage(file, syntax, header)
-
-
-def check_header(header: Dataset) -> None:
-    """Refuse a header that ends before the size of the image: "unreadable"."""
-    if _TAGS["Rows"] not in header:
+    if "Rows" not in header:
         raise InputError("unreadable", "the header is cut short")
+    return DicomImage(file, syntax, header)
 
 
 def _check_large(stream: BinaryIO) -> None:
@@ -192,9 +164,6 @@ def _check_large(stream: BinaryIO) -> None:
         raise InputError("too_large", detail)
 
 
-# --- the images of a series ---
-
-
 def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[DicomImage]:
     """Read the images among the files up to their pixels; "no_image", "unsupported_format" or
     "empty" where none is.
@@ -202,23 +171,34 @@ def read_headers(files: Sequence[File], series_uid: str | None = None) -> list[D
     A damaged file is refused; where a series is chosen, only if it states that it belongs to that,
     or if nothing of it can be read.
     """
-    images = []
+    found = []
     for file in files:
         with one_of(file, files):
             try:
-                images.append(read_header(file))
+                image = read_header(file)
             except InputError:
-                if series_uid is None or series_of(file) == series_uid:
+                if series_uid is None or _states(file, series_uid):
                     raise
-    found = [image for image in images if image is not None]
-    if found:
-        return found
-    if any(is_dicom(file) for file in files):
-        raise InputError("no_image", "the DICOM files hold no image")
-    if len(files) == 1:
-        raise InputError("unsupported_format")
-    hint = "Pass a NIfTI file by its own path"
-    raise InputError("empty", f"none of {len(files)} files is DICOM", hint)
+            else:
+                found += [image] if image else []
+    if not found:
+        if any(is_dicom(file) for file in files):
+            raise InputError("no_image", "the DICOM files hold no image")
+        if len(files) == 1:
+            raise InputError("unsupported_format")
+        hint = "Pass a NIfTI file by its own path"
+        raise InputError("empty", f"none of {len(files)} files is DICOM", hint)
+    return found
+
+
+def _states(file: File, series_uid: str) -> bool:
+    """Whether a file states at its start that it is of a series, whatever comes behind."""
+    with opened(file) as stream:
+        start = stream.read(LONGEST_HEAD)
+    try:
+        return dicom_start(start).series_uid == series_uid
+    except InputError:
+        return False
 
 
 def choose_series(images: list[DicomImage], series_uid: str | None) -> list[DicomImage]:
@@ -262,23 +242,19 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     return frames
 
 
-# --- attributes ---
-
-
 def raw(dataset: Dataset, keyword: str) -> bytes:
     """An attribute as stored, empty where absent; pydicom's conversion takes 20 times as long."""
     element = dataset.get_item(_TAGS[keyword])
     return element.value if element is not None and element.value else b""
 
 
-def as_text(stored: bytes) -> str:
-    """A stored value as text, without padding."""
+def _as_text(stored: bytes) -> str:
     return stored.decode("ascii", "replace").strip(" \0")
 
 
 def numbers(frame: Frame, keyword: str) -> list[float]:
     """The numbers of an attribute that is stored as text; NaN where it is something else."""
-    stored = next(filter(None, (as_text(raw(dataset, keyword)) for dataset in frame)), None)
+    stored = next(filter(None, (_as_text(raw(dataset, keyword)) for dataset in frame)), None)
     try:
         return [float(one) for one in stored.split("\\")] if stored else []
     except ValueError:
@@ -286,7 +262,7 @@ def numbers(frame: Frame, keyword: str) -> list[float]:
 
 
 def number(frame: Frame, keyword: str, default: float) -> float:
-    """The first number of an attribute that is stored as text."""
+    """The first of `numbers`."""
     return (numbers(frame, keyword) or [default])[0]
 
 

@@ -1,29 +1,22 @@
 """A tree of scans that have to be refused."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from bad_scans import refused_scans
+from bad_scans import REFUSED
 
 from pathology_screen.cli import main
 
 
-class Wrong(NamedTuple):
-    """A scan that has to be refused: where it is, and with which code."""
-
-    path: Path
-    code: str
-
-
 @pytest.fixture(scope="session")
-def wrong(tmp_path_factory) -> dict[str, Wrong]:
-    """What is wrong -> the scan, all in one tree, each in a folder of its own."""
+def wrong(tmp_path_factory) -> dict[str, tuple[Path, str]]:
+    """What is wrong -> where the scan is, all in one tree, each in a folder of its own, and the
+    code with which it has to be refused."""
     tree, found = tmp_path_factory.mktemp("CANARY_JOHN"), {}
-    for number, (name, (make, code)) in enumerate(refused_scans().items()):
+    for number, (name, (make, code)) in enumerate(REFUSED.items()):
         folder = tree / f"{number:03}_CANARY_JOHN"
         folder.mkdir()
-        found[name] = Wrong(make(folder), code)
+        found[name] = make(folder), code
     return found
 
 

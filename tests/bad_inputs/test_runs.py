@@ -3,15 +3,14 @@ completes it."""
 
 import json
 import os
-import pickle
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from scan_builders import dicom_datasets, head_volume, save, series_of
 from pathology_screen.bundles import bundle_root
 from pathology_screen.cli import main
 from pathology_screen.errors import InputError, RunError
-from pathology_screen.io import find_scans, read_scan
+from pathology_screen.io import discover, read_scan
 from pathology_screen.outputs import results
 from pathology_screen.predictor import Predictor
 from pathology_screen.screening.batch import list_items
@@ -57,13 +56,10 @@ def check_whole(out: Path) -> list[dict]:
         ".png": lambda path: Image.open(path).load(),
         ".gz": lambda path: nib.load(path).get_fdata(),
         ".csv": pd.read_csv,
+        ".html": lambda path: path.read_text().rstrip().index("</html>", -7),
     }
     for path in out.rglob("*"):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(out).parts):
-            continue
-        if path.suffix == ".html":
-            assert path.read_text().rstrip().endswith("</html>")
-        else:
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(out).parts):
             opened[path.suffix](path)
     records = [json.loads(path.read_text()) for path in out.glob("sub-*/*_screening.json")]
     for record in records:
@@ -131,21 +127,15 @@ def test_interrupted_at_any_step_of_writing(tree, make_brain_screener, tmp_path,
 # --- no room, no permission ---
 
 
-@contextmanager
-def no_file_larger_than(size: int):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_no_room_left(tree, by_command, tmp_path, capsys):
     """A file that cannot be written to its end, as on a full disk."""
     out = tmp_path / "out"
-    with no_file_larger_than(20_000):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
         assert by_command("screen", tree, "-o", out) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: [Errno")
     assert check_whole(out) == [] and not hidden(out)
     assert by_command("screen", tree, "-o", out) == 0 and len(check_whole(out)) == 3
@@ -225,7 +215,7 @@ def test_links_of_a_dataset_that_was_not_fetched(tmp_path, make_brain_screener):
     (series / "IM0007").unlink()
     (series / "IM0007").symlink_to(root / ".git/annex/objects/absent")
     names = ["series", "series_IM0007", "sub-01_anat_sub-01_T1w"]
-    assert [scan["name"] for scan in find_scans(root)] == names
+    assert discover(root).names == names
     assert "file 8 of 8" in make_brain_screener()(series).reason
 
 
@@ -238,19 +228,9 @@ def test_a_scan_that_vanishes_meanwhile(tree, make_brain_screener, tmp_path):
 
 def test_one_run_at_a_time_writes_a_folder(tree, make_brain_screener, tmp_path):
     screener, items, out = make_brain_screener(), list_items(tree), tmp_path / "out"
-    failed = []
-
-    def run():
-        try:
-            screen(screener, items, out)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(screen, screener, items, out) for _ in range(3)]
+    failed = [run.exception() for run in runs if run.exception()]
     assert all(isinstance(error, RunError) and "another run" in str(error) for error in failed)
     assert len(failed) < 3 and len(check_whole(out)) == 3 and not hidden(out)
 
@@ -268,7 +248,7 @@ def test_a_series_that_no_object_can_refer_to_is_not_the_end(brain, make_brain_s
     assert objects == {"sub-whole"}
 
 
-# --- weights, calibrations and bundles that are not what they should be ---
+# --- weights, calibrations and settings that are not what they should be ---
 
 
 class Payload:
@@ -281,49 +261,21 @@ class Payload:
         return (Path.touch, (self.path,))
 
 
-def state() -> dict[str, torch.Tensor]:
-    return torch.load(MODELS / "model.pt", weights_only=True)
+def harmful(folder):
+    torch.save({"a": Payload(folder / "harm")}, folder / "model.pt")
+    return ["--weights", folder / "model.pt", "--calibration", MODELS / "calibration.json"]
 
 
-def harm(path: Path) -> Payload:
-    return Payload(path.with_name("harm"))
+def other_numbers(folder):
+    state = torch.load(MODELS / "model.pt", weights_only=True)
+    torch.save({name: value + 0.01 for name, value in state.items()}, folder / "model.pt")
+    return ["--weights", folder / "model.pt", "--calibration", MODELS / "calibration.json"]
 
 
-BAD_WEIGHTS = {
-    "absent": (lambda path: None, "there are no weights"),
-    "pickle": (lambda path: path.write_bytes(pickle.dumps(harm(path))), "damaged or holds more"),
-    "pickle in an archive": (lambda path: torch.save({"a": harm(path)}, path), "holds more"),
-    "other numbers": (
-        lambda path: torch.save({name: value + 0.01 for name, value in state().items()}, path),
-        "the calibration belongs to something else: weights_sha256",
-    ),
-}
-
-
-def refusal(capsys, tree, tmp_path, *options) -> str:
-    """The one line with which `screen` ends before it writes anything."""
-    out = tmp_path / "out"
-    assert main(["screen", str(tree), "-o", str(out), *map(str, options)]) == 1
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and captured.out == "" and not out.exists()
-    return captured.err
-
-
-@pytest.mark.parametrize(("make", "message"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
-def test_weights_that_are_not(make, message, tree, tmp_path, capsys):
-    weights = tmp_path / "model.pt"
-    make(weights)
-    options = ["--weights", weights, "--calibration", MODELS / "calibration.json"]
-    assert message in refusal(capsys, tree, tmp_path, *options)
-    assert not (tmp_path / "harm").exists()
-
-
-def test_calibrations_that_are_not(tree, tmp_path, capsys):
-    calibration = tmp_path / "calibration.json"
-    assert "is missing" in refusal(capsys, tree, tmp_path, "--calibration", calibration)
+def other_threshold(folder):
     shipped = json.loads((MODELS / "calibration.json").read_text())
-    calibration.write_text(json.dumps(shipped | {"pixel_threshold": 1e9}))
-    assert "altered" in refusal(capsys, tree, tmp_path, "--calibration", calibration)
+    (folder / "calibration.json").write_text(json.dumps(shipped | {"pixel_threshold": 1e9}))
+    return ["--calibration", folder / "calibration.json"]
 
 
 CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -332,6 +284,10 @@ CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (harmful, "holds more"),
+        (other_numbers, "the calibration belongs to something else: weights_sha256"),
+        (other_threshold, "altered"),
+        (["--calibration", "nowhere.json"], "is missing"),
         (["--device", "nonsense"], "the device nonsense cannot be used"),
         pytest.param(["--device", "cuda"], "the device cuda cannot be used", marks=CUDA),
         (["--rate", "0.001"], "calibrate on 999 or more"),
@@ -339,8 +295,14 @@ CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["--bundle", "nowhere"], "neither a bundle nor a folder of one"),
     ],
 )
-def test_settings_that_make_no_sense(options, message, tree, tmp_path, capsys):
-    assert message in refusal(capsys, tree, tmp_path, *options)
+def test_no_run_starts(options, message, tree, tmp_path, capsys):
+    """One line says why, nothing is written, and no code of a file runs."""
+    out = tmp_path / "out"
+    options = options if isinstance(options, list) else options(tmp_path)
+    assert main(["screen", str(tree), "-o", str(out), *map(str, options)]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert not out.exists() and not (tmp_path / "harm").exists()
 
 
 def test_calibrate_goes_on_after_a_fault(

@@ -148,6 +148,6 @@ class TestScores:
 def test_what_monai_label_loads_brings_no_highdicom():
     """It needs pydicom 3, and MONAI Label pydicom 2."""
     code = "import sys, pathology_screen.label.fit, pathology_screen.label.model, "
-    code += "pathology_screen.io.series_facts; print('highdicom' in sys.modules)"
+    code += "pathology_screen.io.acquisition; print('highdicom' in sys.modules)"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, check=True).stdout.split() == [b"False"]
