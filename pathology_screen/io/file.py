@@ -17,13 +17,10 @@ BARE_STARTS = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\0\x08\0\0", b"\0\
 """First bytes of DICOM data sets that lack the preamble; the reader refuses them."""
 
 MAX_MEMBERS = 50_000
-MAX_BYTES = 4 * 2**30
-"""Most bytes that the members of an archive may declare in all; `zipfile` never reads more."""
-MAX_RATIO = 200
-"""Greatest ratio of unpacked to packed bytes, where more than `RATIO_APPLIES_ABOVE` unpack."""
+MAX_BYTES = 4 * 2**30  # that an archive's members may declare in all; `zipfile` reads no more
+MAX_RATIO = 200  # of unpacked to packed bytes, where more than `RATIO_APPLIES_ABOVE` unpack
 RATIO_APPLIES_ABOVE = 64 * 2**20
-MAX_PATH, MAX_DEPTH = 1024, 64
-"""Most characters, and parts, of a member's path."""
+MAX_PATH, MAX_DEPTH = 1024, 64  # most characters, and parts, of a member's path
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How members may be packed; Python unpacks a whole block of bzip2 or LZMA, however large."""
 

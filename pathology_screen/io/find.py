@@ -28,17 +28,12 @@ if TYPE_CHECKING:
     from pathology_screen.io.headers import DicomStart
 
 SUFFIX = re.compile(r"(\.nii(\.gz)?|\.zip|\.dcm)\Z", re.ASCII | re.IGNORECASE)
-"""What the name of a scan leaves out."""
 LONGEST_NAME = 120
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-HEAD = 2**16
-"""Bytes from the start of a file that are read."""
-ONE_SLICE = 2**21
-"""Bytes; of a DICOM file up to this size no more is read."""
-WHOLE = 2**23
-"""Bytes; other scans up to this size are read whole, to tell them apart; of larger, samples."""
-SAMPLES, SAMPLE = 64, 2**14
-"""Number of samples, and bytes of each; the last is the end, where .gz and .zip have check sums."""
+HEAD = 2**16  # bytes from the start of a file that are read
+ONE_SLICE = 2**21  # bytes; of a DICOM file up to this size no more is read
+WHOLE = 2**23  # bytes; other scans up to this size are read whole; of larger, samples
+SAMPLES, SAMPLE = 64, 2**14  # number, and bytes of each; the last is the end, where check sums are
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -106,7 +101,7 @@ class Start(NamedTuple):
 
 
 def look(file: File) -> Start:
-    """Read the start of a file, on disk or in an archive; of the latter, nothing is sampled."""
+    """Read the start of a file; in an archive, nothing else is sampled."""
     by_name = "scan" if is_nifti(file) else "archive" if is_zip(file) else ""
     try:
         with opened(file) as stream:
@@ -115,10 +110,10 @@ def look(file: File) -> Start:
             if by_name:
                 return Start(by_name, _digest(head, stream, size))
             if not head:
-                return Start("doubtful", _digest(head))
+                return Start("doubtful", _digest(head, stream))
             if head[128:132] == b"DICM" and file.name.upper() != "DICOMDIR":
                 return _look_at_dicom(head, stream, size)
-            return Start("bare" if head[:4] in BARE_STARTS else "other", _digest(head))
+            return Start("bare" if head[:4] in BARE_STARTS else "other", _digest(head, stream))
     except InputError:
         lost = not by_name and isinstance(file, Path) and leads_nowhere(file)
         return Start("doubtful" if lost else by_name or "scan", _text_digest(str(file)))
@@ -149,10 +144,10 @@ def no_dicom() -> ConfigError:
     return ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]")
 
 
-def _digest(head: bytes, stream: BinaryIO | None = None, size: int = 0) -> str:
+def _digest(head: bytes, stream: BinaryIO, size: int = 0) -> str:
     """SHA-256 of the start and, of what is longer, of its size and the rest, or samples of that."""
     digest = hashlib.sha256(head)
-    if stream is not None and size > len(head):
+    if size > len(head):
         digest.update(str(size).encode())
         if size <= WHOLE:
             digest.update(stream.read(WHOLE))
@@ -266,14 +261,7 @@ def discover(root: str | Path) -> Discovery:
 
 
 def source_id(image: str | Path | Sequence[str | Path]) -> str:
-    """Return `FoundScan.source_id` of the scan at a path, in a list of files, or over a folder.
-
-    >>> import tempfile
-    >>> files = [Path(tempfile.mkdtemp(), "one.nii.gz") for _ in range(2)]
-    >>> _ = [file.write_text("the same scan twice") for file in files]
-    >>> source_id(files[0]) == source_id(files[1])
-    True
-    """
+    """Return `FoundScan.source_id` of the scan at a path, in a list of files, or over a folder."""
     paths = [Path(image)] if isinstance(image, str | Path) else [Path(path) for path in image]
     if paths[0].is_dir():
         paths = [file for *_, files in walk(paths[0], closed=[]) for file in files]

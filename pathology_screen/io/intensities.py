@@ -11,16 +11,11 @@ from pathology_screen.geometry import axial_orientation
 EVEN = 0.4
 """Greatest width of the narrowest interval that holds half of the border, over the range up to the
 brightest tissue, for the border to show background: air has up to 0.15, MP2RAGE noise over 0.5."""
-DARKER = 0.1
-"""What lies below the background by this share of that range is darker than it."""
-MOST_DARKER = 0.01
-"""Greatest share of darker voxels among all that differ so much; z-scored in a mask: one half."""
-GAP = 0.3
-"""Least gap between padding and all other intensities, over their range; extracted brains: 0.17."""
-LOW = 0.1
-"""Greatest place of the background in the range of what is no padding."""
-MP2RAGE = 0.5
-"""Greatest intensity of an MP2RAGE's uniform image, and with a minus the least."""
+DARKER = 0.1  # what lies below the background by this share of that range is darker than it
+MOST_DARKER = 0.01  # greatest share of it among all that differs so much; z-scored in a mask: half
+GAP = 0.3  # least gap between padding and all else, over their range; extracted brains: 0.17
+LOW = 0.1  # greatest place of the background in the range of what is no padding
+MP2RAGE = 0.5  # greatest intensity of its uniform image, and with a minus the least
 MOST_SAMPLED = 2_000_000
 HINT = "Give the scan with a background of 0 and brighter tissue, as the scanner wrote it"
 
@@ -43,10 +38,11 @@ def above_background(
     """
     axis, _ = axial_orientation(affine)
     padding, declared = _padding(voxels, padding), padding
-    airless = padding is not None and not _shows_air(voxels, axis, padding)
+    values, border = _sample(voxels, padding), _border(voxels, axis, padding)
+    airless = padding is not None and not _shows_air(values, border)
     if airless and padding is not declared and voxels.min() >= 0:
         padding, airless = None, False  # tissue that begins far above its background
-    values, border = _sample(voxels, padding), _border(voxels, axis, padding)
+        values, border = _sample(voxels, padding), _border(voxels, axis, padding)
     low, high = _narrowest_half(border) if border.size else (float(values.max()),) * 2
     brightest = _bright(values[values > low])
     even = high - low <= EVEN * (brightest - low)
@@ -79,7 +75,7 @@ def _padding(voxels: np.ndarray, declared: np.ndarray | None) -> np.ndarray | No
     values = _sample(voxels, padding)
     if values.size == 0 or values.min() == values.max():
         return None  # a mask
-    lowest, brightest = _low(values), _bright(values)
+    lowest, brightest = float(np.percentile(values, 0.1)), _bright(values)
     gap = lowest - float(voxels[padding].max())
     return padding if gap > GAP * (brightest - lowest) or gap < 0 else None
 
@@ -96,12 +92,12 @@ def _border(voxels: np.ndarray, axis: int, padding: np.ndarray | None) -> np.nda
     return slices[(beside | edge) & ~outside]
 
 
-def _shows_air(voxels: np.ndarray, axis: int, padding: np.ndarray) -> bool:
-    """Whether what lies beside the padding is at the low end of all that is none."""
-    values, border = _sample(voxels, padding), _border(voxels, axis, padding)
+def _shows_air(values: np.ndarray, border: np.ndarray) -> bool:
+    """Whether the border is at the low end of all values."""
     if not border.size:
         return False
-    (low, high), lowest, brightest = _narrowest_half(border), _low(values), _bright(values)
+    low, high = _narrowest_half(border)
+    lowest, brightest = float(np.percentile(values, 0.1)), _bright(values)
     return high - low <= EVEN * (brightest - low) and low - lowest <= LOW * (brightest - lowest)
 
 
@@ -127,10 +123,6 @@ def _sample(voxels: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
     step = slice(None, None, math.ceil((voxels.size / MOST_SAMPLED) ** (1 / 3)))
     sampled = voxels[step, step, step].astype(np.float64)
     return sampled.ravel() if padding is None else sampled[~padding[step, step, step]]
-
-
-def _low(values: np.ndarray) -> float:
-    return float(np.percentile(values, 0.1))
 
 
 def _bright(values: np.ndarray) -> float:

@@ -16,19 +16,13 @@ from pathology_screen.io.file import File, check_ratio, opened
 from pathology_screen.io.intensities import above_background
 from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
 
-HEADER_BYTES = 540
-"""Size of a NIfTI-2 header; that of NIfTI-1 is 348."""
-MAX_DATA_OFFSET = 64 * 2**20
-"""Most bytes before the first voxel: the header and its extensions."""
-MAX_TRAILING_BYTES = 2**20
-"""Most bytes that a compressed file may hold after its last voxel."""
+HEADER_BYTES = 540  # size of a NIfTI-2 header; that of NIfTI-1 is 348
+MAX_DATA_OFFSET = 64 * 2**20  # most bytes before the first voxel: the header and its extensions
+MAX_TRAILING_BYTES = 2**20  # most bytes that a compressed file may hold after its last voxel
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
-SAME_SIZE = 0.01
-"""Greatest relative difference between the voxel sizes of the sform and qform, or pixdim."""
-SAME_DIRECTION_DEG = 1.0
-"""Greatest angle between sform and qform that is none."""
-MAX_TURN_DEG = 45.0
-"""Greatest angle between sform and qform of different spaces; beyond, other axes would be axial."""
+SAME_SIZE = 0.01  # greatest relative difference of voxel sizes between sform, qform and pixdim
+SAME_DIRECTION_DEG = 1.0  # greatest angle between sform and qform that is none
+MAX_TURN_DEG = 45.0  # greatest angle between forms of two spaces; beyond, other axes are axial
 POINTERS = {
     b"version https://git-lfs": "a pointer of Git LFS",
     b"/annex/objects/": "a pointer of git-annex",

@@ -14,10 +14,8 @@ from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slic
 COLUMN_DIRECTIONS = {DISPLAY_AXES: -1, "PRS": 1}
 """Rows run from anterior to posterior; columns to the patient's left, or to the right."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-MAX_BYTES = 2**25
-"""More than the largest slice that is read needs as 16-bit grey without compression."""
-DEPTHS = {0: (8, 16), 2: (8,)}
-"""Colour type, grey or colour -> bits a channel; the others have a palette or transparency."""
+MAX_BYTES = 2**25  # more than the largest slice needs as 16-bit grey without compression
+DEPTHS = {0: (8, 16), 2: (8,)}  # grey, colour -> bits a channel; others: palette, transparency
 
 
 def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = None) -> Scan:

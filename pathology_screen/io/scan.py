@@ -10,12 +10,9 @@ import numpy as np
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 
-MAX_EXTENT, MAX_VOXELS = 2048, 2**28
-"""Most voxels along one axis, and of a volume: 1 GiB as float32."""
-VOXEL_SIZE_MM = (0.05, 20.0)
-"""Least and greatest plausible size of a voxel along any axis."""
-MAX_OBLIQUITY_DEG = 30.0
-"""Greatest angle between an axis of the volume and the axis of the patient closest to it."""
+MAX_EXTENT, MAX_VOXELS = 2048, 2**28  # along one axis, and of a volume: 1 GiB as float32
+VOXEL_SIZE_MM = (0.05, 20.0)  # least and greatest plausible size of a voxel along any axis
+MAX_OBLIQUITY_DEG = 30.0  # greatest angle between an axis of the volume and the patient's closest
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,10 @@ from pathology_screen.errors import InputError
 if TYPE_CHECKING:
     import highdicom
 
-ORIENTATION_TOLERANCE = 1e-3
-"""Greatest difference between the direction cosines of two slices of one volume; 0.06 degrees."""
-UNEVEN = 0.01
-"""Greatest deviation of a gap between slices from their mean, relative."""
-ROUNDING_MM = 0.02
-"""The same in mm, where positions rounded to two decimals make small gaps differ by more."""
-SPACING_TOLERANCE = 1e-4
-"""Greatest difference between the pixel spacings of two slices of one volume, relative."""
+ORIENTATION_TOLERANCE = 1e-3  # greatest difference between direction cosines; 0.06 degrees
+UNEVEN = 0.01  # greatest deviation of a gap between slices from their mean, relative
+ROUNDING_MM = 0.02  # the same in mm, for small gaps between positions rounded to two decimals
+SPACING_TOLERANCE = 1e-4  # greatest relative difference between pixel spacings
 
 
 def check_parallel(orientations: np.ndarray) -> None:
@@ -47,11 +43,7 @@ def stack_slices(
     order. The thickness is that of a slice which is the only one.
 
     Slices must be perpendicular to the line through their positions to 2.5 degrees (highdicom's
-    tolerance), and each gap must be within 1 % of the mean gap, or 0.02 mm of a small one.
-
-    Raises:
-        InputError: "mixed_size", "duplicate_slice", "missing_slice", "uneven_spacing",
-            "not_a_stack".
+    tolerance; "not_a_stack"), alike in spacing ("mixed_size"), and pass `check_even`.
     """
     import highdicom  # MONAI Label's environment cannot have it, and asks for the other checks
 
@@ -87,8 +79,9 @@ def stack_slices(
 
 
 def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
-    """Refuse slices of one orientation that are not evenly spaced along their normal, by the first
-    arguments of `stack_slices`: "duplicate_slice", "missing_slice", "uneven_spacing"."""
+    """Refuse slices at positions (N, 3) of one orientation (6,) with a gap that is neither within
+    1 % of the mean gap, nor within 0.02 mm of a small one: "duplicate_slice", "missing_slice",
+    "uneven_spacing"."""
     gaps = np.diff(np.sort(positions @ np.cross(orientation[:3], orientation[3:])))  # mm
     if not len(gaps):
         return

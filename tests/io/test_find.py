@@ -38,20 +38,15 @@ def two_series(folder: Path, **attributes) -> Path:
     return folder
 
 
-def cut_behind_its_series(file: Path) -> None:
-    data = file.read_bytes()
-    file.write_bytes(data[: data.index(b"1.2.2", 400) + 40])
-
-
-def damaged(file: Path) -> bytes:
-    return file.read_bytes()[:140] + b"\xff" * 200
+def spoil(file: Path, whole: Path) -> None:
+    file.write_bytes(whole.read_bytes()[:140] + b"\xff" * 200)
 
 
 def found(root: Path) -> dict[str, tuple[int, str | None]]:
     """Name -> number of files and series."""
-    discovery = discover(root)
-    sizes = [(len(scan.files), scan.series_uid) for scan in discovery.scans]
-    return dict(zip(discovery.names, sizes, strict=True))
+    scans = discover(root).scans
+    sizes = [(len(scan.files), scan.series_uid) for scan in scans]
+    return dict(zip(discover(root).names, sizes, strict=True))
 
 
 def passed_over(root: Path) -> list[str]:
@@ -106,41 +101,32 @@ def test_every_scan_of_a_tree_is_one_item(tmp_path):
 # --- what lies beside it takes nothing from a scan ---
 
 
-def test_nifti_and_zip_among_dicom_are_scans(tmp_path):
-    """One stray DICOM file at the root of a BIDS tree, and scans in every place."""
+def test_scans_in_every_place_and_bad_files_that_cost_themselves_alone(tmp_path):
+    """One stray DICOM file at the root of a BIDS tree, and much else."""
     for number in range(2):
         nifti(tmp_path / f"sub-{number}/anat/sub-{number}_T1w.nii.gz")
     series(tmp_path, "1.2.1", slices=1)
-    series(tmp_path / "sub-0/dicom", "1.2.2")
-    converted = nifti(tmp_path / "sub-0/dicom/converted.nii")
-    zipped([converted], tmp_path / "sub-0/dicom/s.zip")
-    series(tmp_path / "sub-0/dicom/deeper/and/deeper", "1.2.3")
-    told = codes(tmp_path)
-    assert len(told) == 2 + 5 and passed_over(tmp_path) == []
-    assert [one for one in told if one[2]] == [(".", "1.2.1", "single_slice")]
-
-
-def test_a_bad_file_costs_itself_alone(tmp_path):
-    for number in range(3):
-        series(tmp_path / f"p{number}", f"1.2.{number}")
-    series(tmp_path, "1.2.9", slices=1)
     (tmp_path / "empty").write_bytes(b"")
-    (tmp_path / "p1/damaged").write_bytes(damaged(tmp_path / "p0/IM0000"))
-    (tmp_path / "p2/notes.txt").write_text("notes")
-    expected = {".": "single_slice", "empty": "unreadable", "p1/damaged": "unreadable"}
-    expected |= {"p0": None, "p1": None, "p2": None}
-    assert {place: code for place, _, code in codes(tmp_path)} == expected
-    assert passed_over(tmp_path) == ["p2/notes.txt"]
+    dicom = series(tmp_path / "dicom", "1.2.2")
+    zipped([nifti(dicom / "converted.nii")], dicom / "s.zip")
+    spoil(dicom / "damaged", dicom / "IM0000")
+    (dicom / "notes.txt").write_text("notes")
+    series(dicom / "deeper/and/deeper", "1.2.3")
+    told = {place: code for place, _, code in codes(tmp_path)}
+    bad = {".": "single_slice", "dicom/damaged": "unreadable", "empty": "unreadable"}
+    assert {place: code for place, code in told.items() if code} == bad
+    assert len(told) == 2 + 4 + 3 and passed_over(tmp_path) == ["dicom/notes.txt"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_a_chosen_series_is_read_beside_bad_files(tmp_path, kind):
     root = two_series(tmp_path / "study")
-    cut_behind_its_series(root / "b3")  # which costs that series
+    data = (root / "b3").read_bytes()  # cut behind its series, which costs that
+    (root / "b3").write_bytes(data[: data.index(b"1.2.2", 400) + 40])
     assert codes(root) == [(".", "1.2.1", None), (".", "1.2.2", "unreadable")]
     nifti(root / "c.nii")
     (root / "empty").write_bytes(b"")
-    (root / "damaged").write_bytes(damaged(root / "b4"))
+    spoil(root / "damaged", root / "b4")
     if kind == "zip":
         root = zipped(root.iterdir(), tmp_path / "s.zip")
     assert read_scan(root, series_uid="1.2.1").voxels.shape[2] == 8
@@ -163,20 +149,17 @@ def test_an_archive_is_its_series_and_whatever_else_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_series_are_told_in_every_encoding(tmp_path, syntax):
-    root = two_series(tmp_path, transfer_syntax=syntax)
+def test_series_are_told_in_every_encoding_and_behind_something_long(tmp_path, syntax):
+    root = two_series(tmp_path / "two", transfer_syntax=syntax)
     assert list(found(root).values()) == [(8, "1.2.1"), (8, "1.2.2")]
-
-
-def test_series_behind_something_long(tmp_path):
-    """The series is told where it does not stand in the first part of the file."""
     datasets = dicom_datasets(head_volume(), series_uid="1.2.1")
     for dataset in datasets:
         dataset.add_new(0x00091001, "OB", b"\1" * (HEAD + 1000))
-    assert list(found(save(datasets, tmp_path)).values()) == [(8, "1.2.1")]
+    assert found(save(datasets, tmp_path / "long")) == {"long": (8, "1.2.1")}
 
 
-def test_files_without_a_preamble_and_deflated_ones_are_one_refusal_a_folder(tmp_path):
+def test_files_without_a_preamble_or_an_image_and_deflated_ones(tmp_path):
+    """The first and last are one refusal a folder."""
     (tmp_path / "old").mkdir()
     for number in range(3):
         (tmp_path / f"old/{number}").write_bytes(b"\x08\0\5\0CS" + bytes(200))
@@ -184,16 +167,12 @@ def test_files_without_a_preamble_and_deflated_ones_are_one_refusal_a_folder(tmp
     for dataset in datasets:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(datasets, tmp_path / "packed")
-    assert found(tmp_path) == {"old": (3, None), "packed": (8, None)}
-    assert [code for *_, code in codes(tmp_path)] == ["unreadable", "unsupported_compression"]
-
-
-def test_objects_without_an_image_are_passed_over(tmp_path):
-    series(tmp_path / "s", "1.2.1")
     (report,) = dicom_datasets(head_volume(1))
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
-    save([report], tmp_path / "s", name="report{}".format)
-    assert found(tmp_path) == {"s": (8, "1.2.1")} and passed_over(tmp_path) == ["s/report0"]
+    save([report], series(tmp_path / "s", "1.2.1"), name="report{}".format)
+    assert found(tmp_path) == {"old": (3, None), "packed": (8, None), "s": (8, "1.2.1")}
+    assert [code for *_, code in codes(tmp_path)] == ["unreadable", "unsupported_compression", None]
+    assert passed_over(tmp_path) == ["s/report0"]
 
 
 def test_empty_files_and_broken_links_are_refused_where_they_may_be_of_a_series(tmp_path):
@@ -217,7 +196,7 @@ def test_empty_files_and_broken_links_are_refused_where_they_may_be_of_a_series(
 # --- one series in several folders ---
 
 
-def test_a_series_in_several_folders_is_one_and_copies_are_kept_apart(tmp_path):
+def test_a_series_in_several_folders_is_one_and_copies_and_patients_are_kept_apart(tmp_path):
     datasets = dicom_datasets(head_volume(), series_uid="1.2.1")
     for number, dataset in enumerate(datasets):
         save([dataset], tmp_path / f"one/study/{number:03}")
@@ -229,14 +208,10 @@ def test_a_series_in_several_folders_is_one_and_copies_are_kept_apart(tmp_path):
     assert list(found(root).values()) == [(1, "1.2.1"), (8, "1.2.1"), (8, "1.2.1")]
     one, first, second = discover(root).scans
     assert first.source_id == second.source_id != one.source_id
-
-
-def test_two_patients_under_one_series_uid_are_kept_apart(tmp_path):
-    """As an anonymiser makes them that writes the same UID everywhere."""
-    for patient in ("A", "B"):
-        series(tmp_path / patient, "1.2.1", PatientID=patient)
-    assert codes(tmp_path) == [("A", "1.2.1", None), ("B", "1.2.1", None)]
-    assert len({scan.source_id for scan in discover(tmp_path).scans}) == 2
+    for patient in ("A", "B"):  # under one UID, as some anonymisers write everywhere
+        series(tmp_path / "three" / patient, "1.2.1", PatientID=patient)
+    assert codes(tmp_path / "three") == [("A", "1.2.1", None), ("B", "1.2.1", None)]
+    assert len({scan.source_id for scan in discover(tmp_path / "three").scans}) == 2
 
 
 # --- identity ---
@@ -305,7 +280,6 @@ def test_file_names_that_are_long_or_no_text(tmp_path):
     """Bytes that are not UTF-8, and more of them than a name is long."""
     for stem in (b"\xff\xfe", b"\xff" * 200, b"\xfe" * 200, b"a" * 200, b"a" * 201):
         (tmp_path / os.fsdecode(stem + b".nii")).write_bytes(stem)
-    discovery = discover(tmp_path)
-    assert len(set(discovery.names)) == 5 and max(map(len, discovery.names)) == 120
-    assert all(name.isascii() for name in discovery.names)
-    assert len({scan.source_id for scan in discovery.scans}) == 5
+    names = discover(tmp_path).names
+    assert len(set(names)) == len({scan.source_id for scan in discover(tmp_path).scans}) == 5
+    assert max(map(len, names)) == 120 and all(name.isascii() for name in names)
