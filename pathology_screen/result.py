@@ -34,15 +34,10 @@ class Finding:
 
 @dataclass
 class ScanContext:
-    """What is known of a scan so far; it grows on the way through the gate.
-
-    Attributes:
-        source: facts about the scan without patient data (`Scan.source`).
-        findings: findings of the acceptance gate.
-        seconds: wall time of the stages "reading", "preparation" and "screening".
-        fit: fit of the brain to the template; None for a single slice.
-        refusal: why `inspect` would refuse the scan; None where it is accepted.
-    """
+    """What is known of a scan so far; it grows on the way through the gate: facts without patient
+    data (`Scan.source`), findings, wall time of the stages "reading", "preparation" and
+    "screening", the fit of the brain to the template (None for a single slice), and why `inspect`
+    would refuse the scan (None where it is accepted)."""
 
     source: Mapping[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)

@@ -211,10 +211,7 @@ class Batch:
 
         Each scan that is not done is read and its headers are judged; what the later steps might
         refuse (brain extraction, registration, the network) is not foreseen. The exit status is
-        that which the run would have as far as this tells.
-
-        Raises:
-            RunError: if the folder holds results of other settings.
+        that which the run would have as far as this tells. RunError as of `screen`.
         """
         self._manifest()
         predictor = self.judge.predictor

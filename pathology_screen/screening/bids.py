@@ -25,11 +25,8 @@ def find_images(
 ) -> tuple[list[Item], list[Path]]:
     """Find the T1w images of a BIDS dataset, of these labels (with or without `sub-` and `ses-`) or
     all: the images, named by their entities; and those that are passed over, of a contrast agent
-    (`ce-`), and without validation those whose names break the rules.
-
-    Raises:
-        ConfigError: if the dataset breaks the rules, or lacks a participant or a session.
-    """
+    (`ce-`), and without validation those whose names break the rules. ConfigError where the dataset
+    breaks them, or lacks a participant or a session."""
     if validate:
         _check_description(root / "dataset_description.json")
     wanted = {
@@ -80,13 +77,9 @@ def screen_participants(
     screener: Screener, items: Sequence[Item], folder: Path, report: bool = True
 ) -> int:
     """Screen images into a BIDS derivative, and return the exit status as `Batch.summarize` does.
-    Several processes may screen participants of their own into one folder at once.
-
-    Raises:
-        ConfigError: if the dataset lies in the folder.
-        RunError: see `Batch.screen`; or if the folder holds a result of another image of the same
-            entities.
-    """
+    Several processes may screen participants of their own into one folder at once. ConfigError if
+    the dataset lies in the folder; RunError as of `Batch.screen`, or if the folder holds a result
+    of another image of the same entities."""
     for item in items:
         if folder.resolve() in (parent.resolve() for parent in item.path.absolute().parents):
             raise ConfigError("the dataset lies in the folder of the results: name another folder")
@@ -102,11 +95,8 @@ def screen_participants(
 
 
 def save_group(folder: Path) -> int:
-    """Write the page and the tables over all results in a folder; return their number.
-
-    Raises:
-        RunError: if there is none.
-    """
+    """Write the page and the tables over all results in a folder; return their number, or raise
+    RunError where there is none."""
     records = all_finished(folder)
     if not records:
         raise RunError(f"{folder} holds no result: run the level participant first")

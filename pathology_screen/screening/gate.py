@@ -21,8 +21,6 @@ from pathology_screen.space import tissue_mask
 
 T1W = "Give a T1-weighted scan without contrast agent"
 ORIGINAL = "Give the series that the scanner acquired"
-DENOISED = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
-HEAD_AFTER_ALL = "If it shows the head, correct BodyPartExamined"
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -154,7 +152,8 @@ def _subject(source: Facts) -> Findings:
     parts = re.findall("[A-Z]+", str(source.get("body_part", "")).upper())
     others = [part for part in parts if part in OTHER_BODY_PARTS]
     if others and not HEAD & {*parts}:
-        yield Finding("other_body_part", others[0], "the head", hint=HEAD_AFTER_ALL)
+        hint = "If it shows the head, correct BodyPartExamined"
+        yield Finding("other_body_part", others[0], "the head", hint=hint)
     words, limit = set(source.get("described_as", ())), "none given"
     if source.get("contrast_agent"):
         yield Finding("contrast_agent", "the header names an agent", limit, hint=T1W)
@@ -167,7 +166,8 @@ def _subject(source: Facts) -> Findings:
     uniform = "UNI" in _values(source, "image_type") or {"mp2rage", "uniform"} <= words
     if uniform and "denoised" not in words:
         measured, limit = "the uniform image, by its header", "another T1-weighted image"
-        yield Finding("mp2rage", measured, limit, hint=DENOISED)
+        hint = "Give the denoised image (UNI-DEN), or another T1-weighted scan"
+        yield Finding("mp2rage", measured, limit, hint=hint)
 
 
 def _timing(source: Facts) -> Findings:
@@ -246,11 +246,8 @@ def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -
 
 def brain_findings(volume: np.ndarray, affine: np.ndarray) -> list[Finding]:
     """Judge a brain-extracted volume or slab (I, J, K), in any orientation, by its affine (4, 4),
-    RAS+ mm: whether it is whole, of plausible size, and looks T1-weighted.
-
-    Raises:
-        InputError: "no_tissue".
-    """
+    RAS+ mm: whether it is whole, of plausible size, and looks T1-weighted. InputError "no_tissue"
+    where there is none."""
     axis, _ = axial_orientation(affine)
     pixel = np.delete(spacing(affine), axis)
     mask = tissue_mask(volume)

@@ -102,11 +102,8 @@ def scan_item(scan: ScanSource, **options: Unpack[ScanOptions]) -> dict[str, Any
 def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
     """Take the slice of a scan, (1, H, W) in [0, 1], by the preprocessing of a method, past the
     reader and the acceptance gate; `context` takes facts and findings. The item holds `image`, a
-    path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it.
-
-    Raises:
-        InputError: if the scan is refused.
-    """
+    path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it. A refusal is an
+    InputError, as such or as the cause of a RuntimeError of MONAI's."""
     return take_slice(predictor.preprocessing, predictor.slice_options["domain"], item, context)
 
 

@@ -180,15 +180,15 @@ def test_phantoms_pass(kind):
     assert codes(geometry_findings({}, volume.shape, affine)) <= {"partial_coverage"}
 
 
-@pytest.mark.parametrize("name", CONTRASTS)
-def test_other_contrasts_of_the_same_tissue_are_refused(name):
-    assert codes(brain_findings(*phantom(intensity=CONTRASTS[name]))) == {"seen_not_t1w"}
-
-
-def test_mni_template_passes():
+def test_the_mni_template_passes():
     scan = read_scan(template_folder() / TEMPLATE)
     assert brain_findings(scan.voxels, scan.affine) == []
     assert geometry_findings(scan.source, scan.voxels.shape, scan.affine) == []
+
+
+@pytest.mark.parametrize("name", CONTRASTS)
+def test_other_contrasts_of_the_same_tissue_are_refused(name):
+    assert codes(brain_findings(*phantom(intensity=CONTRASTS[name]))) == {"seen_not_t1w"}
 
 
 def test_cut_brains_and_implausible_sizes_are_refused_but_not_a_tight_box(healthy):

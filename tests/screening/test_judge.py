@@ -94,24 +94,20 @@ def test_sizes_and_places(anomaly_map):
     assert regions == () and not labels.any()
 
 
-@pytest.mark.parametrize(
-    ("x", "side"), [(-30, "left"), (-4, "midline"), (0, "midline"), (4, "midline"), (30, "right")]
-)
-def test_the_side_is_that_of_the_peak_in_mni_space(anomaly_map, x, side):
+def test_side_and_tissue_are_those_of_the_place_in_mni_space(anomaly_map):
     """In RAS+ the patient's left is negative, whichever way the scan's own axes run."""
-    there = MNI + np.array([[0, 0, 0, x - 12]] + 3 * [[0] * 4])
-    assert find_regions(anomaly_map, AFFINE, 0.3, there)[0][0].side == side
-
-
-@pytest.mark.parametrize(
-    ("place", "tissue"),
-    [((28, -30, 30), "white"), ((-10, -14, 8), "grey")]  # centrum semiovale, thalamus
-    + [((-8, -4, 21), "other"), ((85, 0, 23), "other")],  # lateral ventricle, scalp
-)
-def test_the_tissue_is_that_of_the_template(anomaly_map, place, tissue):
-    x, y, z = place  # of a box of 6 x 8 mm
-    there = np.array([[0, -2.0, 0, x + 9], [-2.0, 0, 0, y + 6], [0, 0, 1, z], [0, 0, 0, 1]])
-    assert find_regions(anomaly_map, AFFINE, 0.3, there)[0][0].tissue == tissue
+    there = MNI.copy()
+    for x, side in ((-30, "left"), (-4, "midline"), (0, "midline"), (4, "midline"), (30, "right")):
+        there[0, 3] = 8 + x
+        assert find_regions(anomaly_map, AFFINE, 0.3, there)[0][0].side == side
+    for (x, y, z), tissue in (  # of a box of 6 x 8 mm
+        ((28, -30, 30), "white"),  # centrum semiovale
+        ((-10, -14, 8), "grey"),  # thalamus
+        ((-8, -4, 21), "other"),  # lateral ventricle
+        ((85, 0, 23), "other"),  # scalp
+    ):
+        there[:3, 3] = x + 9, y + 6, z
+        assert find_regions(anomaly_map, AFFINE, 0.3, there)[0][0].tissue == tissue
 
 
 @settings(deadline=None)
