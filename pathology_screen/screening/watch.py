@@ -34,11 +34,8 @@ def watch(
 
     What was done is kept in the folder of the results alone: after a restart, scans without a
     result are screened, and results that the archive did not acknowledge are sent. It goes on until
-    it is ended, or with `once` looks once.
-
-    Raises:
-        ConfigError: if the address is none, or `settle` is negative.
-        RunError: see `Batch.screen`; with `once`, also if something could not be sent.
+    it is ended, or with `once` looks once, and raises RunError if something could not be sent.
+    ConfigError if the address is none, or `settle` is negative.
     """
     if dicomweb:
         check_url(dicomweb)
