@@ -18,7 +18,7 @@ from skimage.draw import ellipse
 from torch import Tensor
 
 from pathology_screen.anomaly.maps import PEAK_SIGMA, gaussian_blur
-from pathology_screen.calibration.thresholds import image_rank
+from pathology_screen.calibration.store import image_rank
 from pathology_screen.experiments import ExperimentSetting, Measurements, Report
 from pathology_screen.metrics.pooled import pooled_mean
 from pathology_screen.space import brain_in_plane

@@ -5,8 +5,14 @@
 
 from pathology_screen.calibration.drift import Drift, measure_drift
 from pathology_screen.calibration.fit import Calibrator, calibrate, fit_calibration
-from pathology_screen.calibration.store import Calibration, calibration_beside
-from pathology_screen.calibration.thresholds import Rate, count_rate, fewest_people, pixel_threshold
+from pathology_screen.calibration.store import (
+    Calibration,
+    Rate,
+    calibration_beside,
+    count_rate,
+    fewest_people,
+    pixel_threshold,
+)
 
 __all__ = [
     "Calibration",

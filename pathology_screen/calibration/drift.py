@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 from scipy.stats import betabinom, ks_2samp
 
-from pathology_screen.calibration.store import Calibration
-from pathology_screen.calibration.thresholds import Rate, image_rank
+from pathology_screen.calibration.store import Calibration, Rate, image_rank
 
 ALARM = 0.05
 """Share of comparisons without drift in which there is an alarm, at most."""

@@ -10,8 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from pathology_screen.calibration.store import Calibration, as_json
-from pathology_screen.calibration.thresholds import fewest_people, pixel_threshold
+from pathology_screen.calibration.store import Calibration, as_json, fewest_people, pixel_threshold
 from pathology_screen.engines import rank_and_world_size
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.metrics import brain_correlation

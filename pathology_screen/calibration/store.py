@@ -1,6 +1,7 @@
-"""A calibration: its file, what it belongs to, and what it says of a score."""
+"""A calibration: its thresholds, its file, what it belongs to, and what it says of a score."""
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -8,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import binomtest
 
-from pathology_screen.calibration.thresholds import Rate, count_rate, fewest_people, image_rank
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.files import text_sha256, write_text
 
@@ -22,6 +23,40 @@ LARGEST_FILE, MOST_SLICES, LARGEST_VALUE = 2**25, 100_000, 1e6
 DEEPEST_IDENTITY = 8
 STORED = {"pixel_fpr": "false_positive_rate", "achieved_pixel_fpr": "achieved_false_positive_rate"}
 """Names of fields in the file, where they differ."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share `count` of `total`, with its exact 95 % interval (Clopper and Pearson 1934)."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+
+def count_rate(count: int, total: int) -> Rate:
+    """Return the share `count` of `total`, with its interval."""
+    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
+    return Rate(count, total, float(interval.low), float(interval.high))
+
+
+def image_rank(people: int, subject_fpr: float) -> int:
+    """Return the k for which the k-th highest score of so many healthy people is the image
+    threshold (split conformal prediction); 0 where the people are too few for the rate."""
+    return math.floor((people + 1) * subject_fpr + 1e-9)
+
+
+def fewest_people(subject_fpr: float) -> int:
+    """Return how many healthy people a false positive rate takes: n allow 1 / (n + 1) at best."""
+    return math.ceil(1 / subject_fpr - 1e-9) - 1
+
+
+def pixel_threshold(maps: np.ndarray, pixel_fpr: float) -> float:
+    """Return the smallest of the values that at most this share of them exceeds."""
+    allowed = math.floor(pixel_fpr * maps.size * (1 + 1e-12))  # 0.29 * 100 is 28.999999999999996
+    rank = maps.size - 1 - allowed
+    return float(np.partition(maps, rank, axis=None)[rank])
 
 
 @dataclass(frozen=True)
