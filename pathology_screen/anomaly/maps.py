@@ -4,7 +4,7 @@ MKD, which compares features and reconstructs nothing, and all as a MONAI transf
 import os
 from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,22 +28,6 @@ REFERENCE_SIZE = 128
 """Image side in pixels at which `sigma` is given; elsewhere it grows and shrinks with the image."""
 SMALLEST_SIDE = 16
 """Below this a tile of the equalisation, an eighth of the side, is one pixel: all is noise."""
-
-
-class Scoring(Protocol):
-    """From an image and what a network makes of it to an anomaly map and an image score
-    (`AnomalyMap`, `DistillationMap`)."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the values depend on, ready for JSON; part of the identity of a calibration."""
-
-    def __call__(self, image: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Anomaly maps (B, 1, H, W), at least 0, of images and the network's output for them, the
-        same shape."""
-
-    def score(self, image: torch.Tensor, anomaly_map: torch.Tensor) -> torch.Tensor:
-        """Image scores (B,) of images (B, 1, H, W) and their anomaly maps."""
 
 
 class AnomalyMap(nn.Module):
@@ -95,6 +79,7 @@ class AnomalyMap(nn.Module):
 
     @property
     def identity(self) -> dict[str, Any]:
+        """What the values depend on, ready for JSON; part of the identity of a calibration."""
         perceptual = "none" if self.perceptual is None else self.perceptual.identity
         options = {"equalize": self.equalize, "sigma": self.sigma, "score": self.kind_of_score}
         return {"perceptual": perceptual, **options}
@@ -167,6 +152,7 @@ class DistillationMap(nn.Module):
 
     @property
     def identity(self) -> dict[str, Any]:
+        """See `AnomalyMap.identity`."""
         network = {"teacher": self.network.teacher.identity, "mse_weight": self.network.mse_weight}
         return {"kind": self.kind, "sigma": self.sigma, **network}
 
@@ -189,6 +175,10 @@ class DistillationMap(nn.Module):
         """Return the image score (B,): the discrepancy of the last three layers."""
         with eval_mode(self.network):  # MONAI's evaluators leave it in training mode by now
             return self.network.score(check_pair(image, anomaly_map)[0])
+
+
+Scoring = AnomalyMap | DistillationMap
+"""From an image and what a network makes of it to an anomaly map and an image score."""
 
 
 class AnomalyMapd(MapTransform):

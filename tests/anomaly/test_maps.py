@@ -37,30 +37,24 @@ def uniform(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-class TestEqualization:
-    def test_each_image_equals_scikit_image(self, images):
-        before = images.clone()
-        expected = np.stack([equalize_adapthist(image) for image in images[:, 0].numpy()])
-        equalized = equalize(images)
-        equal(equalized, torch.from_numpy(expected[:, None]))
-        equal(equalized[1:2], equalize(images[1:2]))
-        equal(images, before)
+def test_equalization_is_that_of_scikit_image_for_each_clamped_image(images):
+    before = images.clone()
+    expected = np.stack([equalize_adapthist(image) for image in images[:, 0].numpy()])
+    equal(equalize(images), torch.from_numpy(expected[:, None]))
+    equal(images, before)
+    equal(equalize(images * 2 - 0.2), equalize((images * 2 - 0.2).clamp(0, 1)))
+    faint = equalize(0.3 + 0.01 * images)
+    assert faint.amin().item() == 0 and faint.amax().item() == 1
 
-    def test_values_are_clamped_first_and_then_span_zero_to_one(self, images):
-        equal(equalize(images * 2 - 0.2), equalize((images * 2 - 0.2).clamp(0, 1)))
-        faint = equalize(0.3 + 0.01 * images)
-        assert faint.amin().item() == 0 and faint.amax().item() == 1
 
-    @pytest.mark.parametrize(("value", "spread"), [(0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.5, 1e-5)])
-    def test_an_image_without_contrast_stays_as_it_is(self, value, spread):
-        """A range below one level of 16 bits is none."""
+def test_equalization_of_the_smallest_image_and_of_one_without_contrast():
+    """A range below one level of 16 bits is none."""
+    for value, spread in ((0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.5, 1e-5)):
         constant = value + spread * uniform(2, 1, 32, 32)
         equal(equalize(constant), constant)
-
-    def test_smallest_image(self):
-        assert 0.2 < equalize(uniform(1, 1, 16, 16)).std().item() < 0.4
-        with pytest.raises(ConfigError, match="16 px"):
-            equalize(uniform(1, 1, 15, 64))
+    assert 0.2 < equalize(uniform(1, 1, 16, 16)).std().item() < 0.4
+    with pytest.raises(ConfigError, match="16 px"):
+        equalize(uniform(1, 1, 15, 64))
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +101,6 @@ def test_without_perceptual_distance_only_the_plain_residual_is_not_clamped(imag
 def test_constant_reconstruction_gives_a_finite_map(images, st_alex):
     maps = AnomalyMap(st_alex)(images, torch.full_like(images, 0.3))
     assert maps.isfinite().all() and maps.amin() >= 0 and maps.mean() > 0
-
-
-def test_intensity_bias_of_the_reconstruction_disappears(images):
-    """Equalisation stretches each image by itself, so a darker copy is no anomaly."""
-    assert AnomalyMap("none", equalize=False)(images, images * 0.5).mean() > 0.05
-    assert AnomalyMap("none")(images, images * 0.5).mean() < 0.01
-
-
-def test_lesion_stands_out(images, st_alex):
-    lesion = images.clone()
-    lesion[..., 24:30, 24:30] = 0.95
-    maps = AnomalyMap(st_alex)(lesion, images)
-    assert maps[..., 24:30, 24:30].mean() > 20 * maps[..., :12, :].mean()
 
 
 def test_blur_scales_with_the_image():
@@ -232,13 +213,6 @@ class TestDistillationMap:
             torch.testing.assert_close(score, network.score(images))
             assert result.min() >= 0 and not result.requires_grad and not score.requires_grad
         assert not torch.allclose(smooth, expected[1], rtol=0.01)
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_where_teacher_and_cloner_agree_there_is_nothing(self, kind):
-        agreeing, images = make_network(1, 1), uniform(2, 1, 64, 64)
-        scoring = DistillationMap(agreeing, kind)
-        result = scoring(images, agreeing(images))
-        assert result.max() < 1e-4 and scoring.score(images, result).abs().max() < 1e-5
 
     def test_sigma_blurs_in_pixels_of_a_128_pixel_image(self, network):
         prediction = uniform(2, 1, 64, 64)

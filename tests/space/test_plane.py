@@ -62,11 +62,6 @@ def in_head(places):
     return np.hypot(*np.moveaxis(places[..., :2] / [75, 95], -1, 0)) < 1
 
 
-def levels_covered(z, shape, affine):
-    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, shape, affine)
-    return covered, np.flatnonzero(covered.any(axis=(0, 1))).tolist()
-
-
 def test_plane_is_a_level_of_the_template_in_display_orientation():
     template = load_brain_template()
     assert nib.aff2axcodes(plane_affine()) == tuple(DISPLAY_AXES)
@@ -100,12 +95,21 @@ def test_values_come_back_to_the_voxels_that_the_plane_cuts(grid, z):
     assert not put_back(values, MOVED, 500.0, shape, affine)[1].any()
 
 
-@pytest.mark.parametrize("z, level", [(23.1, 16), (20.9, 15), (17.1, 15), (16.9, 14)])
-def test_a_plane_that_runs_along_thick_slices_comes_back_as_one_of_them(z, level):
-    """The slice at z = 20 reaches from 17 to 23."""
-    affine = axis_aligned([1.0, 1.0, 6.0], [-98, -134, -70])
-    covered, levels = levels_covered(z, (197, 233, 30), affine)
-    assert levels == [level] and covered[..., level].all()
+@pytest.mark.parametrize(
+    "z, first, step, levels",
+    [
+        *[(z, -70, 6.0, [one]) for z, one in ((23.1, 16), (20.9, 15), (17.1, 15), (16.9, 14))],
+        (23.0, 20, 0.25, [10, 11, 12, 13]),
+    ],
+)
+def test_a_plane_along_slices_comes_back_as_one_thick_or_a_millimetre_of_thin_ones(
+    z, first, step, levels
+):
+    """The thick slice at z = 20 reaches from 17 to 23."""
+    affine = axis_aligned([1.0, 1.0, step], [-98, -134, first])
+    _, covered = put_back(np.ones(PLANE_SHAPE), np.eye(4), z, (197, 233, 30), affine)
+    assert np.flatnonzero(covered.any(axis=(0, 1))).tolist() == levels
+    assert covered[..., levels].all()
 
 
 @pytest.mark.parametrize("place", [(40, 30), (-55, -20), (3, -80)])
@@ -124,11 +128,6 @@ def test_a_marked_voxel_is_found_in_the_plane_and_again_in_the_scan(grid, place)
     assert taken.max() > 100 and np.abs(off).max() <= 1  # voxel
     back, _ = put_back(taken, MOVED, PLANE_Z, shape, affine)
     assert np.unravel_index(back.argmax(), shape) == voxel
-
-
-def test_finer_voxels_than_the_plane_are_covered_for_a_millimetre():
-    affine = axis_aligned([0.4, 0.4, 0.25], [-20, -20, 20])
-    assert levels_covered(23.0, (50, 50, 40), affine)[1] == [10, 11, 12, 13]  # 22.5 to 23.25
 
 
 def test_between_the_planes_of_a_stack_values_are_interpolated():
