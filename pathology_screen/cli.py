@@ -201,7 +201,7 @@ def _label_app(options: Namespace) -> None:
 
 def _label_versions(options: Namespace) -> None:
     """List the weights that were trained in an app, or choose one."""
-    from pathology_screen.label.versions import Versions
+    from pathology_screen.label.app_folder import Versions
 
     bundle = bundle_root(options.bundle)
     versions = Versions(options.folder / "model" / bundle.name, bundle)

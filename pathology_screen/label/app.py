@@ -1,39 +1,48 @@
-"""The app that MONAI Label runs."""
+"""The app that MONAI Label runs, and its tasks: inference, scoring, worklist and training."""
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+import torch
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.utils import convert
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
-from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.transform.writer import write_itk
 from monailabel.utils.async_tasks.utils import tasks
-from monailabel.utils.others.generic import run_command
+from monailabel.utils.others.generic import device_list, name_to_device, run_command
 
 from pathology_screen import __version__
-from pathology_screen.label.model import Options, find_models
-from pathology_screen.label.studies import study_path
-from pathology_screen.label.tasks import (
-    AnomalyRegions,
-    AnomalyVolume,
-    BatchScreening,
-    HealthyTraining,
-    MostSuspicious,
-    Screening,
-)
-from pathology_screen.outputs.record import INTENDED_USE
+from pathology_screen.errors import ConfigError, ScreeningError, fault
+from pathology_screen.label.fit import Settings, fit_version
+from pathology_screen.label.model import Model, Options, find_models
+from pathology_screen.label.studies import READING, normal_studies, study_path
+from pathology_screen.outputs.record import INTENDED_USE, make_record
+from pathology_screen.screening import ScreeningResult
 
 logger = logging.getLogger(__name__)
-LOOPBACK = "127.0.0.1"
+MOST_LABELS = np.iinfo(np.uint8).max
+"""Viewers ask for label volumes of 8 bits."""
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha")
+"""Of the volumes that can be asked for."""
+PUT_ASIDE = 3600
+"""Seconds for which a study that was given to a reader comes after all others."""
 
 
 class ScreeningApp(MONAILabelApp):
@@ -52,36 +61,25 @@ class ScreeningApp(MONAILabelApp):
         self.models = find_models(Path(app_dir), Options.from_conf(conf or {}))
         logger.info("models: %s", ", ".join(model.name for model in self.models))
         _prepare_dicomweb()
-        super().__init__(
-            app_dir,
-            studies,
-            conf,
-            name=f"pathology_screen {__version__}",
-            description="Unsupervised pathology screening on T1-weighted brain MRI. "
-            + INTENDED_USE,
-            version=__version__,
-        )
+        told = "Unsupervised pathology screening on T1-weighted brain MRI. " + INTENDED_USE
+        names = {"name": f"pathology_screen {__version__}", "version": __version__}
+        super().__init__(app_dir, studies, conf, description=told, **names)
 
     def init_infers(self) -> dict[str, InferTask]:
-        """Regions and map of each model."""
         regions = {f"{model.name}_anomaly_regions": AnomalyRegions(model) for model in self.models}
         maps = {f"{model.name}_anomaly_map": AnomalyVolume(model) for model in self.models}
         return regions | maps
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Training of each model on healthy people."""
         return {f"{model.name}_healthy": HealthyTraining(model) for model in self.models}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The worklist of each model."""
         return {f"{model.name}_most_suspicious": MostSuspicious(model) for model in self.models}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """What fills the worklists."""
         return {f"{model.name}_screening": Screening(model) for model in self.models}
 
     def init_batch_infer(self) -> Callable:
-        """Inference on many studies."""
         return BatchScreening()
 
     def infer(
@@ -110,7 +108,7 @@ class ScreeningApp(MONAILabelApp):
         except Exception as error:  # of a PACS that is out of reach while the server starts
             logger.warning("no study is screened in the background: %s", type(error).__name__)
             return {}
-        waiting = [model.name for model in self.models if model.scores.waiting(studies)]
+        waiting = [model.name for model in self.models if model.waiting(studies)]
         return {name: start(f"{name}_screening", params) for name in waiting}
 
 
@@ -119,7 +117,7 @@ def start_server(app_folder: Path) -> None:
     those of this process; it listens on this machine alone unless they say otherwise."""
     from monailabel.main import Main
 
-    sys.argv[1:] = ["start_server", "--app", str(app_folder), "--host", LOOPBACK, *sys.argv[1:]]
+    sys.argv[1:] = ["start_server", "--app", str(app_folder), "--host", "127.0.0.1", *sys.argv[1:]]
     Main().run()
 
 
@@ -132,9 +130,223 @@ def _prepare_dicomweb() -> None:
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
-    convert.run_command = _run_dcmqi
+
+    def run_dcmqi(program: str, args: list[str]) -> None:
+        run_command(program, [*args, "--noDicomValueChecks"])
+
+    convert.run_command = run_dcmqi
 
 
-def _run_dcmqi(program: str, args: Sequence[str]) -> None:
-    """Run the program that makes a SEG, with values of the series taken over unchecked."""
-    run_command(program, [*args, "--noDicomValueChecks"])
+class AnomalyVolume(InferTask):
+    """Screen a study with a model, and show the anomaly map.
+
+    Params of a request: `plane_mm`, z of another plane of MNI152 space, which is mapped and not
+    judged (null by default); `result_extension` of the volume, one of `EXTENSIONS` (".nii.gz");
+    `result_compress`, whether an NRRD or MHA is compressed.
+    """
+
+    kind, shown = InferType.OTHERS, "Map of the differences from a pseudo-healthy brain"
+    names: Mapping[str, int] = {}
+    params: Mapping[str, Any] = {"plane_mm": None}
+
+    def __init__(self, model: Model) -> None:
+        title = f"{self.shown} ({model.title})"
+        super().__init__(self.kind, dict(self.names), 3, title, dict(self.params))
+        self.model = model
+
+    def is_valid(self) -> bool:
+        return True  # a model without weights is not offered
+
+    def get_path(self, validate: bool = True) -> str:
+        """The weights in use, which MONAI Label offers for download."""
+        return str(self.model.versions.active().weights)
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Screen the study `request["image"]`, a path.
+
+        Returns:
+            The volume on the voxels of the study, a temporary file; and the record (see
+            `make_record`), with `label_names` and the `weights_version` in use.
+
+        Raises:
+            HTTPException: 404 for an unknown study, 400 for a param that makes no sense, 422 with
+                code, reason and hint where the scan is refused, 500 where the software failed.
+        """
+        try:
+            return self._screen(request)
+        except HTTPException:
+            raise
+        except ConfigError as error:
+            raise HTTPException(400, str(error)) from error
+        except Exception as error:  # what another package's error says may name the patient
+            raise HTTPException(500, str(fault(error))) from None
+
+    def _screen(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        extension, plane = request.get("result_extension") or ".nii.gz", request.get("plane_mm")
+        if extension not in EXTENSIONS:
+            known = ", ".join(EXTENSIONS)
+            raise ConfigError(f"result_extension is one of {known}, not {extension!r}")
+        if plane is not None and not (isinstance(plane, int | float) and np.isfinite(plane)):
+            raise ConfigError(f"plane_mm is a number of millimetres, not {plane!r}")
+        if not request.get("image"):
+            raise HTTPException(404, "there is no such study")
+        version = self.model.versions.active().name
+        result = self.model.screen(request["image"], plane)
+        if result.map_volume is None or result.affine is None:
+            raise HTTPException(422, result.reason)
+        volume, names = self.volume(result, request)
+        record = make_record(result) | {"label_names": names, "weights_version": version}
+        handle, path = tempfile.mkstemp(suffix=extension)  # MONAI Label removes it once it is sent
+        os.close(handle)
+        if extension in (".nii", ".nii.gz"):  # by nibabel the affine is kept to the last digit
+            image = nib.Nifti1Image(volume, result.affine)
+            image.header.set_xyzt_units("mm")
+            image.to_filename(path)
+        else:
+            compress = bool(request.get("result_compress"))
+            write_itk(volume, path, result.affine, volume.dtype, compress)
+        return path, record
+
+    def volume(
+        self, result: ScreeningResult, request: Mapping[str, Any]
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """The map, (I, J, K) float32, zero outside the screened slice; and no labels."""
+        return np.asarray(result.map_volume), {}
+
+
+class AnomalyRegions(AnomalyVolume):
+    """Screen a study, and show the regions above the pixel threshold: one label, or (param
+    `numbered`) their numbers in the record."""
+
+    kind, shown = InferType.SEGMENTATION, "Regions unlike healthy people"
+    names = {"anomaly": 1}
+    params = {"plane_mm": None, "numbered": False}
+
+    def volume(
+        self, result: ScreeningResult, request: Mapping[str, Any]
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """The regions, (I, J, K) uint8, and the names of its labels; regions beyond the 255th,
+        which have the lowest peaks, are merged with it."""
+        numbers = np.minimum(np.asarray(result.regions_volume), MOST_LABELS).astype(np.uint8)
+        if not request.get("numbered"):
+            return (numbers > 0).astype(np.uint8), {"anomaly": 1}
+        count = min(len(result.regions), MOST_LABELS)
+        return numbers, {f"region {label}": label for label in range(1, count + 1)}
+
+
+class BatchScreening(BatchInferTask):
+    """Inference on many studies, of which one that is refused does not end the run: its `error`
+    tells why, in words."""
+
+    def __call__(
+        self, request: Mapping[str, Any], datastore: Datastore, infer: Callable
+    ) -> dict[str, Any]:
+        def told(one: Mapping[str, Any], store: Datastore) -> dict[str, Any]:
+            try:
+                return infer(one, store)
+            except HTTPException as error:
+                return {"error": error.detail}
+
+        several = torch.cuda.device_count() > 0  # MONAI Label divides by their number
+        return super().__call__({"multi_gpu": several, **request}, datastore, told)
+
+
+class Screening(ScoringMethod):
+    """Screen in the background every study that waits, and keep its score."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(f"Screen what was not screened yet ({model.title})")
+        self.model = model
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, int]:
+        """Screen; return how many had each outcome, and how many were not screened because the
+        datastore did not give them ("not_read"). Raises ArtifactError or ConfigError if the model
+        cannot screen at all."""
+        outcomes: Counter[str] = Counter()
+        for study in self.model.waiting(datastore.list_images()):
+            try:
+                path = study_path(datastore, study)
+            except Exception as error:  # a PACS out of reach; the next study may be in the cache
+                logger.warning("a study cannot be had: %s", type(error).__name__)
+                outcomes["not_read"] += 1
+                continue
+            try:
+                result = self.model.screen(path)
+            except ScreeningError:
+                raise
+            except Exception as error:  # that the software fails on one scan stops no other
+                result = self.model.screener().judge.refuse(fault(error))
+            self.model.keep(study, result)
+            outcomes[result.outcome] += 1
+        return dict(outcomes)
+
+
+class MostSuspicious(Strategy):
+    """Give the unread study with the highest score.
+
+    Unread is what has neither a final label nor a reading (see `label.studies`). Studies that are
+    not screened yet come after those with a score, and then those that were not assessable. One
+    that was given to a reader less than an hour ago comes after all others, so that two readers
+    have different ones.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(f"Most suspicious unread study first ({model.title})")
+        self.model = model
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """The study's `id`, what screening found in it, and how many studies are `unread` and how
+        many of them `waiting` to be screened; None where all are read."""
+        studies = datastore.get_unlabeled_images()
+        unread = (study for study in studies if _is_unread(datastore, study))
+        found = {study: self.model.found(study) for study in unread}
+        if not found:
+            return None
+        now, name = time.time(), request["strategy"]
+
+        def place(study: str) -> tuple[bool, int, float, str]:
+            given = datastore.get_image_info(study).get("strategy", {}).get(name, {}).get("ts", 0)
+            one = found[study]
+            score = None if one is None else one["score"]
+            group = 0 if score is not None else 1 if one is None else 2
+            return now - given < PUT_ASIDE, group, -(score or 0.0), study
+
+        first = min(found, key=place)
+        study_path(datastore, first)  # MONAI Label fetches it next, and would leave a copy behind
+        waiting = sum(one is None for one in found.values())
+        return {"id": first, **(found[first] or {}), "unread": len(found), "waiting": waiting}
+
+
+def _is_unread(datastore: Datastore, study: str) -> bool:
+    """Whether nobody said what it shows (a PACS is asked for its labels every now and then)."""
+    final = DefaultLabelTag.FINAL in datastore.get_labels_by_image_id(study)
+    return not final and not datastore.get_image_info(study).get(READING)
+
+
+class HealthyTraining(TrainTask):
+    """Train a model on the studies that readers marked as normal, without label masks, on its own
+    device where a request names none; see `fit_version`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__("Fit the network on the studies that readers marked as normal")
+        self.model, self.versions = model, model.versions
+
+    def config(self) -> dict[str, Any]:
+        """The settings that a request may change, for viewers to show."""
+        config = json.loads((self.model.bundle / "configs" / "train.json").read_text("utf-8"))
+        own = {name: config[name] for name in ("max_epochs", "learning_rate")}
+        return {**own, "pretrained": True, "device": device_list()}
+
+    def stats(self) -> dict[str, Any]:
+        """The version in use, and what is known of all."""
+        known = {version.name: dict(version.facts) for version in self.versions.all()}
+        return {"active": self.versions.active().name, "versions": known}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train; return the name of the new version and its facts. Raises ConfigError if a setting
+        makes no sense or the people are too few."""
+        device = name_to_device(request.get("device") or self.model.device)
+        asked = Settings.of({**request, "device": device})
+        studies = normal_studies(datastore)
+        version = fit_version(self.versions, studies, asked, self.model.options.rate)
+        return {"version": version.name, **version.facts}

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,20 +18,17 @@ from tqdm import tqdm
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import calibration_beside, fewest_people
-from pathology_screen.cohorts.splits import SECTIONS
 from pathology_screen.errors import ConfigError, find_refusal
+from pathology_screen.label.app_folder import Version, Versions
 from pathology_screen.label.studies import Study, read_study
-from pathology_screen.label.versions import Version, Versions
 from pathology_screen.predictor import Predictor
 from pathology_screen.result import ScanContext
 from pathology_screen.screening import Screener
 from pathology_screen.screening.screener import prepare
 
-SHARES = dict(zip(SECTIONS, (0.4, 0.1, 0.4, 0.1)))
+SHARES = {"training": 0.4, "validation": 0.1, "calibration": 0.4, "test": 0.1}
 """Probability with which a person belongs to each section. The new weights are chosen among epochs
 on "validation" and compared with the old ones on "test": the choice does not flatter them."""
-RUN = "training"
-"""Folder of the run, below that of the versions, while it lasts."""
 LEAST_GAIN = 0.01
 """By how much, relative, the error has to fall for the new weights to be better."""
 AS_SCREENED = ("network_def", "slice", "preprocessing", "scoring")
@@ -49,11 +47,7 @@ class Settings(NamedTuple):
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Settings":
         """Take from a request what belongs here, and check it: nothing of it may reach the
-        configuration as an expression.
-
-        Raises:
-            ConfigError: if a value makes no sense.
-        """
+        configuration as an expression. ConfigError if a value makes no sense."""
         given = {name: request[name] for name in cls._fields if request.get(name) is not None}
         asked = cls(**given)
         epochs, rate = asked.max_epochs, asked.learning_rate
@@ -76,12 +70,12 @@ def section_of(person: str) -> str:
     therefore never seen those who calibrate."""
     place = int.from_bytes(hashlib.sha256(person.encode()).digest()[:8], "big") / 2**64
     bounds = np.cumsum(list(SHARES.values()))[:-1]
-    return SECTIONS[int(np.searchsorted(bounds, place, side="right"))]
+    return list(SHARES)[int(np.searchsorted(bounds, place, side="right"))]
 
 
 def check_people(counts: Mapping[str, int], rate: float) -> None:
     """Raise ConfigError where a section has nobody, or too few calibrate for this rate."""
-    needed = dict.fromkeys(SECTIONS, 1) | {"calibration": fewest_people(rate)}
+    needed = dict.fromkeys(SHARES, 1) | {"calibration": fewest_people(rate)}
     missing = {name: max(0, number - counts.get(name, 0)) for name, number in needed.items()}
     if not any(missing.values()):
         return
@@ -99,26 +93,20 @@ def check_people(counts: Mapping[str, int], rate: float) -> None:
 
 
 def fit_version(
-    versions: Versions, studies: Sequence[Study], settings: Settings, rate: float = 0.05
+    versions: Versions, studies: Sequence[Study], settings: Settings, rate: float
 ) -> Version:
     """Train on studies of healthy people, and use the new weights from now on if they paint
     held-out people better.
 
     The scans go through the reader, the acceptance gate and the preprocessing of screening; those
     that are refused are left out and counted. The bundle's own training configuration trains,
-    chooses the epoch and calibrates.
-
-    Args:
-        versions: of the bundle; the new weights become one of them, whether they are better or not.
-        studies: of people who are healthy.
-        settings: see `Settings`.
-        rate: of false positives among healthy people, that the calibration has to allow.
+    chooses the epoch and calibrates, for a rate of false positives among healthy people.
 
     Returns:
-        The new version. Its `facts`: `trained`, when; `started_from`, a version or None;
-        `settings`; `people` by section; `refused`, how many scans by code; `error`, the mean
-        squared error on the "test" people of the version in use ("old"; its name is
-        `compared_with`) and of the new one; `better`, whether the new one is now in use.
+        The new version, whether it is better or not. Its `facts`: `trained`, when; `started_from`,
+        a version or None; `settings`; `people` by section; `refused`, how many scans by code;
+        `error`, the mean squared error on the "test" people of the version in use ("old"; its name
+        is `compared_with`) and of the new one; `better`, whether the new one is now in use.
 
     Raises:
         ConfigError: if the people are too few, see `check_people`.
@@ -131,10 +119,10 @@ def fit_version(
     people = {name: len({one["subject"] for one in items}) for name, items in sections.items()}
     check_people(people, rate)
 
-    run = versions.folder / RUN
+    run = versions.folder / "training"
     shutil.rmtree(run, ignore_errors=True)  # of a training that was killed
     try:
-        workflow = _workflow(versions, settings, sections, before)
+        workflow = _workflow(versions.bundle, str(run), settings, sections, before)
         workflow.initialize()
         workflow.run()
         after = Predictor.load(versions.bundle, run / "model.pt")
@@ -178,22 +166,17 @@ def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[Sections, 
 
 
 def _workflow(
-    versions: Versions, settings: Settings, sections: Sections, before: Predictor
+    bundle: Path, output: str, settings: Settings, sections: Sections, before: Predictor
 ) -> ConfigWorkflow:
     """The bundle's training, on these slices and from these weights."""
-    file = str(versions.bundle / "configs" / "train.json")
+    file = str(bundle / "configs" / "train.json")
     workflow = ConfigWorkflow(file, logging_file=False, run_id="training")
-    config, screened = workflow.parser, read_settings(versions.bundle)
-    asked: dict[str, Any] = settings._asdict()
-    if settings.device is not None:
-        asked["device"] = torch.device(settings.device)
-    del asked["pretrained"]
+    config, screened = workflow.parser, read_settings(bundle)
     config.update(
         {
             **{name: screened[name] for name in AS_SCREENED},
-            **{key: value for key, value in asked.items() if value is not None},
-            "bundle_root": str(versions.bundle),
-            "output_dir": str(versions.folder / RUN),
+            "bundle_root": str(bundle),
+            "output_dir": output,
             "train#data": [{"subject": item["subject"]} for item in sections["training"]],
             "train#dataset": Dataset(sections["training"]),
             "validate#dataset": Dataset(sections["validation"]),
@@ -201,6 +184,11 @@ def _workflow(
             "batch_size": min(config["batch_size"], len(sections["training"])),
         }
     )
+    for name in ("max_epochs", "learning_rate"):
+        if (asked := getattr(settings, name)) is not None:
+            config[name] = asked
+    if settings.device is not None:
+        config["device"] = torch.device(settings.device)
     if settings.pretrained:
         config["ckpt"] = str(before.weights)
         if "warm_up" in config:

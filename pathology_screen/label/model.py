@@ -3,74 +3,57 @@
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.files import text_sha256, write_text
+from pathology_screen.label.app_folder import SHIPPED, Version, Versions
 from pathology_screen.label.studies import read_study
-from pathology_screen.label.versions import SHIPPED, Version, Versions
 from pathology_screen.predictor import best_device
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener, ScreeningResult
 
 KEPT = ("outcome", "code", "reason", "score", "percentile", "p_value")
-"""Fields of a result that `Scores` keeps."""
+"""Fields of a result that a model keeps."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `--conf KEY VALUE` sets.
+class Options(NamedTuple):
+    """What `--conf KEY VALUE` sets."""
 
-    Attributes:
-        models: names or folders of the bundles offered; empty for all that have weights.
-        rate: of false positives among healthy people.
-        device: of the networks, see `Predictor.load`.
-        calibration: file in place of the one beside the weights, for one model alone.
-    """
-
-    models: tuple[str, ...] = ()
-    rate: float = 0.05
-    device: str = "auto"
-    calibration: Path | None = None
+    models: tuple[str, ...] = ()  # names or folders of bundles; empty for all that have weights
+    rate: float = 0.05  # of false positives among healthy people
+    device: str = "auto"  # see `Predictor.load`
+    calibration: Path | None = None  # in place of the one beside the weights, for one model alone
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> "Options":
         """Read what MONAI Label hands over; raises ConfigError for an unknown key or bad value."""
-        known = [field.name for field in fields(cls)]
         values: dict[str, Any] = {key: conf[key] for key in conf if key != "server_mode"}
-        if unknown := [key for key in values if key not in known]:
-            raise ConfigError(f"there is no --conf {unknown[0]}; there are {', '.join(known)}")
+        if unknown := [key for key in values if key not in cls._fields]:
+            raise ConfigError(
+                f"there is no --conf {unknown[0]}; there are {', '.join(cls._fields)}"
+            )
         if "models" in values:
             names = (name.strip() for name in values["models"].split(","))
             values["models"] = tuple(filter(None, names))
         if "calibration" in values:
             values["calibration"] = Path(values["calibration"])
         try:
-            return cls(**values | {"rate": float(values.get("rate", cls.rate))})
+            return cls(**values | {"rate": float(values.get("rate", 0.05))})
         except ValueError:
             raise ConfigError(f"{values['rate']!r} is not a number") from None
 
 
 class Model:
-    """A bundle, and the screener of its active version.
+    """A bundle, its versions, the screener of the active one, and the scores of studies.
 
-    Args:
-        bundle: name or folder.
-        app_folder: of the server; `model/NAME` in it holds the versions that were trained here,
-            `scores/NAME` what screening found.
-        options: of the app.
-
-    Attributes:
-        name: of the bundle; the names of its tasks begin with it.
-        bundle: its folder.
-        title: what its method is called.
-        versions: of its weights.
-
-    Raises:
-        ConfigError: if there is no such bundle.
+    In the app's folder `model/NAME` holds the versions that were trained here, and `scores/NAME`
+    the scores, a file a study, named by a hash of the study's id. They are no part of the
+    datastore, whose own file the server and a process in the background would write at the same
+    time. Those of other weights, calibration or rate count for nothing. ConfigError if there is no
+    such bundle.
     """
 
     def __init__(self, bundle: str | Path, app_folder: Path, options: Options) -> None:
@@ -78,7 +61,7 @@ class Model:
         self.name, self.options = self.bundle.name, options
         self.title = METHODS[read_settings(self.bundle)["method"]].title
         self.versions = Versions(app_folder / "model" / self.name, self.bundle)
-        self.scores = Scores(self, app_folder / "scores" / self.name)
+        self.scores = app_folder / "scores" / self.name
         self.device = str(best_device(options.device))
         self._lock = threading.Lock()
         self._loaded: tuple[Version, Screener] | None = None
@@ -106,7 +89,7 @@ class Model:
             return self._loaded[1]
 
     def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
-        """Screen the file of a study; raises what `read_study` and `screener` raise."""
+        """Screen the file of a study; raises what `screener` raises."""
         screener = self.screener()
         try:
             scan = read_study(path)
@@ -114,41 +97,30 @@ class Model:
             return screener.judge.refuse(refusal)
         return screener(scan, plane_mm=plane_mm)
 
-
-class Scores:
-    """The scores of one model, a file a study, named by a hash of the study's id.
-
-    They are no part of the datastore, whose own file the server and a process in the background
-    would write at the same time. Those of other weights, calibration or rate count for nothing.
-    """
-
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.folder = model, folder
-
-    def of(self, study: str) -> Mapping[str, Any] | None:
+    def found(self, study: str) -> Mapping[str, Any] | None:
         """The `KEPT` fields of a study; None where it was not screened as it would be now."""
         try:
-            entry = json.loads(self._path(study).read_text("utf-8"))
+            entry = json.loads(self._score_path(study).read_text("utf-8"))
         except (OSError, ValueError):  # not there, or not ours: it is screened again
             return None
-        now = self.model.screener().judge.calibration.calibration_id
-        return entry["result"] if entry["made_by"] == self._made_by(now) else None
+        now = self._made_by(self.screener().judge.calibration.calibration_id)
+        return entry["result"] if entry["made_by"] == now else None
 
     def waiting(self, studies: Sequence[str]) -> list[str]:
         """Those that were not screened yet."""
-        return [study for study in studies if self.of(study) is None]
+        return [study for study in studies if self.found(study) is None]
 
     def keep(self, study: str, result: ScreeningResult) -> None:
         """Keep a result in place of an older one."""
         made_by = self._made_by(result.provenance["calibration_id"])  # perhaps out of use by now
         entry = {"made_by": made_by, "result": {field: getattr(result, field) for field in KEPT}}
-        write_text(self._path(study), json.dumps(entry, allow_nan=False))
+        write_text(self._score_path(study), json.dumps(entry, allow_nan=False))
 
-    def _path(self, study: str) -> Path:
-        return self.folder / f"{text_sha256(study)[:24]}.json"
+    def _score_path(self, study: str) -> Path:
+        return self.scores / f"{text_sha256(study)[:24]}.json"
 
     def _made_by(self, calibration_id: str) -> dict[str, Any]:
-        return {"calibration_id": calibration_id, "rate": self.model.options.rate}
+        return {"calibration_id": calibration_id, "rate": self.options.rate}
 
 
 def find_models(app_folder: Path, options: Options) -> list[Model]:

@@ -1,6 +1,6 @@
 """A bundle as MONAI Label's stock app runs it: the path of a study in, a segmentation out."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class AcceptedSliced(Transform):
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         context = ScanContext()
         image = prepare(self.predictor, {"image": data["image"]}, context)
         return {**data, "image": image, "context": context}
@@ -38,9 +38,8 @@ class Segmented(Transform):
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        output: Any = data
-        result = judge_evaluated(self.judge, output["image"], output, output["context"])
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        result = judge_evaluated(self.judge, data["image"], data, data["context"])
         if result.regions_volume is None or result.affine is None:
             raise InputError(result.code or "unexpected_error")
         regions = torch.from_numpy(result.regions_volume > 0)[None].to(torch.uint8)

@@ -10,8 +10,6 @@ from pathology_screen.io import Scan, read_scan
 
 READING, NORMAL = "reading", "normal"
 """Entry of a study's info for a reader's finding, and its value for a healthy person."""
-UNKNOWN = ("", "UNK")
-"""What stands for a PatientID that is not stated."""
 
 
 class Study(NamedTuple):
@@ -47,7 +45,7 @@ def study_path(datastore: Any, name: str) -> Path:
 def _person(name: str, info: dict[str, Any]) -> str:
     for key in ("subject", "PatientID"):
         stated = str(info.get(key, "")).strip()
-        if stated not in UNKNOWN:
+        if stated not in ("", "UNK"):
             return f"{key}:{stated}"
     label = SUBJECT_LABEL.search(name)
     return f"subject:{label[1]}" if label else f"study:{name}"

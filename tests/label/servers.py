@@ -16,12 +16,11 @@ from typing import Any
 
 import nibabel as nib
 import torch
+from orthanc import Server
 
 from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.calibration import calibrate
 from pathology_screen.predictor import Predictor, build_network
-
-START, STOP = 600.0, 60.0  # seconds, for a busy machine
 
 ACROSS = 2e-3
 """Relative difference of scores of a registered scan between the two environments: voxels and brain
@@ -31,14 +30,7 @@ ends 0.01 mm away; within one nothing differs."""
 RATE = 0.25
 """Of false positives, that four people allow."""
 
-SMALL: dict[str, dict[str, Any]] = {
-    "ra": {"channels": [8, 8], "latent": 8},
-    "dae": {"channels": [4, 8]},
-    "mkd": {"width": 8},
-}
-
-SCHEDULE = {"ra": {"max_epochs": 8, "warm_up": 5, "val_interval": 1}, "dae": {}, "mkd": {}}
-
+SMALL = {"ra": {"channels": [8, 8], "latent": 8}, "dae": {"channels": [4, 8]}, "mkd": {"width": 8}}
 NO_SCORING = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
 """For servers whose worklist is not asked for: each scoring is a process that loads everything."""
 
@@ -48,36 +40,19 @@ def label_python() -> str | None:
     return os.environ.get("PATHOLOGY_SCREEN_LABEL_PYTHON")
 
 
-class Server:
-    """A running server, asked through curl so that it may live in another network namespace.
-
-    Attributes:
-        url: of the server.
-        inside: what to put before a command so that it runs where the server can be reached.
-    """
-
-    def __init__(self, url: str, inside: Sequence[str] = ()) -> None:
-        self.url, self.inside = url, list(inside)
-
-    def ask(self, method: str, path: str, *options: str) -> tuple[int, bytes]:
-        """Status and body of the answer to a request; options are curl's."""
-        curl = [*self.inside, "curl", "-s", "-S", "--noproxy", "*", "-X", method]
-        command = [*curl, "-w", "%{http_code}", *options, self.url + path]
-        answer = subprocess.run(command, check=True, capture_output=True).stdout
-        return int(answer[-3:]), answer[:-3]
-
-    def answers(self) -> bool:
-        """Whether it is ready."""
-        command = [*self.inside, "curl", "-s", "-f", "--noproxy", "*", f"{self.url}/info/"]
-        return subprocess.run(command, capture_output=True).returncode == 0
-
-    def json(self, path: str, method: str = "GET", *options: str) -> Any:
-        return json.loads(self._succeed(method, path, *options))
+class LabelServer(Server):
+    """MONAI Label, which runs."""
 
     def infer(self, model: str, image: str, output: str, **params: Any) -> bytes:
         """The answer of `/infer/`; `output` is "image", "json", "all" or "dicom_seg"."""
         path = f"/infer/{model}?image={image}&output={output}"
-        return self._succeed("POST", path, "-F", f"params={json.dumps(params)}")
+        return self.get(path, "POST", "-F", f"params={json.dumps(params)}")
+
+    def refusal(self, model: str, image: str, **params: Any) -> tuple[int, str]:
+        """Status and detail of an answer of `/infer/` that is none."""
+        options = ("-F", f"params={json.dumps(params)}")
+        status, body = self.ask("POST", f"/infer/{model}?image={image}&output=json", *options)
+        return status, json.loads(body)["detail"]
 
     def next_study(self) -> dict[str, Any]:
         """What the worklist of the small bundle gives."""
@@ -86,23 +61,22 @@ class Server:
     def mark(self, image: str, reading: str) -> None:
         """Say what a study shows."""
         info = json.dumps({"reading": reading})
-        self._succeed("PUT", f"/datastore/image/info?image={image}", "-F", f"info={info}")
+        self.get(f"/datastore/image/info?image={image}", "PUT", "-F", f"info={info}")
 
-    def train(self, task: str, **params: Any) -> dict[str, Any]:
-        """Train, wait for the end, and return how it went."""
+    def start_training(self, **params: Any) -> str:
+        """Of the small bundle; gives the id of the task."""
         options = ("-H", "Content-Type: application/json", "-d", json.dumps(params))
-        started = self.json(f"/train/{task}", "POST", *options)
+        return self.json("/train/tiny_healthy", "POST", *options)["id"]
+
+    def train(self, **params: Any) -> dict[str, Any]:
+        """Train the small bundle, wait for the end, and return how it went."""
+        started = self.start_training(**params)
         for _ in range(3000):
-            found = [one for one in self.json("/train/?all=true") if one["id"] == started["id"]][0]
+            found = [one for one in self.json("/train/?all=true") if one["id"] == started][0]
             if found["status"] not in ("SUBMITTED", "RUNNING"):
                 return found
             time.sleep(0.2)
         raise TimeoutError(found)
-
-    def _succeed(self, method: str, path: str, *options: str) -> bytes:
-        status, body = self.ask(method, path, *options)
-        assert status == 200, (method, path, status, body[:2000])
-        return body
 
 
 def parts(body: bytes) -> dict[str, bytes]:
@@ -120,13 +94,6 @@ def nifti(content: bytes, path: Path) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def starting(app: Path) -> list[str]:
-    """Arguments of the interpreter that start an app, ours or another."""
-    if "start_server" in (app / "main.py").read_text():
-        return [str(app / "main.py")]
-    return ["-m", "monailabel.main", "start_server", "--app", str(app), "--host", "127.0.0.1"]
-
-
 @contextmanager
 def running_server(
     app: Path,
@@ -135,38 +102,26 @@ def running_server(
     conf: Mapping[str, str],
     env: Mapping[str, str] | None = None,
     inside: Sequence[str] = (),
-) -> Iterator[Server]:
-    """Run the app on a folder or DICOMweb address, on a free port of loopback."""
-    port = 8000 if inside else _free_port()
-    command = [*inside, label_python() or "", *starting(app)]
-    command += ["--studies", str(studies), "--port", str(port)]
+) -> Iterator[LabelServer]:
+    """Run an app, ours or another, on a folder or DICOMweb address, on a free port of loopback."""
+    port = 8000
+    if not inside:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    start = [str(app / "main.py")]
+    if "start_server" not in (app / "main.py").read_text():
+        start = ["-m", "monailabel.main", "start_server", "--app", str(app), "--host", "127.0.0.1"]
+    command = [*inside, label_python() or "", *start, "--studies", str(studies)]
+    command += ["--port", str(port)]
     command += [word for key, value in conf.items() for word in ("--conf", key, value)]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(log.parent), **(env or {})}
     with log.open("w") as out:
         streams = {"stdout": out, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, **streams, env=surroundings, cwd=log.parent)
-        try:
-            server = Server(f"http://127.0.0.1:{port}", inside)
-            _wait(server, process, log)
+        server = LabelServer(f"http://127.0.0.1:{port}", inside)
+        with server.running(process, "/info/", log):
             yield server
-        finally:
-            process.terminate()
-            process.wait(STOP)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START
-    while process.poll() is None and time.monotonic() < deadline:
-        if server.answers():
-            return
-        time.sleep(0.3)
-    raise RuntimeError(f"the server did not start: {log.read_text()[-3000:]}")
 
 
 def make_tiny_bundle(
@@ -175,6 +130,7 @@ def make_tiny_bundle(
     """A bundle with a network of 64 pixels and few channels, that was trained for so many steps on
     slices of healthy people and calibrated on them, and whose own rate is `rate`."""
     shutil.copytree(bundle_root(name), folder, ignore=shutil.ignore_patterns("runs", "models"))
+    schedule = {"max_epochs": 8, "warm_up": 5, "val_interval": 1} if name == "ra" else {}
     for file in ("train.json", "inference.json"):
         path = folder / "configs" / file
         config = json.loads(path.read_text())
@@ -182,7 +138,7 @@ def make_tiny_bundle(
         config["slice"]["size"] = 64
         if name != "mkd":
             config["scoring"] = {"perceptual": "none", "equalize": False}
-        own = {"rate": rate} if file == "inference.json" else SCHEDULE[name]
+        own = {"rate": rate} if file == "inference.json" else schedule
         path.write_text(json.dumps(config | own))
     (folder / "models").mkdir()
     torch.manual_seed(0)

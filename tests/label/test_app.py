@@ -14,7 +14,6 @@ from pathology_screen.label.app_folder import write_app
 
 pytestmark = pytest.mark.label
 
-JSON = ("-H", "Content-Type: application/json", "-d", "{}")
 REGIONS, MAP, WORKLIST = "tiny_anomaly_regions", "tiny_anomaly_map", "tiny_most_suspicious"
 
 
@@ -47,11 +46,6 @@ def check_record(record, result):
     assert record["weights_version"] == "shipped"
 
 
-def detail(answer):
-    status, body = answer
-    return status, json.loads(body)["detail"]
-
-
 def test_it_offers_regions_map_worklist_scoring_and_training(server):
     info = server.json("/info/")
     kinds = {name: model["type"] for name, model in info["models"].items()}
@@ -74,28 +68,20 @@ def test_it_listens_on_this_machine_alone(server):
     assert not six.exists() or f":{port:04X} " not in six.read_text()
 
 
-def test_map_and_record_are_those_of_the_screener(server, expected, tmp_path):
-    answer = parts(server.infer(MAP, "lesion", "all"))
-    check_record(json.loads(answer["params"]), expected)
-    found = nifti(answer["image"], tmp_path / "map.nii.gz")
-    assert found.get_data_dtype() == np.float32
-    np.testing.assert_allclose(np.asarray(found.dataobj), expected.map_volume, atol=1e-5)
-    np.testing.assert_array_equal(found.affine, expected.affine)
-
-
-def test_regions_are_those_of_the_screener(server, expected, tmp_path):
-    found = nifti(server.infer(REGIONS, "lesion", "image"), tmp_path / "regions.nii.gz")
-    assert found.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume > 0)
-    np.testing.assert_array_equal(found.affine, expected.affine)
-    check_record(json.loads(server.infer(REGIONS, "lesion", "json")), expected)
-
-
-def test_numbered_regions_have_the_numbers_of_the_record(server, expected, tmp_path):
-    answer = parts(server.infer(REGIONS, "lesion", "all", numbered=True))
-    found = nifti(answer["image"], tmp_path / "regions.nii.gz")
-    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.regions_volume)
-    record = json.loads(answer["params"])
+def test_volumes_and_records_are_those_of_the_screener(server, expected, tmp_path):
+    regions = expected.regions_volume.astype(np.uint8)
+    for task, params, wanted in (
+        (MAP, {}, expected.map_volume.astype(np.float32)),
+        (REGIONS, {}, (regions > 0).astype(np.uint8)),
+        (REGIONS, {"numbered": True}, regions),
+    ):
+        answer = parts(server.infer(task, "lesion", "all", **params))
+        record = json.loads(answer["params"])
+        check_record(record, expected)
+        found = nifti(answer["image"], tmp_path / "found.nii.gz")
+        assert found.get_data_dtype() == wanted.dtype
+        np.testing.assert_allclose(np.asarray(found.dataobj), wanted, atol=1e-5)
+        np.testing.assert_array_equal(found.affine, expected.affine)
     assert list(record["label_names"].values()) == [region["label"] for region in record["regions"]]
 
 
@@ -115,54 +101,43 @@ def test_viewers_get_nrrd(server, expected, tmp_path):
 
 
 def test_a_refused_study_is_told_with_its_code_and_without_its_name(server):
-    path = f"/infer/{REGIONS}?image=broken&output=json"
-    status, text = detail(server.ask("POST", path, "-F", "params={}"))
-    assert status == 422
-    assert text.startswith("[not_finite] ")
+    status, text = server.refusal(REGIONS, "broken")
+    assert status == 422 and text.startswith("[not_finite] ")
     assert "broken" not in text and "/" not in text
 
 
 def test_a_request_that_makes_no_sense_is_told(server):
-    path = f"/infer/{REGIONS}?image=lesion&output=json"
-    for params, words in (
-        ({"plane_mm": "top"}, "plane_mm is a number"),
-        ({"result_extension": "/../x.nii"}, "result_extension"),
+    for study, params, code, words in (
+        ("lesion", {"plane_mm": "top"}, 400, "plane_mm is a number"),
+        ("lesion", {"result_extension": "/../x.nii"}, 400, "result_extension"),
+        ("nobody", {}, 404, "there is no such study"),
     ):
-        status, text = detail(server.ask("POST", path, "-F", f"params={json.dumps(params)}"))
-        assert status == 400 and words in text
-    unknown = server.ask("POST", f"/infer/{REGIONS}?image=nobody&output=json", "-F", "params={}")
-    assert detail(unknown) == (404, "there is no such study")
+        status, text = server.refusal(REGIONS, study, **params)
+        assert status == code and words in text
 
 
 def test_a_scan_may_be_sent_along(server, expected, store):
     sent = ["-F", "params={}", "-F", f"file=@{store / 'lesion.png'}"]
-    status, body = server.ask("POST", f"/infer/{REGIONS}?output=json", *sent)
-    assert status == 200
-    check_record(json.loads(body), expected)
+    check_record(server.json(f"/infer/{REGIONS}?output=json", "POST", *sent), expected)
 
 
 def test_many_studies_are_screened_though_one_is_refused(server, expected):
-    found = server.json(f"/batch/infer/{REGIONS}?images=all&run_sync=true", "POST", *JSON)
+    options = ("-H", "Content-Type: application/json", "-d", "{}")
+    found = server.json(f"/batch/infer/{REGIONS}?images=all&run_sync=true", "POST", *options)
     assert found["broken"]["error"].startswith("[not_finite]")
     check_record(found["lesion"]["params"], expected)
     assert found["lesion"]["label"] == "lesion"
 
 
-def scored(server) -> None:
-    """Wait until the server has screened its studies in the background."""
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        status, body = server.ask("GET", "/scoring/?all=true")
-        if status == 200 and any(one["status"] == "DONE" for one in json.loads(body)):
-            return
-        time.sleep(0.5)
-    raise TimeoutError("the studies were not scored")
-
-
 def test_the_worklist_gives_the_most_suspicious_unread_study_first(
     server, studies, screener, tmp_path
 ):
-    scored(server)
+    deadline = time.monotonic() + 600
+    while not any(one["status"] == "DONE" for one in server.json("/scoring/?all=true")):
+        assert time.monotonic() < deadline, "the studies were not scored in the background"
+        time.sleep(0.5)
+    assert server.json("/scoring/tiny_screening?run_sync=true", "POST") == {}  # nothing more to do
+
     results = {name: screener(studies / f"{name}.png") for name in ("healthy", "lesion")}
     order = sorted(results, key=lambda name: -results[name].score)
     first = server.next_study()
@@ -185,11 +160,6 @@ def test_the_worklist_gives_the_most_suspicious_unread_study_first(
     assert server.next_study() == {}
 
 
-def test_scoring_has_nothing_more_to_do(server):
-    scored(server)
-    assert server.json("/scoring/tiny_screening?run_sync=true", "POST") == {}
-
-
 def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     """MONAI Label's own `monaibundle`, with the bundle's folder copied into it."""
     command = [label_python(), "-m", "monailabel.main", "apps", "--download"]
@@ -200,8 +170,7 @@ def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
         options = {"device": "cpu", "result_extension": ".nii.gz"}
         answer = parts(stock.infer("tiny", "lesion", "all", **options))
-        path = "/infer/tiny?image=broken&output=json"
-        assert stock.ask("POST", path, "-F", "params={}")[0] == 500
+        assert stock.refusal("tiny", "broken")[0] == 500
     record = json.loads(answer["params"])
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=1e-5)

@@ -47,8 +47,13 @@ def orthanc(series, tmp_path_factory):
         pytest.skip(reason)
     with running_orthanc(tmp_path_factory.mktemp("orthanc") / "run") as orthanc:
         for _, folder in series.values():
-            orthanc.upload(sorted(folder.iterdir()))
+            upload(orthanc, folder.iterdir())
         yield orthanc
+
+
+def upload(orthanc, files) -> None:
+    for file in sorted(files):
+        orthanc.get("/instances", "POST", "--data-binary", f"@{file}")
 
 
 @pytest.fixture(params=["phantom", pytest.param("real", marks=pytest.mark.needs_shared)])
@@ -57,26 +62,22 @@ def scan(request, series, orthanc):
     if request.param == "phantom":
         return series["plain"]
     folder = request.getfixturevalue("shared_data") / "dicom_hanke_t1"
-    files = sorted(folder.glob("*.dcm"))
-    orthanc.upload(files)
-    return highdicom.imread(files[0]).SeriesInstanceUID, folder
+    upload(orthanc, folder.glob("*.dcm"))
+    return highdicom.imread(next(folder.glob("*.dcm"))).SeriesInstanceUID, folder
 
 
 @pytest.fixture(scope="module")
-def temporary(tmp_path_factory):
-    """The server's folder for temporary files."""
-    return tmp_path_factory.mktemp("temporary")
+def folder(tmp_path_factory):
+    """The server's."""
+    return tmp_path_factory.mktemp("label")
 
 
 @pytest.fixture(scope="module")
-def server(orthanc, tiny, temporary, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("label")
+def server(orthanc, tiny, folder):
     app = write_app(folder / "app").parent
-    settings = {
-        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "cache"),
-        "TMPDIR": str(temporary),
-        **NO_SCORING,
-    }
+    (folder / "temporary").mkdir()
+    places = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": "cache", "TMPDIR": "temporary"}
+    settings = NO_SCORING | {name: str(folder / place) for name, place in places.items()}
     studies = "http://127.0.0.1:8042/dicom-web"
     conf = {"models": str(tiny), "rate": str(RATE), "device": "cpu"}
     with running_server(app, studies, folder / "log", conf, settings, orthanc.inside) as server:
@@ -84,13 +85,13 @@ def server(orthanc, tiny, temporary, tmp_path_factory):
 
 
 def test_the_server_finds_the_series_in_orthanc_and_gives_them_by_suspicion(
-    server, series, screener, temporary
+    server, series, screener, folder
 ):
     uids = {name: uid for name, (uid, _) in series.items()}
     assert server.json("/info/")["datastore"]["total"] == len(series)
     unknown = server.next_study()
     assert (unknown["id"], unknown["unread"], unknown["waiting"]) == (uids["contrast"], 3, 3)
-    assert not list(temporary.glob("*.nii.gz"))  # no copy of what was fetched for the reader
+    assert not list(folder.glob("temporary/*.nii.gz"))  # no copy of what was fetched for the reader
 
     expected = screener(series["plain"][1])
     counts = server.json("/scoring/tiny_screening?run_sync=true", "POST")
@@ -121,9 +122,8 @@ def test_a_series_is_screened_as_its_files_are(server, scan, screener, tmp_path)
 
 def test_what_headers_and_positions_tell_refuses_a_series(server, series):
     for name, code in (("contrast", "contrast_agent"), ("gap", "missing_slice")):
-        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        status, body = server.ask("POST", path)
-        assert status == 422 and f"[{code}]" in json.loads(body)["detail"]
+        status, detail = server.refusal("tiny_anomaly_map", series[name][0])
+        assert status == 422 and f"[{code}]" in detail
 
 
 def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, screener, tmp_path):
@@ -135,8 +135,8 @@ def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, scr
     path = f"/datastore/label?image={uid}&tag=final"
     server.json(path, "PUT", "-F", f"params={params}", "-F", f"label=@{regions}")
     found = segmentations(orthanc, tmp_path)
-    (segmentation,) = (one for one in found if reference(one).SeriesInstanceUID == uid)
-    assert len(reference(segmentation).ReferencedInstanceSequence) > 0
+    (segmentation,) = (one for one in found if referenced(one)[0] == uid)
+    assert len(referenced(segmentation)[1]) > 0
     volume = segmentation.get_volume(combine_segments=True)
     found = places(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine)
     wanted = places(np.asarray(image.dataobj), image.affine)  # what was sent
@@ -153,8 +153,10 @@ def segmentations(orthanc, folder: Path):
             yield highdicom.seg.segread(folder / f"{instance}.dcm")
 
 
-def reference(segmentation):
-    return segmentation.ReferencedSeriesSequence[0]
+def referenced(segmentation):
+    """The series that it was made of, and the instances of it."""
+    (series,) = segmentation.ReferencedSeriesSequence
+    return series.SeriesInstanceUID, series.ReferencedInstanceSequence
 
 
 def places(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -171,9 +173,8 @@ def test_a_segmentation_is_made_without_being_stored(server, scan, tmp_path):
 
 def test_training_finds_the_series_that_readers_marked(server, series):
     for name in ("plain", "contrast"):
-        path = f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json"
-        server.ask("POST", path)  # MONAI Label gets it then
-        server.mark(series[name][0], "normal")
-    ended = server.train("tiny_healthy")
+        server.ask("POST", f"/infer/tiny_anomaly_map?image={series[name][0]}&output=json")
+        server.mark(series[name][0], "normal")  # which MONAI Label got by inference
+    ended = server.train()
     assert ended["status"] == "ERROR"
     assert "2 people are too few for a rate of 0.25" in ended["details"][-1]

@@ -16,10 +16,9 @@ from servers import NO_SCORING, RATE, make_tiny_bundle, running_server
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
-from pathology_screen.label.app_folder import write_app
+from pathology_screen.label.app_folder import SHIPPED, Versions, write_app
 from pathology_screen.label.fit import SHARES, Settings, check_people, fit_version, section_of
 from pathology_screen.label.studies import Study
-from pathology_screen.label.versions import SHIPPED, Versions
 from pathology_screen.screening import Screener
 
 PEOPLE = st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=50)
@@ -34,40 +33,37 @@ def test_nobody_moves_to_another_section_when_more_people_are_marked(some, more)
 
 def test_sections_have_their_shares():
     counts = Counter(section_of(f"person {number}") for number in range(5000))
-    assert set(counts) == set(SHARES)
-    for name, share in SHARES.items():
-        assert counts[name] / 5000 == pytest.approx(share, abs=0.03)
-
-
-def test_too_few_people_are_refused_with_how_many_it_takes():
-    enough = {"training": 1, "validation": 1, "calibration": 19, "test": 1}
-    check_people(enough, 0.05)
-    with pytest.raises(ConfigError, match=r"21 people .*calibration 18 of 19.*mark about 6 more"):
-        check_people(enough | {"calibration": 18}, 0.05)
-    check_people(enough | {"calibration": 3}, 0.25)
-    with pytest.raises(ConfigError, match="test 0 of 1.*mark about 29 more"):
-        check_people(enough | {"test": 0}, 0.05)
-    with pytest.raises(ConfigError, match=r"0 people .*mark about \d\d more"):
-        check_people({}, 0.05)
+    shares = {name: count / 5000 for name, count in counts.items()}
+    assert shares == pytest.approx(SHARES, abs=0.03)
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("counts", "words"),
     [
-        {"max_epochs": 0},
-        {"max_epochs": True},
-        {"max_epochs": "$__import__('os').system('true')"},
-        {"learning_rate": "@seed"},
-        {"learning_rate": float("nan")},
-        {"learning_rate": -1e-3},
-        {"pretrained": "yes"},
-        {"device": "$1"},
-        {"device": "toaster"},
+        ({"calibration": 18}, r"21 people .*calibration 18 of 19.*mark about 6 more"),
+        ({"test": 0}, "test 0 of 1.*mark about 29 more"),
+        (dict.fromkeys(SHARES, 0), r"0 people .*mark about \d\d more"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(request_):
-    with pytest.raises(ConfigError):
-        Settings.of(request_)
+def test_too_few_people_are_refused_with_how_many_it_takes(counts, words):
+    enough = {"training": 1, "validation": 1, "calibration": 19, "test": 1}
+    check_people(enough, 0.05)
+    check_people(enough | {"calibration": 3}, 0.25)
+    with pytest.raises(ConfigError, match=words):
+        check_people(enough | counts, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_epochs", value) for value in (0, True, "$__import__('os').system('true')")),
+        *(("learning_rate", value) for value in ("@seed", float("nan"), -1e-3)),
+        *(("pretrained", "yes"), ("device", "$1"), ("device", "toaster")),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(name, value):
+    with pytest.raises(ConfigError, match=name):
+        Settings.of({name: value})
 
 
 def test_what_is_not_asked_for_is_left_to_the_bundle():
@@ -81,27 +77,21 @@ PEOPLE_OF = {"training": 2, "validation": 1, "calibration": 3, "test": 1}
 
 
 @pytest.fixture(scope="module")
-def healthy(tmp_path_factory) -> Path:
-    """A folder of studies `sub-LABEL_T1w.png` of healthy people, enough for every section."""
+def studies(tmp_path_factory) -> list[Study]:
+    """`sub-LABEL_T1w.png` of healthy people, enough for every section."""
     people = defaultdict(list)
     for label in (f"X{number}" for number in range(1000)):
         people[section_of(f"subject:{label}")].append(label)
     labels = [label for section, count in PEOPLE_OF.items() for label in people[section][:count]]
     folder = tmp_path_factory.mktemp("healthy")
-    save_discs(folder, [f"sub-{label}_T1w" for label in labels])
-    return folder
+    paths = save_discs(folder, [f"sub-{label}_T1w" for label in labels])
+    return sorted(Study(path, f"subject:{label}") for path, label in zip(paths, labels))
 
 
 @pytest.fixture(scope="module")
-def studies(healthy) -> list[Study]:
-    paths = sorted(healthy.glob("*.png"))
-    return [Study(path, f"subject:{path.name.split('_')[0][4:]}") for path in paths]
-
-
-@pytest.fixture(scope="module")
-def untrained(healthy, tmp_path_factory) -> Path:
+def untrained(studies, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    return make_tiny_bundle(folder, sorted(healthy.iterdir()), steps=0)
+    return make_tiny_bundle(folder, [study.path for study in studies], steps=0)
 
 
 def test_only_weights_that_are_better_come_into_use(studies, untrained, tmp_path):
@@ -137,63 +127,46 @@ def test_people_whose_scans_are_refused_do_not_count(studies, untrained, tmp_pat
         fit_version(Versions(tmp_path / "versions", untrained), some, Settings(), RATE)
 
 
-@pytest.fixture(scope="module")
-def server(healthy, untrained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("label")
-    app = write_app(folder / "app").parent
-    shutil.copytree(healthy, folder / "studies")
+@pytest.mark.label
+def test_a_server_trains_on_what_readers_marked_and_screens_with_it(studies, untrained, tmp_path):
+    app, first = write_app(tmp_path / "app").parent, studies[0].path
+    shutil.copytree(first.parent, tmp_path / "studies")
     conf = {"models": str(untrained), "rate": str(RATE), "device": "cpu"}
-    with running_server(app, folder / "studies", folder / "log", conf, NO_SCORING) as server:
-        yield server, Versions(app / "model" / "tiny", untrained)
+    versions = Versions(app / "model" / "tiny", untrained)
+    with running_server(app, tmp_path / "studies", tmp_path / "log", conf, NO_SCORING) as server:
 
+        def record():
+            return json.loads(server.infer("tiny_anomaly_map", first.stem, "json"))
 
-@pytest.mark.label
-def test_a_server_trains_on_what_readers_marked_and_screens_with_it(server, healthy, untrained):
-    server, versions = server
-    names = sorted(path.name.removesuffix(".png") for path in healthy.glob("sub-*.png"))
-    first = healthy / f"{names[0]}.png"
-    before = record(server, names[0])
-    assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(first).score
+        before = record()
+        assert before["score"] == Screener.from_bundle(untrained, rate=RATE)(first).score
+        refused = server.train(max_epochs=1)
+        assert refused["status"] == "ERROR"
+        assert "0 people are too few for a rate of 0.25" in refused["details"][-1]
 
-    refused = server.train("tiny_healthy", max_epochs=1)
-    assert refused["status"] == "ERROR"
-    assert "0 people are too few for a rate of 0.25" in refused["details"][-1]
+        for study in studies:
+            server.mark(study.path.stem, "normal")
+        done = server.train(max_epochs=8, learning_rate=5e-3)
+        assert done["status"] == "DONE", done["details"]
+        told = server.json("/info/")["train_stats"]["tiny_healthy"]
+        assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
 
-    for name in names:
-        server.mark(name, "normal")
-    done = server.train("tiny_healthy", max_epochs=8, learning_rate=5e-3)
-    assert done["status"] == "DONE", done["details"]
-    told = server.json("/info/")["train_stats"]["tiny_healthy"]
-    assert told["active"] == "v1" and told["versions"]["v1"]["people"] == PEOPLE_OF
+        new = versions.active()
+        files = {"weights": new.weights, "calibration": new.calibration}
+        expected, after = Screener.from_bundle(untrained, **files, rate=RATE)(first), record()
+        assert after["score"] == expected.score != before["score"]
+        assert after["provenance"]["identity"]["weights_sha256"] == sha256(new.weights)
+        assert after["image_threshold"] == expected.image_threshold
+        assert len(after["provenance"]["healthy"]["scores"]) == PEOPLE_OF["calibration"]
 
-    new = versions.active()
-    files = {"weights": new.weights, "calibration": new.calibration}
-    after = record(server, names[0])
-    expected = Screener.from_bundle(untrained, **files, rate=RATE)(first)
-    assert after["score"] == expected.score != before["score"]
-    assert after["provenance"]["identity"]["weights_sha256"] == sha256(new.weights)
-    assert after["image_threshold"] == expected.image_threshold
-    assert len(after["provenance"]["healthy"]["scores"]) == PEOPLE_OF["calibration"]
+        server.start_training(max_epochs=1000)  # and stopped, it leaves no version
+        for _ in range(3000):
+            if (versions.folder / "training").exists():
+                break
+            time.sleep(0.2)
+        assert server.json("/train/", "DELETE")["status"] == "STOPPED"
+        assert [version.name for version in versions.all()] == [SHIPPED, "v1"]
+        assert versions.active() == new
 
-    versions.activate(SHIPPED)
-    assert record(server, names[0])["score"] == before["score"]
-
-
-@pytest.mark.label
-def test_a_training_that_is_stopped_leaves_no_version(server, healthy):
-    server, versions = server
-    for path in healthy.glob("sub-*.png"):
-        server.mark(path.name.removesuffix(".png"), "normal")
-    before = [version.name for version in versions.all()], versions.active().name
-    options = ("-H", "Content-Type: application/json", "-d", json.dumps({"max_epochs": 1000}))
-    server.json("/train/tiny_healthy", "POST", *options)
-    for _ in range(3000):
-        if (versions.folder / "training").exists():
-            break
-        time.sleep(0.2)
-    assert server.json("/train/", "DELETE")["status"] == "STOPPED"
-    assert ([version.name for version in versions.all()], versions.active().name) == before
-
-
-def record(server, study):
-    return json.loads(server.infer("tiny_anomaly_map", study, "json"))
+        versions.activate(SHIPPED)
+        assert record()["score"] == before["score"]

@@ -1,4 +1,4 @@
-"""The app without a server: its folder, options, models and scores."""
+"""The app without a server: its options, models and scores."""
 
 import shutil
 import subprocess
@@ -13,8 +13,8 @@ from servers import RATE
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.label.app_folder import SHIPPED
 from pathology_screen.label.model import Model, Options, find_models
-from pathology_screen.label.versions import SHIPPED
 
 
 @pytest.fixture
@@ -24,14 +24,15 @@ def model(tmp_path, tiny):
 
 @pytest.fixture
 def retrain(model, tmp_path):
-    """Function that makes another version active, the same weights with this calibration."""
+    """Function that makes another version active, the same weights with changes of calibration."""
 
-    def make(calibration):
-        run = tmp_path / "run"
+    def make(**changes):
+        run, shipped = tmp_path / "run", model.bundle / "models"
         run.mkdir()
-        (run / "model.pt").symlink_to(model.bundle / "models" / "model.pt")
+        (run / "model.pt").symlink_to(shipped / "model.pt")
         (run / "log.csv").touch()
-        calibration.save(run / "calibration.json")
+        calibration = Calibration.load(shipped / "calibration.json")
+        replace(calibration, **changes).save(run / "calibration.json")
         model.versions.activate(model.versions.add(run, {}).name)
 
     return make
@@ -41,19 +42,12 @@ def test_options_are_read_from_words():
     assert Options.from_conf({"server_mode": "true"}) == Options()
     conf = {"models": "ra, vae", "rate": "0.1", "device": "cpu", "calibration": "mine.json"}
     assert Options.from_conf(conf) == Options(("ra", "vae"), 0.1, "cpu", Path("mine.json"))
-
-
-@pytest.mark.parametrize(
-    ("conf", "words"),
-    [
-        ({"model": "ra"}, "there is no --conf model; there are models"),
-        ({"slices": "all"}, "there is no --conf slices"),
+    for conf, words in (
+        ({"slices": "all"}, "there is no --conf slices; there are models"),
         ({"rate": "five"}, "'five' is not a number"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(conf, words):
-    with pytest.raises(ConfigError, match=words):
-        Options.from_conf(conf)
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Options.from_conf(conf)
 
 
 def test_bundles_without_weights_are_not_offered(tmp_path, tiny, monkeypatch):
@@ -86,63 +80,53 @@ def test_models_that_cannot_be_offered_together_are_told_at_the_start(tmp_path, 
             find_models(tmp_path / "app", options)
 
 
-def test_a_model_gives_what_the_screener_gives(model, screener, studies):
+def test_a_model_gives_what_the_screener_gives(model, screener, studies, tmp_path):
     found, expected = model.screen(studies / "lesion.png"), screener(studies / "lesion.png")
     for field in ("outcome", "score", "p_value"):
         assert getattr(found, field) == getattr(expected, field)
     np.testing.assert_array_equal(found.map_volume, expected.map_volume)
     np.testing.assert_array_equal(found.regions_volume, expected.regions_volume)
     assert expected.regions_volume.any()
-
-
-def test_what_cannot_be_read_is_not_assessable(model, tmp_path):
-    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
-    assert model.screen(tmp_path / "broken.nii.gz").code == "unsupported_format"
     assert model.screen(tmp_path / "absent.nii.gz").code == "not_found"
 
 
 def test_another_version_is_used_as_soon_as_it_is_active(model, retrain):
-    """Here the same weights under a name of their own."""
     before = model.screener()
     assert model.screener() is before
-    retrain(Calibration.load(model.bundle / "models" / "calibration.json"))
+    retrain()  # the same weights under a name of their own
     after = model.screener()
     assert after is not before and model.screener() is after
     model.versions.activate(SHIPPED)
     assert model.screener() is not after
 
 
-class TestScores:
-    def test_they_are_kept_without_the_name_of_the_study(self, model, studies):
-        scores, result = model.scores, model.screen(studies / "lesion.png")
-        assert scores.waiting(["Jane Doe", "other"]) == ["Jane Doe", "other"]
-        scores.keep("Jane Doe", result)
-        found = scores.of("Jane Doe")
-        kept = found["outcome"], found["score"], found["code"]
-        assert kept == (result.outcome, result.score, None)
-        assert scores.waiting(["Jane Doe", "other"]) == ["other"]
-        (file,) = scores.folder.iterdir()
-        assert "Jane" not in file.name + file.read_text()
+def test_scores_are_kept_without_the_name_of_the_study(model, studies):
+    result = model.screen(studies / "lesion.png")
+    assert model.waiting(["Jane Doe", "other"]) == ["Jane Doe", "other"]
+    model.keep("Jane Doe", result)
+    found = model.found("Jane Doe")
+    told = found["outcome"], found["score"], found["code"]
+    assert told == (result.outcome, result.score, None)
+    assert model.waiting(["Jane Doe", "other"]) == ["other"]
+    (file,) = model.scores.iterdir()
+    assert "Jane" not in file.name + file.read_text()
 
-    def test_those_of_other_settings_and_damaged_ones_count_for_nothing(
-        self, model, tmp_path, studies
-    ):
-        model.scores.keep("one", model.screen(studies / "broken.nii.gz"))
-        assert model.scores.of("one")["code"] == "not_finite"
-        other = Model(model.bundle, tmp_path / "app", Options(rate=0.4))
-        assert other.scores.folder == model.scores.folder and other.scores.of("one") is None
-        (file,) = model.scores.folder.iterdir()
-        file.write_text(file.read_text()[:-10])
-        assert model.scores.waiting(["one"]) == ["one"]
 
-    def test_one_of_weights_that_went_out_of_use_while_it_was_made_counts_for_nothing(
-        self, model, retrain, studies
-    ):
-        result = model.screen(studies / "broken.nii.gz")
-        calibration = Calibration.load(model.bundle / "models" / "calibration.json")
-        retrain(replace(calibration, pixel_threshold=2 * calibration.pixel_threshold))
-        model.scores.keep("one", result)
-        assert model.scores.waiting(["one"]) == ["one"]
+def test_scores_of_other_settings_or_weights_and_damaged_ones_count_for_nothing(
+    model, retrain, tmp_path, studies
+):
+    result = model.screen(studies / "broken.nii.gz")
+    model.keep("one", result)
+    assert model.found("one")["code"] == "not_finite"
+    other = Model(model.bundle, tmp_path / "app", Options(rate=0.4))
+    assert other.scores == model.scores and other.found("one") is None
+    (file,) = model.scores.iterdir()
+    file.write_text(file.read_text()[:-10])
+    assert model.waiting(["one"]) == ["one"]
+
+    retrain(pixel_threshold=2 * model.screener().judge.calibration.pixel_threshold)
+    model.keep("one", result)  # of weights that went out of use while it was made
+    assert model.waiting(["one"]) == ["one"]
 
 
 def test_what_monai_label_loads_brings_no_highdicom():

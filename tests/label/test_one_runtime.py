@@ -16,8 +16,8 @@ from pathology_screen.predictor import Predictor
 LABEL_TASK = """
 import json, sys
 from pathlib import Path
+from pathology_screen.label.app import AnomalyVolume
 from pathology_screen.label.model import Model, Options
-from pathology_screen.label.tasks import AnomalyVolume
 
 bundle, scan, app, rate = sys.argv[1:]
 model = Model(bundle, Path(app), Options(rate=float(rate), device="cpu"))
@@ -46,27 +46,21 @@ def score(scan, screener):
     return result.score
 
 
-def test_the_predictor_gives_the_same(scan, score, tiny):
+def test_predictor_command_and_bundle_give_the_same(scan, score, tiny, tmp_path):
     predictor = Predictor.load(tiny)
     prediction = predictor.predict(predictor.prepare({"image": str(scan)})["image"][None])
     assert prediction.scores.tolist() == [score]
 
-
-def test_the_command_gives_the_same(scan, score, tiny, tmp_path):
-    options = ["-o", str(tmp_path), "--bundle", str(tiny), "--rate", str(RATE)]
+    options = ["-o", str(tmp_path / "a"), "--bundle", str(tiny), "--rate", str(RATE)]
     assert main(["screen", str(scan), *options]) == 0
-    assert pd.read_csv(tmp_path / "scores.csv").score.tolist() == [pytest.approx(score, rel=1e-9)]
+    told = pd.read_csv(tmp_path / "a/scores.csv").score
+    assert told.tolist() == [pytest.approx(score, rel=1e-9)]
 
-
-def test_the_bundle_gives_the_same(scan, score, tiny, tmp_path):
-    options = {
-        "bundle_root": str(tiny),
-        "dataset_dir": str(scan),
-        "output_dir": str(tmp_path),
-        "device": "cpu",
-    }
+    data = {"dataset_dir": str(scan), "output_dir": str(tmp_path / "b"), "device": "cpu"}
+    options = {"bundle_root": str(tiny), **data}
     make_workflow(tiny, "inference", run_id="run", narrow=False, **options).run()
-    assert pd.read_csv(tmp_path / "scores.csv").score.tolist() == [pytest.approx(score, rel=1e-6)]
+    told = pd.read_csv(tmp_path / "b/scores.csv").score
+    assert told.tolist() == [pytest.approx(score, rel=1e-6)]
 
 
 @pytest.mark.label
