@@ -9,25 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
+from pathology_screen.experiments import pictures
 from pathology_screen.experiments.localization import (
-    FALSE_POSITIVE_RATE,
     healthy_beside,
+    normal_threshold,
     threshold_slices,
 )
 from pathology_screen.experiments.methods import ExperimentSetting
-from pathology_screen.experiments.pictures import (
-    OUTLINES,
-    PictureLine,
-    Results,
-    add_legend,
-    best_median_worst,
-    method_grid,
-    middle,
-    outline,
-    picture_grid,
-)
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.localization import COVERED, box_scores, count_tagged
@@ -63,7 +52,7 @@ def gallery(setting: ExperimentSetting) -> Report:
         )
     slices, regions = slices[shown.numpy()], regions[shown]
     measurements = Measurements()
-    results: Results = {}
+    results: pictures.Results = {}
     precision: dict[tuple[str, str], np.ndarray] = {}
     for method in tqdm(setting.compared, desc="gallery", unit="method"):
         for scoring, prediction in method.predict(slices).items():
@@ -75,13 +64,12 @@ def gallery(setting: ExperimentSetting) -> Report:
             results.setdefault(key, (method, prediction))
     first = next(iter(precision))
     extremes, kinds = _choose(slices, precision[first])
-    figures = {
-        name: method_grid(slices, results, [case.place for case in cases], titles, across=True)
-        for name, cases, titles in (
-            ("cases", extremes, [f"{case.rank}: {case.finding}" for case in extremes]),
-            ("findings", kinds, [case.finding for case in kinds]),
-        )
-    }
+    figures = {}
+    for name, cases in (("cases", extremes), ("findings", kinds)):
+        ranks = [f"{case.rank}: " if cases is extremes else "" for case in cases]
+        titles = [rank + case.finding for rank, case in zip(ranks, cases)]
+        places = [case.place for case in cases]
+        figures[name] = pictures.method_grid(slices, results, places, titles, across=True)
     notes = [
         f"{len(slices)} slices with a mask or box, of {slices.people} people.",
         f"Chosen by the AUPRC of {first[0]} ({first[1]}) on each slice, of the mask or, where "
@@ -110,60 +98,58 @@ def gallery(setting: ExperimentSetting) -> Report:
 
 def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
     """The best, median and worst slice as far as there are, and the median of each finding."""
-    ranks = best_median_worst(precision)
+    ranks = pictures.best_median_worst(precision)
     extremes = [Case(rank, place, slices.pathology[place]) for place, rank in ranks.items()]
     members: dict[str, list[int]] = {}
     for i in (-precision).argsort(kind="stable").tolist():
         for name in set(slices.box_labels[i]) or {slices.pathology[i]}:
             members.setdefault(name, []).append(i)
-    kinds = [Case("median of its kind", middle(own), name) for name, own in sorted(members.items())]
-    return extremes, kinds
+    middles = {name: pictures.middle(members[name]) for name in sorted(members)}
+    return extremes, [Case("median of its kind", i, name) for name, i in middles.items()]
 
 
 def _evaluation_figure(
     setting: ExperimentSetting,
     slices: AnnotatedSlices,
-    results: Results,
+    results: pictures.Results,
     normals: AnnotatedSlices,
     cases: Sequence[Case],
 ) -> Figure:
     """A row a slice: from the first method's map to what counts as found and as false."""
     (label, scoring), (method, prediction) = next(iter(results.items()))
-    healthy_maps = method.predict(normals)[scoring].maps
-    threshold = pixel_threshold(healthy_maps.numpy(), FALSE_POSITIVE_RATE)
-    maps = PictureLine.of_maps("map", prediction.maps)
+    threshold = normal_threshold(method.predict(normals)[scoring])
+    maps = pictures.PictureLine.of_maps("map", prediction.maps)
     above = maps.pictures * (maps.pictures > threshold)
-    lines = [PictureLine("input", slices.images)]
+    lines = [pictures.PictureLine("input", slices.images)]
     if method.reconstructs:
-        lines.append(PictureLine("reconstruction", prediction.output))
+        lines.append(pictures.PictureLine("reconstruction", prediction.output))
     lines += [maps, maps._replace(name="above threshold", pictures=above)]
-    lines += [PictureLine(name, slices.images) for name in ("annotation", "tagged")]
-    places = [case.place for case in cases]
-    largest = [int(slices.boxes[i].sum(dim=(1, 2)).argmax()) for i in places]
+    lines += [pictures.PictureLine(name, slices.images) for name in ("annotation", "tagged")]
+    largest = {case.place: int(slices.boxes[case.place].sum(dim=(1, 2)).argmax()) for case in cases}
+    healthy = {i: healthy_beside(slices, i) for i in largest}
     titles = []
-    for case, k in zip(cases, largest):
-        i = case.place
-        boxes, healthy = slices.boxes[i][[k]].clamp(0, 1), healthy_beside(slices, i)
-        counts = count_tagged(maps.pictures[i], boxes, healthy, threshold)
-        titles.append(f"{case.rank}\n{slices.box_labels[i][k]}\n{_verdict(setting, counts)}")
-    figure, axes = picture_grid(slices, lines, places, titles, across=True)
-    for i, k, annotation, tagged in zip(places, largest, *axes[-2:]):
-        box, healthy, hits = slices.boxes[i][k], healthy_beside(slices, i)[0], above[i, 0] > 0
-        outline(annotation, healthy, "white", 0.6)
+    for (i, k), case in zip(largest.items(), cases):
+        box = slices.boxes[i][[k]].clamp(0, 1)
+        found = _verdict(setting, count_tagged(maps.pictures[i], box, healthy[i], threshold))
+        titles.append(f"{case.rank}\n{slices.box_labels[i][k]}\n{found}")
+    figure, axes = pictures.picture_grid(slices, lines, list(largest), titles, across=True)
+    for (i, k), annotation, tagged in zip(largest.items(), *axes[-2:]):
+        pictures.outline(annotation, healthy[i][0], "white", 0.6)
         for other, mask in enumerate(torch.cat([slices.boxes[i], slices.other_boxes[i]])):
             if other != k:
-                outline(annotation, mask, OUTLINES["other box"], 1.2)
+                pictures.outline(annotation, mask, pictures.OUTLINES["other box"], 1.2)
+        box, hits = slices.boxes[i][k], above[i, 0] > 0
         colours = torch.zeros(*hits.shape, 4)
         colours[hits] = torch.tensor([0.6, 0.6, 0.6, 0.85])  # where they do not count
-        colours[hits & (healthy > 0)] = torch.tensor([1.0, 0.2, 0.8, 0.85])
+        colours[hits & (healthy[i][0] > 0)] = torch.tensor([1.0, 0.2, 0.8, 0.85])
         colours[hits & (box > COVERED)] = torch.tensor([0.2, 0.9, 0.3, 0.85])
         tagged.imshow(colours.numpy())
         for axis in (annotation, tagged):
-            outline(axis, box, OUTLINES["box"], 1.2)
+            pictures.outline(axis, box, pictures.OUTLINES["box"], 1.2)
     figure.suptitle(f"{label} ({scoring})", fontsize=10)
-    names = {"box": "evaluated box", "other box": "other boxes"}
-    colours_of = {name: OUTLINES[kind] for kind, name in names.items()}
-    add_legend(figure, colours_of | {"healthy tissue": "white"})
+    legend = {"evaluated box": "box", "other boxes": "other box"}
+    named = {name: pictures.OUTLINES[kind] for name, kind in legend.items()}
+    pictures.add_legend(figure, named | {"healthy tissue": "white"})
     return figure
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.methods import ComparedMethod, ExperimentSetting
-from pathology_screen.experiments.pictures import Window, middle
+from pathology_screen.experiments.pictures import middle, show, window_around
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics.pooled import Subjects, combined, pooled_mean
@@ -151,8 +151,7 @@ def _draw_panel(
     for (name, colour), places in zip(COLOURS.items(), plane):
         axis.scatter(*places.T, color=colour, label=name, **dots)
     axis.margins(0.1)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[])
     axis.set_xlabel("UMAP 1", fontsize=7)
     axis.set_ylabel("UMAP 2", fontsize=7)
     axis.legend(fontsize=7, loc="best")
@@ -162,10 +161,10 @@ def _draw_panel(
     shown = [(mark, "pathological", place) for mark, place in marks.items()]
     shown += [(f"{mark}'", "pseudo-healthy", place) for mark, place in marks.items()]
     shown += [("a", "healthy", ends.argmin()), ("b", "healthy", ends.argmax())]
-    window = Window.around(torch.cat([group.images for group in groups.values()]))
+    window = window_around(torch.cat([group.images for group in groups.values()]))
     text: dict[str, Any] = {"textcoords": "offset points", "weight": "bold", "zorder": 3}
     for mark, name, i in shown:
-        window.show(axes[mark], groups[name].images[i, 0])
+        show(axes[mark], groups[name].images[i, 0], window)
         axes[mark].spines[:].set(visible=True, color=COLOURS[name], linewidth=2)
         axes[mark].set_title(mark, fontsize=8, pad=2)
         axis.annotate(mark, plane[list(COLOURS).index(name)][i], xytext=(3, 3), fontsize=9, **text)

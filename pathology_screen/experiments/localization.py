@@ -16,13 +16,9 @@ from pathology_screen.experiments.pictures import Results, method_grid
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
-from pathology_screen.metrics.localization import (
-    box_scores,
-    box_summary,
-    count_tagged,
-    healthy_tissue,
-)
+from pathology_screen.metrics import localization as boxes
 from pathology_screen.metrics.pooled import combined, pooled_mean
+from pathology_screen.predictor import Prediction
 
 FALSE_POSITIVE_RATE = 0.05
 
@@ -48,7 +44,7 @@ def localization(setting: ExperimentSetting) -> Report:
     labels = np.array([label for names in slices.box_labels for label in names])
     subjects = np.repeat(slices.subjects, [len(names) for names in slices.box_labels])
     tissue = [healthy_beside(slices, i) for i in range(len(slices))]
-    outside = sum(len(boxes) * float(each.sum()) for boxes, each in zip(slices.boxes, tissue))
+    outside = sum(len(own) * float(each.sum()) for own, each in zip(slices.boxes, tissue))
     section, normals = threshold_slices(setting)
     measurements, per_class = Measurements(), []
     results: Results = {}
@@ -56,12 +52,12 @@ def localization(setting: ExperimentSetting) -> Report:
         of_normals, of_boxed = method.predict(normals), method.predict(slices)
         for scoring, prediction in of_boxed.items():
             key = (method.label, scoring)
-            threshold = pixel_threshold(of_normals[scoring].maps.numpy(), FALSE_POSITIVE_RATE)
+            threshold = normal_threshold(of_normals[scoring])
             counts = [
-                count_tagged(map_, boxes.clamp(0, 1), healthy, threshold)
-                for map_, boxes, healthy in zip(prediction.maps, slices.boxes, tissue)
+                boxes.count_tagged(map_, own.clamp(0, 1), healthy, threshold)
+                for map_, own, healthy in zip(prediction.maps, slices.boxes, tissue)
             ]
-            scores = box_scores(np.concatenate(counts), setting.protocol)
+            scores = boxes.box_scores(np.concatenate(counts), setting.protocol)
             detected, f1, inside, beside = (
                 pooled_mean(scores[name].astype(float), subjects)
                 for name in ("detected", "f1", "box_fraction", "healthy_fraction")
@@ -70,9 +66,9 @@ def localization(setting: ExperimentSetting) -> Report:
             for name, one in (("detected", detected), ("f1", f1), ("fraction ratio", ratio)):
                 measurements.add(*key, name, one, len(labels))
             for name in np.unique(labels):
-                found = box_summary({part: each[labels == name] for part, each in scores.items()})
-                row = {"method": method.label, "scoring": scoring, "class": name, **found}
-                per_class.append({**row, "threshold": threshold})
+                own = {part: each[labels == name] for part, each in scores.items()}
+                row = {"method": method.label, "scoring": scoring, "class": name}
+                per_class.append(row | boxes.box_summary(own) | {"threshold": threshold})
             results.setdefault(key, (method, prediction))
     table = pd.DataFrame(per_class)
     notes = [
@@ -105,10 +101,15 @@ def threshold_slices(setting: ExperimentSetting) -> tuple[str, AnnotatedSlices]:
     return section, slices[slices.groups == NORMAL]
 
 
+def normal_threshold(prediction: Prediction) -> float:
+    """The smallest threshold that at most 5 % of the pixels of the maps of slices exceed."""
+    return pixel_threshold(prediction.maps.numpy(), FALSE_POSITIVE_RATE)
+
+
 def healthy_beside(slices: AnnotatedSlices, i: int) -> Tensor:
     """Mask (1, H, W) of the tissue of a slice outside all of its boxes."""
-    boxes = torch.cat([slices.boxes[i], slices.other_boxes[i]])
-    return torch.from_numpy(healthy_tissue(slices.images[i, 0].numpy(), (boxes > 0).numpy()))
+    covered = torch.cat([slices.boxes[i], slices.other_boxes[i]]) > 0
+    return torch.from_numpy(boxes.healthy_tissue(slices.images[i, 0].numpy(), covered.numpy()))
 
 
 def _first_of_each(slices: AnnotatedSlices, classes: Iterable[str], most: int = 6) -> list[int]:
@@ -126,9 +127,7 @@ def _class_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(max(6, 1.6 * len(wide)), 4), layout="constrained")
     axis = figure.subplots()
     wide.plot.bar(ax=axis, rot=0, width=0.85, legend=False)
-    axis.set_ylabel("share of boxes found")
-    axis.set_xlabel("")
-    axis.set_ylim(0, 1)
+    axis.set(ylabel="share of boxes found", xlabel="", ylim=(0, 1))
     names = [f"{name}\n({of})".replace(" ", "\n") for name, of in counts]
     axis.set_xticks(axis.get_xticks(), names)
     handles = axis.get_legend_handles_labels()

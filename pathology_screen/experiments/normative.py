@@ -19,23 +19,10 @@ from pathology_screen.experiments.pictures import PictureLine, outline_annotatio
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.experiments.synthetic import KINDS, paint
+from pathology_screen.metrics import normative as formulas
+from pathology_screen.metrics import reconstruction as errors
 from pathology_screen.metrics.localization import healthy_tissue
-from pathology_screen.metrics.normative import (
-    anomaly_to_healthy,
-    fit_normal,
-    frechet_distance,
-    harmonic_mean,
-    normative_score,
-    quality_index,
-    repaired_share,
-)
 from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_mean
-from pathology_screen.metrics.reconstruction import (
-    masked_mean,
-    mean_squared_error,
-    perceptual_error,
-    structural_similarity,
-)
 
 TRUNK = "st_alex"
 """Perceptual distance whose network gives the features, in place of Inception v3."""
@@ -74,10 +61,10 @@ def normative(setting: ExperimentSetting) -> Report:
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
     trunk, lpips = perceptual_distance(TRUNK), perceptual_distance(backbone)
     training, healthy = training[training.healthy], slices[slices.healthy]
-    reference = fit_normal(deep_features(training.images, trunk))
+    reference = formulas.fit_normal(deep_features(training.images, trunk))
 
     def distance(images: Tensor, subjects: np.ndarray) -> PooledStatistic:
-        return frechet_distance(deep_features(images, trunk), subjects, reference)
+        return formulas.frechet_distance(deep_features(images, trunk), subjects, reference)
 
     unseen = distance(healthy.images, healthy.subjects)
     kinds = anomalies_of(setting)
@@ -91,28 +78,23 @@ def normative(setting: ExperimentSetting) -> Report:
         label, pair = method.label, (healthy.images, method.reconstruct(healthy).clamp(0, 1))
         quality = {
             "healthy MAE": (pair[0].double() - pair[1]).abs().mean((1, 2, 3)),
-            "healthy LPIPS": perceptual_error(*pair, lpips),
-            "healthy SSIM": structural_similarity(*pair),
+            "healthy LPIPS": errors.perceptual_error(*pair, lpips),
+            "healthy SSIM": errors.structural_similarity(*pair),
         }
         parts.add_means(label, quality, healthy.subjects)
         parts.add(label, "", "healthy distance", unseen, len(healthy))
-        rqi = pooled_mean(quality_index(*quality.values()).numpy(), healthy.subjects)
+        rqi = pooled_mean(formulas.quality_index(*quality.values()).numpy(), healthy.subjects)
         measured.add(label, "", "RQI*", rqi, len(healthy))
         for kind, each in kinds.items():
             output = method.reconstruct(each.slices).clamp(0, 1)
             restored[kind].setdefault(label, output)
             after = distance(output, each.slices.subjects)
-            ahi = combined(anomaly_to_healthy, unseen, before[kind], after)
+            ahi = combined(formulas.anomaly_to_healthy, unseen, before[kind], after)
             parts.add(label, "", f"{kind} distance", after, len(each.slices))
             measured.add(label, "", f"{kind} AHI*", ahi, len(each.slices))
             if count := int(each.outlined.sum()):
-                indices, means = _correction(each, output, lpips)
-                indices["score*"] = combined(normative_score, rqi, ahi, indices["CACI*"])
-                if "repaired" in indices:
-                    parts.add(label, "", f"{kind} repaired", indices.pop("repaired"), count)
-                for name, values in means.items():
-                    subjects = each.slices[each.outlined].subjects
-                    parts.add_means(label, {f"{kind} {name}": values}, subjects)
+                indices = _correction(label, kind, each, output, lpips, parts)
+                indices["score*"] = combined(formulas.normative_score, rqi, ahi, indices["CACI*"])
                 for name, statistic in indices.items():
                     measured.add(label, "", f"{kind} {name}", statistic, count)
     figures = {
@@ -189,10 +171,15 @@ def _tissue(images: Tensor, annotations: Sequence[Tensor]) -> Tensor:
 
 
 def _correction(
-    each: Anomalies, output: Tensor, lpips: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[dict[str, PooledStatistic], dict[str, Tensor]]:
-    """CACI of one kind of anomaly and, with the slice before it, what is repaired and the same of
-    what is restored; and the parts of each slice, (N,)."""
+    label: str,
+    kind: str,
+    each: Anomalies,
+    output: Tensor,
+    lpips: Callable[[Tensor, Tensor], Tensor],
+    parts: Measurements,
+) -> dict[str, PooledStatistic]:
+    """CACI of one kind of anomaly, and with the slice before it the same of what is restored; the
+    parts are noted."""
     chosen = each.outlined
     slices, output = each.slices[chosen], output[chosen]
     image, subjects = slices.images, slices.subjects
@@ -200,25 +187,27 @@ def _correction(
     distances = lpips(image.float(), output.float())
     found: dict[str, Tensor] = {}
     for name, mask in (("tissue", tissue), ("anomaly", anomaly)):
-        found[f"{name} MSE"] = mean_squared_error(image, output, mask)
-        found[f"{name} LPIPS"] = masked_mean(distances, mask)
-        found[f"{name} SSIM"] = structural_similarity(image, output, mask)
+        found[f"{kind} {name} MSE"] = errors.mean_squared_error(image, output, mask)
+        found[f"{kind} {name} LPIPS"] = errors.masked_mean(distances, mask)
+        found[f"{kind} {name} SSIM"] = errors.structural_similarity(image, output, mask)
     conserved, changed = (
         pooled_mean(values.clamp(0, 1), subjects)
-        for values in (found["tissue SSIM"], 1 - found["anomaly SSIM"])
+        for values in (found[f"{kind} tissue SSIM"], 1 - found[f"{kind} anomaly SSIM"])
     )
-    indices = {"CACI*": combined(harmonic_mean, conserved, changed)}
+    indices = {"CACI*": combined(formulas.harmonic_mean, conserved, changed)}
     if each.before is not None:
         before = each.before[chosen]
         damage, left = (
-            pooled_mean(1 - structural_similarity(before, made, anomaly), subjects)
+            pooled_mean(1 - errors.structural_similarity(before, made, anomaly), subjects)
             for made in (image, output)
         )
-        intact = structural_similarity(before, output, tissue).clamp(0, 1)
-        indices["repaired"] = combined(repaired_share, damage, left)
-        whole = pooled_mean(intact, subjects), indices["repaired"]
-        indices["restored"] = combined(harmonic_mean, *whole)
-    return indices, found
+        intact = errors.structural_similarity(before, output, tissue).clamp(0, 1)
+        repaired = combined(formulas.repaired_share, damage, left)
+        parts.add(label, "", f"{kind} repaired", repaired, len(image))
+        restored = combined(formulas.harmonic_mean, pooled_mean(intact, subjects), repaired)
+        indices["restored"] = restored
+    parts.add_means(label, found, subjects)
+    return indices
 
 
 def _figure(each: Anomalies, restored: Mapping[str, Tensor]) -> Figure:

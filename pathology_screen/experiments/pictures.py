@@ -86,10 +86,10 @@ def picture_grid(
     across: bool = False,
 ) -> tuple[Figure, np.ndarray]:
     """Draw pictures of chosen slices; return the figure and the axes of each line and slice."""
-    window = Window.around(slices.images[list(chosen)])
+    window = window_around(slices.images[list(chosen)])
     names = [line.name for line in lines]
     top, left = (names, titles) if across else (titles, names)
-    aspect = (window.right - window.left + 1) / (window.bottom - window.top + 1)
+    aspect = (window[3] - window[2] + 1) / (window[1] - window[0] + 1)
     size = (HEIGHT * aspect * len(top) + 1.1, HEIGHT * len(left) + 0.6)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=size, layout=layout)
@@ -97,7 +97,7 @@ def picture_grid(
     by_line = axes.T if across else axes
     for line, row in zip(lines, by_line):
         for place, axis in zip(chosen, row):
-            window.show(axis, line.pictures[place, 0], line.colours, line.highest)
+            show(axis, line.pictures[place, 0], window, line.colours, line.highest)
     for axis, name in zip(axes[0], top):
         axis.set_title(name, fontsize=8)
     for axis, name in zip(axes[:, 0], left):
@@ -105,34 +105,25 @@ def picture_grid(
     return figure, by_line
 
 
-class Window(NamedTuple):
-    """The part of all pictures that is drawn: first and last row and column, in pixels."""
+def window_around(images: Tensor) -> list[int]:
+    """First and last row and column of what holds the tissue of images (N, 1, H, W), and a
+    margin."""
+    tissue = (images > TISSUE).any(dim=0)[0].numpy()
+    bounds = []
+    for axis, side in ((1, tissue.shape[0]), (0, tissue.shape[1])):
+        found = np.flatnonzero(tissue.any(axis=axis)) if tissue.any() else [0, side - 1]
+        bounds += [max(int(found[0]) - MARGIN, 0), min(int(found[-1]) + MARGIN, side - 1)]
+    return bounds
 
-    top: int
-    bottom: int
-    left: int
-    right: int
 
-    @classmethod
-    def around(cls, images: Tensor) -> "Window":
-        """What holds the tissue of images (N, 1, H, W), and a margin."""
-        tissue = (images > TISSUE).any(dim=0)[0].numpy()
-        bounds = []
-        for axis, side in ((1, tissue.shape[0]), (0, tissue.shape[1])):
-            found = np.flatnonzero(tissue.any(axis=axis)) if tissue.any() else [0, side - 1]
-            bounds += [max(int(found[0]) - MARGIN, 0), min(int(found[-1]) + MARGIN, side - 1)]
-        return cls(*bounds)
-
-    def show(
-        self, axis: Axes, picture: Tensor, colours: str = "gray", highest: float = 1.0
-    ) -> None:
-        """Draw a picture (H, W), 0 in the darkest colour, without a frame."""
-        axis.imshow(picture.numpy(), cmap=colours, vmin=0, vmax=highest)
-        axis.set_xlim(self.left - 0.5, self.right + 0.5)
-        axis.set_ylim(self.bottom + 0.5, self.top - 0.5)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.spines[:].set_visible(False)
+def show(
+    axis: Axes, picture: Tensor, window: list[int], colours: str = "gray", highest: float = 1.0
+) -> None:
+    """Draw a picture (H, W), 0 in the darkest colour, in a window, without a frame."""
+    top, bottom, left, right = window
+    axis.imshow(picture.numpy(), cmap=colours, vmin=0, vmax=highest)
+    axis.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
 
 
 def outline_annotations(

@@ -16,15 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pathology_screen.files import replacing
-from pathology_screen.metrics.pooled import (
-    Groups,
-    PooledStatistic,
-    Subjects,
-    averaged,
-    bootstrap_interval,
-    paired_difference,
-    pooled_mean,
-)
+from pathology_screen.metrics import pooled
+from pathology_screen.metrics.pooled import Groups, PooledStatistic, Subjects
 from pathology_screen.pages import data_uri, render
 
 RESAMPLES = 1000
@@ -70,7 +63,7 @@ class _Measured(NamedTuple):
 
     @property
     def mean(self) -> PooledStatistic:
-        return self.runs[0] if len(self.runs) == 1 else averaged(*self.runs)
+        return self.runs[0] if len(self.runs) == 1 else pooled.averaged(*self.runs)
 
     @property
     def is_enough(self) -> bool:
@@ -98,7 +91,7 @@ class Measurements:
     def add_means(self, method: str, values: Mapping[str, Tensor], subjects: Subjects) -> None:
         """Note the means of metrics, name -> (N,), that do not depend on the scoring."""
         for metric, each in values.items():
-            self.add(method, "", metric, pooled_mean(each.numpy(), subjects), len(subjects))
+            self.add(method, "", metric, pooled.pooled_mean(each.numpy(), subjects), len(subjects))
 
     def rows(self) -> list[Row]:
         """Every number with its interval."""
@@ -106,7 +99,7 @@ class Measurements:
         for key, found in self.measured.items():
             statistic, low, high = found.mean, None, None
             if found.is_enough:
-                low, high = bootstrap_interval(statistic, found.groups, RESAMPLES)
+                low, high = pooled.bootstrap_interval(statistic, found.groups, RESAMPLES)
             values = [run.value for run in found.runs]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
             people = len(statistic.subjects)
@@ -121,7 +114,7 @@ class Measurements:
             for other, another in self.measured.items():
                 compares = own[0] == first and own[2] == other[2] and own != other
                 if compares and another.is_enough:
-                    found = paired_difference(one.mean, another.mean, one.groups, RESAMPLES)
+                    found = pooled.paired_difference(one.mean, another.mean, one.groups, RESAMPLES)
                     comparisons.append(Comparison(own[2], *own[:2], *other[:2], *found))
         return comparisons
 

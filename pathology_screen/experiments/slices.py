@@ -20,35 +20,23 @@ COVERED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class AnnotatedSlices:
-    """Prepared slices and what is known of them.
+    """Prepared slices and what is known of them. A group is "normal", or what the datalist calls
+    the group of the finding, else "pathological"."""
 
-    Attributes:
-        images: (N, 1, H, W) in [0, 1].
-        subjects: (N,) names, the person of each.
-        pathology: (N,) names, "healthy" or the finding of each scan.
-        groups: (N,) names, "normal", or the group of findings that the datalist names;
-            "pathological" where it names none.
-        masks: (N, 1, H, W), share of each pixel that an annotation covers; else zeros.
-        boxes: of each slice, its K annotated boxes as masks (K, H, W), soft at their edges.
-        other_boxes: likewise those that are neither counted nor healthy.
-        box_labels: of each slice, the K names of its boxes.
-    """
-
-    images: Tensor
-    subjects: np.ndarray
-    pathology: np.ndarray
-    groups: np.ndarray
-    masks: Tensor
-    boxes: tuple[Tensor, ...]
-    other_boxes: tuple[Tensor, ...]
-    box_labels: tuple[tuple[str, ...], ...]
+    images: Tensor  # (N, 1, H, W) in [0, 1]
+    subjects: np.ndarray  # (N,) names, the person of each
+    pathology: np.ndarray  # (N,) names, "healthy" or the finding of each scan
+    groups: np.ndarray  # (N,) names
+    masks: Tensor  # (N, 1, H, W), share of each pixel that an annotation covers; else zeros
+    boxes: tuple[Tensor, ...]  # of each slice (K, H, W), its annotated boxes, soft at their edges
+    other_boxes: tuple[Tensor, ...]  # likewise those that are neither counted nor healthy
+    box_labels: tuple[tuple[str, ...], ...]  # of each slice, the K names of its boxes
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, chosen: Sequence[int] | np.ndarray) -> "AnnotatedSlices":
-        """The slices at these places, or where a mask (N,) is True; ConfigError if there is
-        none."""
+        """Those at these places, or where a mask (N,) is True; ConfigError if there is none."""
         index = np.arange(len(self))[list(chosen)]
         if not len(index):
             raise ConfigError("no slice is left to look at")

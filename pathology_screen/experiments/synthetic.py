@@ -16,13 +16,8 @@ from pathology_screen.experiments.pictures import Results, best_median_worst, me
 from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
+from pathology_screen.metrics import reconstruction as errors
 from pathology_screen.metrics.pooled import average_precision, pooled_average_precision
-from pathology_screen.metrics.reconstruction import (
-    mean_squared_error,
-    perceptual_error,
-    relative_sharpness,
-    structural_similarity,
-)
 from pathology_screen.synthetic import add_ellipses, copy_paste
 
 KINDS: dict[str, Callable[..., Any]] = {"ellipses": add_ellipses, "copy-paste": copy_paste}
@@ -45,21 +40,21 @@ def synthetic(setting: ExperimentSetting) -> Report:
         if method.reconstructs:
             pair = healthy.images, method.reconstruct(healthy)
             measured = {
-                "healthy MSE": mean_squared_error(*pair),
-                "healthy SSIM": structural_similarity(*pair),
-                "healthy LPIPS": perceptual_error(*pair, distance),
-                "sharpness": relative_sharpness(*pair),
+                "healthy MSE": errors.mean_squared_error(*pair),
+                "healthy SSIM": errors.structural_similarity(*pair),
+                "healthy LPIPS": errors.perceptual_error(*pair, distance),
+                "sharpness": errors.relative_sharpness(*pair),
             }
             measurements.add_means(method.label, measured, healthy.subjects)
         for kind, slices in painted.items():
             predictions = method.predict(slices)
             if method.reconstructs:
                 pair = healthy.images, next(iter(predictions.values())).output
-                errors = {
-                    f"{kind} MSE": mean_squared_error(*pair, slices.masks),
-                    f"{kind} LPIPS": perceptual_error(*pair, distance, slices.masks),
+                measured = {
+                    f"{kind} MSE": errors.mean_squared_error(*pair, slices.masks),
+                    f"{kind} LPIPS": errors.perceptual_error(*pair, distance, slices.masks),
                 }
-                measurements.add_means(method.label, errors, slices.subjects)
+                measurements.add_means(method.label, measured, slices.subjects)
             for scoring, prediction in predictions.items():
                 pixels = ((slices.masks > 0).flatten(1).numpy(), prediction.maps.flatten(1).numpy())
                 auprc = pooled_average_precision(*pixels, slices.subjects)

@@ -36,7 +36,7 @@ def test_it_gives_the_numbers_of_the_experiment(evaluate, predictor, datalist, p
     assert told["methods"][0]["weights_sha256"] == sha256(predictor.weights)
 
 
-def test_what_the_test_section_does_not_allow_is_left_out_and_said(
+def test_what_is_not_allowed_is_left_out_and_what_is_not_there_refused(
     evaluate, datalist, tmp_path, capsys
 ):
     content = json.loads(datalist.read_text())
@@ -47,8 +47,5 @@ def test_what_the_test_section_does_not_allow_is_left_out_and_said(
     (tmp_path / "healthy.json").write_text(json.dumps(sections))
     assert evaluate(tmp_path / "healthy.json") == []
     assert "not run" in capsys.readouterr().out
-
-
-def test_unknown_experiments_are_refused(evaluate):
     with pytest.raises(ConfigError, match="no experiment segmentation; it has detection"):
         evaluate(experiments=["segmentation"])

@@ -18,6 +18,7 @@ from pathology_screen.metrics.localization import healthy_tissue
 from pathology_screen.metrics.reconstruction import structural_similarity
 
 PAINTED = ("ellipses", "copy-paste")
+KINDS = (*PAINTED, "annotated")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation, which LPIPS rounds."""
 
@@ -29,7 +30,7 @@ def pooled_pixels(images, trunk):
 
 @pytest.fixture
 def light(light_distance, monkeypatch):
-    where = import_module("pathology_screen.experiments.normative")
+    where = import_module(normative.__module__)
     monkeypatch.setattr(where, "deep_features", pooled_pixels)
 
 
@@ -67,10 +68,9 @@ def test_a_network_that_copies_keeps_everything_and_corrects_nothing(
 ):
     report = normative(make_setting(identity))
     assert number(report, "identity", "RQI*") == pytest.approx(1)
-    for kind in (*PAINTED, "annotated"):
-        for index in ("AHI*", "CACI*", "score*"):
-            assert number(report, "identity", f"{kind} {index}") == pytest.approx(0, abs=1e-9)
-    assert {number(report, "identity", f"{kind} restored") for kind in PAINTED} == {0}
+    zero = [f"{kind} {name}*" for kind in KINDS for name in ("AHI", "CACI", "score")]
+    for name in (*zero, *(f"{kind} restored" for kind in PAINTED)):
+        assert number(report, "identity", name) == pytest.approx(0, abs=1e-9)
     assert not any(row.metric == "annotated restored" for row in report.rows)
 
 
@@ -109,8 +109,7 @@ def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_al
     assert parts["healthy distance"] == pytest.approx(distance(x, training), abs=1e-5)
     assert parts["annotated distance"] == pytest.approx(after, abs=1e-5)
     bounds = report.tables["parts"].set_index("metric")[["low", "high"]].notna().all(axis=1)
-    kinds = ("healthy", *PAINTED, "annotated")
-    assert set(bounds.index[~bounds]) == {f"{kind} distance" for kind in kinds}
+    assert set(bounds.index[~bounds]) == {f"{kind} distance" for kind in ("healthy", *KINDS)}
     assert set(report.figures) == {"ellipses", "copy_paste", "annotated"}
     assert "do not compare with printed values" in report.notes[1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pathology_screen.experiments.pictures import Window, method_grid
+from pathology_screen.experiments.pictures import method_grid, window_around
 from pathology_screen.predictor import Prediction
 
 NAMES = ["input", "one\nreconstruction", "one\nresidual", "one\neq5", "two\neq5"]
@@ -45,8 +45,8 @@ def test_the_window_holds_the_tissue_of_all_slices():
     images = torch.zeros(2, 1, 64, 64)
     images[0, 0, 10:20, 30:50] = 1
     images[1, 0, 15:40, 2:35] = 1
-    assert Window.around(images) == (6, 43, 0, 53)
-    assert Window.around(torch.zeros(1, 1, 64, 32)) == (0, 63, 0, 31)
+    assert window_around(images) == [6, 43, 0, 53]
+    assert window_around(torch.zeros(1, 1, 64, 32)) == [0, 63, 0, 31]
 
 
 def test_annotations_are_outlined_and_named(slices, results):

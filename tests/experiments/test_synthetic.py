@@ -81,14 +81,6 @@ def test_what_reconstructs_nothing_has_no_errors(make_setting, make_method, iden
     assert report.notes[0].startswith("2 healthy slices of 2 people")
 
 
-def test_two_runs_of_one_label_are_seeds(make_setting, make_method, blur, value):
-    both = [make_method(network, "made") for network in (blur.predictor.network, nn.Identity())]
-    (row,) = [row for row in synthetic(make_setting(*both)).rows if row.metric == "ellipses AUPRC"]
-    each = [value(synthetic(make_setting(one)), "made", "ellipses AUPRC") for one in both]
-    assert row.value == pytest.approx(np.mean(each))
-    assert row.deviation == pytest.approx(np.std(each, ddof=1))
-
-
 def test_every_method_has_every_number_and_the_first_is_compared_with_each_other(
     make_setting, blur, identity, profile, monkeypatch
 ):

@@ -117,7 +117,7 @@ def test_other_boxes_of_the_slice_are_ignored(protocol):
     assert both["f1"] == alone["f1"] < 1 and (both["n"], both["detected"]) == (2, 2)
 
 
-def test_a_soft_mask_weighs_values_and_counts_pixels():
+def test_a_soft_mask_weighs_values_and_counts_pixels_above_the_threshold():
     anomaly_map, boxes, healthy = empty(3, 4)
     boxes[0, 0], anomaly_map[0] = [0.25, 1, 1, 0.5], [4, 2, 0, 2]
     healthy[1] = [1, 1, 0.6, 0.4]  # 0.4 is not healthy, 0.6 is in full
@@ -126,15 +126,9 @@ def test_a_soft_mask_weighs_values_and_counts_pixels():
     counted = localize(anomaly_map, boxes, healthy, protocol="pixel_count")
     assert counted["false_positives"] == pytest.approx(3 / 3)
     assert counted["box_fraction"] == 3 / 4
-
-
-def test_the_threshold_itself_is_not_tagged():
-    _, boxes, healthy = empty(2, 4)
-    boxes[0, 0], healthy[1] = 1, 1
-    anomaly_map = np.array([[0.5, 0.5, 0.5, 0.6], [0.5, 0.5, 0.7, 0.0]])
-    result = localize(anomaly_map, boxes, healthy, threshold=0.5)
-    assert (result["box_fraction"], result["healthy_fraction"]) == (0.25, 0.25)
-    assert result["false_positives"] == pytest.approx(0.7 / 0.6)
+    above = localize(anomaly_map, boxes, healthy, threshold=2)  # which itself is not tagged
+    assert (above["box_fraction"], above["healthy_fraction"]) == (1 / 4, 1 / 3)
+    assert above["false_positives"] == pytest.approx(6 / (0.25 * 4))
 
 
 def test_which_protocol_depends_on_unit_and_form_of_the_map():

@@ -18,8 +18,6 @@ from pathology_screen.metrics.reconstruction import (
     structural_similarity,
 )
 
-METRICS = (mean_squared_error, structural_similarity, relative_sharpness)
-
 
 @pytest.fixture
 def images():
@@ -102,19 +100,16 @@ def test_perceptual_error_is_the_mean_of_the_distance_map(images):
     assert outside.tolist() == pytest.approx(white.tolist())
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_what_cannot_be_compared_is_refused(metric, images):
-    with pytest.raises(ConfigError, match="expected two batches"):
-        metric(images, images[:2])
+def test_what_cannot_be_compared_is_refused(images):
     broken = images.clone()
     broken[1, 0, 3, 3] = float("nan")
-    with pytest.raises(InputError, match="not_finite"):
-        metric(broken, images)
-    with pytest.raises(ArtifactError, match="weights"):
-        metric(images, broken)
-
-
-def test_an_empty_mask_and_a_flat_image_are_refused(images):
+    for metric in (mean_squared_error, structural_similarity, relative_sharpness):
+        with pytest.raises(ConfigError, match="expected two batches"):
+            metric(images, images[:2])
+        with pytest.raises(InputError, match="not_finite"):
+            metric(broken, images)
+        with pytest.raises(ArtifactError, match="weights"):
+            metric(images, broken)
     mask = torch.ones_like(images)
     mask[1] = 0
     with pytest.raises(ConfigError, match=r"empty mask: images \[1\]"):
