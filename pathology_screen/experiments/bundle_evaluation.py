@@ -11,21 +11,11 @@ from pathology_screen.experiments.lesions import lesions, shows_lesion
 from pathology_screen.experiments.localization import localization
 from pathology_screen.experiments.methods import ComparedMethod, ExperimentSetting, Profile
 from pathology_screen.experiments.report import Report
-from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
+from pathology_screen.experiments.slices import NORMAL
 from pathology_screen.metrics.localization import Protocol
 from pathology_screen.predictor import Predictor
 
 RUNS = {"detection": detection, "localization": localization, "lesions": lesions}
-
-
-def _allowed(test: AnnotatedSlices) -> list[str]:
-    """The experiments that the test slices allow."""
-    allows = {
-        "detection": NORMAL in test.groups and len(set(test.groups)) > 1,
-        "localization": any(test.box_labels),
-        "lesions": shows_lesion(test).any() and test.healthy.any(),
-    }
-    return [name for name in RUNS if allows[name]]
 
 
 class BundleEvaluation:
@@ -68,9 +58,14 @@ class BundleEvaluation:
 
     def run(self) -> list[Report]:
         """Run the experiments, and write each report and print its table as soon as it is made."""
-        chosen = self.experiments
+        test, chosen = self.setting.slices, self.experiments
         if chosen is None:
-            chosen = _allowed(self.setting.slices)
+            allows = {
+                "detection": NORMAL in test.groups and len(set(test.groups)) > 1,
+                "localization": any(test.box_labels),
+                "lesions": shows_lesion(test).any() and test.healthy.any(),
+            }
+            chosen = [name for name in RUNS if allows[name]]
         if left_out := ", ".join(name for name in RUNS if name not in chosen):
             print(f"not run, not asked for or not allowed by the test section: {left_out}")
         reports = []

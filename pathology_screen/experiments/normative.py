@@ -1,5 +1,12 @@
-"""How well each method has learnt what is normal: quality, the way from anomalous to
-healthy, conservation and correction (see `metrics.normative`)."""
+"""How well each method has learnt what is normal: quality, the way from anomalous to healthy,
+conservation and correction, after Bercea, Wiestler, Rueckert and Schnabel, Nature Communications 16
+(2025), s41467-025-56321-y.
+
+The code released with that paper measures the parts of each index and prints them. How they become
+one number stands in the paper alone, which was not at hand, so the formulas of RQI, AHI and CACI
+are choices made here: they have the parts and the range of the originals, 0 (worst) to 1 (best),
+and their values do not compare with printed ones.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +26,23 @@ from pathology_screen.experiments.pictures import PictureLine, outline_annotatio
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.experiments.synthetic import KINDS, paint
-from pathology_screen.metrics import normative as formulas
 from pathology_screen.metrics import reconstruction as errors
 from pathology_screen.metrics.localization import healthy_tissue
-from pathology_screen.metrics.pooled import PooledStatistic, combined, pooled_mean
+from pathology_screen.metrics.pooled import (
+    PooledStatistic,
+    Subjects,
+    combined,
+    in_parts,
+    pooled_mean,
+    subject_of_each,
+)
 
 TRUNK = "st_alex"
 """Perceptual distance whose network gives the features, in place of Inception v3."""
 MICRO_BATCH = 8
+
+Normal = tuple[np.ndarray, np.ndarray]
+"""Of a normal distribution of features, mean (F,) and covariance (F, F)."""
 
 
 class Anomalies(NamedTuple):
@@ -61,10 +77,10 @@ def normative(setting: ExperimentSetting) -> Report:
     backbone = "alex" if is_installed("alex") else setting.shared.backbone
     trunk, lpips = perceptual_distance(TRUNK), perceptual_distance(backbone)
     training, healthy = training[training.healthy], slices[slices.healthy]
-    reference = formulas.fit_normal(deep_features(training.images, trunk))
+    reference = fit_normal(deep_features(training.images, trunk))
 
     def distance(images: Tensor, subjects: np.ndarray) -> PooledStatistic:
-        return formulas.frechet_distance(deep_features(images, trunk), subjects, reference)
+        return frechet_distance(deep_features(images, trunk), subjects, reference)
 
     unseen = distance(healthy.images, healthy.subjects)
     kinds = anomalies_of(setting)
@@ -83,18 +99,18 @@ def normative(setting: ExperimentSetting) -> Report:
         }
         parts.add_means(label, quality, healthy.subjects)
         parts.add(label, "", "healthy distance", unseen, len(healthy))
-        rqi = pooled_mean(formulas.quality_index(*quality.values()).numpy(), healthy.subjects)
+        rqi = pooled_mean(quality_index(*quality.values()).numpy(), healthy.subjects)
         measured.add(label, "", "RQI*", rqi, len(healthy))
         for kind, each in kinds.items():
             output = method.reconstruct(each.slices).clamp(0, 1)
             restored[kind].setdefault(label, output)
             after = distance(output, each.slices.subjects)
-            ahi = combined(formulas.anomaly_to_healthy, unseen, before[kind], after)
+            ahi = combined(anomaly_to_healthy, unseen, before[kind], after)
             parts.add(label, "", f"{kind} distance", after, len(each.slices))
             measured.add(label, "", f"{kind} AHI*", ahi, len(each.slices))
             if count := int(each.outlined.sum()):
                 indices = _correction(label, kind, each, output, lpips, parts)
-                indices["score*"] = combined(formulas.normative_score, rqi, ahi, indices["CACI*"])
+                indices["score*"] = combined(normative_score, rqi, ahi, indices["CACI*"])
                 for name, statistic in indices.items():
                     measured.add(label, "", f"{kind} {name}", statistic, count)
     figures = {
@@ -194,7 +210,7 @@ def _correction(
         pooled_mean(values.clamp(0, 1), subjects)
         for values in (found[f"{kind} tissue SSIM"], 1 - found[f"{kind} anomaly SSIM"])
     )
-    indices = {"CACI*": combined(formulas.harmonic_mean, conserved, changed)}
+    indices = {"CACI*": combined(harmonic_mean, conserved, changed)}
     if each.before is not None:
         before = each.before[chosen]
         damage, left = (
@@ -202,9 +218,9 @@ def _correction(
             for made in (image, output)
         )
         intact = errors.structural_similarity(before, output, tissue).clamp(0, 1)
-        repaired = combined(formulas.repaired_share, damage, left)
+        repaired = combined(repaired_share, damage, left)
         parts.add(label, "", f"{kind} repaired", repaired, len(image))
-        restored = combined(formulas.harmonic_mean, pooled_mean(intact, subjects), repaired)
+        restored = combined(harmonic_mean, pooled_mean(intact, subjects), repaired)
         indices["restored"] = restored
     parts.add_means(label, found, subjects)
     return indices
@@ -221,3 +237,101 @@ def _figure(each: Anomalies, restored: Mapping[str, Tensor]) -> Figure:
     figure, axes = picture_grid(slices, lines, chosen, list(slices.pathology[chosen]))
     outline_annotations(figure, axes, slices, chosen)
     return figure
+
+
+def quality_index(mae: Tensor, lpips: Tensor, ssim: Tensor) -> Tensor:
+    """The RQI (N,) of healthy slices and their reconstructions: (1 - MAE) (1 - LPIPS) SSIM, each
+    factor kept within 0 and 1. The parts, (N,) over whole slices, are those of the released code.
+    """
+    return (1 - mae).clamp(0, 1) * (1 - lpips).clamp(0, 1) * ssim.clamp(0, 1)
+
+
+def anomaly_to_healthy(
+    unseen: np.ndarray, pathological: np.ndarray, restored: np.ndarray
+) -> np.ndarray:
+    """The AHI, (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0 and 1, (R,)
+    each: the share of the way from pathological slices P to unseen healthy ones U, in their
+    distance to the healthy training slices N, that the reconstructions R(P) go; 0 where P are as
+    near as U, since there is no way to go. The three distances are those of the released code."""
+    way = pathological - unseen
+    share = np.divide(pathological - restored, way, out=np.zeros_like(way), where=way > 0)
+    return np.clip(share, 0, 1)
+
+
+def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
+
+    CACI is that of what is conserved (SSIM of the reconstruction with the input in healthy tissue)
+    and what is changed (1 - SSIM in the anomaly), or repaired (`repaired_share`). The released code
+    measures SSIM, LPIPS and MSE in both regions.
+    """
+    total = first + second
+    return np.divide(2 * first * second, total, out=np.zeros_like(total), where=total > 0)
+
+
+def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """1 - left / damage, kept within 0 and 1, (R,) each; 0 where there is no damage: the mean
+    1 - SSIM, in a painted anomaly, of the altered slice and of the reconstruction with the slice
+    before. A copy has 0, a full repair 1. Has no counterpart in the released code."""
+    share = np.divide(left, damage, out=np.ones_like(damage), where=damage > 0)
+    return np.clip(1 - share, 0, 1)
+
+
+def normative_score(rqi: np.ndarray, ahi: np.ndarray, caci: np.ndarray) -> np.ndarray:
+    """(H + AHI) / 2 with H the harmonic mean of RQI and CACI, (R,) each, 0 to 1: the one number by
+    which the released code ranks methods."""
+    return (harmonic_mean(rqi, caci) + ahi) / 2
+
+
+def fit_normal(features: np.ndarray) -> Normal:
+    """Fit a normal distribution to features (N, F) of healthy slices, the covariance over N - 1;
+    ConfigError if there are fewer than two."""
+    features = np.asarray(features, np.float64)
+    if len(features) < 2:
+        raise ConfigError("the distance to healthy slices needs two of them or more")
+    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def frechet_distance(
+    features: np.ndarray, subjects: Subjects, reference: Normal
+) -> PooledStatistic:
+    """The squared Fréchet distance of the normal distribution fitted to features (N, F), the i-th
+    of which belongs to the i-th of N subjects, to a reference, which is kept whatever subjects are
+    drawn (Dowson and Landau, 1982; FID of Heusel et al., 2017, where the features are those of
+    Inception v3):
+
+        |m - m_ref|^2 + Tr C + Tr C_ref - 2 Tr (C C_ref)^(1/2), C over N - 1.
+
+    C C_ref has the eigenvalues of the N x N matrix X C_ref X', with X the centred features over
+    sqrt(N - 1), so that no F x F root is taken. It is too high for few slices, and compares between
+    sets of the same size only. NaN for a single slice.
+    """
+    mean, covariance = reference
+    offset = np.asarray(features, np.float64) - mean
+    inner = offset @ offset.T  # (N, N)
+    weighted = offset @ covariance @ offset.T  # (N, N)
+    spread = float(np.trace(covariance))
+    names, index = subject_of_each(offset[:, 0], subjects)
+
+    def distance(weights: np.ndarray) -> np.ndarray:
+        counts = weights[:, index]  # (R, N)
+        total = counts.sum(axis=1)
+        free = np.where(total > 1, total - 1, np.nan)
+        shares = counts / total[:, None]
+        shift = np.einsum("ri,ij,rj->r", shares, inner, shares)
+        own = total * (shares @ np.diag(inner) - shift) / free
+        return shift + own + spread - 2 * _root_trace(weighted, shares, total / free)
+
+    return PooledStatistic(names, in_parts(distance, len(offset) ** 2))
+
+
+def _root_trace(kernel: np.ndarray, shares: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Tr (C C_ref)^(1/2), (R,), from x_i' C_ref x_j, (N, N), and the shares (R, N) of the slices in
+    each of R resamples."""
+    means = shares @ kernel  # (R, N)
+    overall = np.einsum("rj,rj->r", means, shares)
+    centred = kernel - means[:, :, None] - means[:, None, :] + overall[:, None, None]
+    root = np.sqrt(shares * np.nan_to_num(factor)[:, None])
+    values = np.linalg.eigvalsh(centred * root[:, :, None] * root[:, None, :])
+    noise = len(kernel) * np.finfo(float).eps * values[:, -1:]  # of eigenvalues that are 0
+    return np.sqrt(np.where(values > noise, values, 0)).sum(axis=1)

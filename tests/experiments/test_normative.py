@@ -13,8 +13,20 @@ from torch.nn import functional as F
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.normative import anomalies_of, deep_features, normative
+from pathology_screen.experiments.normative import (
+    anomalies_of,
+    anomaly_to_healthy,
+    deep_features,
+    fit_normal,
+    frechet_distance,
+    harmonic_mean,
+    normative,
+    normative_score,
+    quality_index,
+    repaired_share,
+)
 from pathology_screen.metrics.localization import healthy_tissue
+from pathology_screen.metrics.pooled import bootstrap_interval
 from pathology_screen.metrics.reconstruction import structural_similarity
 
 PAINTED = ("ellipses", "copy-paste")
@@ -23,7 +35,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation, which LPIPS rounds."""
 
 
-def pooled_pixels(images, trunk):
+def pooled_pixels(images, trunk=None):
     """In place of the features of a network, which take long."""
     return F.avg_pool2d(images, 32).flatten(1).numpy()
 
@@ -39,9 +51,9 @@ def healthy_alone(slices):
     return slices[slices.healthy]
 
 
-def distance(images, training):
-    """Fréchet distance of the pooled pixels, written out."""
-    one, other = (pooled_pixels(each, None).astype(float) for each in (images, training))
+def distance(features, reference):
+    """As it stands in the literature, with the root of a product of covariances."""
+    one, other = (each.astype(float) for each in (features, reference))
     means = one.mean(axis=0) - other.mean(axis=0)
     own, reference = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     return means @ means + np.trace(own + reference - 2 * np.real(sqrtm(own @ reference)))
@@ -81,10 +93,11 @@ def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_al
     error, ssim = (x - made).abs().mean((1, 2, 3)), structural_similarity(x, made)
     rqi = float(((1 - error) * (1 - error) * ssim).mean())  # LPIPS is the difference here
     assert number(report, "blur", "RQI*") == pytest.approx(rqi)
-    training = setting.slices_of("training").images
+    training = pooled_pixels(setting.slices_of("training").images)
     for kind, each in anomalies_of(setting).items():
         image, output = each.slices.images, blur.reconstruct(each.slices)
-        unseen, before, after = (distance(one, training) for one in (x, image, output))
+        pixels = map(pooled_pixels, (x, image, output))
+        unseen, before, after = (distance(one, training) for one in pixels)
         ahi = np.clip((before - after) / (before - unseen), 0, 1) if before > unseen else 0
         assert number(report, "blur", f"{kind} AHI*") == pytest.approx(ahi, abs=1e-4)
         conserved, kept = (
@@ -106,7 +119,7 @@ def test_numbers_are_those_of_the_formulas(light, make_setting, blur, healthy_al
             assert number(report, "blur", f"{kind} restored") == pytest.approx(expected)
     parts = report.tables["parts"].set_index("metric")["value"]
     assert parts["healthy MAE"] == pytest.approx(float(error.mean()))
-    assert parts["healthy distance"] == pytest.approx(distance(x, training), abs=1e-5)
+    assert parts["healthy distance"] == pytest.approx(unseen, abs=1e-5)
     assert parts["annotated distance"] == pytest.approx(after, abs=1e-5)
     bounds = report.tables["parts"].set_index("metric")[["low", "high"]].notna().all(axis=1)
     assert set(bounds.index[~bounds]) == {f"{kind} distance" for kind in ("healthy", *KINDS)}
@@ -152,3 +165,74 @@ def test_features_are_the_mean_of_the_last_map_of_grey_pictures():
     maps = trunk.metric.net((images - mean) / deviation)[-1]
     assert found.shape == (2, 256)
     assert found == pytest.approx(maps.mean((2, 3)).numpy(), rel=1e-2, abs=1e-4)
+
+
+def array(*values):
+    return np.array(values, float)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_indices_are_their_formulas():
+    mae, lpips, ssim = (torch.tensor(x) for x in ([0.0, 0.1, 0.2], [0.0, 0.2, 1.3], [1, 0.5, -0.1]))
+    found = quality_index(mae, lpips, ssim)
+    assert found.tolist() == pytest.approx([1, 0.9 * 0.8 * 0.5, 0])
+
+    # no way, half of it, all, beyond, and backwards; and no way to go
+    unseen, pathological = array(2, 2, 2, 2, 2, 5), array(10, 10, 10, 10, 10, 5)
+    restored = array(10, 6, 2, 1, 12, 1)
+    found = anomaly_to_healthy(unseen, pathological, restored)
+    assert found.tolist() == [0, 0.5, 1, 1, 0, 0]
+
+    found = harmonic_mean(array(1, 0.95, 0.5, 0), array(1, 0.03, 0, 0))
+    assert found.tolist() == pytest.approx([1, 2 * 0.95 * 0.03 / 0.98, 0, 0])
+
+    # a restoration, half of one, a copy, something worse, and nothing to repair
+    found = repaired_share(array(0.4, 0.4, 0.4, 0.4, 0), array(0, 0.2, 0.4, 0.8, 0.1))
+    assert found.tolist() == [1, 0.5, 0, 0, 0]
+
+    # (H(RQI, CACI) + AHI) / 2 of the values printed for RA and a copying autoencoder
+    found = normative_score(array(0.66, 0.88), array(0.16, 0), array(0.22, 0.06))
+    assert found.tolist() == pytest.approx([(0.33 + 0.16) / 2, 0.88 * 0.06 / 0.94])
+
+
+def test_distance_of_one_feature_is_that_of_means_and_deviations(rng):
+    features, reference = rng.normal(1, 2, (30, 1)), rng.normal(0, 1, (50, 1))
+    found = frechet_distance(features, np.arange(30), fit_normal(reference)).value
+    spread = features.std(ddof=1) - reference.std(ddof=1)
+    assert found == pytest.approx((features.mean() - reference.mean()) ** 2 + spread**2)
+
+
+@pytest.mark.parametrize("n", [4, 40])
+def test_distance_is_that_of_the_literature(rng, n):
+    """Also of fewer slices than features, whose covariance has no full rank."""
+    features = rng.normal(0.5, 1, (n, 6)) @ rng.normal(size=(6, 6))
+    reference = rng.normal(size=(60, 6)) * np.arange(1, 7)
+    statistic = frechet_distance(features, np.arange(n), fit_normal(reference))
+    assert statistic.value == pytest.approx(distance(features, reference), rel=1e-6)
+    same = frechet_distance(reference, np.arange(60), fit_normal(reference))
+    assert same.value == pytest.approx(0, abs=1e-6)
+
+
+def test_weights_are_repetitions_of_all_that_a_subject_has(rng):
+    features, reference = rng.normal(size=(7, 3)), rng.normal(size=(20, 3))
+    subjects = np.array(["b", "a", "a", "c", "b", "d", "d"])
+    statistic = frechet_distance(features, subjects, fit_normal(reference))
+    assert statistic.subjects.tolist() == ["a", "b", "c", "d"]
+    drawn = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 3, 0, 1]])
+    for found, weights in zip(statistic.evaluate(drawn), drawn):
+        often = dict(zip("abcd", weights))
+        repeated = np.repeat(features, [often[name] for name in subjects], axis=0)
+        assert found == pytest.approx(distance(repeated, reference), rel=1e-6)
+    low, high = bootstrap_interval(statistic, resamples=100)
+    assert 0 < low < high
+
+
+def test_a_single_slice_has_no_distance(rng):
+    reference = rng.normal(size=(20, 3))
+    assert np.isnan(frechet_distance(reference[:1], ["a"], fit_normal(reference)).value)
+    with pytest.raises(ConfigError, match="two of them"):
+        fit_normal(reference[:1])
