@@ -5,6 +5,7 @@ import copy
 import os
 import warnings
 from collections import OrderedDict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,6 @@ HUB_WEIGHTS = {
 }
 """Backbones whose weights are torchvision's, from the torch hub cache."""
 ST_ALEX_SHA256 = "468da9baa421ed6e6532dc864e7e0a0b2e631f775947b0a2a1936056909b27d8"
-SLICES = (0, 3, 7, 11, 13, 15)
-"""Where the layers of `AntialiasedAlexNet` are cut into the five slices whose outputs are
-compared."""
 
 
 class PerceptualDistance(nn.Module):
@@ -114,13 +112,16 @@ class AntialiasedAlexNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         pool = nn.MaxPool2d(kernel_size=3, stride=1)
-        layers: list[nn.Module] = [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()]
-        layers += [pool, BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()]
-        layers += [pool, BlurPool(192), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()]
-        layers += [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()]
-        layers += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
-        for k, (start, stop) in enumerate(zip(SLICES, SLICES[1:]), start=1):
-            named = OrderedDict((str(i), layers[i]) for i in range(start, stop))
+        slices: list[list[nn.Module]] = [
+            [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64)],
+            [pool, BlurPool(64), nn.Conv2d(64, 192, 5, padding=2)],
+            [pool, BlurPool(192), nn.Conv2d(192, 384, 3, padding=1)],
+            [nn.Conv2d(384, 256, 3, padding=1)],
+            [nn.Conv2d(256, 256, 3, padding=1)],
+        ]
+        number = count()
+        for k, layers in enumerate(slices, start=1):
+            named = OrderedDict((str(next(number)), layer) for layer in [*layers, nn.ReLU()])
             self.add_module(f"slice{k}", nn.Sequential(named))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -12,30 +12,23 @@ from torchvision.models import alexnet, squeezenet1_1
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import HUB_WEIGHTS, is_installed
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.networks.introspective_vae import IntrospectiveVAE
 
 
-class TwoLayers(nn.Module):
-    """An encoder with embeddings at half and a quarter of the resolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.layers = nn.ModuleList([nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
-        self.dropout = nn.Dropout()
-
-    def embeddings(self, x: torch.Tensor) -> list[torch.Tensor]:
-        first = self.layers[0](x)
-        return [first, self.layers[1](self.dropout(first))]
+def make_encoder():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return IntrospectiveVAE(size=48, channels=(8, 16), latent=4, norm="batch")
 
 
 @pytest.fixture(params=["st_alex", "encoder"])
 def distance(request):
-    return perceptual_distance(request.param, TwoLayers() if request.param == "encoder" else None)
+    weights = make_encoder() if request.param == "encoder" else None
+    return perceptual_distance(request.param, weights)
 
 
 def test_batches_of_any_size_give_the_same(distance, images, reconstructions):
-    a, b = (batch[..., :32, :32].repeat(5, 1, 1, 1)[:9] for batch in (images, reconstructions))
+    a, b = (batch.repeat(5, 1, 1, 1)[:9] for batch in (images, reconstructions))
     single = torch.cat([distance(*pair) for pair in zip(a.split(1), b.split(1))])
     torch.testing.assert_close(distance(a, b), single, rtol=1e-4, atol=1e-6)
 
@@ -50,28 +43,27 @@ def test_stays_frozen_inside_a_module_in_training(distance, images, reconstructi
 
 
 def test_an_encoder_is_copied_and_told_by_its_weights(images, reconstructions):
-    encoder = TwoLayers()
+    encoder = make_encoder()
     distance = perceptual_distance("encoder", encoder)
     before = distance(images, reconstructions)
-    assert distance.identity == perceptual_distance("encoder", TwoLayers()).identity
+    assert distance.identity == perceptual_distance("encoder", make_encoder()).identity
     with torch.no_grad():
-        encoder.layers[0].bias[0] += 1e-6
+        encoder.encoder.stem[0].weight[0] += 1e-6
     assert perceptual_distance("encoder", encoder).identity != distance.identity
-    nn.init.ones_(encoder.layers[0].weight)
+    nn.init.ones_(encoder.encoder.stem[0].weight)
     torch.testing.assert_close(distance(images, reconstructions), before, rtol=0, atol=0)
-    assert encoder.training and encoder.layers[0].weight.requires_grad
+    assert encoder.training and encoder.encoder.stem[0].weight.requires_grad
 
 
 def test_encoder_distance_by_definition(images, reconstructions):
-    encoder = TwoLayers().eval()
+    encoder, pair = make_encoder().eval(), (0.5 + images / 2, 0.5 + reconstructions / 2)
     expected = torch.zeros_like(images)
     with torch.no_grad():
-        for f, g in zip(encoder.embeddings(images), encoder.embeddings(reconstructions)):
-            difference = nn.functional.normalize(f) - nn.functional.normalize(g)
-            squared = difference.square().mean(1, keepdim=True)
+        for embeddings in zip(*map(encoder.embeddings, pair)):
+            f, g = map(nn.functional.normalize, embeddings)
+            squared = (f - g).square().mean(1, keepdim=True)
             expected += nn.functional.interpolate(squared, (48, 48), mode="bilinear")
-    result = perceptual_distance("encoder", encoder)(images, reconstructions)
-    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(perceptual_distance("encoder", encoder)(*pair), expected)
 
 
 def test_st_alex_has_the_values_of_the_published_implementation():
