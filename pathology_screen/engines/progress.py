@@ -1,6 +1,7 @@
 """Show a run's progress: a bar with the loss, and pictures of what the network paints."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +39,17 @@ class ProgressBar:
             self.bar.close()
 
 
+@dataclass(eq=False)
 class ReconstructionPictures:
     """Handler that writes `pictures/epoch-NNNN.png` below `output_dir`, every `interval` epochs and
     at the end: images, what the network makes of them (a reconstruction, with MKD a map), and
-    anomaly maps on one scale, one column each.
+    anomaly maps on one scale, one column each."""
 
-    Args:
-        network: image -> prediction, (B, 1, H, W).
-        images: the few images to draw, (B, 1, H, W) in [0, 1].
-        anomaly_map: (image, prediction) -> map, (B, 1, H, W).
-    """
-
-    def __init__(
-        self,
-        output_dir: str,
-        network: nn.Module,
-        images: Tensor,
-        anomaly_map: Callable[[Tensor, Tensor], Tensor],
-        interval: int = 5,
-    ) -> None:
-        self.folder, self.network, self.images = Path(output_dir) / "pictures", network, images
-        self.anomaly_map, self.interval = anomaly_map, interval
+    output_dir: str
+    network: nn.Module  # image -> prediction, (B, 1, H, W)
+    images: Tensor  # the few to draw, (B, 1, H, W) in [0, 1]
+    anomaly_map: Callable[[Tensor, Tensor], Tensor]  # (image, prediction) -> map, (B, 1, H, W)
+    interval: int = 5
 
     def attach(self, engine: Engine) -> None:
         if rank_and_world_size()[0] == 0:
@@ -80,5 +71,6 @@ class ReconstructionPictures:
             for axis, picture in zip(row, pictures.cpu()):
                 axis.imshow(picture[0], cmap=colours, vmin=0, vmax=brightest)
                 axis.axis("off")
-        with replacing(self.folder / f"epoch-{state.epoch:04d}.png") as path:
+        file = Path(self.output_dir, "pictures", f"epoch-{state.epoch:04d}.png")
+        with replacing(file) as path:
             figure.savefig(path)

@@ -2,6 +2,7 @@
 alone, so that a resumed run repeats them, and so do several processes, which share each batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,7 @@ class SeededBatches(Sampler[list[int]]):
             epoch, start = epoch + 1, 0
 
 
+@dataclass(eq=False)
 class TrainingBatch:
     """Augment a batch and draw its noise: the `prepare_batch` of a trainer, and a handler of it,
     which learns the iteration.
@@ -100,23 +102,13 @@ class TrainingBatch:
     Called, it gives input and target, (B, 1, H, W), channels last; where noise is drawn and not
     used up by `corrupt`, also `(noise,), {}`, as MONAI's trainers take them. Each rank draws for
     the global batch and takes its own part.
-
-    Args:
-        augmentation: applied to whole batches; None for none.
-        noise: (count, generator) -> (count, ...); None for none.
-        corrupt: (image, noise) -> what the network sees, for a denoising network. Without it, the
-            noise is handed to the trainer's inferer.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        augmentation: RandomAffineBatch | None = None,
-        noise: Callable[[int, Generator], Tensor] | None = None,
-        corrupt: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> None:
-        self.seed, self.augmentation, self.noise, self.corrupt = seed, augmentation, noise, corrupt
-        self.iteration: int | None = None
+    seed: int = 0
+    augmentation: RandomAffineBatch | None = None  # of whole batches
+    noise: Callable[[int, Generator], Tensor] | None = None  # (count, generator) -> (count, ...)
+    corrupt: Callable[[Tensor, Tensor], Tensor] | None = None  # (image, noise) -> network's input
+    iteration: int | None = field(default=None, init=False)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_STARTED, self.iteration_started)

@@ -5,13 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import Evaluator
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -37,14 +37,14 @@ def training_values(output: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+@dataclass(eq=False)
 class TrainingState:
     """Handler of a MONAI trainer: resume, checkpoint, log, keep the best weights, and stop early.
 
     It writes into `output_dir`, each file whole or not at all:
 
     - `model.pt`: state dict of the network with averaged weights, on the CPU, at the best
-      validation so far, or else at the end; `warm_up/model.pt`: the same at the
-      end of the warm-up;
+      validation so far, or else at the end; `warm_up/model.pt`: the same at the end of the warm-up;
     - `resume.pt`: network, averaged weights, optimizers, counters and history, every `interval`
       seconds and at the end of each epoch;
     - `log.csv`: one row an epoch with the mean of each training value and the validation metrics;
@@ -55,43 +55,32 @@ class TrainingState:
     where the schedule had brought it. Attach it after the ValidationHandler and the averaged
     weights. The last epoch is validated whatever the handler's interval.
 
-    Args:
-        batches: the sampler behind the training loader, moved on when a run resumes.
-        averaged: averaged weights of the network, which are validated and kept.
-        evaluator: its key metric decides which weights are best.
-        schedule: of the learning rate, if there is one.
-        patience: stop after so many epochs without a better key metric; None never does.
-        warm_up: epochs whose weights do not compete for the best; those at the start do.
-        identity: what else must agree for a run to be resumed, by name, as JSON values.
-
     Raises:
         ConfigError: if `resume.pt` belongs to another run.
         TrainingDiverged: if a loss or weight is not finite; `resume.pt` holds the last good.
     """
 
-    def __init__(
-        self,
-        output_dir: str,
-        network: nn.Module,
-        optimizers: Mapping[str, Optimizer],
-        batches: SeededBatches,
-        averaged: AveragedWeights,
-        evaluator: Evaluator,
-        schedule: LRScheduler | None = None,
-        patience: int | None = None,
-        warm_up: int = 0,
-        interval: float = 120.0,
-        identity: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.folder, self.network, self.averaged = Path(output_dir), network, averaged
-        self.optimizers, self.batches, self.schedule = optimizers, batches, schedule
-        self.evaluator: Any = evaluator
-        self.patience, self.warm_up, self.interval = patience, warm_up, interval
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        size = batches.batch_size * batches.world_size
-        run = {"samples": batches.length, "batch": size, "seed": batches.seed}
-        same = {name: json.dumps(one, sort_keys=True) for name, one in (identity or {}).items()}
-        self.run: dict[str, Any] = {**run, "parameters": parameters, **same}
+    output_dir: str
+    network: nn.Module
+    optimizers: Mapping[str, Optimizer]
+    batches: SeededBatches  # behind the training loader, moved on when a run resumes
+    averaged: AveragedWeights  # of the network, which are validated and kept
+    evaluator: Any  # its key metric decides which weights are best
+    schedule: LRScheduler | None = None
+    patience: int | None = None  # stop after so many epochs without a better key metric
+    warm_up: int = 0  # epochs whose weights do not compete for the best; those at the start do
+    interval: float = 120.0
+    identity: Mapping[str, Any] = field(default_factory=dict)  # what else a resumed run agrees in
+
+    def __post_init__(self) -> None:
+        self.folder, batches = Path(self.output_dir), self.batches
+        self.run: dict[str, Any] = {
+            "samples": batches.length,
+            "batch": batches.batch_size * batches.world_size,
+            "seed": batches.seed,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            **{name: json.dumps(value, sort_keys=True) for name, value in self.identity.items()},
+        }
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, tuple[float, int]] = {}  # of each training value in this epoch
         self.saved_at = time.monotonic()
