@@ -20,9 +20,10 @@ import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
-from scan_builders import CORONAL, SAGITTAL, dicom_datasets, head_volume, multiframe, save
+from scan_builders import SAGITTAL, dicom_datasets, head_volume, multiframe, save
 
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+NII, GZ, ZIP = "CANARY_JOHN.nii", "CANARY_JOHN.nii.gz", "CANARY_JOHN.zip"
 PIXEL_DATA = b"\xe0\x7f\x10\0OW\0\0"
 """How the pixels begin in explicit little endian; four bytes of length follow."""
 
@@ -272,10 +273,6 @@ def damaged_multiframe(folder):
     return folder
 
 
-def coronal_slice(folder):
-    return save(dicom_datasets(head_volume(1), orientation=CORONAL), folder)
-
-
 def dicomdir(folder):
     data = (PYDICOM_FILES / "dicomdirtests" / "DICOMDIR").read_bytes()
     return content("DICOMDIR", data)(folder).parent
@@ -310,7 +307,6 @@ DICOM = {
     "multi-frame object of two volumes": (multiframe_of_two_volumes, "duplicate_slice"),
     "multi-frame object cut short": (damaged_multiframe, "unreadable"),
     "a DICOMDIR alone": (dicomdir, "unsupported_format"),
-    "coronal slice": (coronal_slice, "single_slice"),
 }
 
 
@@ -325,11 +321,7 @@ def nifti(path, voxels=None, affine=(1.0, 1.0, 2.0, 1.0)):
     return path
 
 
-def image(**options) -> Make:
-    return lambda folder: nifti(folder / "CANARY_JOHN.nii.gz", **options)
-
-
-def patched(change: Change, name: str = "CANARY_JOHN.nii") -> Make:
+def patched(change: Change, name: str = NII) -> Make:
     """Function that writes a scan and changes its bytes."""
 
     def make(folder):
@@ -340,14 +332,12 @@ def patched(change: Change, name: str = "CANARY_JOHN.nii") -> Make:
     return make
 
 
-def gz(change: Change) -> Make:
+def packed(change: Change) -> Make:
     """The same, with the bytes packed afterwards."""
-    return patched(
-        lambda data: gzip.compress(change(gzip.decompress(data)), 9), "CANARY_JOHN.nii.gz"
-    )
+    return patched(lambda data: gzip.compress(change(gzip.decompress(data)), 9), GZ)
 
 
-def shortened(share: float, name: str = "CANARY_JOHN.nii") -> Make:
+def shortened(share: float, name: str = NII) -> Make:
     return patched(lambda data: data[: int(share * len(data))], name)
 
 
@@ -416,8 +406,11 @@ _HEADERS = {
 """What is wrong -> offset in the NIfTI-1 header, bytes written there, and the code."""
 
 NIFTI = {
-    **{name: (image(**options), code) for name, (options, code) in _IMAGES.items()},
-    **{name: (gz(put(*change)), code) for name, (*change, code) in _HEADERS.items()},
+    **{
+        name: (lambda folder, options=options: nifti(folder / GZ, **options), code)
+        for name, (options, code) in _IMAGES.items()
+    },
+    **{name: (packed(put(*change)), code) for name, (*change, code) in _HEADERS.items()},
     **{
         f"{name}, not packed": (patched(put(*change)), code)
         for name, (*change, code) in _HEADERS.items()
@@ -425,15 +418,15 @@ NIFTI = {
     "cut in the header": (shortened(0.02), "unsupported_format"),
     "cut in half": (shortened(0.5), "unreadable"),
     "cut by little": (shortened(0.999), "unreadable"),
-    "packed and cut in half": (shortened(0.5, "CANARY_JOHN.nii.gz"), "unreadable"),
-    "packed and cut by little": (shortened(0.999, "CANARY_JOHN.nii.gz"), "unreadable"),
-    "a flipped bit": (patched(flipped_bit, "CANARY_JOHN.nii.gz"), "unreadable"),
-    "bomb of a hundred megabytes": (gz(lambda data: data + bytes(100 * 2**20)), "unreadable"),
-    "empty": (content("CANARY_JOHN.nii.gz", b""), "unsupported_format"),
-    "text": (content("CANARY_JOHN.nii", b"CANARY^JOHN " * 100), "unsupported_format"),
-    "gzip of nothing": (content("CANARY_JOHN.nii.gz", gzip.compress(b"")), "unsupported_format"),
-    "gzip that is none": (content("CANARY_JOHN.nii.gz", b"\x1f\x8b CANARY"), "unreadable"),
-    "link that leads nowhere": (dangling("CANARY_JOHN.nii.gz"), "not_found"),
+    "packed and cut in half": (shortened(0.5, GZ), "unreadable"),
+    "packed and cut by little": (shortened(0.999, GZ), "unreadable"),
+    "a flipped bit": (patched(flipped_bit, GZ), "unreadable"),
+    "bomb of a hundred megabytes": (packed(lambda data: data + bytes(100 * 2**20)), "unreadable"),
+    "empty": (content(GZ, b""), "unsupported_format"),
+    "text": (content(NII, b"CANARY^JOHN " * 100), "unsupported_format"),
+    "gzip of nothing": (content(GZ, gzip.compress(b"")), "unsupported_format"),
+    "gzip that is none": (content(GZ, b"\x1f\x8b CANARY"), "unreadable"),
+    "link that leads nowhere": (dangling(GZ), "not_found"),
 }
 
 
@@ -446,7 +439,7 @@ def archive(
     """Function that writes an archive of a series and more members, and changes its bytes."""
 
     def make(folder):
-        path = folder / "CANARY_JOHN.zip"
+        path = folder / ZIP
         with zipfile.ZipFile(path, "w") as out:
             for k, dataset in enumerate(dicom_datasets(head_volume()) if of_series else ()):
                 dataset.save_as(file := BytesIO(), enforce_file_format=True)
@@ -507,8 +500,8 @@ ARCHIVES = {
     "encrypted": (archive(change=encrypted), "unreadable"),
     "unknown method": (archive(change=of_another_method), "unsafe_archive"),
     "cut short": (archive(change=lambda data: data[:-200]), "unreadable"),
-    "no archive": (content("CANARY_JOHN.zip", b"CANARY^JOHN"), "unreadable"),
-    "empty": (content("CANARY_JOHN.zip", b"PK\5\6" + bytes(18)), "empty"),
+    "no archive": (content(ZIP, b"CANARY^JOHN"), "unreadable"),
+    "empty": (content(ZIP, b"PK\5\6" + bytes(18)), "empty"),
     "archive in the archive": (
         archive(("inner.zip", b"PK"), of_series=False),
         "unsupported_format",
@@ -527,8 +520,8 @@ def empty_folder(folder):
 
 
 def pipe(folder):
-    os.mkfifo(folder / "CANARY_JOHN.nii")
-    return folder / "CANARY_JOHN.nii"
+    os.mkfifo(folder / NII)
+    return folder / NII
 
 
 def pair_of_files(folder):
@@ -537,7 +530,7 @@ def pair_of_files(folder):
 
 
 NO_SCANS = {
-    "nothing with the name of a scan": (lambda folder: folder / "CANARY_JOHN.nii", "not_found"),
+    "nothing with the name of a scan": (lambda folder: folder / NII, "not_found"),
     "empty folder with a loop and a pipe": (empty_folder, "empty"),
     "pipe": (pipe, "unsupported_format"),
     "text": (content("CANARY_JOHN.txt", b"no scan"), "unsupported_format"),
