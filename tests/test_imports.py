@@ -39,7 +39,7 @@ OF_A_WHOLE = {
     *("api", "benchmarks", "container", "imports", "supply_chain", "vocabulary"),
     *("experiments/command", "networks/every_network"),
     *("label/dicomweb", "label/one_runtime"),
-    *(f"outputs/dicom/{name}" for name in ("conformance", "real_series", "write")),
+    *(f"outputs/dicom/{name}" for name in ("conformance", "write")),
 }
 """Test files, without "test_", of the package or of a room as a whole."""
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

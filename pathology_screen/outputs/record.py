@@ -17,9 +17,6 @@ NUMBERS = (
     "false_positive_rate",
 )
 
-HEALTHY_PERCENT = (5, 95)
-"""Of the healthy people's scores: the ends of their range."""
-
 Sourced = TypeVar("Sourced", ScreeningResult, ScanContext)
 
 
@@ -32,26 +29,19 @@ def hide_uid(result: Sourced) -> Sourced:
 
 
 def healthy_range(result: ScreeningResult) -> list[float] | None:
-    """Return between which scores the middle `HEALTHY_PERCENT` of the calibration's people lie;
-    None for a scan without a score."""
+    """Between which scores the middle 90 % of the calibration's people lie; None for a scan without
+    a score."""
     scores = result.provenance.get("healthy", {}).get("scores", ())
     if result.score is None or not len(scores):
         return None
-    return [float(end) for end in np.percentile(scores, HEALTHY_PERCENT)]
+    return [float(end) for end in np.percentile(scores, (5, 95))]
 
 
 def make_record(
     result: ScreeningResult, name: str | None = None, *, keep_uids: bool = False
 ) -> dict[str, Any]:
-    """Put a result into JSON values, without its pictures and volumes.
-
-    Args:
-        result: of screening.
-        name: of the scan in the results; None leaves it out.
-        keep_uids: whether the SeriesInstanceUID stays, see `hide_uid`.
-
-    Returns:
-        What `screening.schema.json` describes.
+    """Put a result into JSON values, as `screening.schema.json` describes them, with the name of
+    the scan in the results; `keep_uids` keeps the SeriesInstanceUID, see `hide_uid`.
 
     Raises:
         ValueError: if a number is NaN or infinite, which JSON does not have.
@@ -59,9 +49,8 @@ def make_record(
     one, source = result.slice, (result if keep_uids else hide_uid(result)).source
     shown = None
     if one is not None:
-        fit = one.fit and asdict(one.fit)
-        space = one.fit and SPACE
-        shown = {"score": one.score, "space": space, "plane_mm": one.plane_mm, "fit": fit}
+        where = {"space": one.fit and SPACE, "plane_mm": one.plane_mm}
+        shown = {"score": one.score, **where, "fit": one.fit and asdict(one.fit)}
     record = {
         "schema_version": SCHEMA_VERSION,
         **({} if name is None else {"name": name}),

@@ -6,10 +6,9 @@ from typing import Any
 from pathology_screen import __version__
 from pathology_screen.errors import REFUSALS, WARNINGS
 from pathology_screen.geometry import spacing
-from pathology_screen.outputs.charts import Histogram, histogram
-from pathology_screen.outputs.figures import plane_in_words
+from pathology_screen.outputs.charts import histogram
+from pathology_screen.outputs.figures import make_viewer, plane_in_words
 from pathology_screen.outputs.record import healthy_range
-from pathology_screen.outputs.viewer import make_viewer
 from pathology_screen.pages import render
 from pathology_screen.result import ScreeningResult
 from pathology_screen.space import registration
@@ -27,16 +26,12 @@ FIT_LIMITS = {
     "shown": registration.SMALLEST_SHARE_SHOWN,
 }
 UNITS = {
-    "obliquity_deg": ("obliquity", "°"),
-    "field_strength": ("field strength", "T"),
-    "echo_time": ("echo time", "ms"),
-    "effective_echo_time": ("effective echo time", "ms"),
-    "repetition_time": ("repetition time", "ms"),
-    "inversion_time": ("inversion time", "ms"),
-    "flip_angle": ("flip angle", "°"),
-    "slice_thickness": ("slice thickness", "mm"),
+    **dict.fromkeys(("obliquity_deg", "flip_angle"), "°"),
+    **dict.fromkeys(("echo_time", "effective_echo_time"), "ms"),
+    **dict.fromkeys(("repetition_time", "inversion_time"), "ms"),
+    **{"field_strength": "T", "slice_thickness": "mm"},
 }
-"""Entries of `ScreeningResult.source` that have a unit: what they are called, and the unit."""
+"""Units of entries of `ScreeningResult.source`."""
 
 
 def report_html(result: ScreeningResult, name: str) -> str:
@@ -48,6 +43,10 @@ def report_html(result: ScreeningResult, name: str) -> str:
     reason = result.reason.removeprefix(f"[{result.code}] ").removesuffix(hint)
     provenance = dict(result.provenance)
     healthy, identity = provenance.pop("healthy", {}), provenance.pop("identity", {})
+    scores, limits = healthy.get("scores", ()), (result.score, result.image_threshold)
+    distribution = None
+    if None not in limits and len(scores):
+        distribution = histogram(scores, ["healthy"] * len(scores), limits)  # type: ignore[arg-type]
     return render(
         "report",
         name=name,
@@ -60,25 +59,19 @@ def report_html(result: ScreeningResult, name: str) -> str:
         view=make_viewer(result),
         plane=plane_in_words(result.slice) if result.slice else "",
         limits=FIT_LIMITS,
-        distribution=_distribution(result, healthy.get("scores", ())),
+        distribution=distribution,
         acquisition=_acquisition(result),
         provenance=list(_facts({**provenance, **identity})),
         version=__version__,
     )
 
 
-def _distribution(result: ScreeningResult, scores: Sequence[float]) -> Histogram | None:
-    if result.score is None or result.image_threshold is None or not len(scores):
-        return None
-    return histogram(scores, ["healthy"] * len(scores), [result.score, result.image_threshold])
-
-
 def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
-    facts = []
-    for key, value in result.source.items():
-        if key != "series_uid":  # it leads back to the patient
-            label, unit = UNITS.get(key, (key.replace("_", " "), ""))
-            facts.append((label, f"{_text(value)} {unit}".strip()))
+    facts = [
+        (key.removesuffix("_deg").replace("_", " "), f"{_text(value)} {UNITS.get(key, '')}".strip())
+        for key, value in result.source.items()
+        if key != "series_uid"  # it leads back to the patient
+    ]
     if result.affine is not None and result.map_volume is not None:
         facts.append(("voxels", " × ".join(map(str, result.map_volume.shape))))
         sides = " × ".join(f"{side:.3g}" for side in spacing(result.affine))

@@ -13,11 +13,11 @@ import numpy as np
 
 from pathology_screen.errors import RunError
 from pathology_screen.files import replacing, write_text
-from pathology_screen.outputs.figures import plane_in_words, save_panel, template_on_slice
-from pathology_screen.outputs.layout import place_of, stem_of
+from pathology_screen.io.bids import folder_of
+from pathology_screen.outputs.figures import plane_in_words, save_panel
 from pathology_screen.outputs.record import hide_uid, make_record
 from pathology_screen.outputs.report import report_html
-from pathology_screen.result import ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScreeningResult
 from pathology_screen.space import SPACE
 
 SIDECARS: Mapping[str, Mapping[str, Any]] = {
@@ -35,10 +35,22 @@ SIDECARS: Mapping[str, Mapping[str, Any]] = {
         "0 elsewhere"
     },
 }
-"""What the name of a volume ends in -> what its JSON sidecar says, beside `_where`."""
+"""What the name of a volume ends in -> what its JSON sidecar says, beside the plane."""
 
 PARTS = ("desc-", "panel.", "report.", "dicom/")
 """What follows the stem in the names of a scan's files, beside the record."""
+
+
+def stem_of(name: str) -> str:
+    """What the names of a scan's files begin with: `sub-NAME`, or the entities that are the name of
+    a BIDS image (`sub-01_ses-1`)."""
+    return name if name.startswith("sub-") else f"sub-{name}"
+
+
+def place_of(name: str) -> str:
+    """Folder of the files below that of all results: `sub-NAME`; of a BIDS image, that of the image
+    (`sub-01/ses-1/anat`), where others may lie beside it."""
+    return folder_of(name) if name.startswith("sub-") else f"sub-{name}"
 
 
 def write_result(
@@ -52,19 +64,17 @@ def write_result(
     run: str = "",
     source_id: str = "",
 ) -> dict[str, Any]:
-    """Write the files of one scan into its folder, see `layout`; what another run left goes.
+    """Write the files of one scan into its folder, see `place_of`; what another run left goes.
 
     The files are made in a temporary folder and moved in one by one, the record last: where there
     is a record, all that it lists is there. Two processes may write the same scan at once.
 
     Args:
-        result: of screening.
         name: of the scan: letters and digits, which become the BIDS label of the subject; or the
             entities of a BIDS image.
         folder: of all results.
-        report: whether to write the HTML report.
-        dicom_source: what the scan was read from, to write DICOM objects of the same study.
-        series_uid: of the series in `dicom_source`.
+        dicom_source: what the scan was read from, to write DICOM objects of the same study; with
+            `series_uid`, of the series in it.
         run: identity of what was done, for `finished`.
         source_id: identity of the scan, see `io.FoundScan`.
 
@@ -77,10 +87,8 @@ def write_result(
         OSError: if the folder cannot be written.
     """
     if free_name(folder, name, source_id) != name:
-        raise RunError(
-            f"{folder.name}/{place_of(name)} has the result of another scan: "
-            "choose another name, or another folder"
-        )
+        has = f"{folder.name}/{place_of(name)} has the result of another scan"
+        raise RunError(f"{has}: choose another name, or another folder")
     stem, target = stem_of(name), folder / place_of(name)
     target.mkdir(parents=True, exist_ok=True)
     made = folder / f".{stem}-{secrets.token_hex(4)}"
@@ -125,12 +133,10 @@ def finished(folder: Path, name: str, run: str | None = None) -> dict[str, Any] 
 
 def all_finished(folder: Path) -> list[dict[str, Any]]:
     """Return the records of all scans in the folder of all results, in order of paths."""
-    names = (
-        path.name.removesuffix("_screening.json").removeprefix(
-            "" if path.parent.name == "anat" else "sub-"
-        )
-        for path in sorted(folder.glob("sub-*/**/*_screening.json"))
-    )
+    names = []
+    for path in sorted(folder.glob("sub-*/**/*_screening.json")):
+        name = path.name.removesuffix("_screening.json")
+        names.append(name if path.parent.name == "anat" else name.removeprefix("sub-"))
     return [record for name in names if (record := finished(folder, name)) is not None]
 
 
@@ -159,22 +165,28 @@ def _files(folder: Path) -> set[str]:
 def _write_files(result: ScreeningResult, name: str, folder: Path, report: bool) -> None:
     stem, one = folder / stem_of(name), result.slice
     if one is not None and result.affine is not None:
+        plane: dict[str, Any] | str = "a single slice, not registered"
+        if one.fit is not None and one.mni_affine is not None:
+            # mm of MNI152 -> RAS+ mm of the scan
+            to_scan = (one.affine @ np.linalg.inv(one.mni_affine)).round(6).tolist()
+            plane = {"space": SPACE, "z_mm": one.plane_mm, "to_scan": to_scan}
+            plane["fit"] = asdict(one.fit)
         volumes = (result.map_volume, result.reconstruction_volume, result.regions_volume)
         for suffix, values in zip(SIDECARS, volumes):
             if values is None:
                 continue
             save_volume(values, result.affine, Path(f"{stem}_{suffix}.nii.gz"))
-            sidecar = {**SIDECARS[suffix], "SpatialReference": "orig", "Plane": _plane(one)}
+            sidecar = {**SIDECARS[suffix], "SpatialReference": "orig", "Plane": plane}
             if suffix.endswith("T1w"):
                 domain = result.provenance["identity"]["slice"]["domain"]
                 sidecar["SkullStripped"] = domain == "brain_extracted"
             write_text(f"{stem}_{suffix}.json", json.dumps(sidecar, indent=2) + "\n")
-        save_panel(
-            *(one.image, one.reconstruction, one.anomaly_map, result.pixel_threshold or 0.0),
-            f"{stem_of(name)}   {headline(result)}",
-            Path(f"{stem}_panel.png"),
-            template_on_slice(one),
-        )
+        told = f"not assessable ({result.code})"
+        if result.score is not None:
+            told = f"{result.outcome}, score {result.score:.3g}, "
+            told += f"percentile {result.percentile:.0f} of healthy people"
+        title = f"{stem_of(name)}   {told}   {plane_in_words(one)}"
+        save_panel(one, result.pixel_threshold or 0.0, title, Path(f"{stem}_panel.png"))
     if report:
         write_text(f"{stem}_report.html", report_html(result, name))
 
@@ -187,25 +199,3 @@ def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
     image.header.set_xyzt_units("mm")
     with replacing(path) as temporary:
         image.to_filename(temporary)
-
-
-def _plane(one: ScreenedSlice) -> dict[str, Any] | str:
-    """What a sidecar says of the plane that a volume shows."""
-    if one.fit is None or one.mni_affine is None:
-        return "a single slice, not registered"
-    to_scan = one.affine @ np.linalg.inv(one.mni_affine)  # mm of MNI152 -> RAS+ mm of the scan
-    return {
-        "space": SPACE,
-        "z_mm": one.plane_mm,
-        "to_scan": to_scan.round(6).tolist(),
-        "fit": asdict(one.fit),
-    }
-
-
-def headline(result: ScreeningResult) -> str:
-    """The outcome and the plane in one line."""
-    plane = f"   {plane_in_words(result.slice)}" if result.slice else ""
-    if result.score is None:
-        return f"not assessable ({result.code}){plane}"
-    percentile = f"percentile {result.percentile:.0f} of healthy people"
-    return f"{result.outcome}, score {result.score:.3g}, {percentile}{plane}"

@@ -74,20 +74,20 @@ class Manifest:
         self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]
     ) -> None:
         self.path = folder / MANIFEST
-        now = json.loads(json.dumps(settings))
-        self.content: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "settings": now,
-            "versions": dict(versions),
-            "inputs": {},
-        }
+        now, inputs = json.loads(json.dumps(settings)), dict[str, Any]()
+        self.content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "settings": now}
+        self.content |= {"versions": dict(versions), "inputs": inputs}
         if not self.path.is_file():
             return
         try:
             earlier = json.loads(self.path.read_text("utf-8"))
-            differing = sorted(_differing(earlier["settings"], now))
+            before = earlier["settings"]
+            names = (
+                name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
+            )
+            differing = sorted(_difference(name, before.get(name), now.get(name)) for name in names)
             for key, value in earlier["inputs"].items():
-                self.content["inputs"][key] = value | {"names": list(value["names"])}
+                inputs[key] = value | {"names": list(value["names"])}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{MANIFEST} in the folder of the results cannot be read: choose another folder"
@@ -110,11 +110,8 @@ class Manifest:
         return list(dict.fromkeys(name for entry in entries for name in entry["names"]))
 
 
-def _differing(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the settings that differ, with both values where these are short."""
-    for name in earlier.keys() | now.keys():
-        before, after = earlier.get(name), now.get(name)
-        if before != after:
-            texts = json.dumps(before), json.dumps(after)
-            short = max(map(len, texts)) <= 60
-            yield f"{name}: {texts[0]} there, {texts[1]} here" if short else name
+def _difference(name: str, before: Any, now: Any) -> str:
+    """The name of a setting, with both values where these are short."""
+    texts = json.dumps(before), json.dumps(now)
+    short = max(map(len, texts)) <= 60
+    return f"{name}: {texts[0]} there, {texts[1]} here" if short else name

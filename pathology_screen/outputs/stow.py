@@ -30,12 +30,8 @@ def store(files: Sequence[Path], url: str) -> None:
         OSError: if it cannot be reached, or a file cannot be read.
     """
     parts, boundary = urlsplit(url), secrets.token_hex(16)
-    body = b"".join(
-        f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        + file.read_bytes()
-        + b"\r\n"
-        for file in files
-    )
+    start = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    body = b"".join(start + file.read_bytes() + b"\r\n" for file in files)
     headers = {
         "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
         "Accept": "application/dicom+json",

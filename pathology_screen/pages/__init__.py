@@ -42,16 +42,10 @@ def render(page: str, /, *, images: str = "data:", **values: Any) -> str:
     """
     style, allowed_style = _inline("page.css", f"{page}.css")
     script, allowed_script = _inline(f"{page}.js")
-    policy = [
-        "default-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        f"img-src {images}",
-        f"style-src {allowed_style}",
-        f"script-src {allowed_script}",
-    ]
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    policy += f"img-src {images}; style-src {allowed_style}; script-src {allowed_script}"
     template = _TEMPLATES.get_template(f"{page}.html")
-    return template.render(policy="; ".join(policy), style=style, script=script, **values)
+    return template.render(policy=policy, style=style, script=script, **values)
 
 
 def _inline(*names: str) -> tuple[Markup, str]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from pathology_screen.errors import ConfigError, RunError
 from pathology_screen.files import write_text
 from pathology_screen.io import FoundScan, discover
-from pathology_screen.outputs.layout import place_of, stem_of
-from pathology_screen.outputs.results import all_finished
+from pathology_screen.outputs.results import all_finished, place_of, stem_of
 from pathology_screen.outputs.stow import check_url, store
 from pathology_screen.screening.batch import Batch, list_items
 from pathology_screen.screening.screener import Screener

@@ -2,19 +2,17 @@
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="the chromium browser is not installed"
-)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 VOID = {"meta", "img", "input", "br", "link", "base", "hr"}
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -31,6 +29,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
+        self.console: list[str] = []
         self.source, self.text = text, ""
         self.feed(text)
         self.close()
@@ -62,6 +61,12 @@ class Page(HTMLParser):
         """The text with single spaces."""
         return " ".join(self.text.split())
 
+    def tells(self, *texts: str) -> None:
+        assert [text for text in texts if text not in self.words] == []
+
+    def keeps_back(self, *texts: str) -> None:
+        assert [text for text in texts if text in self.words] == []
+
     def inside(self, tag: str) -> list[str]:
         """What stands between the tags of a name, as it is written."""
         return re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", self.source, re.DOTALL)
@@ -91,25 +96,39 @@ class Page(HTMLParser):
             assert self.policy[f"{tag}-src"] == (" ".join(hashes) or "'none'")
 
 
-class Opened(NamedTuple):
-    """A page after its scripts ran, and what it complained of."""
+def checked(html: str, *pictures: tuple[str, ...]) -> Page:
+    """A page of a scan or of a run, of which all holds that holds of every such page."""
+    page = Page(html)
+    page.check_stands_alone(*pictures)
+    assert not page.open and "Research use only" in page.words
+    ids = [own["id"] for _, own in page.elements if own.get("id")]
+    assert len(ids) == len(set(ids))
+    return page
 
-    page: Page
-    console: list[str]
 
-
-def open_page(path: Path, fragment: str = "", screenshot: Path | None = None) -> Opened:
-    """Open a file in headless Chromium, as a user would by a double click."""
-    profile = path.parent / "chromium-profile"
+def open_page(html: str, folder: Path, fragment: str = "", screenshot: Path | None = None) -> Page:
+    """Write a page and open it in headless Chromium, as a user would by a double click: the page
+    after its scripts ran, with what was complained of as its `console`."""
+    path, profile = folder / "page.html", folder / "chromium-profile"
+    path.write_text(html, "utf-8")
     options = [*OPTIONS, *([f"--screenshot={screenshot}"] if screenshot else [])]
     command = [CHROMIUM, *options, f"--user-data-dir={profile}", f"{path.as_uri()}{fragment}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
     shutil.rmtree(profile, ignore_errors=True)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return Opened(Page(done.stdout), console)
+    page = Page(done.stdout)
+    page.console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return page
 
 
 def with_script(html: str, script: str) -> str:
     """The page with a script that plays its user, which the policy would forbid."""
     free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
     return free.replace("</body>", f"<script>{script}</script></body>")
+
+
+def play(html: str, script: str, folder: Path):
+    """Open a page with a script, without a complaint; gives what it noted, in JSON, as data of the
+    body."""
+    page = open_page(with_script(html, script), folder)
+    assert page.console == []
+    return json.loads(page.all("body")[0]["data-noted"])

@@ -1,12 +1,22 @@
-"""The tables over all scans and regions of a run, and what lies beside them."""
+"""The tables over all scans and regions of a run, and the page over them."""
 
 import json
+import math
+import re
 
+import numpy as np
 import pandas as pd
+import pytest
+from outputs import browser
+from outputs.browser import Page, checked, needs_chromium, open_page
+from outputs.test_report import EVIL
+from PIL import Image
 
 from pathology_screen.outputs.worklist import (
     COLUMNS,
+    MOST_ROWS,
     REGION_COLUMNS,
+    group_html,
     save_overview,
     summary,
     worklist_rows,
@@ -14,74 +24,52 @@ from pathology_screen.outputs.worklist import (
 
 FIT = {"dice": 0.95, "correlation": 0.75, "turn": 0.0, "shown": 1.0}
 SOURCE = {"manufacturer": "Acme", "manufacturer_model": "One", "field_strength": 1.5}
+PLAYER = """
+  const names = () => [...document.querySelectorAll("tbody tr[data-name]")]
+    .filter((row) => !row.hidden).map((row) => row.dataset.name);
+  const note = (noted) => { document.body.dataset.noted = JSON.stringify(noted); };
+"""
 
 
-def record(name, score=None, code=None, outcome=None, areas=(), warnings=()):
-    return {
-        "name": name,
-        "outcome": outcome or ("not_assessable" if code else "normal"),
-        "score": score,
-        "percentile": None if score is None else 50.0,
-        "p_value": None if score is None else 0.5,
-        "code": code,
-        "reason": f"[{code}]" if code else "",
-        "image_threshold": None if score is None else 0.2,
-        "pixel_threshold": None if score is None else 0.05,
-        "healthy_range": None if score is None else [0.06, 0.18],
-        "slice": None if score is None else {"score": score, "fit": FIT},
-        "source": {} if name == "e" else SOURCE,
-        "regions": [
-            {
-                **{"label": i, "area_mm2": area, "peak": 0.4, "mean": 0.3, "side": "left"},
-                **{"tissue": "grey", "centroid_mni_mm": [-30.0, 4.0, 23.0]},
-            }
-            for i, area in enumerate(areas, start=1)
-        ],
-        "findings": [{"code": warning, "refused": False} for warning in warnings],
-        "files": [] if score is None else [f"sub-{name}_panel.png", f"sub-{name}_report.html"],
-    }
+def record(name, score=None, code=None, areas=(), warnings=(), source=SOURCE):
+    """Of a scan with a score, suspicious if it has regions, or of one that was refused."""
+    known = {"outcome": "suspicious" if areas else "normal", "code": None, "reason": ""}
+    known |= {"score": score, "percentile": 50.0, "p_value": 0.5, "image_threshold": 0.2}
+    known |= {"pixel_threshold": 0.05, "healthy_range": [0.06, 0.18]}
+    known |= {"slice": {"score": score, "fit": FIT}}
+    files = [f"sub-{name}_panel.png", f"sub-{name}_report.html"]
+    if code:
+        known, files = dict.fromkeys(known), []
+        known |= {"outcome": "not_assessable", "code": code, "reason": f"[{code}]"}
+    place = {"side": "left", "tissue": "grey", "centroid_mni_mm": [-30.0, 4.0, 23.0]}
+    regions = [
+        {"label": i, "area_mm2": area, "peak": 0.4, "mean": 0.3, **place}
+        for i, area in enumerate(areas, start=1)
+    ]
+    findings = [{"code": warning, "refused": False} for warning in warnings]
+    facts = {"regions": regions, "findings": findings, "files": files}
+    return known | facts | {"name": name, "source": source}
 
 
-RECORDS = [
-    record("b", code="empty"),
-    record("c", 0.1),
-    record("d", 0.3, outcome="suspicious", areas=(5.0, 20.0), warnings=("one", "two")),
-    record("a", code="not_found"),
-    record("e", 0.1),
-]
-ROWS = worklist_rows(RECORDS)
-
-
-def test_highest_score_first_then_what_was_not_assessable():
-    assert [row["name"] for row in ROWS] == ["d", "c", "e", "a", "b"]
-
-
-def test_a_row():
-    assert set(ROWS[0]) == set(COLUMNS)
-    assert ROWS[0] == {
-        "name": "d",
-        "outcome": "suspicious",
-        "score": 0.3,
-        "percentile": 50.0,
-        "p_value": 0.5,
-        "threshold": 0.2,
-        "healthy_low": 0.06,
-        "healthy_high": 0.18,
-        "regions": 2,
-        "largest_area_mm2": 20.0,
-        "scanner": "Acme One 1.5 T",
-        "dice": 0.95,
-        "correlation": 0.75,
-        "code": None,
-        "reason": None,
-        "warnings": "one;two",
-        "report": "sub-d/sub-d_report.html",
-        "panel": "sub-d/sub-d_panel.png",
-    }
-
-
-def test_files_and_summary(tmp_path):
-    save_overview(RECORDS, tmp_path / "run")
+def test_tables_and_summary(tmp_path):
+    """The highest score first, then what was not assessable."""
+    records = [
+        record("b", code="empty"),
+        record("c", 0.1),
+        record("d", 0.3, areas=(5.0, 20.0), warnings=("one", "two")),
+        record("a", code="not_found"),
+        record("e", 0.1, source={}),
+    ]
+    rows = worklist_rows(records)
+    assert [row["name"] for row in rows] == ["d", "c", "e", "a", "b"]
+    assert rows[0].keys() == set(COLUMNS)
+    assert [rows[0][column] for column in COLUMNS] == [
+        *("d", "suspicious", 0.3, 50.0, 0.5, 0.2, 0.06, 0.18, 2, 20.0, "Acme One 1.5 T"),
+        *(0.95, 0.75, None, None, "one;two", "sub-d/sub-d_report.html", "sub-d/sub-d_panel.png"),
+    ]
+    told = "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
+    assert summary(rows) == told
+    save_overview(records, tmp_path / "run")
     table = pd.read_csv(tmp_path / "run" / "scores.csv")
     assert tuple(table) == COLUMNS and table.name.tolist() == ["d", "c", "e", "a", "b"]
     assert table.regions.fillna(-1).tolist() == [2, 0, 0, -1, -1]
@@ -89,15 +77,202 @@ def test_files_and_summary(tmp_path):
     assert tuple(regions) == REGION_COLUMNS and regions.name.tolist() == ["d", "d"]
     places = ["d", 2, "left", "grey", 20.0, 0.4, 0.3, -30.0, 4.0, 23.0, 0.05]
     assert regions.iloc[1].tolist() == places
-    told = "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
-    assert summary(ROWS) == told
     save_overview([], tmp_path / "empty")
     for name in ("run", "empty"):
         assert {path.name for path in (tmp_path / name).iterdir()} == {
             *("scores.csv", "regions.csv", "index.html", "dataset_description.json")
         }
-    assert (tmp_path / "empty/scores.csv").read_text().strip() == ",".join(COLUMNS)
-    assert (tmp_path / "empty/regions.csv").read_text().strip() == ",".join(REGION_COLUMNS)
+    for name, columns in (("scores", COLUMNS), ("regions", REGION_COLUMNS)):
+        assert (tmp_path / f"empty/{name}.csv").read_text().strip() == ",".join(columns)
     description = json.loads((tmp_path / "run" / "dataset_description.json").read_text())
     assert description["BIDSVersion"]
     assert description["GeneratedBy"][0]["Name"] == "pathology_screen"
+
+
+def row(name, outcome="normal", **values):
+    return dict.fromkeys(COLUMNS) | {"name": name, "outcome": outcome, **values}
+
+
+@pytest.fixture
+def rows():
+    scored = {"percentile": 100.0, "p_value": 1 / 21, "regions": 3, "largest_area_mm2": 204.4}
+    scored |= {"threshold": 0.04, "dice": 0.95, "correlation": 0.75, "scanner": "Acme 3 T"}
+    files = {"report": "sub-one/r.html", "panel": "sub-one/p.png"}
+    calm = scored | {"percentile": 12.5, "regions": 0, "largest_area_mm2": math.nan}
+    reason = "[missing_slice] the slices are not evenly spaced: 10.4 mm"
+    refused = {"code": "missing_slice", "reason": reason, "score": math.nan}
+    return [
+        row("one", "suspicious", score=0.16, warnings="a;b", **files, **scored),
+        row("two", "suspicious", score=0.05, **scored | {"scanner": None}),
+        row("three", score=0.02, **calm),
+        row("four", "not_assessable", **refused),
+    ]
+
+
+def read_group(rows) -> Page:
+    return checked(group_html(rows), ("sub-",))
+
+
+def plain(html) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+class TestPage:
+    def test_rows_keep_their_order_and_numbers_and_are_counted(self, rows):
+        page = read_group(rows)
+        lines = [own["data-outcome"] for own in page.all("tr") if "data-outcome" in own]
+        assert lines == [row["outcome"] for row in rows]
+        found = {}
+        for line in page.inside("tr"):
+            cells = [plain(cell) for cell in re.findall(r"<t[dh].*?</t[dh]>", line, re.DOTALL)]
+            found[cells[1].split()[0]] = cells[1:-1]
+        warned = "Acme 3 T Warnings: a, b"
+        numbers = ["0.160", "100", "0.048", "3", "204", "0.75"]
+        assert found["one"] == [f"one {warned}", "▲ Suspicious", *numbers]
+        numbers = ["0.0200", "12.5", "0.048", "0", "–", "0.75"]
+        assert found["three"] == ["three Acme 3 T", "● Normal", *numbers]
+        told = "missing_slice the slices are not evenly spaced: 10.4 mm"
+        assert found["four"] == ["four", "✕ Not assessable", told]
+        buttons = [plain(text) for text in page.inside("button")][:5]
+        counted = ["4 scans", "2 ▲ suspicious", "1 ● normal", "1 ✕ not assessable"]
+        assert buttons == [*counted, "1 ⚠ with warnings"]
+        meaning = "the slices are not evenly spaced: at least one is missing"
+        page.tells(f"1 missing_slice {meaning}", "1 a 1 b")
+        nobody = read_group([])
+        nobody.tells("0 of 0 shown")
+        nobody.keeps_back("Scores by scanner", "Fit of", "Refusals")
+
+    def test_charts_show_the_scans_of_each_scanner_and_the_limits(self, rows):
+        page = read_group(rows)
+        assert [plain(title) for title in page.inside("h3")] == [
+            *("Acme 3 T (n = 2)", "scanner not stated (n = 1)"),
+            *("Correlation with the template", "Dice with the template"),
+        ]
+        scores, other, correlation, _ = page.inside("svg")
+        assert scores.count('"suspicious"') == scores.count('"normal"') == 1
+        assert other.count('"suspicious"') == 1 and '"normal"' not in other
+        ticks = [re.findall(r'text-anchor="middle">(.*?)<', chart) for chart in (scores, other)]
+        assert ticks[0] == ticks[1]  # one axis, to compare scanners by
+        assert plain(scores).endswith("image threshold 0.0400")
+        assert plain(correlation).endswith("accepted from 0.350")
+        assert "2 suspicious" in plain(correlation)
+        page = read_group([rows[2] | {"name": f"s{i}", "scanner": f"S{i}"} for i in range(9)])
+        assert "other scanners (n = 3)" in map(plain, page.inside("h3"))
+
+    def test_links_are_relative_pictures_lazy_and_texts_escaped(self, rows):
+        page = read_group(rows)
+        assert [link["href"] for link in page.all("a")] == ["sub-one/r.html"]
+        (picture,) = page.all("img")
+        assert (picture["src"], picture["loading"]) == ("sub-one/p.png", "lazy")
+        assert "one" in picture["alt"]
+        odd = Page(group_html([row("x", report="javascript:alert(1)", panel='a b".png')]))
+        links = [link["href"] for link in odd.all("a")]
+        assert links == ["javascript%3Aalert%281%29"]  # a file of that name
+        assert odd.all("img")[0]["src"] == "a%20b%22.png"
+        texts = dict.fromkeys(("code", "reason", "warnings", "scanner"), EVIL)
+        page = read_group([row(EVIL, "not_assessable", **texts)])
+        assert len(page.all("script")) == 1 and page.text.count(EVIL) == 6
+
+
+@needs_chromium
+class TestInABrowser:
+    @pytest.fixture
+    def play(self, tmp_path):
+        """Function that opens a page, lets a script play its user, and gives what it noted."""
+        (tmp_path / "sub-one").mkdir()
+        Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(tmp_path / "sub-one/p.png")
+        return lambda rows, script: browser.play(
+            group_html(rows, "the run"), PLAYER + script, tmp_path
+        )
+
+    def test_an_outcome_in_the_address_is_filtered_by(self, rows, tmp_path):
+        page = open_page(group_html(rows[1:]), tmp_path, "#suspicious")
+        assert page.console == []  # with the policy, under which its own script runs
+        lines = [own for own in page.all("tr") if "data-outcome" in own]
+        assert [own["data-name"] for own in lines if "hidden" not in own] == ["two"]
+        page.tells("1 of 3 shown", "0 of 3 reviewed; kept in this browser")
+        pressed = [own["data-show"] for own in page.all("button", aria_pressed="true")]
+        assert pressed == ["suspicious"]
+
+    def test_buttons_filter_headers_sort_and_pictures_load(self, rows, play):
+        """What has no value is last."""
+        script = """
+          const press = (kind, value) => {
+            document.querySelector(`button[data-${kind}="${value}"]`).click(); return names(); };
+          const shown = ["normal", "not_assessable", "warned", ""].map((own) => press("show", own));
+          const sorted = [3, 3, 1, 2].map((column) => press("sort", column));
+          addEventListener("load", () => note([...shown, ...sorted,
+            document.querySelector("img").naturalWidth]));
+        """
+        everyone = ["one", "two", "three", "four"]
+        assert play(rows, script) == [
+            *(["three"], ["four"], ["one"], everyone),
+            everyone,  # by falling score, then by rising, name, and outcome
+            ["three", "two", "one", "four"],
+            ["four", "one", "three", "two"],
+            ["three", "four", "one", "two"],
+            2,
+        ]
+
+    def test_long_lists_are_shown_by_parts(self, rows, play):
+        many = [rows[2] | {"name": f"s{i}", "score": 0.1 + i} for i in range(MOST_ROWS + 50)]
+        script = """
+          const noted = [names().length];
+          document.querySelector('button[data-sort="3"]').click(); noted.push(names()[0]);
+          document.getElementById("more").click(); noted.push(names().length);
+          note([...noted, document.getElementById("more").hidden]);
+        """
+        assert play(many, script) == [200, "s249", 250, True]
+
+    def test_marks_outlive_the_page_and_go_through_a_file(self, rows, play):
+        """Marked, opened again, exported, forgotten, and taken up from the file."""
+        script = """
+          const [first, second] = document.querySelectorAll("td.mark");
+          const set = (field, value) => {
+            field.value = value; field.dispatchEvent(new Event("change", { bubbles: true })); };
+          const state = () => document.getElementById("kept").textContent;
+          if (!sessionStorage.opened) {
+            set(first.children[0], "disagree"); set(first.children[1], '=1, "quoted"');
+            set(second.children[0], "artefact");
+            sessionStorage.opened = 1;
+            location.reload();
+          } else {
+            const noted = [[...first.children].map((field) => field.value), state()];
+            let file;
+            URL.createObjectURL = (blob) => { file = blob; return "#"; };
+            HTMLAnchorElement.prototype.click = () => {};
+            document.getElementById("export").click();
+            set(first.children[0], ""); set(first.children[1], ""); noted.push(state());
+            file.text().then(async (text) => {
+              noted.push(text);
+              const files = new DataTransfer();
+              const more = "gone,normal,agree,\\nodd,normal,perhaps,";
+              files.items.add(new File([text + more], "r.csv"));
+              const input = document.getElementById("import");
+              input.files = files.files;
+              input.dispatchEvent(new Event("change"));
+              await new Promise((done) => setTimeout(done, 200));
+              note([...noted, [...first.children].map((field) => field.value), state()]);
+            });
+          }
+        """
+        kept, told, cleared, text, taken, end = play(rows, script)
+        assert kept == taken == ["disagree", '=1, "quoted"']
+        assert (told, cleared) == tuple(
+            f"{count} of 4 reviewed; kept in this browser" for count in (2, 1)
+        )
+        lines = ['one,suspicious,disagree,"\'=1, ""quoted"""', "two,suspicious,artefact,", ""]
+        assert text == "\r\n".join(["name,outcome,mark,note", *lines])
+        counted = "3 taken from the file, 2 of scans on this page, 1 not understood"
+        assert end == f"2 of 4 reviewed; kept in this browser; {counted}"
+
+    @pytest.mark.parametrize("width", [390, 1280])
+    def test_nothing_stands_out_of_the_page(self, rows, width, tmp_path):
+        rows[0] |= {"name": "x" * 60, "scanner": "y" * 60}
+        measured = "parent.postMessage(document.documentElement.scrollWidth, '*')"
+        inner = browser.with_script(group_html(rows), measured)
+        (tmp_path / "index.html").write_text(inner, "utf-8")
+        frame = f'<iframe src="index.html" width="{width}" height="900"></iframe></body>'
+        script = """
+          addEventListener("message", ({ data }) => { document.body.dataset.noted = data; });"""
+        assert browser.play(frame, script, tmp_path) <= width

@@ -3,6 +3,7 @@ Structured Report and Secondary Capture."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -10,11 +11,10 @@ from pydicom.config import disable_value_validation
 
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
-from pathology_screen.io.source import SourceSeries, read_source_series
-from pathology_screen.outputs.dicom import source_images
-from pathology_screen.outputs.dicom.images import make_parametric_map, make_segmentation
+from pathology_screen.io.source import PATIENT_AND_STUDY, SourceSeries, read_source_series
+from pathology_screen.outputs.dicom import images
 from pathology_screen.outputs.dicom.maker import Maker
-from pathology_screen.outputs.dicom.secondary_capture import draw_overlay, make_secondary_capture
+from pathology_screen.outputs.dicom.secondary_capture import make_secondary_capture
 from pathology_screen.outputs.dicom.structured_report import make_structured_report
 from pathology_screen.result import ScreeningResult
 
@@ -36,7 +36,6 @@ def write_dicom(
     tracking UIDs of the report and the segments are those of the result.
 
     Args:
-        result: of the scan.
         source: the DICOM scan, as it was given to `io.read_scan`.
         folder: of the objects, `NAMES`; made if missing.
         series_uid: SeriesInstanceUID of the scan, where the source holds several series and the
@@ -55,8 +54,10 @@ def write_dicom(
     with disable_value_validation():  # patient and study as they are, repeated by no warning
         series = read_source_series(source, series_uid, stacked=result.map_volume is not None)
         objects = _objects(result, series)
-        for made in objects.values():
-            source_images.identify(made, series)
+        for name, made in objects.items():
+            images.copy(series.datasets[0], made, PATIENT_AND_STUDY)
+            if name != "report.dcm":
+                made.BodyPartExamined = "BRAIN"
         for name in NAMES:
             if name in objects:
                 with replacing(folder / name) as temporary:
@@ -67,27 +68,29 @@ def write_dicom(
 
 
 def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset]:
-    images, stack = source_images.reference_images(series), series.stack
+    references, stack = images.reference_images(series), series.stack
     maker = Maker(result, series.datasets[0].SeriesInstanceUID)
-    volume, labels = result.map_volume, result.regions_volume
+    volume, labels, affine = result.map_volume, result.regions_volume, result.affine
     if volume is None or labels is None or stack is None:
-        all_ = source_images.references_to(series)
-        return {"report.dcm": make_structured_report(images, all_, None, None, result, maker)}
-    same = volume.shape == stack.shape and result.affine is not None
-    if not same or not np.allclose(result.affine, stack.affine, atol=1e-3):  # type: ignore[arg-type]
+        everything = images.references_to(series)
+        return {"report.dcm": make_structured_report(references, everything, {}, result, maker)}
+    same = volume.shape == stack.shape and affine is not None
+    if not same or not np.allclose(affine, stack.affine, atol=1e-3):  # type: ignore[arg-type]
         raise ConfigError("the source is not the scan of this result: its size or position differs")
-    cut = source_images.cut_slices(result, stack.shape)
-    positions = source_images.positions_of(stack, cut)
-    references = source_images.references_to(series, cut)
+    cut = images.cut_slices(result, stack.shape)
+    placed: dict[str, Any] = {"source_images": references}
+    placed["plane_positions"] = images.positions_of(stack, cut)
+    frames, label_frames = (
+        np.ascontiguousarray(values[..., cut].transpose(2, 1, 0)) for values in (volume, labels)
+    )
     upper = max(float(volume.max()), 2 * (result.pixel_threshold or 0.5))
-    frames = source_images.frames_of(volume, cut)
-    map_, regions = make_parametric_map(images, frames, positions, upper, maker), None
-    objects: dict[str, Dataset] = {"parametric_map.dcm": map_}
+    map_ = images.make_parametric_map(frames, upper, maker, **placed)
+    made: dict[str, Dataset] = {"parametric_map.dcm": map_}
     if result.regions:
-        frames = source_images.frames_of(labels, cut)
-        regions = make_segmentation(images, frames, positions, result.regions, maker)
-        objects["segmentation.dcm"] = regions
-    return objects | {
-        "report.dcm": make_structured_report(images, references, map_, regions, result, maker),
-        "overlay.dcm": make_secondary_capture(images[0], draw_overlay(result), references, maker),
+        regions = images.make_segmentation(label_frames, result.regions, maker, **placed)
+        made["segmentation.dcm"] = regions
+    shown = images.references_to(series, cut)
+    return made | {
+        "report.dcm": make_structured_report(references, shown, made, result, maker),
+        "overlay.dcm": make_secondary_capture(references[0], result, shown, maker),
     }

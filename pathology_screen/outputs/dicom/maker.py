@@ -1,13 +1,12 @@
 """Who made an object, by which algorithm, and in which codes."""
 
 import hashlib
-from functools import cached_property
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from highdicom import UID, AlgorithmIdentificationSequence
+from highdicom import UID
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from highdicom.sr import AlgorithmIdentification, CodedConcept
+from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
 from pathology_screen import __version__
@@ -15,7 +14,6 @@ from pathology_screen.registry import METHODS
 from pathology_screen.result import ScreeningResult
 
 PACKAGE = "pathology_screen"
-BODY_PART = "BRAIN"
 FAMILY = codes.cid7162.ArtificialIntelligence
 ABNORMAL = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
 DESIGNATOR = "99PSCREEN"
@@ -52,25 +50,25 @@ SCHEMES = [
 
 
 def code(value: str) -> CodedConcept:
-    """Return a code of the private scheme: a key of `MEANINGS`, or of `errors.REFUSALS`."""
+    """A code of the private scheme: a key of `MEANINGS`, or of `errors.REFUSALS`."""
     return CodedConcept(value, DESIGNATOR, MEANINGS.get(value, value.replace("_", " ")))
 
 
 class Maker:
-    """The software, weights and calibration behind a result, in the terms of DICOM.
-
-    Args:
-        result: whose `provenance` tells them.
-        series_uid: SeriesInstanceUID of the source.
-    """
+    """The software, weights and calibration behind a result, in the terms of DICOM; `series_uid` is
+    that of the source."""
 
     def __init__(self, result: ScreeningResult, series_uid: str) -> None:
-        self.result, self.series_uid = result, series_uid
-        method = METHODS.get(result.provenance.get("method", ""))
+        provenance, volume = result.provenance, result.map_volume
+        method = METHODS.get(provenance.get("method", ""))
         self.title = method.title if method else "unknown method"
-        self.calibration = str(result.provenance.get("calibration_id", "none"))
-        self.weights = str(result.provenance.get("identity", {}).get("weights_sha256", "none"))
-        self.parameters = {"weights_sha256": self.weights, "calibration_id": self.calibration}
+        self.weights = str(provenance.get("identity", {}).get("weights_sha256", "none"))
+        calibration = str(provenance.get("calibration_id", "none"))
+        self.parameters = {"weights_sha256": self.weights, "calibration_id": calibration}
+        said = [series_uid, *self.parameters.values(), result.outcome, result.code]
+        voxels = b"" if volume is None else hashlib.sha256(volume.tobytes()).digest()
+        told = repr([*said, result.pixel_threshold]).encode() + voxels
+        self.fingerprint = hashlib.sha256(told).hexdigest()
 
     def instance(self, number: int, description: str) -> dict[str, Any]:
         """Arguments that make an object the only one of a new series, labelled as research."""
@@ -86,35 +84,11 @@ class Maker:
             "device_serial_number": self.weights,
         }
 
-    @property
-    def algorithm(self) -> AlgorithmIdentificationSequence:
-        """The algorithm for images."""
-        named = self.title, FAMILY, __version__, PACKAGE
-        return AlgorithmIdentificationSequence(*named, self.parameters)
-
-    @property
-    def algorithm_content(self) -> AlgorithmIdentification:
-        """The algorithm for reports (TID 4019)."""
-        parameters = [f"{name}={value}" for name, value in self.parameters.items()]
-        return AlgorithmIdentification(self.title, __version__, parameters, FAMILY, PACKAGE)
-
-    @property
-    def device_uid(self) -> UID:
-        """The same for the same version and weights."""
-        return _derived_uid(PACKAGE, __version__, self.weights)
-
     def tracking_uid(self, label: int = 0) -> UID:
         """UID of a region, or with 0 of the result; the same whenever it is written."""
-        return _derived_uid(self._fingerprint, str(label))
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        result, volume = self.result, self.result.map_volume
-        voxels = b"" if volume is None else hashlib.sha256(volume.tobytes()).digest()
-        made_by = [self.series_uid, self.weights, self.calibration]
-        said = [*made_by, result.outcome, result.code, result.pixel_threshold]
-        return hashlib.sha256(repr(said).encode() + voxels).hexdigest()
+        return derived_uid(self.fingerprint, str(label))
 
 
-def _derived_uid(*parts: str) -> UID:
+def derived_uid(*parts: str) -> UID:
+    """The UID that is the same for the same texts."""
     return UID.from_uuid(str(uuid5(NAMESPACE_OID, "\0".join(parts))))

@@ -1,16 +1,23 @@
 """Score, thresholds and regions as a Structured Report (TID 1500)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from highdicom import sr
-from highdicom.pm import ParametricMap
-from highdicom.seg import Segmentation
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from pathology_screen.outputs.dicom.maker import ABNORMAL, PACKAGE, SCHEMES, Maker, code
-from pathology_screen.outputs.dicom.source_images import Reference
+from pathology_screen import __version__
+from pathology_screen.outputs.dicom.images import Reference
+from pathology_screen.outputs.dicom.maker import (
+    ABNORMAL,
+    FAMILY,
+    PACKAGE,
+    SCHEMES,
+    Maker,
+    code,
+    derived_uid,
+)
 from pathology_screen.result import Region, ScreeningResult
 
 SERIES_NUMBER = 9003
@@ -25,19 +32,22 @@ NO_UNITS = codes.UCUM.NoUnits
 def make_structured_report(
     images: Sequence[Dataset],
     screened: Sequence[Reference],
-    anomaly_map: ParametricMap | None,
-    segmentation: Segmentation | None,
+    made: Mapping[str, Dataset],
     result: ScreeningResult,
     maker: Maker,
 ) -> sr.Comprehensive3DSR:
     """Make the report of a result, by the source (see `reference_images`), its images that the
-    plane cuts (see `references_to`), and the objects that hold map and regions, if there are any.
-    """
-    named: dict[str, Any] = {"manufacturer_name": PACKAGE, "model_name": maker.title}
+    plane cuts (see `references_to`), and the objects that hold map and regions, by their names, if
+    there are any."""
     device = sr.DeviceObserverIdentifyingAttributes(
-        maker.device_uid, PACKAGE, **named, serial_number=maker.weights
+        uid=derived_uid(PACKAGE, __version__, maker.weights),
+        name=PACKAGE,
+        manufacturer_name=PACKAGE,
+        model_name=maker.title,
+        serial_number=maker.weights,
     )
     observer = sr.ObserverContext(codes.DCM.Device, observer_identifying_attributes=device)
+    anomaly_map, segmentation = map(made.get, ("parametric_map.dcm", "segmentation.dcm"))
     groups: list[Any] = [_whole(result, screened, anomaly_map, maker)]
     if segmentation is not None and anomaly_map is not None:
         for region in result.regions[:MOST_REGIONS]:
@@ -49,7 +59,7 @@ def make_structured_report(
         title=codes.DCM.ImagingMeasurementReport,
     )
     return sr.Comprehensive3DSR(
-        evidence=[*images, *(made for made in (anomaly_map, segmentation) if made is not None)],
+        evidence=[*images, *made.values()],
         content=report,
         **maker.instance(SERIES_NUMBER, "anomaly score and regions"),
         is_complete=True,
@@ -62,22 +72,42 @@ def make_structured_report(
 def _whole(
     result: ScreeningResult,
     screened: Sequence[Reference],
-    anomaly_map: ParametricMap | None,
+    anomaly_map: Dataset | None,
     maker: Maker,
 ) -> sr.MeasurementsAndQualitativeEvaluations:
-    evaluations = [sr.QualitativeEvaluation(code("outcome"), code(result.outcome))]
-    texts = [(codes.DCM.Comment, RESEARCH)]
-    if result.code is not None:
-        evaluations.append(sr.QualitativeEvaluation(code("reason"), code(result.code)))
+    values: list[Any] = [
+        (code("score"), result.score, NO_UNITS),
+        (codes.DCM.PercentileRankingOfMeasurement, result.percentile, codes.UCUM.Percent),
+        (code("p_value"), result.p_value, NO_UNITS),
+        (code("score_threshold"), result.image_threshold, NO_UNITS),
+        (code("false_positives"), result.false_positive_rate, NO_UNITS),
+        (code("healthy"), result.provenance.get("healthy", {}).get("subjects"), NO_UNITS),
+        (code("map_threshold"), result.pixel_threshold, NO_UNITS),
+    ]
+    if result.map_volume is not None:
+        values.append((code("regions"), len(result.regions), NO_UNITS))
+    if result.slice is not None and (fit := result.slice.fit) is not None:
+        values += [
+            (code("plane"), result.slice.plane_mm, codes.UCUM.Millimeter),
+            (code("dice"), fit.dice, NO_UNITS),
+            (code("correlation"), fit.correlation, NO_UNITS),
+        ]
+    answers = {"outcome": result.outcome} | ({"reason": result.code} if result.code else {})
     if anomaly_map is not None:
-        screened = [*screened, Reference(anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID)]
+        screened = [*screened, (anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID, None)]
+    parameters = [f"{name}={value}" for name, value in maker.parameters.items()]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(maker.tracking_uid(), "Screening"),
-        algorithm_id=maker.algorithm_content,
-        measurements=_measurements(result),
-        qualitative_evaluations=evaluations,
+        algorithm_id=sr.AlgorithmIdentification(
+            maker.title, __version__, parameters, FAMILY, PACKAGE
+        ),
+        measurements=[sr.Measurement(*one) for one in values if one[1] is not None],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(code(name), code(value)) for name, value in answers.items()
+        ],
         source_images=[sr.SourceImageForMeasurementGroup(*reference) for reference in screened],
     )
+    texts = [(codes.DCM.Comment, RESEARCH)]
     if result.reason:
         texts.append((code("reason"), result.reason))
     if (count := len(result.regions)) > MOST_REGIONS:
@@ -87,35 +117,12 @@ def _whole(
         told = f"{warning.code}: {warning.measured}; accepted: {warning.limit}"
         texts.append((code("warning"), told))
     contains = sr.RelationshipTypeValues.CONTAINS
-    for name, text in texts:
-        group[0].ContentSequence.append(sr.TextContentItem(name, text, contains))
+    group[0].ContentSequence.extend(sr.TextContentItem(*text, contains) for text in texts)
     return group
 
 
-def _measurements(result: ScreeningResult) -> list[sr.Measurement]:
-    count = len(result.regions) if result.map_volume is not None else None
-    fit = result.slice.fit if result.slice is not None else None
-    values: list[tuple[Any, float | None, Any]] = [
-        (code("score"), result.score, NO_UNITS),
-        (codes.DCM.PercentileRankingOfMeasurement, result.percentile, codes.UCUM.Percent),
-        (code("p_value"), result.p_value, NO_UNITS),
-        (code("score_threshold"), result.image_threshold, NO_UNITS),
-        (code("false_positives"), result.false_positive_rate, NO_UNITS),
-        (code("healthy"), result.provenance.get("healthy", {}).get("subjects"), NO_UNITS),
-        (code("map_threshold"), result.pixel_threshold, NO_UNITS),
-        (code("regions"), count, NO_UNITS),
-    ]
-    if result.slice is not None and fit is not None:
-        values += [
-            (code("plane"), result.slice.plane_mm, codes.UCUM.Millimeter),
-            (code("dice"), fit.dice, NO_UNITS),
-            (code("correlation"), fit.correlation, NO_UNITS),
-        ]
-    return [sr.Measurement(name, value, unit) for name, value, unit in values if value is not None]
-
-
 def _region(
-    region: Region, segmentation: Segmentation, anomaly_map: ParametricMap, maker: Maker
+    region: Region, segmentation: Dataset, anomaly_map: Dataset, maker: Maker
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     source = sr.SourceImageForMeasurement(anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID)
     measurements = [sr.Measurement(codes.SCT.Area, region.area_mm2, codes.UCUM.SquareMillimeter)]

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import highdicom
+import pydicom
 import pytest
 from outputs.dicom.result_builders import make_result
 from scan_builders import dicom_datasets, head_volume, save
@@ -25,23 +25,14 @@ def out(tmp_path) -> Path:
 
 
 @pytest.fixture
-def write(out):
-    """Function that writes the result of a source, see `make_result`, to `out` and gives it."""
+def write(series, out):
+    """Function that writes a result (else of `make_result`) of a source (else a phantom series) to
+    `out`: gives the result and, by their names, the objects that lie there."""
 
-    def write(source, **changes):
-        result = make_result(source, **changes)
+    def write(source=None, result=None, **changes):
+        source = source or series()
+        result = result or make_result(source, **changes)
         write_dicom(result, source, out)
-        return result
-
-    return write
-
-
-@pytest.fixture
-def report(series, out):
-    """Function that writes a result and gives the content of its report."""
-
-    def write(result, source=None):
-        write_dicom(result, source or series(), out)
-        return highdicom.sr.srread(out / "report.dcm").content
+        return result, {path.name: pydicom.dcmread(path) for path in sorted(out.glob("*.dcm"))}
 
     return write

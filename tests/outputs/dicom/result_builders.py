@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import highdicom
 import numpy as np
-import pydicom
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
-from pydicom import Dataset
 
 from pathology_screen.io import read_scan
 from pathology_screen.result import Finding, ScreenedSlice, ScreeningResult
@@ -90,11 +89,11 @@ def make_refused(
     return ScreeningResult("not_assessable", code, reason, **changes)
 
 
-def whole(content):
-    (group,) = content.get_image_measurement_groups()
+def content(made):
+    """What the report among objects says."""
+    return highdicom.sr.Comprehensive3DSR.from_dataset(made["report.dcm"]).content
+
+
+def whole(made):
+    (group,) = content(made).get_image_measurement_groups()
     return group
-
-
-def read(folder: Path) -> dict[str, Dataset]:
-    """Name -> object, of a folder."""
-    return {path.name: pydicom.dcmread(path) for path in folder.iterdir()}

@@ -1,4 +1,7 @@
-"""What is read back lies, voxel by voxel, where the result has it."""
+"""What is read back lies, voxel by voxel, where the result has it; objects refer to the images that
+the plane cuts, and stand in the study of the source."""
+
+import logging
 
 import highdicom
 import nibabel as nib
@@ -7,7 +10,8 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outputs.dicom.result_builders import make_result
+from outputs.dicom.result_builders import make_result, whole
+from pydicom.uid import ExplicitVRLittleEndian
 from scan_builders import (
     AXIAL,
     CORONAL,
@@ -21,7 +25,8 @@ from scan_builders import (
 )
 from scipy.spatial.transform import Rotation
 
-from pathology_screen.outputs.dicom import write_dicom
+from pathology_screen.io.source import PATIENT_AND_STUDY
+from pathology_screen.outputs.dicom import NAMES, write_dicom
 from pathology_screen.outputs.dicom.maker import MEANINGS
 
 ORIENTATIONS = {
@@ -37,26 +42,21 @@ ORIENTATIONS = {
 }
 
 
-def embed(part, part_affine, shape, affine) -> np.ndarray:
-    """Put a block of whole voxels of a volume back into a zero volume of this shape and affine."""
-    to_volume = np.linalg.solve(affine, part_affine)  # voxel of the part -> voxel of the volume
-    long_axes = np.asarray(part.shape) > 1  # along an axis of one voxel the spacing has no meaning
-    offset = np.rint(to_volume[:3, 3]).astype(int)
-    np.testing.assert_allclose(to_volume[:3, 3], offset, atol=1e-3)
-    np.testing.assert_allclose(to_volume[:3, :3][:, long_axes], np.eye(3)[:, long_axes], atol=1e-4)
-    assert np.all(offset >= 0) and np.all(offset + part.shape <= shape)
-    volume = np.zeros(shape, part.dtype)
-    volume[tuple(slice(o, o + n) for o, n in zip(offset, part.shape))] = part
-    return volume
-
-
 def on_voxels_of(volume: highdicom.Volume, result) -> np.ndarray:
-    """What was read back, as an array on the voxels of the result."""
+    """What was read back, whole voxels of the result, as an array on all of its voxels."""
     image = nib.Nifti1Image(np.asarray(volume.array, np.float32), volume.get_affine("RAS"))
     axes = nib.io_orientation(image.affine), nib.io_orientation(result.affine)
     turned = image.as_reoriented(nib.orientations.ornt_transform(*axes))
-    part = turned.get_fdata(dtype=np.float32)
-    return embed(part, turned.affine, result.map_volume.shape, result.affine)
+    to_result = np.linalg.solve(result.affine, turned.affine)  # voxel -> voxel
+    long_axes = np.asarray(turned.shape) > 1  # along an axis of one voxel spacing has no meaning
+    offset = np.rint(to_result[:3, 3]).astype(int)
+    np.testing.assert_allclose(to_result[:3, 3], offset, atol=1e-3)
+    np.testing.assert_allclose(to_result[:3, :3][:, long_axes], np.eye(3)[:, long_axes], atol=1e-4)
+    assert np.all(offset >= 0) and np.all(offset + turned.shape <= result.map_volume.shape)
+    found = np.zeros(result.map_volume.shape, np.float32)
+    place = tuple(slice(start, start + size) for start, size in zip(offset, turned.shape))
+    found[place] = turned.get_fdata(dtype=np.float32)
+    return found
 
 
 def check_round_trip(result, folder):
@@ -85,7 +85,7 @@ def check_references(source_images, folder):
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_series(series, write, out, orientation):
     source = series(orientation=ORIENTATIONS[orientation])
-    result = write(source)
+    result, _ = write(source)
     assert len(result.regions) >= 3
     check_round_trip(result, out)
     check_references([pydicom.dcmread(file) for file in source.iterdir()], out)
@@ -99,9 +99,10 @@ def test_enhanced_multiframe_with_frames_in_any_order(tmp_path, write, out, orie
     for number, dataset in enumerate(shuffled):
         dataset.InstanceNumber = number + 1
     source = multiframe(shuffled, tmp_path / "source" / "e.dcm", per_frame)
-    check_round_trip(write(source), out)
+    result, made = write(source)
+    check_round_trip(result, out)
     frames = pydicom.dcmread(source).PerFrameFunctionalGroupsSequence
-    for groups in pydicom.dcmread(out / "parametric_map.dcm").PerFrameFunctionalGroupsSequence:
+    for groups in made["parametric_map.dcm"].PerFrameFunctionalGroupsSequence:
         referenced = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
         assert groups.PlanePositionSequence == frames[referenced - 1].PlanePositionSequence
 
@@ -109,7 +110,7 @@ def test_enhanced_multiframe_with_frames_in_any_order(tmp_path, write, out, orie
 def test_archive_list_of_files_and_one_axial_slice(series, write, out, tmp_path):
     files = sorted(series().iterdir(), reverse=True)
     for source in (zipped(files, tmp_path / "scan.zip"), files, series("one", slices=1)):
-        check_round_trip(write(source), out)
+        check_round_trip(write(source)[0], out)
 
 
 def test_positions_that_are_not_quite_regular_are_those_of_the_source(tmp_path, write, out):
@@ -122,18 +123,6 @@ def test_positions_that_are_not_quite_regular_are_those_of_the_source(tmp_path, 
         dataset.ImageOrientationPatient = [first, skew, *rest]
     write(save(datasets, tmp_path / "series"))
     check_references(datasets, out)
-
-
-def test_parametric_map_has_the_frames_that_the_plane_cuts(series, write, out):
-    """Of slices 2 mm apart, over 30 mm, a plane that is tilted by 8 degrees cuts some."""
-    result = write(series(), tilt=8)
-    dataset = pydicom.dcmread(out / "parametric_map.dcm")
-    cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
-    shape = dataset.NumberOfFrames, dataset.Rows, dataset.Columns
-    assert 1 < len(cut) < 8 and shape == (len(cut), 20, 16)
-    assert dataset.pixel_array.dtype == np.float32 and dataset.pixel_array.any(axis=(1, 2)).all()
-    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    assert measures.SpacingBetweenSlices == 2.0  # from the positions: the source states 99
 
 
 @settings(max_examples=6, deadline=None)
@@ -153,10 +142,17 @@ def test_any_orientation(tmp_path_factory, angles, base, spacing):
     check_round_trip(result, folder / "out")
 
 
-def test_map_states_its_quantity(series, write, out):
-    result = write(series())
-    dataset = pydicom.dcmread(out / "parametric_map.dcm")
+def test_map_has_the_frames_that_the_plane_cuts_and_states_its_quantity(write):
+    """Of slices 2 mm apart, over 30 mm, a plane that is tilted by 8 degrees cuts some."""
+    result, made = write(tilt=8)
+    dataset = made["parametric_map.dcm"]
+    cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
+    shape = dataset.NumberOfFrames, dataset.Rows, dataset.Columns
+    assert 1 < len(cut) < 8 and shape == (len(cut), 20, 16)
+    assert dataset.pixel_array.dtype == np.float32 and dataset.pixel_array.any(axis=(1, 2)).all()
     (shared,) = dataset.SharedFunctionalGroupsSequence
+    measures = shared.PixelMeasuresSequence[0]
+    assert measures.SpacingBetweenSlices == 2.0  # from the positions: the source states 99
     (mapping,) = shared.RealWorldValueMappingSequence
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1.0, 0.0)
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
@@ -167,3 +163,127 @@ def test_map_states_its_quantity(series, write, out):
     (window,) = shared.FrameVOILUTSequence
     assert window.VOILUTFunction == "LINEAR_EXACT"  # LINEAR needs a window not narrower than 1
     assert dataset.ContentQualification == "RESEARCH"
+
+
+def test_sources_are_the_images_that_the_plane_cuts_and_the_map(tmp_path, write):
+    datasets = dicom_datasets(head_volume())
+    result, made = write(save(datasets, tmp_path / "axial"), tilt=8)
+    cut = np.flatnonzero(result.map_volume.any(axis=(0, 1)))
+    uids = [image.referenced_sop_instance_uid for image in whole(made).source_images]
+    map_, segmentation, report, overlay = (made[name] for name in NAMES)
+    expected = [datasets[k].SOPInstanceUID for k in cut]
+    assert 1 < len(cut) < 8 and uids == [*expected, map_.SOPInstanceUID]
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    assert study.StudyInstanceUID == datasets[0].StudyInstanceUID
+    counts = {
+        one.SeriesInstanceUID: len(one.ReferencedSOPSequence)
+        for one in study.ReferencedSeriesSequence
+    }
+    held = (datasets[0], map_, segmentation)
+    assert counts == dict(zip((one.SeriesInstanceUID for one in held), (8, 1, 1)))
+    shown = overlay.SourceImageSequence
+    assert [image.ReferencedSOPInstanceUID for image in shown] == expected
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shown"),
+    [((1, 0, 0, 0, 1, 0), [4]), ((-1, 0, 0, 0, 1, 0), [3]), (SAGITTAL, range(8))],
+    ids=["to superior", "to inferior", "sagittal"],
+)
+def test_images_that_an_upright_plane_lies_in_or_crosses(tmp_path, write, orientation, shown):
+    """1 mm above the middle of eight slices of 2 mm lies the fifth from below."""
+    datasets = dicom_datasets(head_volume(), orientation=orientation)
+    group = whole(write(save(datasets, tmp_path / "series"), tilt=0, off=1)[1])
+    uids = {image.referenced_sop_instance_uid for image in group.source_images[:-1]}
+    assert uids == {datasets[number].SOPInstanceUID for number in shown}
+
+
+def test_frames_of_a_multiframe_source(tmp_path, write):
+    source = multiframe(dicom_datasets(head_volume())[::-1], tmp_path / "source" / "e.dcm")
+    made = write(source, tilt=0, off=1)[1]
+    frames = pydicom.dcmread(source).PerFrameFunctionalGroupsSequence
+    heights = [frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in frames]
+    expected = int(np.argsort(heights)[4]) + 1
+    assert list(whole(made).source_images[0].referenced_frame_numbers) == [expected]
+    (shown,) = made["overlay.dcm"].SourceImageSequence
+    assert shown.ReferencedFrameNumber == expected
+
+
+HIDDEN = (
+    *("PatientComments", "AdditionalPatientHistory", "OtherPatientIDs", "InstitutionName"),
+    *("OperatorsName", "ImageComments", "ProtocolName", "StationName", "PatientAddress"),
+)
+
+
+@pytest.mark.parametrize("whole_object", [False, True])
+def test_patient_and_study_are_those_of_the_source_and_nothing_else_is(
+    tmp_path, write, out, whole_object
+):
+    study = {"StudyDescription": "MRI HEAD", "StudyDate": "20260102", "StudyTime": "101112.5"}
+    hidden = dict.fromkeys(HIDDEN, "CANARY-HIDDEN") | {"RequestAttributesSequence": []}
+    datasets = dicom_datasets(head_volume(), StudyID="7", **study, **hidden)
+    folder = tmp_path / "source"
+    source = multiframe(datasets, folder / "e.dcm") if whole_object else save(datasets, folder)
+    objects = write(source)[1]
+    assert sorted(objects) == sorted(NAMES)
+    for name, made in objects.items():
+        for keyword in PATIENT_AND_STUDY:
+            assert made.get(keyword) == datasets[0].get(keyword), (name, keyword)
+        space = None if "report" in name else datasets[0].FrameOfReferenceUID
+        assert made.get("FrameOfReferenceUID") == space
+        assert made.SeriesDescription.startswith("RESEARCH ONLY: ")
+        assert made.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert b"CANARY-HIDDEN" not in (out / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "charset, name",
+    [
+        (None, "Doe^Jane"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("NOT A CHARSET", "Doe^Jane"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
+def test_names_in_any_character_set(series, write, charset, name):
+    stated = {"PatientName": name} | ({"SpecificCharacterSet": charset} if charset else {})
+    for made in write(series(**stated))[1].values():
+        assert str(made.PatientName) == name
+        assert made.get("SpecificCharacterSet") == charset
+
+
+# warnings of pydicom, when the scan is built
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value")
+def test_what_is_invalid_in_the_source_is_copied_and_told_to_nobody(
+    series, write, caplog, capfd, recwarn
+):
+    caplog.set_level(logging.DEBUG)
+    wrong = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+    long = dict.fromkeys(("PatientID", "StudyDescription"), "CANARY" * 12)
+    invalid = dict.fromkeys(wrong, "CANARY")
+    source = series(**invalid, **long)
+    result = make_result(source)
+    for record in (caplog, recwarn):
+        record.clear()
+    capfd.readouterr()
+    made = write(source, result)[1]
+    said = [caplog.text, *capfd.readouterr(), *(str(warning.message) for warning in recwarn.list)]
+    assert not [text for text in said if "CANARY" in text]
+    with pydicom.config.disable_value_validation():
+        for one in made.values():
+            assert {keyword: one[keyword].value for keyword in invalid} == invalid
+
+
+def test_what_the_source_lacks_is_empty(tmp_path, write):
+    datasets = dicom_datasets(head_volume(), NumberOfFrames=1)  # allowed in an object of one frame
+    lacking = (
+        *("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
+        *("StudyTime", "PositionReferenceIndicator", "SliceThickness", "SeriesNumber"),
+    )
+    for dataset in datasets:
+        for keyword in lacking:
+            delattr(dataset, keyword)
+    for made in write(save(datasets, tmp_path / "series"))[1].values():
+        assert not made.PatientName and made.StudyTime == ""

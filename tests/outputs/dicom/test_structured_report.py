@@ -2,29 +2,15 @@
 
 from dataclasses import replace
 
-import highdicom
 import numpy as np
-import pydicom
-import pytest
-from outputs.dicom.result_builders import THRESHOLD, make_refused, make_result, whole
+from highdicom.sr.utils import find_content_items
+from outputs.dicom.result_builders import THRESHOLD, content, make_refused, whole
 from pydicom.sr.codedict import codes
 
 from pathology_screen.errors import REFUSALS
-from pathology_screen.outputs.dicom import structured_report
+from pathology_screen.outputs.dicom import NAMES, structured_report
 from pathology_screen.outputs.dicom.maker import MEANINGS, code
 from pathology_screen.result import Finding
-
-
-@pytest.fixture
-def made(series, report):
-    """Function that makes a result of a series, writes it, and gives it with its report."""
-
-    def make(**changes):
-        source = series("a")
-        result = make_result(source, **changes)
-        return result, report(result, source)
-
-    return make
 
 
 def numbers(group):
@@ -38,13 +24,12 @@ def evaluations(group):
 
 
 def texts(group, name):
-    items = highdicom.sr.utils.find_content_items(group[0], name=name, value_type="TEXT")
-    return [item.value for item in items]
+    return [one.value for one in find_content_items(group[0], name=name, value_type="TEXT")]
 
 
-def test_numbers_are_those_of_the_result(made):
-    result, content = made()
-    group = whole(content)
+def test_numbers_are_those_of_the_result(write):
+    result, made = write()
+    group = whole(made)
     assert numbers(group) == {
         "Anomaly score": result.score,
         "Percentile Ranking of measurement": 95.0,
@@ -61,51 +46,44 @@ def test_numbers_are_those_of_the_result(made):
     assert {one.unit.value for one in group.get_measurements()} == {"1", "%", "mm"}
 
 
-def test_outcome_warnings_and_the_research_label(made):
+def test_outcome_warnings_research_label_algorithm_and_device(write):
     warning = Finding("contrast_agent", "stated", "none", refused=False)
-    group = whole(made(outcome="normal", findings=(warning,))[1])
+    made = write(outcome="normal", findings=(warning,))[1]
+    group, report = whole(made), made["report.dcm"]
     assert evaluations(group) == {"outcome": code("normal")}
     assert texts(group, codes.DCM.Comment)[0].startswith("Research use only. Not for diagnosis.")
     assert texts(group, code("warning")) == ["contrast_agent: stated; accepted: none"]
-
-
-def test_algorithm_and_device_are_identified(made, out):
-    content = made()[1]
-    item = whole(content)[0]
-    parts = [part for part in item.ContentSequence if hasattr(part, "TextValue")]
+    parts = [part for part in group[0].ContentSequence if hasattr(part, "TextValue")]
     found = {part.name.meaning: part.value for part in parts}
     assert found["Algorithm Name"] == "Reversed Autoencoder"
-    family = highdicom.sr.utils.find_content_items(item, name=codes.DCM.AlgorithmFamily)[0]
+    (family,) = find_content_items(group[0], name=codes.DCM.AlgorithmFamily)
     assert family.value == codes.DCM.ArtificialIntelligence
-    (observer,) = content.get_observer_contexts()
+    (observer,) = content(made).get_observer_contexts()
     device = observer.observer_identifying_attributes
     assert device.serial_number == "d" * 64 and device.manufacturer_name == "pathology_screen"
-    dataset = pydicom.dcmread(out / "report.dcm")
-    flags = dataset.CompletionFlag, dataset.PreliminaryFlag, dataset.VerificationFlag
+    flags = report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag
     assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
-    (scheme,) = dataset.CodingSchemeIdentificationSequence
+    (scheme,) = report.CodingSchemeIdentificationSequence
     assert scheme.CodingSchemeDesignator == "99PSCREEN"
 
 
-def test_regions(made, out):
-    result, content = made()
-    groups = content.get_volumetric_roi_measurement_groups()
+def test_regions(write):
+    result, made = write()
+    groups = content(made).get_volumetric_roi_measurement_groups()
     assert len(groups) == len(result.regions) >= 3
-    dataset = pydicom.dcmread(out / "segmentation.dcm")
-    map_uid = pydicom.dcmread(out / "parametric_map.dcm").SOPInstanceUID
+    map_, dataset = (made[name] for name in NAMES[:2])
     for region, group, segment in zip(result.regions, groups, dataset.SegmentSequence):
         values = {
             (one.name.meaning, getattr(one.derivation, "meaning", None)): one
             for one in group.get_measurements()
         }
-        assert {key: one.value for key, one in values.items()} == {
-            ("Area", None): region.area_mm2,
-            ("Anomaly map value", "Maximum"): region.peak,
-            ("Anomaly map value", "Mean"): region.mean,
-        }
-        peak = values[("Anomaly map value", "Maximum")]
-        assert peak.unit == codes.UCUM.NoUnits
-        assert peak.referenced_images[0].referenced_sop_instance_uid == map_uid
+        area, peak = ("Area", None), ("Anomaly map value", "Maximum")
+        told = {area: region.area_mm2, peak: region.peak, (peak[0], "Mean"): region.mean}
+        assert {key: one.value for key, one in values.items()} == told
+        assert values[area].unit == codes.UCUM.SquareMillimeter
+        assert values[peak].unit == codes.UCUM.NoUnits
+        (image,) = values[peak].referenced_images
+        assert image.referenced_sop_instance_uid == map_.SOPInstanceUID
         reference = group.referenced_segment
         assert reference.referenced_sop_instance_uid == dataset.SOPInstanceUID
         assert reference.referenced_segment_numbers == [region.label] == [segment.SegmentNumber]
@@ -117,65 +95,55 @@ def test_regions(made, out):
         assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == MEANINGS["region"]
         by = segment.SegmentAlgorithmType, segment.SegmentAlgorithmName
         assert by == ("AUTOMATIC", "Reversed Autoencoder")
-        assert values[("Area", None)].unit == codes.UCUM.SquareMillimeter
     assert dataset.ContentQualification == "RESEARCH"
 
 
-def test_sides_of_regions_are_coded(series, report):
-    source = series("a")
-    result = make_result(source)
-    places = (-30.0, 30.0, 0.0)
-    regions = tuple(
-        replace(region, peak_mni_mm=(x, 0.0, 23.0))
-        for region, x in zip(result.regions, places, strict=True)
-    )
-    content = report(replace(result, regions=regions), source)
-    sites = [group.finding_sites[0] for group in content.get_volumetric_roi_measurement_groups()]
-    assert [getattr(site.laterality, "meaning", None) for site in sites] == ["Left", "Right", None]
-    assert {site.value.meaning for site in sites} == {"Brain"}
+def test_no_region(write):
+    result, made = write(blobs=0)
+    assert not result.regions and not content(made).get_volumetric_roi_measurement_groups()
+    assert numbers(whole(made))["Number of regions above the map threshold"] == 0
+    assert sorted(made) == ["overlay.dcm", "parametric_map.dcm", "report.dcm"]
 
 
-def test_no_region(made, out):
-    result, content = made(blobs=0)
-    assert not result.regions and not content.get_volumetric_roi_measurement_groups()
-    assert numbers(whole(content))["Number of regions above the map threshold"] == 0
-    names = {path.name for path in out.iterdir()}
-    assert names == {"overlay.dcm", "parametric_map.dcm", "report.dcm"}
-
-
-def test_many_regions(series, report, out, monkeypatch):
+def test_many_regions_and_their_sides(write, monkeypatch):
     monkeypatch.setattr(structured_report, "MOST_REGIONS", 5)
-    source = series("a")
-    result = make_result(source)
-    labels = np.zeros_like(result.regions_volume)
+    result, _ = write()
+    labels, first = np.zeros_like(result.regions_volume), result.regions[0]
     labels[tuple(np.argwhere(result.map_volume > 0)[:12].T)] = np.arange(1, 13)
-    regions = tuple(replace(result.regions[0], label=label) for label in range(1, 13))
-    content = report(replace(result, regions=regions, regions_volume=labels), source)
-    assert len(content.get_volumetric_roi_measurement_groups()) == 5
-    assert texts(whole(content), codes.DCM.Comment)[1] == "5 regions with the highest peaks of 12"
-    assert numbers(whole(content))["Number of regions above the map threshold"] == 12
-    assert pydicom.dcmread(out / "segmentation.dcm").SegmentSequence[-1].SegmentNumber == 12
+    regions = tuple(
+        replace(first, label=label, peak_mni_mm=((-30.0, 30.0, 0.0)[label % 3], 0.0, 23.0))
+        for label in range(1, 13)
+    )
+    made = write(regions=regions, regions_volume=labels)[1]
+    groups = content(made).get_volumetric_roi_measurement_groups()
+    sites = [group.finding_sites[0] for group in groups]
+    sides = [getattr(site.laterality, "meaning", None) for site in sites]
+    assert sides == ["Right", None, "Left", "Right", None]
+    assert {site.value.meaning for site in sites} == {"Brain"}
+    comments = texts(whole(made), codes.DCM.Comment)
+    assert comments[1] == "5 regions with the highest peaks of 12"
+    assert numbers(whole(made))["Number of regions above the map threshold"] == 12
+    assert made["segmentation.dcm"].SegmentSequence[-1].SegmentNumber == 12
 
 
-@pytest.mark.parametrize("refusal", ["missing_slice", "no_tissue"])
-def test_refused_scan_has_a_report_that_says_so(report, out, refusal):
-    reason = f"[{refusal}] {REFUSALS[refusal]}: 12.3; accepted: 4 to 5"
-    group = whole(report(make_refused(refusal, reason)))
-    assert [path.name for path in out.iterdir()] == ["report.dcm"]
+def test_refused_scan_has_a_report_that_says_so(write):
+    reason = f"[no_tissue] {REFUSALS['no_tissue']}: 12.3; accepted: 4 to 5"
+    made = write(result=make_refused("no_tissue", reason))[1]
+    group = whole(made)
+    assert list(made) == ["report.dcm"]
     found = evaluations(group)
     assert found["outcome"] == code("not_assessable")
-    assert (found["reason"].value, found["reason"].scheme_designator) == (refusal, "99PSCREEN")
+    assert (found["reason"].value, found["reason"].scheme_designator) == ("no_tissue", "99PSCREEN")
     assert texts(group, code("reason")) == [reason]
     assert set(numbers(group)) == {"Number of healthy people of the calibration"}
     assert len(group.source_images) == 8
 
 
-def test_map_without_score(made, out):
+def test_map_without_score(write):
     """A plane that the calibration does not cover has a map, but no score."""
     scores = ("score", "percentile", "p_value", "image_threshold", "false_positive_rate")
     lacking = {"outcome": "not_assessable", "code": "not_calibrated", "reason": "z = 40 mm"}
-    group = whole(made(**lacking, **dict.fromkeys(scores))[1])
-    assert "Anomaly score" not in numbers(group)
-    answers = {name: answer.value for name, answer in evaluations(group).items()}
+    made = write(**lacking, **dict.fromkeys(scores))[1]
+    assert "Anomaly score" not in numbers(whole(made)) and len(made) == 4
+    answers = {name: answer.value for name, answer in evaluations(whole(made)).items()}
     assert answers == {"outcome": "not_assessable", "reason": "not_calibrated"}
-    assert len(list(out.iterdir())) == 4
