@@ -33,25 +33,24 @@ from pathology_screen.predictor import Predictor
 from pathology_screen.screening import Inspector
 from pathology_screen.screening.batch import list_items
 
+building = pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom
+
 BIRTH_DATE, UID = "19010203", "1.2.999.77777777"
 PATIENT_HASH = hashlib.sha256(b"CANARY-ID").hexdigest()
 SECRETS = ("canary", "john", BIRTH_DATE, UID, PATIENT_HASH)
-
-SAID = (
-    "InstitutionName InstitutionAddress StationName DeviceSerialNumber PerformingPhysicianName "
-    "OperatorsName PatientComments PatientAddress OtherPatientNames ImageComments "
-    "StudyDescription ProtocolName RequestedProcedureDescription Occupation CountryOfResidence "
-    "PerformedProcedureStepDescription MedicalRecordLocator AdditionalPatientHistory"
-)
+SAID = """
+    InstitutionName InstitutionAddress StationName DeviceSerialNumber PerformingPhysicianName
+    OperatorsName PatientComments PatientAddress OtherPatientNames ImageComments StudyDescription
+    ProtocolName RequestedProcedureDescription Occupation CountryOfResidence MedicalRecordLocator
+    PerformedProcedureStepDescription AdditionalPatientHistory
+"""
 """Attributes that hold free text."""
 
 
 @pytest.fixture
 def series(brain):
     """Function that gives the brain, in slices of 4.8 mm, as DICOM data sets full of secrets."""
-    image = nib.load(brain).slicer[:, :, ::2]
-
-    texts = dict.fromkeys(SAID.split(), "CANARY")
+    image, texts = nib.load(brain).slicer[:, :, ::2], dict.fromkeys(SAID.split(), "CANARY")
     study = {"StudyInstanceUID": f"{UID}.8", "FrameOfReferenceUID": f"{UID}.9"}
 
     def make(number=1, **attributes):
@@ -76,8 +75,8 @@ def tree(brain, series, tmp_path) -> Path:
     save(series(4)[:3] + series(4)[5:], root / "gap")
     save(series(5, PhotometricInterpretation="YBR_FULL"), root / "colour")
     odd = series(6, transfer_syntax=ImplicitVRLittleEndian)
-    odd_texts = "PatientBirthDate PatientAge PatientSize EchoTime StudyDate AccessionNumber"
-    for keyword in odd_texts.split():
+    texts = "PatientBirthDate PatientAge PatientSize EchoTime StudyDate AccessionNumber"
+    for keyword in texts.split():
         raw(keyword, b"CANARY-JOHN-CANARY-JOHN ")(odd)
     save(odd, root / "odd")
     cut = save(series(7), root / "cut") / "IM0003"
@@ -103,9 +102,8 @@ def tree(brain, series, tmp_path) -> Path:
     nib.save(image, root / "CANARY_T1w.nii.gz")
     noise = np.random.default_rng(0).integers(1, 900, (40, 40, 8)).astype("int16")
     nib.save(nib.Nifti1Image(noise, np.diag([4.0, 4.0, 4.0, 1.0])), root / "CANARY_noise.nii.gz")
-    nib.save(
-        nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4)), root / "CANARY_nan.nii"
-    )
+    nan = nib.Nifti1Image(np.full((9, 9, 9), np.nan, "float32"), np.eye(4))
+    nib.save(nan, root / "CANARY_nan.nii")
     (root / "CANARY_text.nii.gz").write_bytes(b"CANARY^JOHN")
     (root / "lost").mkdir()
     dangling("CANARY.nii.gz")(root / "lost")
@@ -154,16 +152,13 @@ def told(tmp_path, make_brain_screener, brain_predictor, monkeypatch, caplog, ca
     return run
 
 
-def leaks(places: dict[str, str], secrets=SECRETS) -> dict[str, list[str]]:
+def leaks(told: dict[str, str], secrets=SECRETS) -> dict[str, list[str]]:
     """Where secrets are told: place -> those."""
-    found = {
-        place: [secret for secret in secrets if secret in text.lower()]
-        for place, text in places.items()
-    }
+    found = {place: [one for one in secrets if one in text.lower()] for place, text in told.items()}
     return {place: secrets for place, secrets in found.items() if secrets}
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")  # of pydicom, when the scans are built
+@building
 def test_screen(tree, told, tmp_path):
     places = told("screen", tree, "-o", tmp_path / "out")
     assert leaks(places) == {}
@@ -174,33 +169,28 @@ def test_screen(tree, told, tmp_path):
     assert leaks(told("screen", tree, "-o", tmp_path / "out")) == {}
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
+@building
 def test_screening_by_the_evaluator_of_a_bundle(tree, told, evaluate):
     places = told(evaluate, list_items(tree))
     assert leaks(places) == {} and "19 scans" in places["stdout"] and len(places) > 40
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
-def test_the_key_alone_holds_paths(tree, told, tmp_path):
-    key = tmp_path / "key.csv"
-    places = told("screen", tree / "CANARY two", "-o", tmp_path / "out", "--key", key, status=0)
+@building
+def test_the_key_and_names_from_paths_alone_tell_paths(tree, told, tmp_path):
+    out, key = tmp_path / "out", tmp_path / "key.csv"
+    places = told("screen", tree / "CANARY two", "-o", out, "--key", key, status=0)
     assert leaks(places) == {}
     text = key.read_text()
     assert "CANARY_JOHN/CANARY two" in text and f"{UID}.3" in text
     assert key.stat().st_mode & 0o077 == 0 and PATIENT_HASH not in text and "CANARY-ID" not in text
+    out = tmp_path / "named"
+    places = told("screen", tree / "CANARY two", "-o", out, "--names", "paths", status=0, out=out)
+    assert "named/scores.csv" in leaks(places, ("canarytwo",))
+    secrets = (UID, PATIENT_HASH, "canary-id", "canary-acc", "canary^", "t1 canary")
+    assert leaks(places, secrets) == {}
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
-def test_names_from_paths_tell_paths_and_no_more(tree, told, tmp_path):
-    places = told(
-        "screen", tree / "CANARY two", "-o", tmp_path / "out", "--names", "paths", status=0
-    )
-    assert "out/scores.csv" in leaks(places, ("canarytwo",))
-    told_of = leaks(places, (UID, PATIENT_HASH, "canary-id", "canary-acc", "canary^", "t1 canary"))
-    assert told_of == {}
-
-
-@pytest.mark.filterwarnings("ignore:Invalid value")
+@building
 def test_dicom_objects_alone_name_patient_and_study(series, told, tmp_path):
     save(series(), tmp_path / "CANARY_JOHN")
     places = told("screen", tmp_path / "CANARY_JOHN", "-o", tmp_path / "out", "--dicom", status=0)
@@ -218,7 +208,7 @@ def test_dicom_objects_alone_name_patient_and_study(series, told, tmp_path):
         assert not any(element.tag.is_private for element in dataset.iterall())
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
+@building
 def test_inspect(tree, told):
     places = told("inspect", tree)
     assert leaks(places) == {}
@@ -228,14 +218,13 @@ def test_inspect(tree, told):
     assert "CANARY-ID" not in with_names and "CANARY^" not in with_names
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
+@building
 def test_calibrate(tree, told, tmp_path):
     out = tmp_path / "calibration.json"
     places = told("calibrate", "--normals", tree, "-o", out, "--rate", "0.5", status=0, out=out)
     assert leaks(places) == {} and "left out" in places["stdout"] and "calibration.json" in places
-    places = told(
-        "calibrate", "--normals", tree, "-o", tmp_path / "none.json", "--rate", "0.01", status=1
-    )
+    out = tmp_path / "none.json"
+    places = told("calibrate", "--normals", tree, "-o", out, "--rate", "0.01", status=1)
     assert leaks(places) == {} and "healthy people allow" in places["stderr"]
 
 
@@ -268,7 +257,7 @@ def test_commands_that_fail(command, tree, told, tmp_path):
     assert leaks(told(command, tree / "gap", *output, "--series-uid", f"{UID}.2")) == {}
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value")
+@building
 def test_results_and_errors_in_python(tree, make_brain_screener):
     """Neither a result nor a refusal; the UID of the series is one of the facts."""
     screener, results, errors = make_brain_screener(), [], []
