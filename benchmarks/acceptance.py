@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 from pathology_screen.calibration import count_rate
 from pathology_screen.cohorts.anatomy import load_template
-from pathology_screen.cohorts.lesions import KINDS
-from pathology_screen.cohorts.simulation import simulate
+from pathology_screen.cohorts.simulation import KINDS, simulate
 from pathology_screen.errors import InputError
 from pathology_screen.geometry import axial_orientation, spacing
 from pathology_screen.io import read_scan

@@ -377,7 +377,7 @@ _COHORTS: dict[str, tuple[Any, ...]] = {
         *(*_SPLIT, _COHORT),
     ),
     "paper": (
-        "cohorts.paper:prepare_paper",
+        "cohorts.fastmri:prepare_paper",
         "fastMRI+ and IXI together",
         _arg("--fastmri", "folder that `prepare fastmri` made", Path, required=True),
         _arg("--ixi", "folder that `prepare ixi` made", Path, required=True),

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from pathology_screen.cohorts.anatomy import Template, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.cohorts.simulation import simulate
 from pathology_screen.files import write_text
@@ -31,24 +31,26 @@ smoother than anybody's, so the healthy ones score lower than people do."""
 
 
 def demo(output: Path) -> int:
-    """Make the heads, screen them with the bundle `ra`, and print what came of each.
+    """Make the heads, screen them with the bundle `ra`, print what came of each, and return the
+    exit status of `Batch.summarize`.
 
     The folder gets `heads` and `lesions`, the scans and where they are painted, `README.txt`, and
-    `results`, what `pathology-screen screen` writes. What is there is not made again. The exit
-    status is that of `Batch.summarize`.
+    `results`, what `pathology-screen screen` writes. What is there is not made again.
     """
     screener = Screener.from_bundle("ra")
     heads, lesions = output / "heads", output / "lesions"
-    template = average_template()
+    template = load_template()
+    kept = template.smooth.copy()
+    kept[0] = 1  # no cortex is drawn anew: the average brain itself
+    template = template._replace(smooth=kept)
 
     def make(name: str) -> None:
         kind, seed = HEADS[name]
         image, mask = heads / f"{name}.nii.gz", lesions / f"{name}.nii.gz"
-        if image.is_file() and mask.is_file():
-            return
-        volume = simulate(template, (seed,), kind)
-        for path, voxels in ((mask, volume.mask), (image, volume.image)):
-            save_image(voxels, volume.affine, path)
+        if not (image.is_file() and mask.is_file()):
+            volume = simulate(template, (seed,), kind)
+            save_image(volume.mask, volume.affine, mask)
+            save_image(volume.image, volume.affine, image)
 
     with ThreadPoolExecutor(2) as pool:
         list(tqdm(pool.map(make, HEADS), "Making the heads", len(HEADS), unit="head"))
@@ -60,14 +62,6 @@ def demo(output: Path) -> int:
     for record in sorted(batch.records, key=lambda record: record["name"]):
         print(f"{record['name']:<13} {record['outcome']:<11} {finding(output, record['name'])}")
     return batch.summarize()
-
-
-def average_template() -> Template:
-    """The template of which no cortex is drawn anew: the average brain itself."""
-    template = load_template()
-    smooth = template.smooth.copy()
-    smooth[0] = 1
-    return template._replace(smooth=smooth)
 
 
 def finding(output: Path, name: str) -> str:
@@ -82,10 +76,8 @@ def finding(output: Path, name: str) -> str:
     on_it = _voxels(Path(f"{stem}_dseg.nii.gz"))[in_plane]
     if not on_it.any():
         return "its lesion is missed: no region lies on it"
-    covered = 100 * np.mean(on_it > 0)
-    return (
-        f"its lesion is found: region {on_it[on_it > 0].min():g} lies on it ({covered:.0f} % of it)"
-    )
+    first, covered = on_it[on_it > 0].min(), 100 * np.mean(on_it > 0)
+    return f"its lesion is found: region {first:g} lies on it ({covered:.0f} % of it)"
 
 
 def _voxels(path: Path) -> np.ndarray:

@@ -1,15 +1,12 @@
 """Files as fastMRI and fastMRI+ have them, but tiny."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from scan_builders import dicom_datasets
 
 from pathology_screen.cohorts.fastmri import COLUMNS, prepare_fastmri
 from pathology_screen.cohorts.preparation import listed
@@ -62,28 +59,12 @@ def write_hdf5(
 def write_dicoms(folder: Path, name: str, upright: np.ndarray) -> None:
     """Write what fastMRI+'s script makes of a file: 12 bits, no position, one object a slice."""
     folder.mkdir(parents=True, exist_ok=True)
-    series, study = generate_uid(), generate_uid()
     scaled = (1024 / np.percentile(upright, 99.9) * upright).clip(0, 1024).astype(np.int16)
-    for k, pixels in enumerate(scaled):
-        instance, dataset, meta = generate_uid(), Dataset(), FileMetaDataset()
-        for of, values in (
-            (meta, {"MediaStorageSOPClassUID": MRImageStorage}),
-            (meta, {"MediaStorageSOPInstanceUID": instance}),
-            (meta, {"TransferSyntaxUID": ExplicitVRLittleEndian}),
-            (dataset, {"SOPClassUID": MRImageStorage, "SOPInstanceUID": instance}),
-            (dataset, {"StudyInstanceUID": study, "SeriesInstanceUID": series}),
-            (dataset, {"Modality": "MR", "PatientName": name, "PatientID": name}),
-            (dataset, {"SliceThickness": 5, "SpacingBetweenSlices": 5, "InstanceNumber": k + 1}),
-            (dataset, {"PixelSpacing": [0.75, 0.5], "Rows": ROWS, "Columns": WIDTH}),
-            (dataset, {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}),
-            (dataset, {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}),
-            (dataset, {"PixelRepresentation": 1, "PixelData": pixels.tobytes()}),
-        ):
-            for keyword, value in values.items():
-                setattr(of, keyword, value)
-        dataset.file_meta = meta
-        dataset["PixelData"].VR = "OW"
-        dataset.save_as(folder / f"{name}_{k:03d}.dcm", enforce_file_format=True)
+    told = {"PatientName": name, "PatientID": name, "BitsStored": 12, "HighBit": 11}
+    for k, dataset in enumerate(dicom_datasets(scaled, spacing=(5, 0.75, 0.5), **told)):
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+            delattr(dataset, keyword)
+        dataset.save_as(folder / f"{name}_{k:03d}.dcm")
 
 
 def write_annotations(path: Path, rows: Iterable[Sequence[object]]) -> Path:
@@ -106,12 +87,9 @@ def write_whole_split(
     rows = listed("fastmri.csv")
     original = write_hdf5(folder / "picture.h5", pictures() if upright is None else upright)
     (folder / "source").mkdir()
+    boxes = []
     for row in rows:
         (folder / f"source/{row['file']}.h5").symlink_to(original)
-    boxes = [
-        (row["file"], row["slice"], 1, 1, 3, 3, "Mass")
-        for row in rows
-        for _ in range(int(row["boxes"]))
-    ]
+        boxes += [(row["file"], row["slice"], 1, 1, 3, 3, "Mass")] * int(row["boxes"])
     table = annotations or write_annotations(folder / "brain.csv", boxes)
     return prepare_fastmri(folder / "source", table, folder / "out")

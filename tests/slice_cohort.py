@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from pathology_screen.cohorts.datalist import SECTIONS
 from pathology_screen.cohorts.phantom import find_boxes
-from pathology_screen.cohorts.splits import SECTIONS
 
 SHAPE = (116, 98)  # rows from anterior, columns to the patient's left
 FINDINGS = {"lesion": 200, "edema": 100, "mass": 240, "resection": 15, "white matter lesion": 220}

@@ -6,6 +6,7 @@ import pytest
 
 from pathology_screen import demo as module
 from pathology_screen.cli import main
+from pathology_screen.cohorts.anatomy import Template
 from pathology_screen.cohorts.simulation import Volume
 
 MISSED = "its lesion is missed: no region lies on it"
@@ -44,12 +45,14 @@ def test_the_command_screens_its_heads_and_says_what_they_are(
     made = []
 
     def simulate(template, seed, kind):
+        assert template.smooth[0] == 1  # no cortex is drawn anew
         made.append(kind)
         return Volume(voxels, lesion, voxels > 0, scan.affine)
 
     screener = make_brain_screener()
     monkeypatch.setattr(module, "simulate", simulate)
-    monkeypatch.setattr(module, "average_template", lambda: None)
+    template = Template(None, None, np.zeros((4, 1, 1, 1)), None)
+    monkeypatch.setattr(module, "load_template", lambda: template)
     monkeypatch.setattr(module.Screener, "from_bundle", lambda bundle: screener)
     monkeypatch.setattr(module, "HEADS", {"demo1healthy": ("healthy", 1)})
     for _ in range(2):

@@ -40,11 +40,11 @@ class Template(NamedTuple):
 
     def at(self, volumes: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (C, ...) of volumes (C, I, J, K) at points (3, ...) in mm."""
-        return _sample(volumes, points - _along(self.origin, points))
+        return _sample(volumes, points - along(self.origin, points))
 
     def surface(self, points: np.ndarray) -> np.ndarray:
         """Distance to the brain's outer surface in mm, positive inside, at points (3, ...)."""
-        return _sample(self.outline, points - _along(self.origin - MARGIN, points))[0]
+        return _sample(self.outline, points - along(self.origin - MARGIN, points))[0]
 
 
 def _sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _sample(volumes: np.ndarray, index: np.ndarray) -> np.ndarray:
     return values.numpy().reshape(len(volumes), *index.shape[1:])
 
 
-def _along(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
+def along(vector: np.ndarray, points: np.ndarray) -> np.ndarray:
     """A vector in the shape that broadcasts against points (3, ...)."""
     return np.asarray(vector, np.float32).reshape(3, *[1] * (points.ndim - 1))
 
@@ -73,11 +73,7 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
 
 @cache
 def load_template() -> Template:
-    """Read the MNI152 maps and derive the volumes of `Template`.
-
-    Raises:
-        ConfigError: if the installed nilearn does not hold them.
-    """
+    """Derive the volumes of `Template` from the MNI152 maps; ConfigError if nilearn lacks them."""
     t1 = np.asarray(load_brain_template().dataobj)
     white = np.asarray(load_tissue("white").dataobj, np.float32) / 255
     (box,) = ndi.find_objects((t1 > 0).astype(np.uint8))
@@ -114,13 +110,9 @@ def load_template() -> Template:
 
 
 def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Field:
-    """Draw a smooth, periodic, zero-mean, unit-variance function of the position.
-
-    Args:
-        rng: source of the white noise.
-        sigma: mm, width of the Gaussian that smooths it; the period is `nodes * sigma / 1.5`.
-        nodes: grid nodes per axis.
-    """
+    """Draw a smooth, periodic, zero-mean, unit-variance function of the position: white noise
+    behind a Gaussian of width `sigma` mm, on `nodes` points an axis; its period is `nodes * sigma /
+    1.5`."""
     noise = rng.standard_normal((nodes,) * 3, dtype=np.float32)
     grid = ndi.gaussian_filter(noise, 1.5, mode="wrap")
     grid = np.pad((grid - grid.mean()) / grid.std(), (0, 1), mode="wrap")[None]
@@ -128,10 +120,8 @@ def random_field(rng: np.random.Generator, sigma: float, nodes: int = 32) -> Fie
 
 
 class Anatomy:
-    """What makes the brain of a healthy adult differ from the template, drawn once for a subject.
-
-    Wide ventricles and wide sulci come together, as with age.
-    """
+    """What makes the brain of a healthy adult differ from the template, drawn once for a subject;
+    wide ventricles and wide sulci come together, as with age."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         atrophy = float(np.clip(rng.normal(), -1.6, 1.8))
@@ -155,17 +145,14 @@ class Anatomy:
 
     def to_template(self, points: np.ndarray) -> np.ndarray:
         """Position in the template of points (3, ...) in scanner mm, before the ventricles grow."""
-        centred = points - _along(self.offset, points) + self.bend(points)
+        centred = points - along(self.offset, points) + self.bend(points)
         columns = self.rotation.astype(np.float32).T
         turned = [sum(column[j] * centred[j] for j in range(3)) for column in columns]
-        return np.stack(turned) / _along(self.scale, points) + _along(CENTRE, points)
+        return np.stack(turned) / along(self.scale, points) + along(CENTRE, points)
 
     def standard(self, template: Template) -> np.ndarray:
         """The affine map (4, 4), template to scanner in mm, that a registration looks for."""
-        points = np.stack(
-            np.meshgrid(*[np.arange(-80, 81, 16, dtype=np.float32)] * 3, indexing="ij")
-        )
-        points = points.reshape(3, -1)
+        points = 16 * np.indices((11, 11, 11)).reshape(3, -1).astype(np.float32) - 80
         position = self.to_template(points)
         brain = template.surface(position) > 0
         known = np.vstack([position[:, brain], np.ones(brain.sum())])
@@ -239,13 +226,10 @@ class Tissue(NamedTuple):
 
 
 def slow_fields(template: Template, anatomy: Anatomy, coat: Coat, points: np.ndarray) -> np.ndarray:
-    """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it.
-
-    Returns:
-        (12, S, h, w): position in the template (3), position where the sulcal fields are read (3),
-        depth of the primary and secondary sulci, share of kept template, distance to the brain's
-        surface, waviness and flesh of the coat.
-    """
+    """What varies so slowly that a coarse grid of points (3, S, h, w) in scanner mm holds it; (12,
+    S, h, w): position in the template (3), position where the sulcal fields are read (3), depth of
+    the primary and secondary sulci, share of kept template, distance to the brain's surface,
+    waviness and flesh of the coat."""
     position = anatomy.to_template(points)
     folds = _fold_space(position + anatomy.wiggle(points))
     # tissue moves as the ventricles grow: less far away, and what is inside stays inside

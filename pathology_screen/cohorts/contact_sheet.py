@@ -31,20 +31,18 @@ def summary(datalist: Path) -> str:
         boxes = sum(len(item.get("boxes", [])) for item in items)
         rows.append((section, group, str(len(items)), str(subjects), str(boxes)))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    cells = [
-        [*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])] for row in rows
-    ]
+    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<>>>", widths))
     notes = [f"{note}: {len(of)} ({name_some(of)})" for note, of in read_notes(datalist).items()]
-    return "\n".join([*map("  ".join, cells), *notes])
+    return "\n".join([*(line.format(*row) for row in rows), *notes])
 
 
 def contact_sheet(datalist: Path) -> Path:
     """Draw scans of every group of every section, with their boxes, so that a person can check
-    orientation and boxes: `contact_sheet.png` beside the datalist.
+    orientation and boxes: `contact_sheet.png` beside the datalist; ConfigError if that is empty.
 
     A row shows up to `COLUMNS` scans, spread over the group: a single slice as it is, of a volume
     the slice of the largest box, else the middle one. Anterior is up and the patient's right is
-    left, as the files say. An empty datalist is a ConfigError.
+    left, as the files say.
     """
     path = datalist.with_name("contact_sheet.png")
     rows = _groups(datalist)
@@ -81,33 +79,26 @@ def _groups(datalist: Path) -> list[tuple[str, str, list[Item]]]:
 def display_slice(
     item: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, list[float]]]]:
-    """Read the slice of an item that the contact sheet shows.
-
-    Returns:
-        The slice (rows to posterior, columns to the patient's left), float32; the size of a pixel
-        in mm (rows, columns); and the boxes on this slice: label and [column, row, width, height]
-        of the outer edges, where pixel (r, c) spans c - 0.5 to c + 0.5.
-    """
+    """The slice that the contact sheet shows of an item (rows to posterior, columns to the
+    patient's left), float32; the size of a pixel in mm (rows, columns); and the boxes on it: label
+    and [column, row, width, height] of the outer edges; pixel (r, c) spans c - 0.5 to c + 0.5."""
     options = {name: item[name] for name in READ_BY_READER if name in item}
     scan = read_scan(item["image"], **options)
     turn = ornt_transform(io_orientation(scan.affine), axcodes2ornt(DISPLAY_AXES))
     volume = nib.Nifti1Image(scan.voxels, scan.affine).as_reoriented(turn)
     to_display = np.linalg.inv(inv_ornt_aff(turn, scan.voxels.shape))
-    boxes = [(box["label"], _turned(box, to_display)) for box in item.get("boxes", [])]
-    shown = volume.shape[2] // 2
-    if boxes:
-        shown = max(boxes, key=lambda box: box[1][2] * box[1][3])[1][4]
-    image = np.asarray(volume.dataobj)[..., int(shown)]
+    boxes, shown, largest = [], volume.shape[2] // 2, 0.0
+    for box in item.get("boxes", []):
+        (x, y, w, h), k = box["box"], box["slice"]
+        corners = [[x - 0.5, y - 0.5, k], [x + w - 0.5, y + h - 0.5, k]]
+        low, high = np.sort(nib.affines.apply_affine(to_display, corners), axis=0)
+        turned, level = [low[1], low[0], high[1] - low[1], high[0] - low[0]], int(np.rint(low[2]))
+        boxes.append((box["label"], turned, level))
+        if turned[2] * turned[3] > largest:
+            shown, largest = level, turned[2] * turned[3]
     pixel = np.asarray(volume.header.get_zooms()[:2])
-    return image, pixel, [(name, box[:4]) for name, box in boxes if box[4] == shown]
-
-
-def _turned(box: Mapping[str, Any], to_display: np.ndarray) -> list[float]:
-    """[column, row, width, height, level] of a box in stored indices, on the display's axes."""
-    (x, y, w, h), k = box["box"], box["slice"]
-    corners = [[x - 0.5, y - 0.5, k], [x + w - 0.5, y + h - 0.5, k]]
-    low, high = np.sort(nib.affines.apply_affine(to_display, corners), axis=0)
-    return [low[1], low[0], high[1] - low[1], high[0] - low[0], np.rint(low[2])]
+    on_it = [(label, turned) for label, turned, level in boxes if level == shown]
+    return np.asarray(volume.dataobj)[..., shown], pixel, on_it
 
 
 def _draw(axis: Any, item: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 
 FILE_KEYS = ("image", "label")
+SECTIONS = ("training", "validation", "calibration", "test")
 Item = dict[str, Any]
 
 
@@ -26,7 +27,7 @@ def resolve_dataset(
     Args:
         dataset_dir: folder that the paths are relative to; default the datalist's own.
         datalist: JSON file; default `dataset_dir/datalist.json`.
-        section: "training", "validation", "calibration" or "test".
+        section: one of `SECTIONS`.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -45,16 +46,11 @@ def resolve_dataset(
 def load_datalist(
     path: str | os.PathLike, section: str, *, base_dir: str | os.PathLike | None = None
 ) -> list[Item]:
-    """Read one section of a datalist.
+    """Read one section of a datalist, a JSON file with lists of items `{"image": path, "subject":
+    id, ...}`; without `subject` the path of the image stands for it.
 
-    Args:
-        path: JSON file with lists of items `{"image": path, "subject": id, ...}`; without `subject`
-            the path of the image stands for it.
-        section: key of the list.
-        base_dir: folder that the paths are relative to; default the datalist's own.
-
-    Returns:
-        The items, `image` and `label` as absolute paths or paths from the working directory.
+    `image` and `label` are relative to `base_dir`, by default the datalist's folder, and returned
+    as absolute paths or paths from the working directory.
 
     Raises:
         ConfigError: if the datalist is not readable, lacks the section, names a missing file, names
@@ -66,7 +62,6 @@ def load_datalist(
     if section not in sections:
         there = ", ".join(sections) or "none"
         raise ConfigError(f'{path.name} has no section "{section}"; it has {there}')
-    _check_split(path.name, sections)
     items = [{"subject": item["image"], **item} for item in sections[section]]
     for item in items:
         item |= {key: os.path.normpath(base / item[key]) for key in FILE_KEYS if key in item}
@@ -98,17 +93,12 @@ def write_datalist(
     notes: Mapping[str, Sequence[str]] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `output/datalist.json`, whole and valid or not at all.
+    """Write `output/datalist.json`, whole and valid or not at all: a ConfigError says what
+    `load_datalist` refuses.
 
-    Args:
-        output: folder of the cohort; the images of the items are relative to it.
-        sections: name -> items, see `data_lists/README.md`.
-        description: of the cohort.
-        notes: what there is to know of some files or subjects -> their names.
-        options: what it was made with, in place of notes.
-
-    Raises:
-        ConfigError: what `load_datalist` refuses.
+    The images of the items, see `data_lists/README.md`, are relative to the folder. Notes lead from
+    what there is to know of some files or subjects to their names; `options`, what the cohort was
+    made with, stand in place of them.
     """
     path = Path(output) / "datalist.json"
     kept = {note: list(names) for note, names in (notes or {}).items() if names}
@@ -129,7 +119,7 @@ def write_datalist(
 
 
 def _read(path: Path) -> tuple[dict[str, list[Item]], dict[str, list[str]]]:
-    """Sections and notes; plain file names become items."""
+    """Sections, in which plain file names become items, and notes."""
     if not path.is_file():
         raise ConfigError(f"the datalist {path.name} does not exist")
     try:
@@ -139,27 +129,25 @@ def _read(path: Path) -> tuple[dict[str, list[Item]], dict[str, list[str]]]:
     if not isinstance(content, dict):
         raise ConfigError(f"the datalist {path.name} is not a JSON object with sections")
     sections = {}
-    for name, value in content.items():
-        if isinstance(value, list):
-            items = [{"image": item} if isinstance(item, str) else item for item in value]
-            if not all(isinstance(it, dict) and isinstance(it.get("image"), str) for it in items):
-                raise ConfigError(f'an item of section "{name}" of {path.name} has no image path')
-            sections[name] = items
-    return sections, content.get("notes", {})
-
-
-def _check_split(name: str, sections: Mapping[str, list[Item]]) -> None:
     home: dict[str, str] = {}
     owner: dict[str, str] = {}
-    for section, items in sections.items():
-        for image, times in Counter(item["image"] for item in items).items():
-            if times > 1:
-                file = Path(image).name
-                raise ConfigError(f'{name} names {file} {times} times in section "{section}"')
+    for section, value in content.items():
+        if not isinstance(value, list):
+            continue
+        items = [{"image": item} if isinstance(item, str) else item for item in value]
+        if not all(isinstance(it, dict) and isinstance(it.get("image"), str) for it in items):
+            raise ConfigError(f'an item of section "{section}" of {path.name} has no image path')
+        times = Counter(item["image"] for item in items)
         for item in items:
-            subject = str(item.get("subject", item["image"]))
+            image, subject = item["image"], str(item.get("subject", item["image"]))
+            file = Path(image).name
+            if times[image] > 1:
+                often = f'{file} {times[image]} times in section "{section}"'
+                raise ConfigError(f"{path.name} names {often}")
             if home.setdefault(subject, section) != section:
                 both = f'"{home[subject]}" and "{section}"'
-                raise ConfigError(f"{name} has subject {subject} in the sections {both}")
-            if owner.setdefault(item["image"], subject) != subject:
-                raise ConfigError(f"{name} gives {Path(item['image']).name} to two subjects")
+                raise ConfigError(f"{path.name} has subject {subject} in the sections {both}")
+            if owner.setdefault(image, subject) != subject:
+                raise ConfigError(f"{path.name} gives {file} to two subjects")
+        sections[section] = items
+    return sections, content.get("notes", {})

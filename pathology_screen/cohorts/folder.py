@@ -13,16 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from pathology_screen.cohorts.datalist import write_datalist
-from pathology_screen.cohorts.preparation import (
-    begin,
-    check_excluded,
-    check_scans,
-    name_some,
-    path_from,
-    read_table,
-)
-from pathology_screen.cohorts.splits import FRACTIONS, SECTIONS, draw_split, read_split, warn_of_few
+from pathology_screen.cohorts import preparation
+from pathology_screen.cohorts.datalist import SECTIONS, write_datalist
+from pathology_screen.cohorts.preparation import FRACTIONS, name_some
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
 from pathology_screen.io import discover, safe_names
@@ -56,27 +49,19 @@ def prepare_folder(
 
     Of a BIDS dataset the images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]` are taken, without those with a
     contrast agent (`_ce-`); of any other folder what `io.discover` finds, without masks and
-    derivatives: there, every scan has to be T1w, or `scan_pattern` has to choose. Volumes stay
-    volumes, of which the standard plane is taken when they are loaded.
+    derivatives: there, every scan has to be T1w, or the regular expression `scan_pattern` has to
+    choose. Volumes stay volumes, of which the standard plane is taken when they are loaded.
 
-    A subject is named by `subject_pattern` where it is given. Else scans with the same DICOM
+    A subject is named by the first group of the regular expression `subject_pattern` in the path
+    relative to `source`. Without one, scans with the same DICOM
     PatientID, which is not written anywhere, are of one subject, named after the path of the first;
     else it is `sub-<label>` in the path, else the first folder in it, else the name of the file.
 
     Everyone is healthy, unless `group_column` names a column of `source/participants.tsv` and
     `healthy` its values that mean healthy. All others go to test, with the value as `pathology`.
-
-    Args:
-        source: the folder.
-        output: folder of the datalist.
-        fractions, seed: of the healthy subjects in each section, see `draw_split`.
-        split: CSV with the columns subject and section, in place of the draw.
-        group_column, healthy: a column, and values of it.
-        subject_pattern: regular expression, searched in the path relative to `source`; its first
-            group is the subject.
-        scan_pattern: regular expression; scans in whose path it is not found are passed over.
-        exclude: subjects to leave out; the notes of the datalist name them.
-        check: read every scan once, so that none is refused later, in training.
+    The healthy are split by `fractions` and `seed`, see `draw_split`, or `split` says it for all: a
+    CSV of subject and section. The notes name the excluded subjects. With `check` every scan is
+    read once, so that none is refused later, in training.
 
     Raises:
         ConfigError: if there is no scan; if a subject or its group cannot be told, or would be in
@@ -87,15 +72,15 @@ def prepare_folder(
     root, notes = Path(source), defaultdict[str, list[str]](list)
     scans = _find(root, scan_pattern, notes)
     subjects = _name_subjects(scans, subject_pattern)
-    excluded = check_excluded(exclude, subjects.values())
+    excluded = preparation.check_excluded(exclude, subjects.values())
     notes["excluded by the user"] = excluded
     subjects = {name: subject for name, subject in subjects.items() if subject not in excluded}
     everyone = sorted(set(subjects.values()))
     sick = _read_sick(root / "participants.tsv", everyone, group_column, healthy)
     if split:
-        sections = read_split(split, everyone)
+        sections = preparation.read_split(Path(split), everyone)
     else:
-        drawn = draw_split(set(everyone) - sick.keys(), fractions, seed)
+        drawn = preparation.draw_split(set(everyone) - sick.keys(), fractions, seed)
         sections = drawn | dict.fromkeys(sick, "test")
     for subject, group in sick.items():
         if sections[subject] != "test":
@@ -103,7 +88,7 @@ def prepare_folder(
                 f"{Path(split or '').name} puts {subject} in {sections[subject]}, but "
                 f"participants.tsv says {group}: only healthy subjects may be there"
             )
-    warn_of_few(sections)
+    preparation.warn_of_few(sections)
 
     options = {
         "cohort": "folder",
@@ -115,12 +100,12 @@ def prepare_folder(
         "fractions": None if split else list(fractions),
         "seed": None if split else seed,
     }
-    folder = begin(output, options)
+    folder = preparation.begin(output, options)
     if check:
-        check_scans({name: scans[name] for name in subjects})
+        preparation.check_scans({name: scans[name] for name in subjects})
     items: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for relative, subject in subjects.items():
-        item = {"image": path_from(folder, scans[relative]), "subject": subject}
+        item = {"image": preparation.path_from(folder, scans[relative]), "subject": subject}
         if sections[subject] == "test" and (group_column or not split):
             item["pathology"] = sick.get(subject, HEALTHY)
         items[sections[subject]].append(item)
@@ -166,27 +151,25 @@ def _searched(pattern: str, relative: str) -> re.Match[str] | None:
         raise ConfigError(f"{pattern!r} is not a regular expression: {error}") from error
 
 
-def _subject_by(pattern: str, relative: str) -> str:
-    match = _searched(pattern, relative)
-    subject = match and match[min(1, match.re.groups)]
-    if not subject:
-        raise ConfigError(f"subject_pattern {pattern!r} finds no subject in {relative}")
-    return subject
-
-
 def _name_subjects(scans: dict[str, Path], pattern: str | None) -> dict[str, str]:
     """Relative path -> subject."""
-    if pattern:
-        return {relative: _subject_by(pattern, relative) for relative in scans}
     names = dict(zip(scans, safe_names(list(scans))))
     first: dict[str, str] = {}  # PatientID -> subject
     subjects = {}
     for relative, path in scans.items():
-        patient, label = _patient_id(path), SUBJECT_LABEL.search(relative)
-        top, _, below = relative.partition("/")
-        by_path = label[1] if label else top if below else safe_names([relative])[0]
-        subjects[relative] = first.setdefault(patient, names[relative]) if patient else by_path
-    if len(set(subjects.values())) == 1 < len(subjects):
+        if pattern:
+            match = _searched(pattern, relative)
+            subject = match and match[min(1, match.re.groups)]
+            if not subject:
+                raise ConfigError(f"subject_pattern {pattern!r} finds no subject in {relative}")
+        elif patient := _patient_id(path):
+            subject = first.setdefault(patient, names[relative])
+        else:
+            label = SUBJECT_LABEL.search(relative)
+            top, _, below = relative.partition("/")
+            subject = label[1] if label else top if below else safe_names([relative])[0]
+        subjects[relative] = subject
+    if not pattern and len(set(subjects.values())) == 1 < len(subjects):
         raise ConfigError(
             f"all {len(subjects)} scans seem to be of one subject: say with subject_pattern which "
             f"part of their paths names the subject ({name_some(subjects)})"
@@ -218,7 +201,7 @@ def _read_sick(
     if column is None and not path.is_file():
         return {}
     rows: dict[str, dict[str, str]] = {}
-    for row in read_table(path, ["participant_id"], "\t"):
+    for row in preparation.read_table(path, ["participant_id"], "\t"):
         subject = row.pop("participant_id").removeprefix("sub-")
         if rows.setdefault(subject, row) is not row:
             raise ConfigError(f"{path.name} has several rows for sub-{subject}")

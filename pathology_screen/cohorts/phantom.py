@@ -18,11 +18,10 @@ from PIL import Image
 from scipy import ndimage as ndi
 from tqdm import tqdm
 
-from pathology_screen.cohorts.anatomy import Template, load_template
+from pathology_screen.cohorts.anatomy import load_template
 from pathology_screen.cohorts.datalist import write_datalist
-from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.preparation import save_image
-from pathology_screen.cohorts.simulation import IN_PLANE, simulate, simulate_plane
+from pathology_screen.cohorts.simulation import IN_PLANE, KINDS, simulate, simulate_plane
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import replacing
 
@@ -49,7 +48,7 @@ def make_phantom_cohort(
 
     The folder `phantom-<version>[-<options>]` holds `sub-P000_T1w.png` (see `simulate_plane`), of
     test subjects `sub-P000_T1w.nii.gz` (int16) and `sub-P000_mask.nii.gz` (uint8, 1 in the lesion),
-    and `datalist.json`, written last, with `pathology` ("healthy" or one of `lesions.KINDS`),
+    and `datalist.json`, written last, with `pathology` ("healthy" or one of `simulation.KINDS`),
     `label` and `boxes` (see `find_boxes`) of test subjects. The same options give the same voxels,
     whatever the number of workers. Several processes may make the same cohort at once, and an
     interrupted making goes on where it stopped.
@@ -58,7 +57,6 @@ def make_phantom_cohort(
         root: folder that holds the cohorts; default `$PATHOLOGY_SCREEN_CACHE`, or
             `~/.cache/pathology_screen`.
         extracted: everything outside the brain is exactly 0; otherwise whole heads.
-        seed: source of every random draw.
         training, validation, calibration: number of healthy subjects in these sections.
         healthy, lesions: number of test subjects without and with a lesion; kinds take turns.
         workers: threads.
@@ -71,19 +69,21 @@ def make_phantom_cohort(
     options["extracted"] = extracted
     if min(options.values()) < 0 or workers < 1:
         raise ConfigError("the phantom cohort needs numbers of at least 0 and one worker")
+    usual = make_phantom_cohort.__kwdefaults__ or {}
+    other = [f"{name}{value:d}" for name, value in options.items() if value != usual[name]]
     cache = os.environ.get("PATHOLOGY_SCREEN_CACHE") or Path.home() / ".cache" / "pathology_screen"
-    folder = Path(root or cache) / _folder_name(options)
+    folder = Path(root or cache) / "-".join([f"phantom-{VERSION}", *other])
     datalist = folder / "datalist.json"
     if datalist.is_file():
         return datalist
 
     slices = sum(counts.values())
     kinds = ["healthy"] * (slices + healthy) + [KINDS[i % len(KINDS)] for i in range(lesions)]
-    template = load_template()
+    load_template()  # once, for all threads
 
     def make(number: int) -> dict[str, Any]:
-        make_one = _make_slice if number < slices else _make_volume
-        return make_one(folder, template, (seed, number), kinds[number], extracted)
+        kind = kinds[number] if number >= slices else None
+        return _make_subject(folder, seed, number, kind, extracted)
 
     with ThreadPoolExecutor(workers) as pool:
         made = pool.map(make, range(len(kinds)))
@@ -93,35 +93,25 @@ def make_phantom_cohort(
     return write_datalist(folder, sections, DESCRIPTION, options=options)
 
 
-def _folder_name(options: dict[str, int]) -> str:
-    defaults = make_phantom_cohort.__kwdefaults__ or {}
-    other = [f"{name}{value:d}" for name, value in options.items() if value != defaults[name]]
-    return "-".join([f"phantom-{VERSION}", *other])
-
-
-def _make_slice(
-    folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool
+def _make_subject(
+    folder: Path, seed: int, number: int, kind: str | None, extracted: bool
 ) -> dict[str, Any]:
-    """Write the slice of a healthy subject unless it is there; return its item."""
-    subject = f"P{seed[1]:03d}"
-    path = folder / f"sub-{subject}_T1w.png"
-    if not path.is_file():
-        image, brain = simulate_plane(template, seed)
-        with replacing(path) as temporary:
-            Image.fromarray(image * brain if extracted else image).save(temporary, format="PNG")
-    return {"image": path.name, "subject": subject, "axial_slice": True}
+    """Write the slice of a subject, or, of a kind, the scan and mask; return its item."""
+    subject = f"P{number:03d}"
+    stem = folder / f"sub-{subject}"
+    if kind is None:
+        path = Path(f"{stem}_T1w.png")
+        if not path.is_file():
+            picture, inside = simulate_plane(load_template(), (seed, number))
+            with replacing(path) as temporary:
+                Image.fromarray(picture * inside if extracted else picture).save(temporary, "PNG")
+        return {"image": path.name, "subject": subject, "axial_slice": True}
 
-
-def _make_volume(
-    folder: Path, template: Template, seed: tuple[int, int], kind: str, extracted: bool
-) -> dict[str, Any]:
-    """Write the scan and mask of a subject unless they are there; return its item."""
-    subject = f"P{seed[1]:03d}"
-    image, mask = folder / f"sub-{subject}_T1w.nii.gz", folder / f"sub-{subject}_mask.nii.gz"
+    image, mask = Path(f"{stem}_T1w.nii.gz"), Path(f"{stem}_mask.nii.gz")
     if not (image.is_file() and mask.is_file()):
-        volume = simulate(template, seed, kind)
+        volume = simulate(load_template(), (seed, number), kind)
         scan = volume.image * volume.brain if extracted else volume.image
-        stored_as = axcodes2ornt(STORED[seed[1] % len(STORED)])
+        stored_as = axcodes2ornt(STORED[number % len(STORED)])
         turn = ornt_transform(io_orientation(volume.affine), stored_as)
         for path, voxels in ((image, scan), (mask, volume.mask)):
             stored = nib.Nifti1Image(voxels, volume.affine).as_reoriented(turn)

@@ -1,8 +1,11 @@
-"""What the makers of cohorts share: tables, folders, and scans written or checked."""
+"""What the makers of cohorts share: tables, folders, splits, and scans written or checked."""
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from pathology_screen.bundles import carried
+from pathology_screen.calibration import fewest_people
+from pathology_screen.cohorts.datalist import SECTIONS
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.files import replacing, write_text
 from pathology_screen.io import read_scan
+
+FRACTIONS = (0.6, 0.05, 0.25, 0.1)
+"""Share of the healthy subjects in each of `SECTIONS`; of a hundred, 25 are for calibration."""
 
 
 def listed(name: str) -> list[dict[str, str]]:
@@ -58,42 +66,28 @@ def begin(output: str | os.PathLike, options: Mapping[str, Any]) -> Path:
     return Path(output)
 
 
-def nifti_image(voxels: np.ndarray, affine: np.ndarray, space: str) -> nib.Nifti1Image:
-    """An image in mm whose qform and sform are both the affine, to a space as NIfTI calls it."""
+def save_image(voxels: np.ndarray, affine: np.ndarray, path: Path, space: str = "scanner") -> None:
+    """Write an image in mm whose qform and sform are both the affine (voxel index -> RAS+ mm), to a
+    space as NIfTI calls it, whole or not at all."""
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(image.affine, code=space)
     image.set_sform(image.affine, code=space)
-    return image
-
-
-def save_image(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write an image in scanner space as `nifti_image` makes it, whole or not at all."""
     with replacing(path) as temporary:
-        nib.save(nifti_image(voxels, affine, "scanner"), temporary)
+        nib.save(image, temporary)
 
 
-def save_scan(
-    path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]], *, space: str = "scanner"
-) -> Path:
-    """Write a scan as `*.nii.gz` unless it is there, whole and accepted by `read_scan`, whose
-    InputError names the file; return its path.
-
-    Args:
-        make: gives the voxels, (I, J, K) or one slice (I, J), and the affine (4, 4), voxel index ->
-            RAS+ mm.
-        space: "scanner", "mni", or "aligned", where the position is not known.
-    """
-    if not path.is_file():
-        voxels, affine = make()
-        image = nifti_image(voxels.reshape((*voxels.shape, 1)[:3]), affine, space)
-        with replacing(path) as temporary:
-            nib.save(image, temporary)
-            try:
-                read_scan(temporary, axial_slice=True)
-            except InputError as error:
-                raise InputError(error.code, f"{path.name}: {error.detail}", error.hint) from None
-    return path
+def save_scan(voxels: np.ndarray, affine: np.ndarray, path: Path, space: str) -> None:
+    """Write a scan (I, J, K), or one slice (I, J), as `save_image` does, unless it is there or
+    `read_scan` refuses it, whose InputError names the file."""
+    if path.is_file():
+        return
+    with replacing(path) as temporary:
+        save_image(voxels.reshape((*voxels.shape, 1)[:3]), affine, temporary, space)
+        try:
+            read_scan(temporary, axial_slice=True)
+        except InputError as error:
+            raise InputError(error.code, f"{path.name}: {error.detail}", error.hint) from None
 
 
 def check_scans(scans: Mapping[str, Path]) -> None:
@@ -130,3 +124,68 @@ def path_from(folder: Path, path: str | Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
         return Path(path).absolute().as_posix()
+
+
+def draw_split(
+    subjects: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> dict[str, str]:
+    """Draw a section for every subject, by fractions for each of `SECTIONS` that add up to 1,
+    rounded by largest remainder; ConfigError if they do not, or a section would hold none.
+
+    The subjects are dealt out in the order of a hash of seed and name. So the result depends on the
+    set of subjects and the seed alone, not on their order, the machine or the version of a library.
+    """
+    complete = len(fractions) == len(SECTIONS) and math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    if not complete or min(fractions) < 0:
+        sections = ", ".join(SECTIONS)
+        raise ConfigError(
+            f"the fractions for {sections} are four numbers that add up to 1, not {fractions}"
+        )
+    order = sorted(
+        set(subjects), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    )
+    shares = [len(order) * fraction for fraction in fractions]
+    counts = [math.floor(share + 1e-9) for share in shares]
+    remainders = [round(share - count, 9) for share, count in zip(shares, counts)]
+    for i in sorted(range(len(SECTIONS)), key=lambda i: -remainders[i])[: len(order) - sum(counts)]:
+        counts[i] += 1
+    split: dict[str, str] = {}
+    for section, fraction, count in zip(SECTIONS, fractions, counts):
+        if fraction and not count:
+            raise ConfigError(
+                f"{fraction:g} of {len(order)} subjects leaves none for {section}: "
+                "add subjects, or raise its fraction"
+            )
+        split |= dict.fromkeys(order[len(split) : len(split) + count], section)
+    return split
+
+
+def read_split(path: Path, subjects: Iterable[str]) -> dict[str, str]:
+    """Read the section of every subject from a CSV file with the columns subject and section;
+    ConfigError if a subject has two or none, or one is named that is not there."""
+    name, wanted, split = path.name, set(subjects), dict[str, str]()
+    for row in read_table(path, ("subject", "section")):
+        subject, section = row["subject"].strip(), row["section"].strip()
+        if section not in SECTIONS:
+            there = ", ".join(SECTIONS)
+            raise ConfigError(f'{name} puts {subject} in "{section}"; the sections are {there}')
+        if split.setdefault(subject, section) != section:
+            raise ConfigError(f"{name} puts {subject} in both {split[subject]} and {section}")
+    for what, names in (
+        ("does not name", wanted - split.keys()),
+        ("names, but there is no scan of,", split.keys() - wanted),
+    ):
+        if names:
+            raise ConfigError(f"{name} {what} {len(names)} subjects: {name_some(sorted(names))}")
+    return split
+
+
+def warn_of_few(split: Mapping[str, str]) -> None:
+    """Warn where a calibration section is so small that it allows no bound of 5 %."""
+    count, fewest = list(split.values()).count("calibration"), fewest_people(0.05)
+    if 0 < count < fewest:
+        warnings.warn(
+            f"with {count} calibration subjects no statement at the level of 5 % about a new "
+            f"subject is possible; it takes at least {fewest}",
+            stacklevel=2,
+        )

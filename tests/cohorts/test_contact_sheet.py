@@ -1,4 +1,5 @@
-"""Summaries and contact sheets: counts, orientation, and boxes that frame what they name."""
+"""What a person checks a cohort by: the counts, and pictures whose orientation is known and whose
+boxes frame what they name."""
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.cohorts.contact_sheet import contact_sheet, display_slice, summary
 from pathology_screen.cohorts.datalist import write_datalist
-from pathology_screen.cohorts.preparation import save_scan
+from pathology_screen.cohorts.preparation import save_image
 from pathology_screen.errors import ConfigError
 
 SCAN = np.random.default_rng(0).uniform(0, 100, (6, 7, 8)).astype(np.float32)
@@ -22,7 +23,7 @@ SCAN.flat[0] = 0  # black, or the readers take the darkest for the background
 def cohort(tmp_path):
     """Datalist of one training volume and three test volumes, one of them with boxes."""
     for name in "abcd":
-        save_scan(tmp_path / f"{name}.nii.gz", lambda: (SCAN, np.diag([1.0, 2.0, 5.0, 1.0])))
+        save_image(SCAN, np.diag([1.0, 2.0, 5.0, 1.0]), tmp_path / f"{name}.nii.gz")
     boxes = [
         {"label": "mass", "slice": 5, "box": [1, 2, 3, 4]},
         {"label": "edema", "slice": 2, "box": [0, 0, 1, 1]},
@@ -40,18 +41,17 @@ def cohort(tmp_path):
 
 
 def test_the_summary_counts_by_section_and_group(cohort):
-    table, notes = summary(cohort).splitlines()[:4], summary(cohort).splitlines()[4:]
-    assert [line.split() for line in table] == [
-        ["section", "group", "images", "subjects", "boxes"],
-        ["training", "healthy", "1", "1", "0"],
-        ["test", "healthy", "2", "2", "0"],
-        ["test", "mass", "1", "1", "2"],
+    assert summary(cohort).splitlines() == [
+        "section   group    images  subjects  boxes",
+        "training  healthy       1         1      0",
+        "test      healthy       2         2      0",
+        "test      mass          1         1      2",
+        "missing: 6 (u, v, w, x, y, ...)",
+        "odd: 1 (a)",
     ]
-    assert len({len(line) for line in table}) == 1
-    assert notes == ["missing: 6 (u, v, w, x, y, ...)", "odd: 1 (a)"]
 
 
-def test_the_contact_sheet_has_a_row_for_each_group(cohort):
+def test_the_contact_sheet_has_a_row_for_each_group(cohort, tmp_path):
     sheet = contact_sheet(cohort)
     assert sheet == cohort.with_name("contact_sheet.png")
     rows = imread(sheet)[..., :3].reshape(3, 260, 1600, 3)
@@ -59,12 +59,9 @@ def test_the_contact_sheet_has_a_row_for_each_group(cohort):
     assert ((spread < 0.01) & (rows[..., 0] > 0.3)).any((1, 2)).all()
     blue = (spread > 0.3) & (rows[..., 2] > rows[..., 0] + 0.2)  # the frame of a box
     assert blue.any((1, 2)).tolist() == [False, False, True]
-
-
-def test_an_empty_cohort_has_no_contact_sheet(tmp_path):
     with pytest.raises(ConfigError, match="no scan to draw"):
-        contact_sheet(write_datalist(tmp_path, {"training": []}, "empty"))
-    assert not (tmp_path / "contact_sheet.png").exists()
+        contact_sheet(write_datalist(tmp_path / "empty", {"training": []}, "empty"))
+    assert not (tmp_path / "empty/contact_sheet.png").exists()
 
 
 def test_the_slice_of_the_largest_box_or_the_middle_is_shown(cohort):
@@ -102,22 +99,10 @@ def test_a_box_frames_the_same_voxels_in_every_orientation(
     voxels = np.zeros((6, 7, 8), np.float32)
     voxels[x : x + size[0], y : y + size[1], k] = 1
     turn = ornt_transform(axcodes2ornt(codes), io_orientation(np.eye(4)))
-    affine = inv_ornt_aff(turn, voxels.shape)
     path = tmp_path_factory.mktemp("turned") / "scan.nii.gz"
-    save_scan(path, lambda: (voxels, affine))
+    save_image(voxels, inv_ornt_aff(turn, voxels.shape), path)
     item = {"image": path, "boxes": [{"label": "mass", "slice": k, "box": [x, y, *size]}]}
     image, _, [(_, (column, row, width, height))] = display_slice(item)
     rows, columns = np.nonzero(image)
     assert (column + 0.5, row + 0.5) == (columns.min(), rows.min())
     assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
-
-
-def test_the_sheet_of_the_phantom_frames_its_lesions(phantom):
-    for item in load_datalist(phantom, "test")[1:]:
-        image, _, boxes = display_slice(item)
-        mask, _, _ = display_slice({**item, "image": item["label"]})
-        assert boxes and image.shape == mask.shape
-        for _, (column, row, width, height) in boxes:
-            top, left = round(row + 0.5), round(column + 0.5)
-            inside = mask[top : top + round(height), left : left + round(width)]
-            assert inside.any(0).all() and inside.any(1).all()

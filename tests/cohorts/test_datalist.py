@@ -10,39 +10,37 @@ import pytest
 
 from pathology_screen.cohorts import load_datalist, resolve_dataset
 from pathology_screen.cohorts import phantom as phantom_module
-from pathology_screen.cohorts.datalist import load_sections, read_notes, write_datalist
+from pathology_screen.cohorts.datalist import SECTIONS, load_sections, read_notes, write_datalist
 from pathology_screen.cohorts.preparation import listed
-from pathology_screen.cohorts.splits import SECTIONS
 from pathology_screen.errors import ConfigError
 
 LISTS = Path(__file__).parents[2] / "data_lists"
 OASIS, IXI_SLICES = LISTS / "oasis.json", LISTS / "ixi_slices.json"
 
 
+def item(number, **more):
+    return {"image": f"sub-{number}.nii.gz", "subject": f"s{number}", **more}
+
+
 @pytest.fixture
 def write(tmp_path):
-    """Write a datalist, and an empty file for every image that it names."""
+    """Write a datalist, and two empty images beside it."""
 
-    def write(content, files=True, folder=tmp_path):
-        for items in content.values():
-            for item in items if files and isinstance(items, list) else []:
-                name = item if isinstance(item, str) else item["image"]
-                folder.mkdir(exist_ok=True)
-                (folder / name).touch()
+    def write(content):
+        for number in (1, 2):
+            (tmp_path / f"sub-{number}.nii.gz").touch()
         path = tmp_path / "list.json"
-        path.write_text(json.dumps(content))
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
         return path
 
     return write
 
 
-def item(number, **more):
-    return {"image": f"sub-{number}.nii.gz", "subject": f"s{number}", **more}
-
-
-def test_images_are_relative_to_the_datalist_or_to_base_dir(write, tmp_path, monkeypatch):
-    elsewhere = tmp_path / "data"
-    path = write({"training": [item(1)]}, folder=elsewhere)
+def test_images_are_relative_to_the_datalist_or_to_base_dir(tmp_path, monkeypatch):
+    elsewhere, path = tmp_path / "data", tmp_path / "list.json"
+    elsewhere.mkdir()
+    (elsewhere / "sub-1.nii.gz").touch()
+    path.write_text(json.dumps({"training": [item(1)]}))
     with pytest.raises(ConfigError, match=r"sub-1\.nii\.gz"):
         load_datalist(path, "training")
     expected = [item(1) | {"image": str(elsewhere / "sub-1.nii.gz")}]
@@ -63,64 +61,40 @@ def test_without_arguments_the_phantom_is_the_dataset(phantom, monkeypatch):
     assert len(resolve_dataset("", "", section="training")) == 2
 
 
-def test_other_values_are_kept_even_where_a_file_of_that_name_exists(write, tmp_path):
-    for name in ("s1", "mass"):
-        (tmp_path / name).touch()
-    path = write({"test": [item(1, pathology="mass", age=3)]})
-    (entry,) = load_datalist(path, "test")
-    assert (entry["subject"], entry["pathology"], entry["age"]) == ("s1", "mass", 3)
-
-
-def test_plain_names_empty_sections_and_two_sessions_are_welcome(write):
-    sessions = [item(1), item(2, subject="s1")]
-    path = write({"a": ["sub-8.nii.gz", "sub-9.nii.gz"], "b": [], "training": sessions})
-    assert [entry["subject"] for entry in load_datalist(path, "a")] == [
-        "sub-8.nii.gz",
-        "sub-9.nii.gz",
-    ]
-    assert load_datalist(path, "b") == [] and len(load_datalist(path, "training")) == 2
-    assert {name: len(items) for name, items in load_sections(path).items()} == {
-        **{"a": 2, "b": 0},
-        "training": 2,
-    }
+def test_plain_names_other_values_empty_sections_and_two_sessions_are_welcome(write, tmp_path):
+    """A value stays what it is even where there is a file of that name."""
+    (tmp_path / "mass").touch()
+    path = write({"a": ["sub-1.nii.gz"], "b": [], "c": [item(2, pathology="mass", age=3)]})
+    (plain,), (other,) = load_datalist(path, "a"), load_datalist(path, "c")
+    assert plain["subject"] == "sub-1.nii.gz"
+    assert (other["subject"], other["pathology"], other["age"]) == ("s2", "mass", 3)
+    assert [(name, len(of)) for name, of in load_sections(path).items()] == [*zip("abc", (1, 0, 1))]
+    assert len(load_datalist(write({"a": [item(1), item(2, subject="s1")]}), "a")) == 2
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"training": [item(1)], "test": [item(2, subject="s1")]}, "subject s1 .*training.*test"),
-        (
-            {"training": [{"image": "sub-1.nii.gz"}], "x": [item(3, subject="sub-1.nii.gz")]},
-            "sub-1",
-        ),
+        ({"training": ["sub-1.nii.gz"], "x": [item(3, subject="sub-1.nii.gz")]}, "sub-1"),
         ({"training": [item(1)], "x": [{"image": "sub-1.nii.gz"}]}, "to two subjects"),
         ({"training": [item(1), item(1)]}, "sub-1.nii.gz 2 times"),
         ({"training": [{"subject": "s1"}]}, "no image"),
         ({"training": [3]}, "no image"),
+        ({"training": [item(1, label="mask.nii.gz")]}, r"mask\.nii\.gz"),
         ({"validation": [item(1)]}, "no section"),
-        ([1], "not a JSON object"),
+        *(([1], "not a JSON object"), ("{", "not JSON"), (None, "list.json does not exist")),
     ],
 )
-def test_inconsistent_datalists_are_refused(tmp_path, content, message):
-    path = tmp_path / "list.json"
-    with pytest.raises(ConfigError, match=r"list\.json does not exist"):
-        load_datalist(path, "training")
-    path.write_text(json.dumps(content))
+def test_inconsistent_datalists_are_refused(write, tmp_path, content, message):
+    if content is not None:
+        write(content)
     with pytest.raises(ConfigError, match=message):
-        load_datalist(path, "training")
-    path.write_text("{")
-    with pytest.raises(ConfigError, match="not JSON"):
-        load_sections(path)
-
-
-def test_missing_label_is_named(write):
-    path = write({"test": [item(1, label="mask.nii.gz")]})
-    with pytest.raises(ConfigError, match=r"mask\.nii\.gz"):
-        load_datalist(path, "test")
+        load_datalist(tmp_path / "list.json", "training")
 
 
 def test_a_bad_datalist_does_not_take_the_place_of_a_good_one(write, tmp_path):
-    write({"x": [item(1), item(2)]})
+    write({}).unlink()
     sections = {"training": [item(1)], "test": [item(2)]}
     path = write_datalist(tmp_path, sections, "two", notes={"odd": ["a"], "nothing": []})
     before = json.loads(path.read_text())

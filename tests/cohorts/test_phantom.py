@@ -15,14 +15,13 @@ from hypothesis.extra import numpy as hnp
 from pathology_screen.cohorts import load_datalist, make_phantom_cohort
 from pathology_screen.cohorts import phantom as module
 from pathology_screen.cohorts.datalist import load_sections
-from pathology_screen.cohorts.lesions import KINDS
 from pathology_screen.cohorts.phantom import find_boxes
+from pathology_screen.cohorts.simulation import KINDS
 from pathology_screen.errors import ConfigError
 from pathology_screen.io import read_scan
 from pathology_screen.space import PLANE_SHAPE
 
 TINY = {"training": 2, "validation": 1, "calibration": 0, "healthy": 0, "lesions": 0}
-WITH_LESION = TINY | {"lesions": 1}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -32,18 +31,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_datalist_is_complete(phantom):
+def test_healthy_people_to_learn_from_are_slices_of_the_standard_plane(phantom):
     sections = load_sections(phantom)
-    assert {name: len(items) for name, items in sections.items()} == {
-        **{"training": 2, "validation": 1, "calibration": 1},
-        "test": 6,
-    }
+    assert [len(items) for items in sections.values()] == [2, 1, 1, 6]
     assert len({item["subject"] for items in sections.values() for item in items}) == 10
     assert [item["pathology"] for item in sections["test"]] == ["healthy", *KINDS]
     contents(phantom.parent)
-
-
-def test_healthy_people_to_learn_from_are_slices_of_the_standard_plane(phantom):
     content = json.loads(phantom.read_text())
     for item in content["training"] + content["validation"] + content["calibration"]:
         name = item["subject"]
@@ -54,9 +47,11 @@ def test_healthy_people_to_learn_from_are_slices_of_the_standard_plane(phantom):
 
 
 def test_test_volumes_are_whole_heads_in_different_orientations_that_readers_accept(phantom):
+    """Masks have the geometry of their image, and boxes bound them."""
     codes = set()
     for item in load_datalist(phantom, "test"):
-        image, scan = nib.load(item["image"]), read_scan(item["image"])
+        image, label = (nib.load(item[key]) for key in ("image", "label"))
+        scan = read_scan(item["image"])
         assert image.get_data_dtype() == np.int16
         assert 2.5 <= image.header.get_zooms()[2] <= 3
         assert np.all(np.multiply(image.shape, image.header.get_zooms()) > 180)
@@ -65,16 +60,12 @@ def test_test_volumes_are_whole_heads_in_different_orientations_that_readers_acc
         assert np.allclose(scan.affine, image.affine, atol=1e-4)
         air = image.get_fdata()[scan.voxels > 0] - scan.voxels[scan.voxels > 0]
         assert np.ptp(air) == 0 and 0 <= air[0] < 20  # its least noise is the reader's background
-    assert codes == {"RAS", "LPS", "LAS", "RAI"}
 
-
-def test_masks_have_the_geometry_of_their_image_and_boxes_bound_them(phantom):
-    for item in load_datalist(phantom, "test"):
-        image, label = (nib.load(item[key]) for key in ("image", "label"))
         assert image.shape == label.shape and np.array_equal(image.affine, label.affine)
         mask = np.asarray(label.dataobj)
         assert bool(item["boxes"]) == bool(mask.any()) == (item["pathology"] != "healthy")
         assert item["boxes"] == find_boxes(mask, item["pathology"])
+    assert codes == {"RAS", "LPS", "LAS", "RAI"}
 
 
 @settings(max_examples=30, deadline=None)
@@ -92,9 +83,10 @@ def test_boxes_are_tight_and_cover_any_mask(mask):
 
 def test_the_same_options_give_the_same_voxels_at_every_run(tmp_path):
     """With another number of workers, and without skull: the same people."""
-    head = make_phantom_cohort(tmp_path / "a", **WITH_LESION, workers=1).parent
-    assert contents(head) == contents(make_phantom_cohort(tmp_path / "b", **WITH_LESION).parent)
-    brain = make_phantom_cohort(tmp_path, **WITH_LESION, extracted=True).parent
+    options = TINY | {"lesions": 1}
+    head = make_phantom_cohort(tmp_path / "a", **options, workers=1).parent
+    assert contents(head) == contents(make_phantom_cohort(tmp_path / "b", **options).parent)
+    brain = make_phantom_cohort(tmp_path, **options, extracted=True).parent
     for name in ("sub-P000_T1w.png", "sub-P003_T1w.nii.gz"):
         whole, alone = (read_scan(folder / name).voxels for folder in (head, brain))
         assert np.ptp(alone[alone > 0] - whole[alone > 0]) == 0  # the air's noise is background
@@ -103,14 +95,12 @@ def test_the_same_options_give_the_same_voxels_at_every_run(tmp_path):
     assert np.array_equal(*masks)
 
 
-def test_second_call_does_nothing(phantom, monkeypatch):
-    monkeypatch.setattr(module, "simulate", None)
-    monkeypatch.setattr(module, "simulate_plane", None)
+def test_the_folder_is_named_by_the_options_lies_in_the_cache_and_is_not_made_again(
+    phantom, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(module, "load_template", None)
     content = json.loads(phantom.read_text())["options"]
     assert make_phantom_cohort(phantom.parent.parent, **content) == phantom
-
-
-def test_the_folder_is_named_by_the_options_and_lies_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("PATHOLOGY_SCREEN_CACHE", str(tmp_path / "cache"))
     for options, end in (
         ({}, ""),

@@ -10,7 +10,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from scan_builders import dicom_datasets, head_volume, save
 from scipy import ndimage as ndi
 
-from pathology_screen.cohorts.lesions import KINDS
+from pathology_screen.cohorts.simulation import KINDS
 from pathology_screen.errors import REFUSALS, WARNINGS, InputError
 from pathology_screen.io import read_scan
 from pathology_screen.screening.gate import (
