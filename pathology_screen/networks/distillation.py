@@ -3,7 +3,6 @@ knowledge distillation for anomaly detection, CVPR 2021,
 https://github.com/rohban-lab/Knowledge_Distillation_AD), and its teacher: the trunk of Simonyan and
 Zisserman (ICLR 2015) or its anti-aliased form (Zhang, ICML 2019)."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +77,28 @@ class MaxBlurPool(nn.Module):
 
 
 class Vgg16(Trunk):
-    """VGG-16, frozen: no parameters, but saved in TorchScript. It is made of weight (C, C', 3, 3)
-    and bias (C,) of the 13 convolutions, and pools with `MaxBlurPool` where it is antialiased;
-    `identity`, its name and the sha256 of the weights, is for that of a calibration."""
+    """VGG-16 of a file of weights, frozen: no parameters, but saved in TorchScript. "st_vgg16"
+    pools with `MaxBlurPool`. `identity`, the name and the sha256 of the weights, is for that of a
+    calibration."""
 
-    def __init__(
-        self, weights: Iterable[tuple[Tensor, Tensor]], antialiased: bool, name: str
-    ) -> None:
+    def __init__(self, name: str, path: str | Path) -> None:
         super().__init__()
-        convolutions = (FrozenConv2d(weight.float(), bias.float()) for weight, bias in weights)
-        for channels in CHANNELS:
+        content, antialiased = read_checkpoint(path), name == "st_vgg16"
+        state: dict[str, Tensor] = content if isinstance(content, dict) else {}
+        number, inputs = 0, 3
+        for block, channels in enumerate(CHANNELS, start=1):
             layers: list[nn.Module] = []
-            for _ in channels:
-                layers += [next(convolutions), nn.ReLU()]
+            for outputs in channels:
+                key = f"net.slice{block}.{number}" if antialiased else f"features.{number}"
+                shapes = {f"{key}.weight": (outputs, inputs, 3, 3), f"{key}.bias": (outputs,)}
+                found = {k: getattr(state.get(k), "shape", None) for k in shapes}
+                if found != shapes:
+                    missing = f"{key} is missing or has another shape"
+                    raise ArtifactError(f"{Path(path).name} does not hold VGG-16: {missing}")
+                layers += [FrozenConv2d(*(state[k].float() for k in shapes)), nn.ReLU()]
+                number, inputs = number + 2, outputs
             layers += [MaxBlurPool(channels[-1]) if antialiased else nn.MaxPool2d(2)]
+            number += 2 if antialiased else 1
             self.blocks.append(nn.Sequential(*layers))
         self.identity = f"{name}:{tensors_sha256(self.named_buffers())}"
 
@@ -110,35 +117,17 @@ def vgg16(name: str, path: str | Path | None = None) -> Vgg16:
         ArtifactError: if the weights are missing or are not what they should be.
         ConfigError: if the name is unknown.
     """
-    if name not in ("vgg16", "st_vgg16"):
-        raise ConfigError(f'the teacher is "vgg16" or "st_vgg16", not {name!r}')
     if name == "vgg16":
-        file = path or hub_file(VGG16_URL, "the teacher VGG-16", 'choose the teacher "st_vgg16"')
-        return Vgg16(_read(file, "features.{layer}", pooling_layers=1), False, name)
-    file = path or st_lpips_file("vgg_shift_tolerant.pth", 'the teacher "st_vgg16"')
-    teacher = Vgg16(_read(file, "net.slice{block}.{layer}", pooling_layers=2), True, name)
+        otherwise = 'choose the teacher "st_vgg16"'
+        return Vgg16(name, path or hub_file(VGG16_URL, "the teacher VGG-16", otherwise))
+    if name != "st_vgg16":
+        raise ConfigError(f'the teacher is "vgg16" or "st_vgg16", not {name!r}')
+    teacher = Vgg16(name, path or st_lpips_file("vgg_shift_tolerant.pth", f'the teacher "{name}"'))
     if not teacher.identity.endswith(ST_VGG16_SHA256):
         raise ArtifactError(
             "these are not the published weights of ST-LPIPS VGG-16: their sha256 differs"
         )
     return teacher
-
-
-def _read(path: str | Path, pattern: str, pooling_layers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield weight and bias of each convolution, which the pattern names by block and place."""
-    content = read_checkpoint(path)
-    state: dict[str, Any] = content if isinstance(content, dict) else {}
-    layer, inputs = 0, 3
-    for block, channels in enumerate(CHANNELS, start=1):
-        for outputs in channels:
-            name = pattern.format(block=block, layer=layer)
-            expected = {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
-            if any(getattr(state.get(k), "shape", None) != shape for k, shape in expected.items()):
-                missing = f"{name} is missing or has another shape"
-                raise ArtifactError(f"{Path(path).name} does not hold VGG-16: {missing}")
-            yield state[f"{name}.weight"], state[f"{name}.bias"]
-            layer, inputs = layer + 2, outputs
-        layer += pooling_layers
 
 
 class GuidedReLU(torch.autograd.Function):

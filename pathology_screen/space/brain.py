@@ -52,15 +52,11 @@ def is_brain_extracted(volume: np.ndarray, affine: np.ndarray) -> bool:
     RAS+ mm, from a whole head by the absence of a skull.
 
     Inwards from the outline of a whole head, bright scalp is followed by dark bone; from that of an
-    extracted brain the intensity only rises. In shells of 2 mm around each of up to 12 axial
-    levels, the median at 4 to 20 mm depth is compared with the brightest median further out, and
-    the smallest ratio is kept. The scan is brain-extracted where the lower quartile of that ratio
-    over the levels exceeds 0.7 and no level shows more than 250 cm2 (a field of view full of
-    noise). The value of the background plays no part.
-
-    Measured: 0.88 to 1.0 on extracted brains (sections up to 215 cm2), 0.13 to 0.58 on whole heads
-    of three scanners, also degraded, and in slabs of 25 mm that show the brain. A slab of face or
-    neck alone is not told from a brain (0.6 to 0.9).
+    extracted brain the intensity only rises. `_inward_drop` is taken at up to 12 axial levels: the
+    scan is brain-extracted where its lower quartile exceeds 0.7 and no level shows more than 250
+    cm2 (a field of view full of noise). The value of the background plays no part. Measured: 0.88
+    to 1.0 on extracted brains (sections up to 215 cm2), 0.13 to 0.58 on whole heads of three
+    scanners and their slabs of 25 mm; face or neck alone is not told from a brain (0.6 to 0.9).
 
     >>> from pathology_screen.space.template import load_brain_template
     >>> template = load_brain_template()
@@ -88,8 +84,8 @@ def _outline(tissue: np.ndarray) -> np.ndarray:
 
 
 def _inward_drop(image: np.ndarray, outline: np.ndarray, pixel: np.ndarray) -> float:
-    """Smallest ratio of the median of a shell, 4 to 20 mm inside the outline, to the brightest
-    median outside it."""
+    """Smallest ratio of the median of a shell of 2 mm, 4 to 20 mm inside the outline, to the
+    brightest median outside it."""
     depth = ndi.distance_transform_edt(np.pad(outline, 1), sampling=pixel)[1:-1, 1:-1]
     shells = np.ceil(depth / SHELL).astype(int)  # shell 0 is outside
     insides = [image[shells == shell] for shell in range(1, 11)]
