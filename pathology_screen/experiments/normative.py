@@ -259,12 +259,8 @@ def anomaly_to_healthy(
 
 
 def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0.
-
-    CACI is that of what is conserved (SSIM of the reconstruction with the input in healthy tissue)
-    and what is changed (1 - SSIM in the anomaly), or repaired (`repaired_share`). The released code
-    measures SSIM, LPIPS and MSE in both regions.
-    """
+    """2 a b / (a + b) of numbers of at least 0, (R,) each; 0 where either is 0. CACI is that of
+    what is conserved and what is changed: the code measures SSIM, LPIPS and MSE of both."""
     total = first + second
     return np.divide(2 * first * second, total, out=np.zeros_like(total), where=total > 0)
 

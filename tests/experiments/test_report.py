@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from outputs.browser import Page
 
@@ -78,25 +76,6 @@ def test_rows_and_comparisons_are_bootstrapped_and_runs_of_one_label_averaged(me
     (found,) = measurements.comparisons()
     assert found[:5] == ("error", "one", "", "two", "")
     assert found[5:] == pytest.approx(paired_difference(first, mean, resamples=RESAMPLES))
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=6), st.integers(1, 4))
-def test_the_mean_over_runs_is_that_of_any_statistic(numbers, runs):
-    """A statistic made by hand: the largest value of those who were drawn."""
-    people = np.array([f"p{i}" for i in range(len(numbers))])
-    measured, each = Measurements(), []
-    for run in range(runs):
-        own = np.array(numbers) * (run + 1)
-        each.append(own.max())
-        largest = PooledStatistic(
-            people, lambda w, own=own: np.where(w > 0, own, -np.inf).max(axis=1)
-        )
-        measured.add("m", "s", "largest", largest, 3)
-    (row,) = measured.rows()
-    assert row.value == pytest.approx(np.mean(each))
-    assert row.low <= row.high <= row.value + 1e-9
-    assert (row.deviation is None) == (runs == 1)
 
 
 def test_groups_keep_their_size_and_one_of_a_single_person_gives_no_interval():
