@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def watch(
         raise ConfigError(f"the seconds without a change are at least 0, not {settle:g}")
     seen, left, screened = None, 0, set[FoundScan]()
     while True:
-        files = set(_files(folder))
+        files = set(_stamps(folder.rglob("*")))
         changed = files != seen
         if changed:
             whole = _screen(screener, folder, output, dicomweb is not None, settle, screened)
@@ -56,29 +57,24 @@ def watch(
         time.sleep(PAUSE)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """What lies in the folder: paths, sizes and times."""
-    for path in folder.rglob("*"):
-        try:
+def _stamps(paths: Iterable[Path]) -> Iterator[tuple[Path, int, int]]:
+    """Sizes and times (ns) of what is there; a path that was renamed meanwhile is left out."""
+    for path in paths:
+        with suppress(OSError):
             facts = path.lstat()
-        except OSError:  # it was renamed meanwhile
-            continue
-        yield str(path), facts.st_size, facts.st_mtime_ns
+            yield path, facts.st_size, facts.st_mtime_ns
 
 
 def _screen(
     screener: Screener, folder: Path, output: Path, dicom: bool, settle: float, done: set[FoundScan]
 ) -> bool:
     """Screen what has settled, where some of it was not yet done; tell whether that was all."""
-    found, latest = discover(folder), time.time() - settle
+    found, latest = discover(folder), time.time_ns() - settle * 1e9
 
-    def has_settled(file: Path) -> bool:
-        try:
-            return file.lstat().st_mtime <= latest
-        except OSError:
-            return False
+    def has_settled(scan: FoundScan) -> bool:
+        return sum(changed <= latest for _, _, changed in _stamps(scan.files)) == len(scan.files)
 
-    settled = tuple(scan for scan in found.scans if all(map(has_settled, scan.files)))
+    settled = tuple(filter(has_settled, found.scans))
     if not done.issuperset(settled):
         now = replace(found, scans=settled)
         batch = Batch(screener.judge, list_items(now), output, found=now, dicom=dicom)
