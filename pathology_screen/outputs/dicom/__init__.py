@@ -73,7 +73,7 @@ def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset
     volume, labels, affine = result.map_volume, result.regions_volume, result.affine
     if volume is None or labels is None or stack is None:
         everything = images.references_to(series)
-        return {"report.dcm": make_structured_report(references, everything, {}, result, maker)}
+        return {"report.dcm": make_structured_report(references, everything, {}, maker)}
     same = volume.shape == stack.shape and affine is not None
     if not same or not np.allclose(affine, stack.affine, atol=1e-3):  # type: ignore[arg-type]
         raise ConfigError("the source is not the scan of this result: its size or position differs")
@@ -91,6 +91,6 @@ def _objects(result: ScreeningResult, series: SourceSeries) -> dict[str, Dataset
         made["segmentation.dcm"] = regions
     shown = images.references_to(series, cut)
     return made | {
-        "report.dcm": make_structured_report(references, shown, made, result, maker),
-        "overlay.dcm": make_secondary_capture(references[0], result, shown, maker),
+        "report.dcm": make_structured_report(references, shown, made, maker),
+        "overlay.dcm": make_secondary_capture(references[0], shown, maker),
     }

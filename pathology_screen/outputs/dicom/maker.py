@@ -59,12 +59,13 @@ class Maker:
     that of the source."""
 
     def __init__(self, result: ScreeningResult, series_uid: str) -> None:
-        provenance, volume = result.provenance, result.map_volume
+        self.result, provenance, volume = result, result.provenance, result.map_volume
         method = METHODS.get(provenance.get("method", ""))
         self.title = method.title if method else "unknown method"
         self.weights = str(provenance.get("identity", {}).get("weights_sha256", "none"))
         calibration = str(provenance.get("calibration_id", "none"))
         self.parameters = {"weights_sha256": self.weights, "calibration_id": calibration}
+        self.device_uid = _derived_uid(PACKAGE, __version__, self.weights)
         said = [series_uid, *self.parameters.values(), result.outcome, result.code]
         voxels = b"" if volume is None else hashlib.sha256(volume.tobytes()).digest()
         told = repr([*said, result.pixel_threshold]).encode() + voxels
@@ -86,9 +87,8 @@ class Maker:
 
     def tracking_uid(self, label: int = 0) -> UID:
         """UID of a region, or with 0 of the result; the same whenever it is written."""
-        return derived_uid(self.fingerprint, str(label))
+        return _derived_uid(self.fingerprint, str(label))
 
 
-def derived_uid(*parts: str) -> UID:
-    """The UID that is the same for the same texts."""
+def _derived_uid(*parts: str) -> UID:
     return UID.from_uuid(str(uuid5(NAMESPACE_OID, "\0".join(parts))))

@@ -28,14 +28,13 @@ NUMBERED = 12
 REGION = "#9dff6e"
 
 
-def make_secondary_capture(
-    image: Dataset, result: ScreeningResult, shown: Sequence[Reference], maker: Maker
-) -> SCImage:
+def make_secondary_capture(image: Dataset, shown: Sequence[Reference], maker: Maker) -> SCImage:
     """Make the Secondary Capture of a result's slice, in the frame of reference of `image`, one of
     `reference_images`; `shown` are the source images that the plane cuts."""
-    assert result.slice is not None
-    affine, shape = upright(result.slice.affine, result.slice.image.shape)
-    picture = _draw(result, result.slice, affine, shape)
+    one = maker.result.slice
+    assert one is not None
+    affine, shape = upright(one.affine, one.image.shape)
+    picture = _draw(maker.result, one, affine, shape)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # of LPS+ mm
     row_step, column_step, _ = spacing(affine)
     made = SCImage.from_ref_dataset(

@@ -9,16 +9,8 @@ from pydicom.sr.codedict import codes
 
 from pathology_screen import __version__
 from pathology_screen.outputs.dicom.images import Reference
-from pathology_screen.outputs.dicom.maker import (
-    ABNORMAL,
-    FAMILY,
-    PACKAGE,
-    SCHEMES,
-    Maker,
-    code,
-    derived_uid,
-)
-from pathology_screen.result import Region, ScreeningResult
+from pathology_screen.outputs.dicom.maker import ABNORMAL, FAMILY, PACKAGE, SCHEMES, Maker, code
+from pathology_screen.result import Region
 
 SERIES_NUMBER = 9003
 MOST_REGIONS = 50
@@ -30,17 +22,13 @@ NO_UNITS = codes.UCUM.NoUnits
 
 
 def make_structured_report(
-    images: Sequence[Dataset],
-    screened: Sequence[Reference],
-    made: Mapping[str, Dataset],
-    result: ScreeningResult,
-    maker: Maker,
+    images: Sequence[Dataset], shown: Sequence[Reference], made: Mapping[str, Dataset], maker: Maker
 ) -> sr.Comprehensive3DSR:
     """Make the report of a result, by the source (see `reference_images`), its images that the
     plane cuts (see `references_to`), and the objects that hold map and regions, by their names, if
     there are any."""
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=derived_uid(PACKAGE, __version__, maker.weights),
+        uid=maker.device_uid,
         name=PACKAGE,
         manufacturer_name=PACKAGE,
         model_name=maker.title,
@@ -48,9 +36,9 @@ def make_structured_report(
     )
     observer = sr.ObserverContext(codes.DCM.Device, observer_identifying_attributes=device)
     anomaly_map, segmentation = map(made.get, ("parametric_map.dcm", "segmentation.dcm"))
-    groups: list[Any] = [_whole(result, screened, anomaly_map, maker)]
+    groups: list[Any] = [_whole(shown, anomaly_map, maker)]
     if segmentation is not None and anomaly_map is not None:
-        for region in result.regions[:MOST_REGIONS]:
+        for region in maker.result.regions[:MOST_REGIONS]:
             groups.append(_region(region, segmentation, anomaly_map, maker))
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
@@ -70,11 +58,9 @@ def make_structured_report(
 
 
 def _whole(
-    result: ScreeningResult,
-    screened: Sequence[Reference],
-    anomaly_map: Dataset | None,
-    maker: Maker,
+    shown: Sequence[Reference], anomaly_map: Dataset | None, maker: Maker
 ) -> sr.MeasurementsAndQualitativeEvaluations:
+    result = maker.result
     values: list[Any] = [
         (code("score"), result.score, NO_UNITS),
         (codes.DCM.PercentileRankingOfMeasurement, result.percentile, codes.UCUM.Percent),
@@ -94,7 +80,7 @@ def _whole(
         ]
     answers = {"outcome": result.outcome} | ({"reason": result.code} if result.code else {})
     if anomaly_map is not None:
-        screened = [*screened, (anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID, None)]
+        shown = [*shown, (anomaly_map.SOPClassUID, anomaly_map.SOPInstanceUID, None)]
     parameters = [f"{name}={value}" for name, value in maker.parameters.items()]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(maker.tracking_uid(), "Screening"),
@@ -105,7 +91,7 @@ def _whole(
         qualitative_evaluations=[
             sr.QualitativeEvaluation(code(name), code(value)) for name, value in answers.items()
         ],
-        source_images=[sr.SourceImageForMeasurementGroup(*reference) for reference in screened],
+        source_images=[sr.SourceImageForMeasurementGroup(*reference) for reference in shown],
     )
     texts = [(codes.DCM.Comment, RESEARCH)]
     if result.reason:
