@@ -30,14 +30,13 @@ from monailabel.utils.others.generic import device_list, name_to_device, run_com
 
 from pathology_screen import __version__
 from pathology_screen.errors import ConfigError, ScreeningError, fault
-from pathology_screen.label.fit import Settings, fit_version
-from pathology_screen.label.model import Model, Options, find_models
-from pathology_screen.label.studies import READING, normal_studies, study_path
+from pathology_screen.label.fit import READING, Settings, fit_version, normal_studies
+from pathology_screen.label.model import Model, Options, find_models, study_path
 from pathology_screen.outputs.record import INTENDED_USE, make_record
 from pathology_screen.screening import ScreeningResult
 
 logger = logging.getLogger(__name__)
-MOST_LABELS = np.iinfo(np.uint8).max
+MOST_LABELS = 255
 """Viewers ask for label volumes of 8 bits."""
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha")
 """Of the volumes that can be asked for."""
@@ -46,16 +45,9 @@ PUT_ASIDE = 3600
 
 
 class ScreeningApp(MONAILabelApp):
-    """Screening, worklist and training for every model that is offered.
-
-    Args:
-        app_dir: folder of the app; trained versions and scores are kept in it.
-        studies: folder of scans, or the URL of a DICOMweb service.
-        conf: see `Options`.
-
-    Raises:
-        ArtifactError, ConfigError: if an option makes no sense, or a model cannot be used.
-    """
+    """Screening, worklist and training, on a folder of scans or the URL of a DICOMweb service, for
+    every model that `find_models` offers by the `Options` in `conf`; trained versions and scores
+    are kept in `app_dir`."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.models = find_models(Path(app_dir), Options.from_conf(conf or {}))
@@ -162,11 +154,9 @@ class AnomalyVolume(InferTask):
         return str(self.model.versions.active().weights)
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Screen the study `request["image"]`, a path.
-
-        Returns:
-            The volume on the voxels of the study, a temporary file; and the record (see
-            `make_record`), with `label_names` and the `weights_version` in use.
+        """Screen the study `request["image"]`, a path: gives the volume on its voxels, a temporary
+        file, and the record (see `make_record`), with `label_names` and the `weights_version` in
+        use.
 
         Raises:
             HTTPException: 404 for an unknown study, 400 for a param that makes no sense, 422 with
@@ -284,7 +274,7 @@ class Screening(ScoringMethod):
 class MostSuspicious(Strategy):
     """Give the unread study with the highest score.
 
-    Unread is what has neither a final label nor a reading (see `label.studies`). Studies that are
+    Unread is what has neither a final label nor a reading (see `label.fit`). Studies that are
     not screened yet come after those with a score, and then those that were not assessable. One
     that was given to a reader less than an hour ago comes after all others, so that two readers
     have different ones.
@@ -297,18 +287,19 @@ class MostSuspicious(Strategy):
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The study's `id`, what screening found in it, and how many studies are `unread` and how
         many of them `waiting` to be screened; None where all are read."""
-        studies = datastore.get_unlabeled_images()
-        unread = (study for study in studies if _is_unread(datastore, study))
-        found = {study: self.model.found(study) for study in unread}
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for study in datastore.get_unlabeled_images():  # a PACS tells labels every now and then
+            final = DefaultLabelTag.FINAL in datastore.get_labels_by_image_id(study)
+            if not final and not datastore.get_image_info(study).get(READING):
+                found[study] = self.model.found(study)
         if not found:
             return None
         now, name = time.time(), request["strategy"]
 
         def place(study: str) -> tuple[bool, int, float, str]:
             given = datastore.get_image_info(study).get("strategy", {}).get(name, {}).get("ts", 0)
-            one = found[study]
-            score = None if one is None else one["score"]
-            group = 0 if score is not None else 1 if one is None else 2
+            score = (found[study] or {}).get("score")
+            group = 0 if score is not None else 1 if found[study] is None else 2
             return now - given < PUT_ASIDE, group, -(score or 0.0), study
 
         first = min(found, key=place)
@@ -317,19 +308,13 @@ class MostSuspicious(Strategy):
         return {"id": first, **(found[first] or {}), "unread": len(found), "waiting": waiting}
 
 
-def _is_unread(datastore: Datastore, study: str) -> bool:
-    """Whether nobody said what it shows (a PACS is asked for its labels every now and then)."""
-    final = DefaultLabelTag.FINAL in datastore.get_labels_by_image_id(study)
-    return not final and not datastore.get_image_info(study).get(READING)
-
-
 class HealthyTraining(TrainTask):
     """Train a model on the studies that readers marked as normal, without label masks, on its own
     device where a request names none; see `fit_version`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__("Fit the network on the studies that readers marked as normal")
-        self.model, self.versions = model, model.versions
+        self.model = model
 
     def config(self) -> dict[str, Any]:
         """The settings that a request may change, for viewers to show."""
@@ -339,14 +324,15 @@ class HealthyTraining(TrainTask):
 
     def stats(self) -> dict[str, Any]:
         """The version in use, and what is known of all."""
-        known = {version.name: dict(version.facts) for version in self.versions.all()}
-        return {"active": self.versions.active().name, "versions": known}
+        versions = self.model.versions
+        known = {version.name: dict(version.facts) for version in versions.all()}
+        return {"active": versions.active().name, "versions": known}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train; return the name of the new version and its facts. Raises ConfigError if a setting
         makes no sense or the people are too few."""
         device = name_to_device(request.get("device") or self.model.device)
         asked = Settings.of({**request, "device": device})
-        studies = normal_studies(datastore)
-        version = fit_version(self.versions, studies, asked, self.model.options.rate)
+        studies, rate = normal_studies(datastore), self.model.options.rate
+        version = fit_version(self.model.versions, studies, asked, rate)
         return {"version": version.name, **version.facts}

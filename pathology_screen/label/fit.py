@@ -1,4 +1,5 @@
-"""Fit new weights on healthy people: prepare, train, calibrate, compare, use if better."""
+"""Fit new weights on people whom readers found healthy: prepare, train, calibrate, compare, use if
+better."""
 
 import hashlib
 import shutil
@@ -18,9 +19,10 @@ from tqdm import tqdm
 
 from pathology_screen.bundles import read_settings
 from pathology_screen.calibration import calibration_beside, fewest_people
+from pathology_screen.cohorts.folder import SUBJECT_LABEL
 from pathology_screen.errors import ConfigError, find_refusal
 from pathology_screen.label.app_folder import Version, Versions
-from pathology_screen.label.studies import Study, read_study
+from pathology_screen.label.model import read_study, study_path
 from pathology_screen.predictor import Predictor
 from pathology_screen.result import ScanContext
 from pathology_screen.screening import Screener
@@ -33,7 +35,36 @@ LEAST_GAIN = 0.01
 """By how much, relative, the error has to fall for the new weights to be better."""
 AS_SCREENED = ("network_def", "slice", "preprocessing", "scoring")
 """What the training has to have in common with screening, whatever else `train.json` is for."""
+READING, NORMAL = "reading", "normal"
+"""Entry of a study's info for a reader's finding, and its value for a healthy person."""
 Sections = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class Study(NamedTuple):
+    """A scan of the datastore, and whose it is (a name that is written nowhere)."""
+
+    path: Path
+    person: str
+
+
+def normal_studies(datastore: Any) -> list[Study]:
+    """List the studies of a `monailabel` Datastore that readers marked as normal, in order of ids.
+
+    A person is told by the entry `subject` of the study's info; else by the PatientID that MONAI
+    Label keeps of a DICOM series; else by `sub-LABEL` in the id; others are on their own.
+    """
+    infos = {name: datastore.get_image_info(name) for name in sorted(datastore.list_images())}
+    normal = {name: info for name, info in infos.items() if info.get(READING) == NORMAL}
+    return [Study(study_path(datastore, name), _person(name, normal[name])) for name in normal]
+
+
+def _person(name: str, info: dict[str, Any]) -> str:
+    for key in ("subject", "PatientID"):
+        stated = str(info.get(key, "")).strip()
+        if stated not in ("", "UNK"):
+            return f"{key}:{stated}"
+    label = SUBJECT_LABEL.search(name)
+    return f"subject:{label[1]}" if label else f"study:{name}"
 
 
 class Settings(NamedTuple):
@@ -102,15 +133,11 @@ def fit_version(
     that are refused are left out and counted. The bundle's own training configuration trains,
     chooses the epoch and calibrates, for a rate of false positives among healthy people.
 
-    Returns:
-        The new version, whether it is better or not. Its `facts`: `trained`, when; `started_from`,
-        a version or None; `settings`; `people` by section; `refused`, how many scans by code;
-        `error`, the mean squared error on the "test" people of the version in use ("old"; its name
-        is `compared_with`) and of the new one; `better`, whether the new one is now in use.
-
-    Raises:
-        ConfigError: if the people are too few, see `check_people`.
-        ArtifactError: if the weights in use are missing or damaged.
+    Gives the new version, whether it is better or not. Its `facts`: `trained`, when;
+    `started_from`, a version or None; `settings`; `people` by section; `refused`, how many scans by
+    code; `error`, the mean squared error on the "test" people of the version in use ("old"; its
+    name is `compared_with`) and of the new one; `better`, whether the new one is now in use.
+    ConfigError if the people are too few; ArtifactError if the weights in use are damaged.
     """
     check_people(Counter(map(section_of, {study.person for study in studies})), rate)
     old = versions.active()

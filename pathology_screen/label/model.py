@@ -1,22 +1,60 @@
-"""One bundle as the server offers it, the options of the app, and what screening found so far."""
+"""One bundle as the server offers it: options, screening of studies, and what it found so far."""
 
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pathology_screen.bundles import bundle_root, bundles_folder, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.files import text_sha256, write_text
+from pathology_screen.io import Scan, read_scan
 from pathology_screen.label.app_folder import SHIPPED, Version, Versions
-from pathology_screen.label.studies import read_study
 from pathology_screen.predictor import best_device
 from pathology_screen.registry import METHODS
 from pathology_screen.screening import Screener, ScreeningResult
 
 KEPT = ("outcome", "code", "reason", "score", "percentile", "p_value")
 """Fields of a result that a model keeps."""
+
+
+def study_path(datastore: Any, name: str) -> Path:
+    """Path of a study where the datastore keeps it.
+
+    Where a DICOM series is asked for the first time, MONAI Label's answer is a temporary copy,
+    which would stay, and has no headers beside it; it is removed here.
+    """
+    first, kept = Path(datastore.get_image_uri(name)), Path(datastore.get_image_uri(name))
+    if first != kept:
+        first.unlink()
+    return kept
+
+
+def read_study(path: str | Path) -> Scan:
+    """Read a scan of the datastore, with what its DICOM headers say if it was DICOM.
+
+    MONAI Label keeps the series `UID/*.dcm` beside `UID.nii.gz`. The conversion drops every
+    attribute and stacks slices whether or not one is missing, so both are looked at here, for the
+    acceptance gate to judge.
+
+    Raises:
+        InputError: see `read_scan`; also those of `io.acquisition.series_facts`.
+        ConfigError: for DICOM files, whose reader needs what MONAI Label's environment cannot have.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".dcm":
+        raise ConfigError(
+            "DICOM files are not read here: start the server on a DICOMweb service, or give NIfTI"
+        )
+    scan = read_scan(path)
+    series = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii"))
+    if not series.is_dir():
+        return scan
+    from pathology_screen.io.acquisition import series_facts  # pydicom is not always at hand
+
+    return replace(scan, source={**scan.source, **series_facts(series)})
 
 
 class Options(NamedTuple):
@@ -68,11 +106,8 @@ class Model:
 
     def screener(self) -> Screener:
         """The screener of the active version; loaded anew when another version becomes active.
-
-        Raises:
-            ArtifactError: if weights or calibration are missing, damaged, or do not match.
-            ConfigError: if the calibration has too few people for the rate.
-        """
+        ArtifactError if weights or calibration are missing, damaged, or do not match; ConfigError
+        if the calibration has too few people for the rate."""
         with self._lock:
             version = self.versions.active()
             if self._loaded is None or self._loaded[0] != version:

@@ -132,8 +132,12 @@ def test_many_studies_are_screened_though_one_is_refused(server, expected):
 def test_the_worklist_gives_the_most_suspicious_unread_study_first(
     server, studies, screener, tmp_path
 ):
+    def scored():
+        status, body = server.ask("GET", "/scoring/?all=true")  # 404 before the first
+        return status == 200 and any(one["status"] == "DONE" for one in json.loads(body))
+
     deadline = time.monotonic() + 600
-    while not any(one["status"] == "DONE" for one in server.json("/scoring/?all=true")):
+    while not scored():
         assert time.monotonic() < deadline, "the studies were not scored in the background"
         time.sleep(0.5)
     assert server.json("/scoring/tiny_screening?run_sync=true", "POST") == {}  # nothing more to do
@@ -170,7 +174,8 @@ def test_the_stock_app_gives_the_same(expected, tiny, store, tmp_path):
     with running_server(tmp_path / "monaibundle", store, tmp_path / "stock.log", conf) as stock:
         options = {"device": "cpu", "result_extension": ".nii.gz"}
         answer = parts(stock.infer("tiny", "lesion", "all", **options))
-        assert stock.refusal("tiny", "broken")[0] == 500
+        path = "/infer/tiny?image=broken&output=json"
+        assert stock.ask("POST", path, "-F", "params={}")[0] == 500
     record = json.loads(answer["params"])
     assert record["outcome"] == expected.outcome
     assert record["score"] == pytest.approx(expected.score, rel=1e-5)

@@ -131,6 +131,10 @@ def test_regions_go_back_to_orthanc_as_a_segmentation(server, orthanc, scan, scr
     regions, expected = tmp_path / "regions.nii.gz", screener(folder)
     image = nifti(server.infer("tiny_anomaly_regions", uid, "image"), regions)
     assert np.mean(np.asarray(image.dataobj) != (expected.regions_volume > 0)) < ACROSS / 10
+    content = server.infer("tiny_anomaly_regions", uid, "dicom_seg", label_info=LABEL_INFO)
+    (tmp_path / "seg.dcm").write_bytes(content)  # made without being stored
+    assert highdicom.seg.segread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == "anomaly"
+
     params = json.dumps({"label_info": LABEL_INFO})
     path = f"/datastore/label?image={uid}&tag=final"
     server.json(path, "PUT", "-F", f"params={params}", "-F", f"label=@{regions}")
@@ -162,13 +166,6 @@ def referenced(segmentation):
 def places(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Millimetres of the voxels that are not 0, (N, 3)."""
     return nib.affines.apply_affine(affine, np.argwhere(volume))
-
-
-def test_a_segmentation_is_made_without_being_stored(server, scan, tmp_path):
-    content = server.infer("tiny_anomaly_regions", scan[0], "dicom_seg", label_info=LABEL_INFO)
-    (tmp_path / "seg.dcm").write_bytes(content)
-    segmentation = highdicom.seg.segread(tmp_path / "seg.dcm")
-    assert segmentation.SegmentSequence[0].SegmentLabel == "anomaly"
 
 
 def test_training_finds_the_series_that_readers_marked(server, series):

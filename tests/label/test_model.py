@@ -1,20 +1,24 @@
 """The app without a server: its options, models and scores."""
 
+import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scan_builders import dicom_datasets, head_volume, ras_affine, save
 from servers import RATE
 
 from pathology_screen.bundles import bundle_root
 from pathology_screen.calibration import Calibration
-from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.errors import ArtifactError, ConfigError, InputError
 from pathology_screen.label.app_folder import SHIPPED
-from pathology_screen.label.model import Model, Options, find_models
+from pathology_screen.label.model import Model, Options, find_models, read_study, study_path
 
 
 @pytest.fixture
@@ -127,6 +131,34 @@ def test_scores_of_other_settings_or_weights_and_damaged_ones_count_for_nothing(
     retrain(pixel_threshold=2 * model.screener().judge.calibration.pixel_threshold)
     model.keep("one", result)  # of weights that went out of use while it was made
     assert model.waiting(["one"]) == ["one"]
+
+
+def test_the_copy_that_is_made_at_the_first_look_goes(tmp_path):
+    copy, kept = tmp_path / "copy.nii.gz", tmp_path / "kept.nii.gz"
+    copy.touch()
+    uris = iter([copy, kept])
+    assert study_path(SimpleNamespace(get_image_uri=lambda name: next(uris)), "x") == kept
+    assert not copy.exists()
+
+
+def test_what_the_conversion_to_nifti_loses_comes_back(tmp_path):
+    """MONAI Label keeps `UID.nii.gz`, and the series `UID/` beside it."""
+    volume, path = head_volume(), tmp_path / "1.2.3.nii.gz"
+    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), ras_affine()), path)
+    assert "modality" not in read_study(path).source  # of a scan without a series
+    datasets = dicom_datasets(volume, ContrastBolusAgent="CANARY gadolinium")
+    series = save(datasets, tmp_path / "1.2.3", "{}.dcm".format)
+    scan = read_study(path)
+    assert scan.source["format"] == "nifti" and scan.source["contrast_agent"] is True
+    assert scan.source["echo_time"] == 4.6 and "CANARY" not in json.dumps(dict(scan.source))
+    np.testing.assert_array_equal(scan.voxels, volume.transpose(2, 1, 0))
+
+    for dicom in (series, series / "0.dcm"):
+        with pytest.raises(ConfigError, match="DICOMweb"):
+            read_study(dicom)
+    (series / "3.dcm").unlink()
+    with pytest.raises(InputError, match="missing_slice"):  # the conversion stacked what there was
+        read_study(path)
 
 
 def test_what_monai_label_loads_brings_no_highdicom():
