@@ -22,22 +22,14 @@ def bundles_folder() -> Path:
 
 
 def bundle_root(name_or_path: str | Path) -> Path:
-    """Return a bundle's folder, from its name (`ra`) or a path to it, independent of the working
-    directory.
-
-    Raises:
-        ConfigError: if neither is a bundle; names the bundles that are.
-    """
+    """Return the folder of a bundle of this name (`ra`), wherever one works, or else at this path;
+    a `ConfigError` about what is neither names the bundles that are."""
     for candidate in (bundles_folder() / name_or_path, Path(name_or_path)):
         if (candidate / "configs" / "metadata.json").is_file():
             return candidate.resolve()
-    known = sorted(
-        path.parents[1].name for path in bundles_folder().glob("*/configs/metadata.json")
-    )
-    raise ConfigError(
-        f"{name_or_path!s} is neither a bundle nor a folder of one; "
-        f"bundles here: {', '.join(known)}"
-    )
+    known = sorted(file.parts[-3] for file in bundles_folder().glob("*/configs/metadata.json"))
+    neither = f"{name_or_path!s} is neither a bundle nor a folder of one"
+    raise ConfigError(f"{neither}; bundles here: {', '.join(known)}")
 
 
 PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
@@ -58,15 +50,9 @@ LARGEST_NUMBER, MOST_VALUES = 1024, 2000
 
 
 def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
-    """Read what a bundle's `inference.json` (and an overlay) says of its network, preprocessing and
-    scoring, as data: expressions are not evaluated and nothing is imported.
-
-    Args:
-        bundle: name or folder.
-        overlays: names of configurations laid over it, such as "paper.json".
-
-    Returns:
-        The entries `SETTINGS`, with references ("@entry#key") replaced by what they refer to.
+    """Read the entries `SETTINGS` of a bundle's `inference.json`, with configurations such as
+    "paper.json" laid over it, as data: references ("@entry#key") are replaced by what they refer
+    to, no expression is evaluated, and nothing is imported.
 
     Raises:
         ConfigError: if there is no such bundle.
@@ -74,29 +60,25 @@ def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str,
             beyond the bounds, or holds an expression.
     """
     folder = bundle_root(bundle) / "configs"
-    name = folder.parent.name
+    of = folder.parent.name
     config: dict[str, Any] = {"calibration_section": "calibration"}
     try:
         for file in ("inference.json", *overlays):
             for key, value in json.loads((folder / file).read_text("utf-8")).items():
-                _put(config, key.split("#"), value)
+                *outer, last = key.split("#")
+                inner = config
+                for name in outer:
+                    inner = inner.setdefault(name, {})
+                inner[last] = value
         if absent := [key for key in SETTINGS if key not in config]:
-            raise ArtifactError(f"inference.json of the bundle {name} lacks {', '.join(absent)}")
+            raise ArtifactError(f"inference.json of the bundle {of} lacks {', '.join(absent)}")
         budget = iter(range(MOST_VALUES))
         settings = {key: _resolve(config[key], config, budget) for key in SETTINGS}
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-        raise ArtifactError(
-            f"the configuration of the bundle {name} is absent or damaged"
-        ) from error
+        raise ArtifactError(f"the configuration of the bundle {of} is absent or damaged") from error
     if wrong := [key for key, kind in SETTINGS.items() if type(settings[key]) is not kind]:
-        raise ArtifactError(f"the bundle {name} has a value of the wrong kind: {', '.join(wrong)}")
+        raise ArtifactError(f"the bundle {of} has a value of the wrong kind: {', '.join(wrong)}")
     return settings
-
-
-def _put(config: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        config = config.setdefault(key, {})
-    config[keys[-1]] = value
 
 
 def _resolve(value: Any, config: Mapping[str, Any], budget: Iterator[int]) -> Any:

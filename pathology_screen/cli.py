@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -186,8 +187,8 @@ def _export(options: Namespace) -> None:
 
     chosen = _chosen(options, "weights", "calibration", "profile", "rate")
     written = export(Screener.from_bundle(options.bundle, **chosen), options.output, options.format)
-    names = ("method", "calibration_id", "image_threshold", "pixel_threshold")
-    print("\n".join(f"{name:<15} {written[name]}" for name in names))
+    for name in ("method", "calibration_id", "image_threshold", "pixel_threshold"):
+        print(f"{name:<15} {written[name]}")
     print(f"wrote {options.output}")
 
 
@@ -215,13 +216,10 @@ def _chosen(options: Namespace, *names: str) -> dict[str, Any]:
 
 
 def _millimetres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of millimetres")
-    return value
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of millimetres")
 
 
 def _index_or_text(text: str) -> int | str:

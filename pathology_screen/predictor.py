@@ -110,9 +110,8 @@ class Predictor:
         try:
             network = network.eval().requires_grad_(False).to(best_device(device))
         except (RuntimeError, AssertionError) as error:  # the latter where torch lacks the device
-            raise ConfigError(
-                f"the device {device} cannot be used: {str(error).splitlines()[0]}"
-            ) from error
+            said = str(error).splitlines()[0]
+            raise ConfigError(f"the device {device} cannot be used: {said}") from error
         chosen = settings["scoring"] if scoring is None else scoring
         return cls(
             method,
@@ -157,13 +156,8 @@ class Predictor:
         }
 
     def prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the slice of a scan.
-
-        Args:
-            item: `image` (a path or a `Scan`), and what `LoadScand` reads beside it.
-
-        Returns:
-            The item with `image`, a MetaTensor (1, H, W) in [0, 1].
+        """Return an item, `image` (a path or a `Scan`) with what `LoadScand` reads beside it, with
+        the slice in its place: a MetaTensor (1, H, W) in [0, 1].
 
         Raises:
             InputError: if the scan cannot be read, or brought to the standard plane.
@@ -175,10 +169,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Look at slices.
-
-        Args:
-            images: (N, 1, H, W) in [0, 1].
+        """Look at slices (N, 1, H, W) in [0, 1].
 
         Raises:
             InputError: "not_finite", if a slice holds NaN or infinite values.
@@ -195,15 +186,8 @@ class Predictor:
 
 
 def build_network(method: str, definition: Mapping[str, Any]) -> nn.Module:
-    """Build the network of a method, with random weights.
-
-    Args:
-        method: its name in the registry.
-        definition: `network_def` of its bundle: arguments, and the registry's `_target_`.
-
-    Raises:
-        ConfigError: if method or class are unknown, or an argument is wrong.
-    """
+    """Build the network of a method, with random weights, by `network_def` of its bundle; a
+    `ConfigError` tells of an unknown method or class, or a wrong argument."""
     if method not in METHODS:
         raise ConfigError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
     module, _, name = METHODS[method].network.rpartition(".")
@@ -218,11 +202,7 @@ def best_device(device: str | torch.device) -> str | torch.device:
 
 
 def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -> Scoring:
-    """Build the scoring of a method on the device of its network.
-
-    Raises:
-        ConfigError: if the options are not the scoring's.
-    """
+    """Build the scoring of a method on its network's device; `ConfigError` of wrong options."""
     with _checked(f"the scoring of {method}"):
         if METHODS[method].reconstructs:
             return AnomalyMap(**options).to(next(network.parameters()).device)
@@ -230,11 +210,8 @@ def build_scoring(method: str, network: nn.Module, options: Mapping[str, Any]) -
 
 
 def build_preprocessing(definition: Mapping[str, Any]) -> Compose:
-    """Build `preprocessing` of a bundle: a `Compose` of `STEPS` with arguments as data.
-
-    Raises:
-        ConfigError: if another step is named, or an argument is wrong.
-    """
+    """Build `preprocessing` of a bundle, a `Compose` of `STEPS` with arguments as data; a
+    `ConfigError` tells of another step or a wrong argument."""
     steps = definition.get("transforms")
     if definition.get("_target_") != "Compose" or not isinstance(steps, list):
         raise ConfigError("the preprocessing is a Compose of `transforms`")
@@ -258,6 +235,5 @@ def _checked(name: str) -> Iterator[None]:
     except ScreeningError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f"the arguments of {name} are wrong: {str(error) or type(error).__name__}"
-        ) from error
+        said = str(error) or type(error).__name__
+        raise ConfigError(f"the arguments of {name} are wrong: {said}") from error

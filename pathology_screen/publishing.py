@@ -17,11 +17,8 @@ FILES = {
 
 
 def calibration_of(run: Path) -> Calibration:
-    """Load the calibration of a training run that ended.
-
-    Raises:
-        ArtifactError: if one of `FILES` is missing, or the calibration is of other weights.
-    """
+    """Load the calibration of a training run; an `ArtifactError` tells of a run that did not end,
+    or was calibrated with other weights."""
     for name in FILES:
         if not (run / name).is_file():
             raise ArtifactError(f"the run has no {name}: let it end first")
@@ -34,18 +31,11 @@ def calibration_of(run: Path) -> Calibration:
 
 
 def publish(run: Path, bundle: Path, made_by: str) -> Path:
-    """Copy `model.pt`, `calibration.json` and `log.csv` of a run into a bundle's `models/`.
-
-    Args:
-        run: output folder of a training run.
-        bundle: folder of the bundle.
-        made_by: the command that made the weights.
-
-    Returns:
-        The folder `models/`; its `origin.json` holds hash, calibration id and `made_by`.
+    """Copy `FILES` of a run into `models/` of a bundle's folder, which is returned; its
+    `origin.json` holds hash, calibration id and the command that made the weights.
 
     Raises:
-        ArtifactError: if a file is missing or of other weights; the bundle is as before.
+        ArtifactError: as of `calibration_of`; the bundle is as before.
     """
     calibration = calibration_of(run)
     origin = {
