@@ -14,7 +14,6 @@ from pathology_screen.cohorts.preparation import listed
 ROWS, WIDTH, SLICES = 14, 12, 6
 HEADER = """<?xml version="1.0" encoding="UTF-8"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
-  <measurementInformation><patientPosition>HFS</patientPosition></measurementInformation>
   <encoding>
     <encodedSpace>
       <matrixSize><x>{x}</x><y>{y}</y><z>1</z></matrixSize>
@@ -24,12 +23,10 @@ HEADER = """<?xml version="1.0" encoding="UTF-8"?>
       <matrixSize><x>{x}</x><y>{x}</y><z>1</z></matrixSize>
       <fieldOfView_mm><x>999</x><y>999</y><z>5</z></fieldOfView_mm>
     </reconSpace>
-    <trajectory>cartesian</trajectory>
   </encoding>
 </ismrmrdHeader>"""
 STATED = HEADER.format(x=2 * ROWS, y=WIDTH, fov_x=2 * ROWS * 0.75, fov_y=WIDTH * 0.5)
-"""Pixels of 0.5 mm along the rows and 0.75 mm along the columns of the picture; the readout is
-oversampled twofold."""
+"""Pixels of 0.5 mm along the rows and 0.75 mm along the columns; a readout oversampled twofold."""
 
 
 def pictures(seed: int = 0) -> np.ndarray:

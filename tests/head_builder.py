@@ -15,10 +15,7 @@ SHELLS = {
 def ellipsoids(shape, affine, *, brain_only, offset=(0.0, 0.0, 0.0)):
     """T1-weighted intensities 0 to 1000 of a head, or of its brain alone, centred in the volume,
     float32 (I, J, K)."""
-    voxels = (
-        np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
-        - (np.array(shape) - 1) / 2
-    )
+    voxels = np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2
     place = voxels @ np.asarray(affine)[:3, :3].T - np.asarray(offset)  # mm in RAS+
     volume = np.zeros(shape, np.float32)
     for name, (margin, value) in SHELLS.items():

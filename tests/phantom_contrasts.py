@@ -1,7 +1,5 @@
 """Phantom brains in other contrasts than T1w."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

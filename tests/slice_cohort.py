@@ -1,7 +1,5 @@
 """A small cohort of drawn slices: healthy ones, and test slices with findings, masks and boxes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -43,11 +41,9 @@ def draw_slice(
 def make_slice_cohort(
     root: Path, training: int = 2, calibration: int = 2, healthy: int = 3
 ) -> Path:
-    """Write the cohort and return its datalist.
-
-    Its sections are training, validation (empty) and calibration, PNG files of healthy people, and
-    test: healthy people, and one with each of `FINDINGS`, in NIfTI files of several orientations.
-    """
+    """Write the cohort and return its datalist: training, validation (empty) and calibration, PNG
+    files of healthy people, and test, healthy people and one with each of `FINDINGS`, in NIfTI
+    files of several orientations."""
     sections: dict[str, list[dict]] = {name: [] for name in SECTIONS}
     root.mkdir(parents=True, exist_ok=True)
     for section, count in (("training", training), ("calibration", calibration)):

@@ -1,7 +1,5 @@
 """Scans made of the template's brain: where every point of them lies in MNI152 space is known."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

@@ -86,8 +86,7 @@ def prepare_fastmri(
     hold `subject` (the name of the file), `axial_slice`, `source_slice` and `group`; test items
     also `pathology` ("healthy", or names joined by commas), `boxes` (those that the paper counts,
     by the names in `FINDINGS`) and `other_boxes` (all others that are annotated on the slice:
-    neither counted nor healthy), both in the form of `phantom.find_boxes`. There is no section for
-    calibration: the paper fits its threshold on the test normals.
+    neither counted nor healthy), both in the form of `phantom.find_boxes`.
 
     The source holds, at any depth, fastMRI's HDF5 files; or, where it holds none, what fastMRI+'s
     own script made of them, `<file>_<slice>.dcm`; `annotations` is `brain.csv` of fastMRI+. The
@@ -312,22 +311,18 @@ def prepare_paper(
     wrong = [subject for section, subject in subjects if home.get(subject) != section]
     if wrong or there.keys() != set(home.values()):
         named = f": {wrong[0]} does not belong there" if wrong else ""
-        raise ConfigError(
-            f"{of_fastmri} is not the datalist that `pathology-screen prepare fastmri` makes{named}"
-        )
+        maker = "`pathology-screen prepare fastmri`"
+        raise ConfigError(f"{of_fastmri} is not the datalist that {maker} makes{named}")
     options = of_ixi.with_name("preparation.json")
     made_with = json.loads(options.read_text("utf-8")) if options.is_file() else {}
     if made_with.get("domain") == "brain_extracted":
-        raise ConfigError(
-            f"{of_ixi} holds extracted brains, but the paper trains on whole heads: prepare IXI"
-            " again"
-        )
+        brains = f"{of_ixi} holds extracted brains, but the paper trains on whole heads"
+        raise ConfigError(f"{brains}: prepare IXI again")
     people: dict[str, Row] = {}  # subject -> its one item
     for item in (item for section in load_sections(of_ixi).values() for item in section):
         if people.setdefault(item["subject"], item) is not item:
-            raise ConfigError(
-                f"{of_ixi} holds several images of {item['subject']}; the paper takes one of each"
-            )
+            several = f"{of_ixi} holds several images of {item['subject']}"
+            raise ConfigError(f"{several}; the paper takes one of each")
     wanted = {row["subject"] for row in listed("ixi.csv")}
     missing, further = sorted(wanted - people.keys()), sorted(people.keys() - wanted)
     if wanted == set(missing) or (missing and not allow_missing):

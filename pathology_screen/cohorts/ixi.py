@@ -81,9 +81,8 @@ def prepare_ixi(
     for path in sorted(Path(source).rglob("IXI*T1.nii*"), key=lambda path: path.name):
         subject = path.name[:6]
         if FILE_NAME.fullmatch(path.name) and paths.setdefault(subject, path) is not path:
-            raise ConfigError(
-                f"{source} holds several T1w volumes of {subject}: keep the right one"
-            )
+            several = f"{source} holds several T1w volumes of {subject}"
+            raise ConfigError(f"{several}: keep the right one")
     if not paths:
         raise ConfigError(f"{source} holds no file named like IXI002-Guys-0828-T1.nii.gz")
     excluded = preparation.check_excluded(exclude, paths)

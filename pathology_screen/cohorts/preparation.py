@@ -1,6 +1,5 @@
 """What the makers of cohorts share: tables, folders, splits, and scans written or checked."""
 
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from pathology_screen.bundles import carried
 from pathology_screen.calibration import fewest_people
 from pathology_screen.cohorts.datalist import SECTIONS
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.files import replacing, write_text
+from pathology_screen.files import replacing, text_sha256, write_text
 from pathology_screen.io import read_scan
 
 FRACTIONS = (0.6, 0.05, 0.25, 0.1)
@@ -137,13 +136,9 @@ def draw_split(
     """
     complete = len(fractions) == len(SECTIONS) and math.isclose(sum(fractions), 1, abs_tol=1e-6)
     if not complete or min(fractions) < 0:
-        sections = ", ".join(SECTIONS)
-        raise ConfigError(
-            f"the fractions for {sections} are four numbers that add up to 1, not {fractions}"
-        )
-    order = sorted(
-        set(subjects), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    )
+        wanted = f"the fractions for {', '.join(SECTIONS)} are four numbers that add up to 1"
+        raise ConfigError(f"{wanted}, not {fractions}")
+    order = sorted(set(subjects), key=lambda name: text_sha256(f"{seed}/{name}"))
     shares = [len(order) * fraction for fraction in fractions]
     counts = [math.floor(share + 1e-9) for share in shares]
     remainders = [round(share - count, 9) for share, count in zip(shares, counts)]
@@ -152,10 +147,8 @@ def draw_split(
     split: dict[str, str] = {}
     for section, fraction, count in zip(SECTIONS, fractions, counts):
         if fraction and not count:
-            raise ConfigError(
-                f"{fraction:g} of {len(order)} subjects leaves none for {section}: "
-                "add subjects, or raise its fraction"
-            )
+            few = f"{fraction:g} of {len(order)} subjects leaves none for {section}"
+            raise ConfigError(f"{few}: add subjects, or raise its fraction")
         split |= dict.fromkeys(order[len(split) : len(split) + count], section)
     return split
 

@@ -3,7 +3,7 @@ boxes frame what they name."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
@@ -84,6 +84,7 @@ def test_a_single_slice_is_shown_as_it_is(tmp_path):
     assert boxes == [("mass", [7 - 2 - 4 - 0.5, 0.5, 4, 3])]
 
 
+@settings(deadline=None)
 @given(
     st.permutations([("R", "L"), ("A", "P")]),
     st.lists(st.integers(0, 1), min_size=3, max_size=3),

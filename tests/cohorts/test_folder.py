@@ -103,22 +103,18 @@ def test_images_stay_where_they_are_and_the_whole_can_be_moved(bids, tmp_path):
     assert first["image"] == "sub-01/anat/sub-01_T1w.nii.gz"
 
 
-def test_only_healthy_subjects_outside_test(bids, prepare):
+def test_only_healthy_subjects_outside_test_and_their_column_is_not_overlooked(bids, tmp_path):
     write_participants(bids)
-    datalist = prepare("bids", **GROUPS)
+    message = r"column diagnosis \(control, tumour\): pass it as group_column"
+    with pytest.raises(ConfigError, match=message):
+        prepare_folder(bids, tmp_path / "out", **EVEN)
+    datalist = prepare_folder(bids, tmp_path / "out", **GROUPS)
     found = subjects(datalist)
     assert [len(found[section]) for section in SECTIONS] == [3, 2, 1, 4]
     expected = dict.fromkeys(found["test"], "healthy") | dict.fromkeys(("08", "09", "10"), "tumour")
     assert groups(datalist) == expected
-
-
-def test_group_column_is_not_overlooked(bids, prepare):
-    write_participants(bids)
-    message = r"column diagnosis \(control, tumour\): pass it as group_column"
-    with pytest.raises(ConfigError, match=message):
-        prepare("bids", **EVEN)
     write_participants(bids, patients=())
-    prepare("bids", **EVEN)  # one value tells nothing
+    prepare_folder(bids, tmp_path / "same", **EVEN)  # one value tells nothing
 
 
 @pytest.mark.parametrize(
