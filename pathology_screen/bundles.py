@@ -1,7 +1,7 @@
 """Find a bundle by its name, in a checkout or in an installed wheel."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ def bundle_root(name_or_path: str | Path) -> Path:
     raise ConfigError(f"{neither}; bundles here: {', '.join(known)}")
 
 
-PROFILES: dict[str, tuple[str, ...]] = {"compact": (), "paper": ("paper.json",)}
-"""Profile -> the configurations laid over a bundle's own."""
+PROFILES: dict[str, tuple[str, ...]] = {
+    "compact": (),
+    "paper": ("paper.json",),
+    "brain_extracted": ("brain_extracted.json",),
+}
+"""Profile -> the configurations laid over a bundle's own; shipped weights are of the first."""
 
 SETTINGS = {
     "method": str,
@@ -49,21 +53,23 @@ LARGEST_NUMBER, MOST_VALUES = 1024, 2000
 """Bounds on the settings: of any number, such as a width, and of how many values there are."""
 
 
-def read_settings(bundle: str | Path, overlays: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the entries `SETTINGS` of a bundle's `inference.json`, with configurations such as
-    "paper.json" laid over it, as data: references ("@entry#key") are replaced by what they refer
-    to, no expression is evaluated, and nothing is imported.
+def read_settings(bundle: str | Path, profile: str = "compact") -> dict[str, Any]:
+    """Read the entries `SETTINGS` of a bundle's `inference.json`, with the configuration of a
+    profile laid over it, as data: references ("@entry#key") are replaced by what they refer to, no
+    expression is evaluated, and nothing is imported.
 
     Raises:
-        ConfigError: if there is no such bundle.
+        ConfigError: if there is no such bundle or profile.
         ArtifactError: if a file is absent or damaged, or an entry is missing, of another kind,
             beyond the bounds, or holds an expression.
     """
+    if profile not in PROFILES:
+        raise ConfigError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
     folder = bundle_root(bundle) / "configs"
     of = folder.parent.name
     config: dict[str, Any] = {"calibration_section": "calibration"}
     try:
-        for file in ("inference.json", *overlays):
+        for file in ("inference.json", *PROFILES[profile]):
             for key, value in json.loads((folder / file).read_text("utf-8")).items():
                 *outer, last = key.split("#")
                 inner = config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pathology_screen import __version__
-from pathology_screen.bundles import bundle_root
+from pathology_screen.bundles import PROFILES, bundle_root
 from pathology_screen.errors import NOT_ASSESSABLE, ConfigError, ScreeningError
 
 INTERRUPTED = 130
@@ -244,7 +244,7 @@ def _labels(names: str, dest: str) -> Argument:
 
 
 _BUNDLE = _arg("--bundle", "name or folder of the bundle (default: ra)", default="ra")
-_PROFILE = _arg("--profile", "of the bundle", default="compact", choices=["compact", "paper"])
+_PROFILE = _arg("--profile", "of the bundle", default="compact", choices=[*PROFILES])
 _EXTRACTED = _flag("--extracted", "extracted brains in place of whole heads")
 _NAMES_HELP = "of the scans: pseudonyms, or parts of the paths, which may identify patients"
 _SCANS = (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pathology_screen import transforms
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring
-from pathology_screen.bundles import PROFILES, bundle_root, read_settings
+from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError, ScreeningError
 from pathology_screen.files import sha256
 from pathology_screen.networks.weights import load_weights
@@ -88,7 +88,7 @@ class Predictor:
         Args:
             bundle: name or folder.
             weights: in place of the bundle's own `models/model.pt`; `model.pt` of a training run.
-            profile: "compact" or "paper", which the weights belong to.
+            profile: of `bundles.PROFILES`, which the weights belong to.
             device: of the network; "auto" takes the accelerator of the machine (CUDA, MPS), or
                 else the CPU.
             scoring: arguments of the scoring in place of the bundle's.
@@ -97,14 +97,12 @@ class Predictor:
             ArtifactError: if the weights are missing or damaged, or do not fit the network.
             ConfigError: if there is no such bundle, profile or device.
         """
-        if profile not in PROFILES:
-            raise ConfigError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
+        settings = read_settings(bundle, profile)
         root = bundle_root(bundle)
         path = root / "models" / "model.pt" if weights is None else Path(weights)
         if not path.is_file():
             advice = f"; train the bundle {root.name} and name the model.pt of the run"
             raise ArtifactError(f"there are no weights {path.name}{'' if weights else advice}")
-        settings = read_settings(bundle, PROFILES[profile])
         method = settings["method"]
         network = load_weights(build_network(method, settings["network_def"]), path)
         try:

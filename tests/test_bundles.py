@@ -16,29 +16,28 @@ from pathology_screen.predictor import build_preprocessing
 from pathology_screen.registry import METHODS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+PARTS = {"LICENSE", "configs", "docs", "models"}
+"""Of a bundle, in a wheel."""
+BUNDLES = [name for name, method in METHODS.items() if not method.is_control]
 
 
 def test_every_method_has_its_bundle():
-    for name in (method.name for method in METHODS.values() if not method.is_control):
+    for name in BUNDLES:
         root = bundle_root(name)
         assert root == bundles_folder().resolve() / name
         metadata = json.loads((root / "configs" / "metadata.json").read_text())
         assert metadata["required_packages_version"]["pathology_screen"]
-        assert (root / "LICENSE").is_file() and (root / "docs" / "README.md").is_file()
 
 
-def test_the_working_directory_does_not_matter(tmp_path, monkeypatch):
+def test_a_bundle_is_found_by_its_name_anywhere_and_one_of_ones_own_by_its_path(
+    tmp_path, monkeypatch
+):
     expected = bundle_root("ra")
-    (tmp_path / "ra" / "configs").mkdir(parents=True)
-    (tmp_path / "ra" / "configs" / "metadata.json").write_text("{}")
+    for name in ("ra", "mine"):
+        (tmp_path / name / "configs").mkdir(parents=True)
+        (tmp_path / name / "configs" / "metadata.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     assert bundle_root("ra") == expected
-
-
-def test_a_bundle_of_ones_own_is_found_by_its_path(tmp_path, monkeypatch):
-    (tmp_path / "mine" / "configs").mkdir(parents=True)
-    (tmp_path / "mine" / "configs" / "metadata.json").write_text("{}")
-    monkeypatch.chdir(tmp_path)
     assert bundle_root(tmp_path / "mine") == bundle_root("mine") == (tmp_path / "mine").resolve()
 
 
@@ -51,14 +50,8 @@ def test_what_is_no_bundle_is_refused_with_those_that_are(name, tmp_path, monkey
 
 def pip(*arguments):
     """Run pip without the network; return its output, which must hold no warning."""
-    options = [
-        "--no-build-isolation",
-        "--no-deps",
-        "--no-index",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    command = [sys.executable, "-m", "pip", *arguments[:1], *options, *arguments[1:]]
+    options = "--no-build-isolation --no-deps --no-index --disable-pip-version-check --no-input"
+    command = [sys.executable, "-m", "pip", *arguments[:1], *options.split(), *arguments[1:]]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -68,25 +61,16 @@ def pip(*arguments):
 def checkout(tmp_path_factory):
     """A copy of what a wheel is built from, with weights and with leftovers of runs."""
     copy = tmp_path_factory.mktemp("checkout")
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-    )
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    tracked = subprocess.run(listing, cwd=CHECKOUT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not in a git checkout")
     for name in filter(None, tracked.stdout.split("\0")):
         if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((CHECKOUT / name).read_bytes())
-    for name in (
-        "models/model.pt",
-        "models/model.ts",
-        "runs/train/log.csv",
-        "eval/table.csv",
-        "runs/a/model.pt",
-    ):
+    weights, left = ("models/model.pt", "models/model.ts"), ("train/log.csv", "a/model.pt")
+    for name in (*weights, "eval/table.csv", *(f"runs/{file}" for file in left)):
         (copy / "bundles/ra" / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / "bundles/ra" / name).write_bytes(b"x")
     return copy
@@ -105,44 +89,33 @@ def test_the_wheel_carries_every_module_and_every_bundle(wheel, checkout):
     names = zipfile.ZipFile(wheel).namelist()
     package, bundles = checkout / "pathology_screen", checkout / "bundles"
     shipped = ("LICENSE", "configs/*", "docs/*", "models/*.pt", "models/*.json", "models/*.csv")
-    expected = {
-        f"pathology_screen/{path.relative_to(package)}"
-        for path in package.rglob("*")
-        if path.is_file()
-    } | {
-        f"pathology_screen/_bundles/{path.relative_to(bundles)}"
-        for part in shipped
-        for path in bundles.glob(f"*/{part}")
-    }
-    lists = [
-        path.name
-        for path in (checkout / "data_lists").iterdir()
-        if path.suffix in (".csv", ".json", ".py")
-    ]
-    expected |= {f"pathology_screen/_data_lists/{name}" for name in lists}
-    assert {name for name in names if ".dist-info/" not in name} == expected
-    assert {"LICENSE", "configs", "docs", "models"} == {
-        name.split("/")[3] for name in names if "/_bundles/ra/" in name
-    }
+    expected = {path.relative_to(package) for path in package.rglob("*") if path.is_file()}
+    for part in shipped:
+        expected |= {
+            Path("_bundles", path.relative_to(bundles)) for path in bundles.glob(f"*/{part}")
+        }
+    lists = (checkout / "data_lists").iterdir()
+    endings = (".csv", ".json", ".py")
+    expected |= {Path("_data_lists", path.name) for path in lists if path.suffix in endings}
+    found = {name for name in names if ".dist-info/" not in name}
+    assert found == {f"pathology_screen/{path}" for path in expected}
+    assert {name.split("/")[3] for name in names if "/_bundles/ra/" in name} == PARTS
+
+
+def located(code, *options, **environment):
+    """Where an interpreter in another folder finds the module and a bundle."""
+    code += "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
+    command, given = [sys.executable, *options, "-c", code], {"env": os.environ | environment}
+    return [*map(Path, subprocess.check_output(command, cwd="/", text=True, **given).split())]
 
 
 @pytest.mark.slow
 def test_an_installed_wheel_finds_its_bundles_from_any_folder(wheel, tmp_path):
     pip("install", "--target", str(tmp_path / "site"), str(wheel))
-    code = "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd="/",
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    module, root = map(Path, result.stdout.split())
-    assert module == tmp_path / "site/pathology_screen/bundles.py"
-    assert root == tmp_path / "site/pathology_screen/_bundles/ra"
-    assert {path.name for path in root.iterdir()} == {"LICENSE", "configs", "docs", "models"}
-    assert (root / "models/model.pt").is_file()
+    module, root = located("", PYTHONPATH=str(tmp_path / "site"))
+    package = tmp_path / "site/pathology_screen"
+    assert (module, root) == (package / "bundles.py", package / "_bundles/ra")
+    assert {path.name for path in root.iterdir()} == PARTS and (root / "models/model.pt").is_file()
 
 
 @pytest.mark.slow
@@ -150,14 +123,7 @@ def test_an_editable_installation_finds_the_bundles_of_the_checkout(checkout, tm
     """As a wheel that holds a link in place of the code; its path file works in a folder for
     packages alone."""
     pip("install", "--target", str(tmp_path / "site"), "--editable", str(checkout))
-    code = (
-        f"import site; site.addsitedir({str(tmp_path / 'site')!r})\n"
-        "import pathology_screen.bundles as b; print(b.__file__); print(b.bundle_root('ra'))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd="/", capture_output=True, text=True, check=True
-    )
-    module, root = map(Path, result.stdout.split())
+    module, root = located(f"import site; site.addsitedir({str(tmp_path / 'site')!r})\n", "-S")
     assert module == checkout / "pathology_screen/bundles.py" and root == checkout / "bundles/ra"
 
 
@@ -205,7 +171,7 @@ def test_references_are_followed_and_overlays_laid_over(bundle):
         "network_def": {"_target_": "a.B", "size": 64, "channels": [1, 64]},
         "calibration_section": "calibration",
     }
-    paper = read_settings(root, ["paper.json"])
+    paper = read_settings(root, "paper")
     assert (paper["slice"], paper["scoring"]) == ({"size": 32}, {"equalize": True})
     assert paper["network_def"]["channels"] == [2] and paper["network_def"]["size"] == 32
 
@@ -217,23 +183,18 @@ def test_expressions_and_gaps_are_refused(bundle):
         read_settings(bundle({name: value for name, value in SETTING.items() if name != "slice"}))
 
 
-@pytest.mark.parametrize("overlays", PROFILES.values(), ids=PROFILES)
-@pytest.mark.parametrize(
-    "name", [method.name for method in METHODS.values() if not method.is_control]
-)
-def test_settings_are_those_that_monai_finds(name, overlays):
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", BUNDLES)
+def test_settings_are_those_that_monai_finds(name, profile):
     folder = bundle_root(name) / "configs"
-    parser = ConfigParser(
-        ConfigParser.load_config_files([folder / file for file in ("inference.json", *overlays)])
-    )
-    settings = read_settings(name, overlays)
+    files = [folder / file for file in ("inference.json", *PROFILES[profile])]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    settings = read_settings(name, profile)
     for key in ("method", "slice", "scoring"):
         assert settings[key] == parser.get_parsed_content(key)
     steps = parser.get_parsed_content("preprocessing").transforms
-    assert [type(step) for step in build_preprocessing(settings["preprocessing"]).transforms] == [
-        *map(type, steps)
-    ]
+    built = build_preprocessing(settings["preprocessing"]).transforms
+    assert [*map(type, built)] == [*map(type, steps)]
     network = parser.get_parsed_content("network_def", instantiate=False).get_config()
-    assert settings["network_def"] == {
-        k: v for k, v in network.items() if not k.startswith("_")
-    } | {"_target_": METHODS[name].network}
+    arguments = {key: value for key, value in network.items() if not key.startswith("_")}
+    assert settings["network_def"] == arguments | {"_target_": METHODS[name].network}

@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from pathology_screen.anomaly import AnomalyMap, DistillationMap, Scoring, perceptual_distance
-from pathology_screen.bundles import PROFILES, bundle_root, read_settings
+from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ArtifactError, ConfigError
@@ -105,9 +105,7 @@ class Profile(NamedTuple):
 def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
     """Take the settings that all bundles share from RA's, perhaps with another perceptual backbone;
     ConfigError if there is no such profile."""
-    if name not in PROFILES:
-        raise ConfigError(f'the profile is "compact" or "paper", not {name!r}')
-    settings = read_settings("ra", PROFILES[name])
+    settings = read_settings("ra", name)
     return Profile(
         build_preprocessing(settings["preprocessing"]),
         settings["slice"],

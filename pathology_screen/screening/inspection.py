@@ -8,12 +8,12 @@ from typing import Any, Unpack
 
 from monai.transforms import Compose
 
-from pathology_screen.bundles import PROFILES, read_settings
+from pathology_screen.bundles import read_settings
 from pathology_screen.errors import as_refusal
 from pathology_screen.outputs.record import hide_uid
 from pathology_screen.predictor import build_preprocessing
 from pathology_screen.result import ScanContext
-from pathology_screen.screening.screener import ScanOptions, ScanSource, scan_item, take_slice
+from pathology_screen.screening.screener import ScanOptions, ScanSource, take_slice
 
 SCHEMA_VERSION = 1
 
@@ -33,14 +33,14 @@ class Inspector:
         Raises:
             ConfigError: if there is no such bundle.
         """
-        settings = read_settings(bundle, PROFILES[profile])
+        settings = read_settings(bundle, profile)
         return cls(build_preprocessing(settings["preprocessing"]), settings["slice"]["domain"])
 
     def __call__(self, scan: ScanSource, **options: Unpack[ScanOptions]) -> ScanContext:
         """Inspect one scan."""
         context = ScanContext()
         try:
-            take_slice(self.preprocessing, self.domain, scan_item(scan, **options), context)
+            take_slice(self.preprocessing, self.domain, scan, context, **options)
         except Exception as error:
             context.refusal = as_refusal(error)
         return context
@@ -67,7 +67,7 @@ def inspection(name: str, context: ScanContext, *, keep_uids: bool = False) -> d
         "reason": refusal and str(refusal),
         "findings": [asdict(finding) for finding in context.findings],
         "fit": context.fit and asdict(context.fit),
-        "source": dict((context if keep_uids else hide_uid(context)).source),
+        "source": dict(context.source) if keep_uids else hide_uid(context.source),
     }
     return json.loads(json.dumps(facts, allow_nan=False))  # tuples become lists
 

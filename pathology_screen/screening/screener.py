@@ -19,7 +19,7 @@ from pathology_screen.result import Finding, ScanContext, ScreeningResult
 from pathology_screen.screening.gate import acquisition_findings, brain_findings, geometry_findings
 from pathology_screen.screening.judge import Judge
 from pathology_screen.space import Fit
-from pathology_screen.transforms import READ_BY_READER, ExtractBraind
+from pathology_screen.transforms import ExtractBraind
 
 ScanSource = str | Path | Sequence[str | Path] | Scan
 """What `io.read_scan` takes, or a scan that was read."""
@@ -82,7 +82,7 @@ class Screener:
         """
         context = ScanContext()
         try:
-            image = prepare(self.predictor, scan_item(scan, **options), context)
+            image = prepare(self.predictor, scan, context, **options)
             with context.timed("screening"):
                 return self.judge(image, self.predictor.predict(image[None]), context)
         except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
@@ -92,29 +92,29 @@ class Screener:
             return self.judge.refuse(refusal, context)
 
 
-def scan_item(scan: ScanSource, **options: Unpack[ScanOptions]) -> dict[str, Any]:
-    """The item of a scan, as `prepare` takes it."""
-    item: dict[str, Any] = {"image": scan, **options}
-    plane = item.pop("plane_mm", None)
-    return item if plane is None else {**item, "z_mm": plane}
-
-
-def prepare(predictor: Predictor, item: Mapping[str, Any], context: ScanContext) -> MetaTensor:
+def prepare(
+    predictor: Predictor, scan: ScanSource, context: ScanContext, **options: Unpack[ScanOptions]
+) -> MetaTensor:
     """Take the slice of a scan, (1, H, W) in [0, 1], by the preprocessing of a method, past the
-    reader and the acceptance gate; `context` takes facts and findings. The item holds `image`, a
-    path or a `Scan`, and what `LoadScand` and `StandardPlaned` read beside it. A refusal is an
-    InputError, as such or as the cause of a RuntimeError of MONAI's."""
-    return take_slice(predictor.preprocessing, predictor.slice_options["domain"], item, context)
+    reader and the acceptance gate; `context` takes facts and findings. A refusal is an InputError,
+    as such or as the cause of a RuntimeError of MONAI's."""
+    domain = predictor.slice_options["domain"]
+    return take_slice(predictor.preprocessing, domain, scan, context, **options)
 
 
 def take_slice(
-    preprocessing: Compose, domain: str, item: Mapping[str, Any], context: ScanContext
+    preprocessing: Compose,
+    domain: str,
+    scan: ScanSource,
+    context: ScanContext,
+    plane_mm: float | None = None,
+    **options: Any,
 ) -> MetaTensor:
     """Do what `prepare` does, with a preprocessing that accepts one domain."""
     with context.timed("reading"):
-        if not isinstance(item["image"], Scan):
-            options = {name: item[name] for name in READ_BY_READER if name in item}
-            item = {**item, "image": read_scan(item["image"], **options)}
+        if not isinstance(scan, Scan):
+            scan = read_scan(scan, **options)
+    item: Mapping[str, Any] = {"image": scan} | ({} if plane_mm is None else {"z_mm": plane_mm})
     with context.timed("preparation"):
         for number, step in enumerate(preprocessing.transforms):
             item = cast(Callable, step)(item)
@@ -143,8 +143,12 @@ def _accept_brain(item: Mapping[str, Any], domain: str, context: ScanContext) ->
     image = item["image"]
     found = "brain_extracted" if image.meta["brain_extracted"] else "whole_head"
     if found != domain:
-        hint = "Give the whole head, as it was acquired"
-        context.accept([Finding("other_domain", found, domain, hint=hint)])
+        hints = {
+            "whole_head": "Give the whole head, as it was acquired, or weights of the profile "
+            "brain_extracted",
+            "brain_extracted": "Give the brain without its skull",
+        }
+        context.accept([Finding("other_domain", found, domain, hint=hints[domain])])
     mask = np.asarray(item["brain"][0]) > 0
     near = box_around(mask)
     brain = np.asarray(image[0])[near] * mask[near]

@@ -97,7 +97,7 @@ def test_the_preprocessing_of_the_paper_takes_it_as_one_axial_slice_with_its_box
     item = load_datalist(prepare(header=square), "test")[0]
     with pytest.raises(InputError, match="single_slice"):
         read_scan(item["image"])
-    definition = json.dumps(read_settings("ra", ["paper.json"])["preprocessing"])
+    definition = json.dumps(read_settings("ra", "paper")["preprocessing"])
     preprocessing = build_preprocessing(json.loads(definition.replace("128", str(ROWS))))
     found = AnnotatedSliced(preprocessing)(item)
     across = slice((ROWS - WIDTH) // 2, (ROWS + WIDTH) // 2)
