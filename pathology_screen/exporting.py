@@ -42,26 +42,18 @@ class ScreeningGraph(nn.Module):
         scoring = cast(Any, predictor.scoring)
         if isinstance(scoring, AnomalyMap):
             if scoring.equalize:
-                raise ConfigError(
-                    "this scoring equalises slices, which is no tensor operation: a scoring with "
-                    "equalize=false can be exported"
-                )
+                no = "this scoring equalises slices, which is no tensor operation"
+                raise ConfigError(f"{no}: a scoring with equalize=false can be exported")
             metric = scoring.perceptual
             if isinstance(metric, PerceptualDistance):
                 metric = metric.metric  # takes any number of slices at once
-            scoring = AnomalyMap(
-                "none" if metric is None else metric,
-                equalize=False,
-                sigma=scoring.sigma,
-                score=scoring.kind_of_score,
-            )
+            kept = {"sigma": scoring.sigma, "score": scoring.kind_of_score}
+            scoring = AnomalyMap("none" if metric is None else metric, equalize=False, **kept)
         elif not isinstance(scoring, DistillationMap) or scoring.kind != "discrepancy":
             raise ConfigError('an exported map of MKD is of the kind "discrepancy"')
         self.network, self.scoring, self.inferer = predictor.network, scoring, predictor.inferer
-        self.outputs = (
-            *(("reconstruction",) if predictor.reconstructs else ()),
-            *("anomaly_map", "score"),
-        )
+        painted = ("reconstruction",) if predictor.reconstructs else ()
+        self.outputs = (*painted, "anomaly_map", "score")
 
     def forward(self, slices: Tensor) -> tuple[Tensor, ...]:
         output = self.inferer(slices, self.network)
@@ -74,11 +66,6 @@ class ScreeningGraph(nn.Module):
 
 def export(screener: Screener, path: str | Path, kind: Format = "onnx") -> dict[str, Any]:
     """Write the graph of a screener on the CPU, with its thresholds, whole or not at all.
-
-    Args:
-        screener: a method with its calibration and its rate.
-        path: file to write.
-        kind: "onnx" or "torchscript".
 
     Returns:
         The metadata that the file holds, as JSON values: `image_threshold`, its
@@ -102,8 +89,7 @@ def export(screener: Screener, path: str | Path, kind: Format = "onnx") -> dict[
     }
     side = predictor.slice_options["size"]
     example = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
-    write = _onnx if kind == "onnx" else _torchscript
-    content = write(graph, example, metadata)
+    content = (_onnx if kind == "onnx" else _torchscript)(graph, example, metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return metadata

@@ -11,15 +11,8 @@ DISPLAY_AXES = "PLS"
 
 
 def axial_orientation(affine: np.ndarray) -> tuple[int, int]:
-    """Find the array axis along which axial slices are stacked.
-
-    Args:
-        affine: (4, 4), voxel index -> millimetres in RAS+.
-
-    Returns:
-        The axis (0, 1 or 2) closest to the patient's inferior-superior axis, and +1 where the index
-        rises to superior, -1 where it rises to inferior.
-    """
+    """Return the array axis (0, 1 or 2) along which axial slices are stacked, by an affine (4, 4)
+    from voxels to mm in RAS+; and +1 where its index rises to superior, -1 where to inferior."""
     orientation = io_orientation(affine)
     axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
     return axis, int(orientation[axis, 1])
@@ -67,16 +60,11 @@ def crop(
 
 
 def coarsen(image: nib.Nifti1Image, millimetres: float) -> nib.Nifti1Image:
-    """Smooth an image (I, J, K) and give it larger voxels, along its own axes.
+    """Smooth an image (I, J, K) in any orientation and give it larger voxels along its own axes,
+    float32, of nearly this size: they fill the same field of view.
 
-    Args:
-        image: in any orientation.
-        millimetres: size of the new voxels, nearly, so that they fill the field of view; an axis
-            whose voxels are as large is left as it is. The width of the smoothing at half its
-            height adds what the voxels lack.
-
-    Returns:
-        float32, with the same field of view.
+    An axis whose voxels are as large is left as it is. The width of the smoothing at half its
+    height adds what the voxels lack.
     """
     voxels, size = np.asarray(image.dataobj, np.float32), spacing(image.affine)
     width = np.sqrt(np.maximum(millimetres**2 - size**2, 0)) / size

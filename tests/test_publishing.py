@@ -38,11 +38,19 @@ def bundle(tmp_path):
     return tmp_path / "bundle"
 
 
+def refuse(run, bundle, message):
+    """And the bundle is as before."""
+    with pytest.raises(ArtifactError, match=message):
+        publish(run, bundle, "x")
+    assert [path.read_bytes() for path in (bundle / "models").iterdir()] == [b"older weights"]
+
+
 def test_weights_are_published_with_all_that_says_where_they_come_from(run, bundle):
+    publish(run, bundle.with_name("new"), "x")
     models = publish(run, bundle, "python -m monai.bundle run training")
-    assert (
-        models == bundle / "models" and sorted(path.name for path in models.iterdir()) == PUBLISHED
-    )
+    assert models == bundle / "models"
+    for made in (models, bundle.with_name("new") / "models"):
+        assert sorted(path.name for path in made.iterdir()) == PUBLISHED
     assert (models / "model.pt").read_bytes() == b"weights"
     assert (models / "training_log.csv").read_text() == "epoch\n1\n"
     calibration = Calibration.load(models / "calibration.json")
@@ -53,36 +61,21 @@ def test_weights_are_published_with_all_that_says_where_they_come_from(run, bund
     }
 
 
-def test_a_new_bundle_gets_its_models_folder(run, tmp_path):
-    assert sorted(path.name for path in publish(run, tmp_path / "new", "x").iterdir()) == PUBLISHED
-
-
-@pytest.mark.parametrize("missing", ["model.pt", "calibration.json", "log.csv"])
+@pytest.mark.parametrize("missing", ["model.pt", "calibration.json", "log.csv", ""])
 def test_an_unfinished_run_is_refused(missing, run, bundle):
-    (run / missing).unlink()
-    with pytest.raises(ArtifactError, match=missing):
-        publish(run, bundle, "x")
-    assert [path.read_bytes() for path in (bundle / "models").iterdir()] == [b"older weights"]
+    """The last has no folder."""
+    (run / missing).unlink() if missing else shutil.rmtree(run)
+    refuse(run, bundle, missing or r"model\.pt")
 
 
 @pytest.mark.parametrize("identity", [{"weights_sha256": "a" * 64}, {}])
 def test_the_calibration_of_other_weights_is_refused(identity, run, bundle):
     calibrate(run, **identity)
-    with pytest.raises(ArtifactError, match="other weights"):
-        publish(run, bundle, "x")
-    assert [path.read_bytes() for path in (bundle / "models").iterdir()] == [b"older weights"]
+    refuse(run, bundle, "other weights")
 
 
 def test_an_altered_calibration_is_refused(run, bundle):
     text = (run / "calibration.json").read_text()
-    (run / "calibration.json").write_text(
-        text.replace('"pixel_threshold": 0.1', '"pixel_threshold": 0.9')
-    )
-    with pytest.raises(ArtifactError, match="altered"):
-        publish(run, bundle, "x")
-
-
-def test_a_run_that_does_not_exist_is_refused(run, bundle):
-    shutil.rmtree(run)
-    with pytest.raises(ArtifactError, match=r"model\.pt"):
-        publish(run, bundle, "x")
+    text = text.replace('"pixel_threshold": 0.1', '"pixel_threshold": 0.9')
+    (run / "calibration.json").write_text(text)
+    refuse(run, bundle, "altered")

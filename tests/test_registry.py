@@ -12,17 +12,11 @@ BUNDLES = [method.name for method in METHODS.values() if not method.is_control]
 @pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize("profile", ["compact", "paper"])
 def test_registry_counts_the_parameters_of_each_profile(name, profile):
-    files = ["train.json", "paper.json"] if profile == "paper" else ["train.json"]
-    parser = ConfigParser(
-        ConfigParser.load_config_files([bundle_root(name) / "configs" / file for file in files])
-    )
-    if name == "mkd":
-        parser["network_def"]["teacher"] = (
-            "st_vgg16"  # torchvision's VGG-16 may be absent; it has no trained part
-        )
-    network = parser.get_parsed_content("network_def")
-    method = METHODS[name]
+    files = ["train.json", "paper.json"][: 1 + (profile == "paper")]
+    configs = [bundle_root(name) / "configs" / file for file in files]
+    parser = ConfigParser(ConfigParser.load_config_files(configs))
+    if name == "mkd":  # torchvision's VGG-16 may be absent; it has no trained part
+        parser["network_def"]["teacher"] = "st_vgg16"
+    network, method = parser.get_parsed_content("network_def"), METHODS[name]
     assert f"{type(network).__module__}.{type(network).__name__}" == method.network
-    assert (
-        sum(parameter.numel() for parameter in network.parameters()) == method.parameters[profile]
-    )
+    assert sum(one.numel() for one in network.parameters()) == method.parameters[profile]

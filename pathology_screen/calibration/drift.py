@@ -35,21 +35,15 @@ class Drift(NamedTuple):
 
 
 def exceedance_law(people: int, new: int, subject_fpr: float) -> Any:
-    """Return the law of the number of new healthy people above the threshold of a calibration.
+    """Return the law (frozen, of scipy) of the number of new healthy people above the threshold of
+    a calibration for a rate.
 
     Of n people calibrated on, the threshold is the k-th highest score. A new person like them
     exceeds it with a probability that itself is a draw of Beta(k, n - k + 1), whatever the
     distribution of scores, so that of m new people a number exceeds it that follows the
     beta-binomial law with these parameters. Without drift more than 5 % of them exceed the 5 %
     threshold of 20 people in a third of all comparisons, which therefore is no reason for alarm.
-
-    Args:
-        people: n.
-        new: m.
-        subject_fpr: rate that the threshold is for; too few people for it have k = 1.
-
-    Returns:
-        A frozen distribution of scipy.
+    Too few people for the rate have k = 1.
     """
     k = max(1, image_rank(people, subject_fpr))
     return betabinom(new, k, people - k + 1)

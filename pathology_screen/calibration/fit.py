@@ -55,9 +55,8 @@ class Calibrator:
         if rank_and_world_size()[0] > 0:
             return None
         network = load_weights(self.predictor.network, self.predictor.weights).eval()
-        calibration = calibrate(
-            replace(self.predictor, network=network), self.slices, self.pixel_fpr
-        )
+        predictor = replace(self.predictor, network=network)
+        calibration = calibrate(predictor, self.slices, self.pixel_fpr)
         calibration.save(self.predictor.weights.with_name("calibration.json"))
         return calibration
 
@@ -67,9 +66,8 @@ def calibrate(
 ) -> Calibration:
     """Score healthy slices, `image` (1, H, W) and the person, `subject`, and fit a calibration to
     them; `pixel_fpr` and errors are those of `fit_calibration`."""
-    images = torch.stack(
-        [torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices]
-    )
+    plain = [torch.as_tensor(item["image"]).as_subclass(torch.Tensor) for item in slices]
+    images = torch.stack(plain)
     parts = [predictor.predict(part) for part in tqdm(images.split(BATCH), desc="calibrating")]
     output, maps, scores = (torch.cat([part[i] for part in parts]) for i in range(3))
     return fit_calibration(
@@ -102,9 +100,8 @@ def fit_calibration(
         images: the images, the same shape; above 0 is brain.
         scores: image score of each slice, N numbers.
         subjects: who each slice comes from, N names; only their number is kept.
-        identity: what the maps depend on, as JSON values.
         pixel_fpr: share of pixels, between 0 and 1.
-        agreements: correlation of each slice with its reconstruction, N numbers, or none.
+        identity, agreements: see `Calibration`; N agreements, or none.
 
     Raises:
         ConfigError: if there are no slices, the lengths or shapes differ, or the rate is not
@@ -128,9 +125,8 @@ def fit_calibration(
         raise InputError("not_finite", "the anomaly maps or scores of the calibration set")
     threshold = pixel_threshold(maps, pixel_fpr)
     if threshold <= 0:
-        raise ConfigError(
-            f"no more than {pixel_fpr:g} of all pixels lie above 0: ask for a lower rate"
-        )
+        few = f"no more than {pixel_fpr:g} of all pixels lie above 0"
+        raise ConfigError(f"{few}: ask for a lower rate")
     exceeds = maps > threshold
     number = {subject: i for i, subject in enumerate(dict.fromkeys(subjects))}
     return Calibration(

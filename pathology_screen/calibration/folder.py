@@ -99,7 +99,7 @@ def calibrate_on(
     for item in tqdm(items, desc="reading", unit="scan"):
         try:
             scan = read_scan(item.scan.source, series_uid=item.series_uid, axial_slice=axial_slice)
-            image = prepare(predictor, {"image": scan}, ScanContext())
+            image = prepare(predictor, scan, ScanContext())
         except Exception as error:
             refused[item.name] = find_refusal(error) or fault(error)
         else:

@@ -21,9 +21,6 @@ def test_scores_rates_and_subjects(healthy, calibration):
     assert rates["brain_pixels"] == exceeds[..., 8:].mean()
     assert calibration.scores == tuple(healthy["scores"])
     assert calibration.subjects == (0, 0, 1, 1, 2, 2)
-
-
-def test_tensors_are_taken_too(healthy, calibration):
     tensors = {name: torch.from_numpy(healthy[name]) for name in ("maps", "images")}
     assert fit_calibration(**healthy | tensors) == calibration
 

@@ -37,6 +37,10 @@ def fit(folder, file, **options):
     return calibrate_on(folder, file, axial_slice=True, **{"subject_fpr": 0.2} | options)
 
 
+def slices_and_people(found):
+    return len(found.calibration.scores), found.calibration.n_subjects
+
+
 def place(root, names, scans):
     """Put the two scans in turn below a folder."""
     for number, name in enumerate(names):
@@ -53,10 +57,6 @@ def normals(scans, tmp_path):
     root = place(tmp_path / "normals", [f"{person}/T1w" for person in people], scans)
     (root / "damaged.nii.gz").write_bytes(b"\x1f\x8b damaged")
     return root
-
-
-def slices_and_people(found):
-    return len(found.calibration.scores), found.calibration.n_subjects
 
 
 def test_people_count_and_what_is_refused_is_named(bundle, normals, tmp_path):
@@ -84,16 +84,13 @@ def test_scans_are_screened_by_it(bundle, normals, scans, tmp_path):
     assert result.outcome == "normal" and result.score in found.calibration.scores
 
 
-def test_too_few_people_write_nothing(bundle, normals, tmp_path):
+def test_too_few_people_and_nothing_but_refused_scans_write_nothing(bundle, normals, tmp_path):
+    file = tmp_path / "calibration.json"
     with pytest.raises(ConfigError, match="4 healthy people allow .* 0.2 at best"):
-        fit(normals, tmp_path / "calibration.json", subject_fpr=0.05)
-    assert not (tmp_path / "calibration.json").exists()
-
-
-def test_nothing_but_refused_scans(bundle, tmp_path):
-    (tmp_path / "only.nii.gz").write_bytes(b"\x1f\x8b damaged")
+        fit(normals, file, subject_fpr=0.05)
     with pytest.raises(InputError, match="all 1 scans were refused, the first with: .unreadable"):
-        fit(tmp_path, tmp_path / "calibration.json")
+        fit(normals / "damaged.nii.gz", file)
+    assert not file.exists()
 
 
 def test_drift_from_the_calibration_beside_the_weights(bundle, normals, make_calibration, tmp_path):

@@ -50,9 +50,10 @@ def test_file_round_trip(tmp_path, calibration):
 def test_the_shipped_file_is_written_as_it_was_read(tmp_path):
     """Names of fields and identity of files that exist stay as they are."""
     Calibration.load(SHIPPED).save(tmp_path / "calibration.json")
-    assert json.loads((tmp_path / "calibration.json").read_text()) == json.loads(
-        SHIPPED.read_text()
+    written, shipped = (
+        (path / "calibration.json").read_text() for path in (tmp_path, SHIPPED.parent)
     )
+    assert json.loads(written) == json.loads(shipped)
 
 
 def test_damaged_files_are_refused(tmp_path, calibration):
@@ -77,13 +78,7 @@ def test_damaged_files_are_refused(tmp_path, calibration):
             Calibration.load(path)
 
 
-def nested(depth):
-    value = "end"
-    for _ in range(depth):
-        value = {"in": value}
-    return value
-
-
+NESTED = ['{"in": ' * depth + '"end"' + "}" * depth for depth in (9, 300)]
 IMPOSSIBLE = {
     "pixel_threshold": [0, -1, 1e308, True, "0.1", None],
     "false_positive_rate": [0, 1, True, []],
@@ -91,18 +86,14 @@ IMPOSSIBLE = {
     "scores": [[], [10**400] * 6, [True] * 6, [[]] * 6, ["1"] * 6],
     "subjects": [[], [0.5] * 6, [-1] * 6, [10**400] * 6, [True] * 6],
     "agreements": [[0.5], [10**400] * 6, ["a"] * 6],
-    "identity": [[], "a", nested(9), nested(300)],
+    "identity": [[], "a", *map(json.loads, NESTED)],
 }
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *[
-            ({name: value}, f"no calibration: {name}")
-            for name, values in IMPOSSIBLE.items()
-            for value in values
-        ],
+        *[({k: value}, f"no calibration: {k}") for k, it in IMPOSSIBLE.items() for value in it],
         ({"scores": 5}, "lacks what"),
         ({"surplus": 5}, "lacks what"),
     ],
@@ -138,12 +129,9 @@ def test_identity_is_checked_by_value(calibration):
     with pytest.raises(ArtifactError) as refusal:
         calibration.check_identity(identity | {"weights_sha256": "b" * 64, "scoring": scoring})
     message = str(refusal.value)
-    for part in (
-        "weights_sha256",
-        "scoring.perceptual (none in the calibration, st_alex:1 here)",
-        "scoring.sigma (2.0 in the calibration, absent here)",
-    ):
-        assert part in message
+    assert "weights_sha256" in message
+    assert "scoring.perceptual (none in the calibration, st_alex:1 here)" in message
+    assert "scoring.sigma (2.0 in the calibration, absent here)" in message
     assert "equalize" not in message and "preprocessing" not in message
 
 
