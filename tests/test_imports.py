@@ -36,7 +36,7 @@ TESTS = Path(__file__).parent
 SHORT = 40
 """Most lines of a module that needs no test file of its own."""
 OF_A_WHOLE = {
-    *("api", "benchmarks", "container", "imports", "supply_chain", "vocabulary"),
+    *("api", "benchmarks", "container", "imports", "supply_chain"),
     *("experiments/command", "networks/every_network"),
     *("label/dicomweb", "label/one_runtime"),
     *(f"outputs/dicom/{name}" for name in ("conformance", "write")),
