@@ -97,7 +97,9 @@ class StandardContrastd(MapTransform):
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
-        for key in () if self.median is None else self.key_iterator(d):
+        if self.median is None:
+            return d
+        for key in self.key_iterator(d):
             brain = brain_in_plane(tuple(d[key].shape[1:]), float(d.get("z_mm", self.z_mm)))
             median = float(np.median(np.asarray(d[key][0])[brain]))
             if not 0 < median < 1:
