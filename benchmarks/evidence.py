@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -239,14 +239,15 @@ def training_table(logs: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def study(path: Path, index: Sequence[str], kept: Callable[[pd.Series], bool]) -> pd.DataFrame:
-    """A table that another command left, as people read it: a column a metric, `0.58 [0.53, 0.63]`
-    and, where there are several, the values of the seeds; empty where it is not there."""
+def study(path: Path, index: Sequence[str], scorings: Sequence[str]) -> pd.DataFrame:
+    """Of a table that another command left, what stands under these scorings, as people read it: a
+    column a metric, `0.58 [0.53, 0.63]` and, where there are several, the values of the seeds;
+    empty where it is not there."""
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path, keep_default_na=False)
     lines: dict[tuple, dict[str, str]] = {}
-    for _, row in table[[kept(row) for _, row in table.iterrows()]].iterrows():
+    for _, row in table[table.scoring.isin(scorings)].iterrows():
         key = tuple(row[index])
         sign = "+" if " minus " in key[0] else ""
         cell = f"{row.value:{sign}.3f} [{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
@@ -264,14 +265,7 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
     given = {"--runs RUNS": options.runs, "--strangers FOLDER ...": options.strangers}
     template = (Path(__file__).parent / "evidence.md.jinja").read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    ablations = study(
-        options.output / "ablations.csv", ["compared", "epochs"], lambda row: row.scoring == "eq5"
-    )
-    left_out = study(
-        options.output / "leave_site_out.csv",
-        ["people", "method", "epochs"],
-        lambda row: row.scoring in ("", "eq5"),
-    )
+    studies, of_site = options.output, ["people", "method", "epochs"]
     return environment.from_string(template).render(
         weights="training runs" if options.runs else "the weights that the bundles ship",
         options="".join(f" {text}" for text, value in given.items() if value),
@@ -287,8 +281,8 @@ def page(found: Found, options: argparse.Namespace, backbone: str) -> str:
         localised=part(found.synthetic, "AUPRC"),
         sites=site_table(found.sites),
         training=training_table(found.logs),
-        ablations=ablations,
-        left_out=left_out,
+        ablations=study(studies / "ablations.csv", ["compared", "epochs"], ["eq5"]),
+        left_out=study(studies / "leave_site_out.csv", of_site, ["", "eq5"]),
         table=markdown_table,
         made_by=found.synthetic.provenance,
     )
@@ -327,12 +321,10 @@ def write(found: Found, options: argparse.Namespace, backbone: str) -> Path:
         "training": training_curves([*found.logs.items()]),
     }
     reports = {"all": found.synthetic, **found.sites}
-    tables = {
-        name: pd.concat(
-            [pd.DataFrame(getattr(one, kind)).assign(people=site) for site, one in reports.items()]
-        )
-        for name, kind in (("benchmarks", "rows"), ("benchmarks_differences", "pairs"))
-    }
+    tables = {}
+    for name, kind in (("benchmarks", "rows"), ("benchmarks_differences", "pairs")):
+        rows = {site: pd.DataFrame(getattr(one, kind)) for site, one in reports.items()}
+        tables[name] = pd.concat([table.assign(people=site) for site, table in rows.items()])
     if options.pictures:
         found.synthetic.write(options.pictures)
     for name, chart in charts.items():

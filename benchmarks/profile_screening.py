@@ -15,16 +15,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from time import process_time as now
 from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 STAGES = {
     "reading": ("screening.screener", "read_scan"),
     "extraction": ("transforms.standard_plane", "find_brain"),
@@ -74,27 +75,20 @@ seconds a scan with those of loading in them, and the most memory of a process.
 |scan|scans|processes|CPU s a scan|peak, MiB|
 |---|---|---|---|---|
 """
-Clock = tuple[float, float]
-
-
-def now() -> Clock:
-    """CPU time of the process and wall time, seconds."""
-    return time.process_time(), time.perf_counter()
 
 
 class Stopwatch:
-    """Time by stage, without that of the stages inside it."""
+    """CPU seconds by stage, without those of the stages inside it."""
 
     def __init__(self) -> None:
-        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.spent: dict[str, float] = defaultdict(float)
         self.running: list[str] = []
         self.since = now()
 
     def _note(self) -> None:
         at = now()
         if self.running:
-            for kind in range(2):
-                self.spent[self.running[-1]][kind] += at[kind] - self.since[kind]
+            self.spent[self.running[-1]] += at - self.since
         self.since = at
 
     @contextmanager
@@ -208,9 +202,9 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
     """Screen a scan in this process, which nothing was imported in yet.
 
     Returns:
-        `loading`, the CPU and wall seconds of imports and bundle; `cold` and `warm`, those by
-        stage; `outcome` with the code of a refusal; and the most memory, `loaded_mib` before the
-        first scan and `peak_mib`.
+        `loading`, the CPU seconds of imports and bundle; `cold` and `warm`, those by stage;
+        `outcome` with the code of a refusal; and the most memory, `loaded_mib` before the first
+        scan and `peak_mib`.
     """
     start = now()
     from importlib import import_module
@@ -219,9 +213,9 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         screener = untrained(bundle, Path(folder))
-    loading = [after - before for before, after in zip(start, now())]
+    loading = now() - start
     loaded = peak_mib()
-    runs: list[dict[str, list[float]]] = []
+    runs: list[dict[str, float]] = []
     watch = Stopwatch()
     for name, (module, path) in STAGES.items():
         owner: Any = import_module(f"pathology_screen.{module}")
@@ -236,11 +230,8 @@ def measure(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
                 results.write_result(result, "scan", Path(folder))
             outcome = " ".join(filter(None, (result.outcome, result.code)))
             del result  # and its volumes
-            runs.append({name: list(spent) for name, spent in watch.spent.items()})
-    warm = {
-        name: [statistics.median(run[name][kind] for run in runs[1:]) for kind in range(2)]
-        for name in runs[-1]
-    }
+            runs.append(dict(watch.spent))
+    warm = {name: statistics.median(run[name] for run in runs[1:]) for name in runs[-1]}
     memory = {"loaded_mib": loaded, "peak_mib": peak_mib()}
     return {"loading": loading, "cold": runs[0], "warm": warm, "outcome": outcome, **memory}
 
@@ -287,25 +278,22 @@ def apart(function: Callable, *arguments: Any) -> Any:
 def in_a_process(scan: Path, repeats: int, bundle: str) -> dict[str, Any]:
     words = [sys.executable, "-W", "ignore", __file__, "--measure", str(scan)]
     words += ["--repeats", str(repeats), "--bundle", bundle]
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=alone, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(words, env=ALONE, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def stage_table(found: dict[str, dict[str, Any]]) -> str:
     """Warm CPU seconds, stages down and cases across, as Markdown."""
     lines = [f"||{'|'.join(found)}|", "|---" * (1 + len(found)) + "|"]
-    totals = {name: sum(spent[0] for spent in one["warm"].values()) for name, one in found.items()}
+    totals = {name: sum(one["warm"].values()) for name, one in found.items()}
     for stage in (*STAGES, "outputs", "other"):
-        spent = {name: one["warm"].get(stage, (0.0,))[0] for name, one in found.items()}
+        spent = {name: one["warm"].get(stage, 0.0) for name, one in found.items()}
         cells = [f"{part:.2f} ({part / totals[name]:.0%})" for name, part in spent.items()]
         lines.append(f"|{stage}|{'|'.join(cells)}|")
     rows = {
         "**all, warm**": [f"**{total:.2f}**" for total in totals.values()],
-        "first scan": [
-            f"{sum(it[0] for it in one['cold'].values()):.2f}" for one in found.values()
-        ],
-        "loading": [f"{one['loading'][0]:.2f}" for one in found.values()],
+        "first scan": [f"{sum(one['cold'].values()):.2f}" for one in found.values()],
+        "loading": [f"{one['loading']:.2f}" for one in found.values()],
         "memory when loaded, MiB": [f"{one['loaded_mib']:.0f}" for one in found.values()],
         "most memory, MiB": [f"{one['peak_mib']:.0f}" for one in found.values()],
         "outcome": [one["outcome"] for one in found.values()],
@@ -328,14 +316,13 @@ def screen_copies(scan: Path, count: int, processes: int, bundle: str) -> tuple[
             for number in range(process, count, processes):
                 os.link(scan, share / f"{number:04}{''.join(scan.suffixes)}")
             words_of_one = [*words, share, "-o", folder / f"out{process}", *options]
-            alone = os.environ | {"OMP_NUM_THREADS": "1"}
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            running.append(subprocess.Popen([*map(str, words_of_one)], env=alone, **quiet))
+            running.append(subprocess.Popen([*map(str, words_of_one)], env=ALONE, **quiet))
         spent, peaks = 0.0, []
         for one in running:
             _, status, used = os.wait4(one.pid, 0)
-            if os.waitstatus_to_exitcode(status) != 0:
-                raise RuntimeError(f"screening ended with {os.waitstatus_to_exitcode(status)}")
+            if code := os.waitstatus_to_exitcode(status):
+                raise RuntimeError(f"screening ended with {code}")
             spent += used.ru_utime + used.ru_stime
             peaks.append(used.ru_maxrss / 1024)
     return spent / count, max(peaks)
@@ -371,9 +358,8 @@ def main(arguments: list[str] | None = None) -> None:
             scan = apart(make_case, name, Path(folder))
             found[name] = in_a_process(scan, options.repeats, options.bundle)
             print(stage_table(found), flush=True)
-        text += (
-            STAGES_HEAD.format(repeats=options.repeats) + stage_table(found) + "\n" + GROWTH_HEAD
-        )
+        text += STAGES_HEAD.format(repeats=options.repeats) + stage_table(found)
+        text += "\n" + GROWTH_HEAD
         counts = {"single slice": options.growth, "whole head, 1 mm": options.growth[:2]}
         for name, several in counts.items():
             (made := Path(folder) / "grown").mkdir(exist_ok=True)

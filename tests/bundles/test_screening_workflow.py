@@ -17,9 +17,8 @@ from pathology_screen.errors import NOT_ASSESSABLE, ArtifactError
 def trained(cohort, tmp_path_factory):
     """Folder of untrained weights with their calibration."""
     output = tmp_path_factory.mktemp("run")
-    made = make_workflow(
-        "ra", "train", run_id="calibrating", datalist=str(cohort), output_dir=str(output)
-    )
+    options = {"datalist": str(cohort), "output_dir": str(output)}
+    made = make_workflow("ra", "train", run_id="calibrating", **options)
     torch.save(made.parser.get_parsed_content("network").state_dict(), output / "model.pt")
     made.run()
     return output
@@ -79,11 +78,8 @@ def test_a_calibration_of_another_slice_is_refused(trained, cohort, tmp_path):
 
 def test_the_paper_profile_screens_with_weights_of_its_own(cohort, tmp_path):
     """Narrow, and calibrated by their own workflow on the section that the profile names."""
-    options = {
-        "datalist": str(cohort),
-        "output_dir": str(tmp_path),
-        "scoring#perceptual": "st_alex",
-    }
+    options = {"datalist": str(cohort), "output_dir": str(tmp_path)}
+    options["scoring#perceptual"] = "st_alex"
     made = make_workflow("ra", "train", "paper", run_id="calibrating", **options)
     torch.save(made.parser.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
     made.run()
