@@ -180,7 +180,7 @@ def _prepare(studies: Sequence[Study], predictor: Predictor) -> tuple[Sections, 
     refused: Counter[str] = Counter()
     for study in tqdm(studies, desc="preparing", unit="scan"):
         try:
-            image = prepare(predictor, {"image": read_study(study.path)}, ScanContext())
+            image = prepare(predictor, read_study(study.path), ScanContext())
         except Exception as error:  # MONAI wraps what a transform raises in a RuntimeError
             refusal = find_refusal(error)
             if refusal is None:

@@ -27,7 +27,7 @@ class AcceptedSliced(Transform):
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         context = ScanContext()
-        image = prepare(self.predictor, {"image": data["image"]}, context)
+        image = prepare(self.predictor, data["image"], context)
         return {**data, "image": image, "context": context}
 
 

@@ -1,13 +1,14 @@
 """The JSON record of one screened scan: what a program reads."""
 
 import json
-from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from pathology_screen.files import text_sha256
-from pathology_screen.result import ScanContext, ScreeningResult
+from pathology_screen.result import ScreeningResult
 from pathology_screen.space import SPACE
 
 SCHEMA_VERSION = 2
@@ -17,15 +18,12 @@ NUMBERS = (
     "false_positive_rate",
 )
 
-Sourced = TypeVar("Sourced", ScreeningResult, ScanContext)
 
-
-def hide_uid(result: Sourced) -> Sourced:
-    """The same result with a hash for the SeriesInstanceUID, which leads back to the patient."""
-    if "series_uid" not in result.source:
-        return result
-    digest = text_sha256(str(result.source["series_uid"]))[:16]
-    return replace(result, source={**result.source, "series_uid": f"sha256:{digest}"})
+def hide_uid(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with a hash for the SeriesInstanceUID, which leads back to the patient."""
+    if "series_uid" not in source:
+        return dict(source)
+    return {**source, "series_uid": f"sha256:{text_sha256(str(source['series_uid']))[:16]}"}
 
 
 def healthy_range(result: ScreeningResult) -> list[float] | None:
@@ -41,13 +39,9 @@ def make_record(
     result: ScreeningResult, name: str | None = None, *, keep_uids: bool = False
 ) -> dict[str, Any]:
     """Put a result into JSON values, as `screening.schema.json` describes them, with the name of
-    the scan in the results; `keep_uids` keeps the SeriesInstanceUID, see `hide_uid`.
-
-    Raises:
-        ValueError: if a number is NaN or infinite, which JSON does not have.
-    """
-    one, source = result.slice, (result if keep_uids else hide_uid(result)).source
-    shown = None
+    the scan in the results; `keep_uids` keeps the SeriesInstanceUID, see `hide_uid`. ValueError
+    where a number is NaN or infinite, which JSON does not have."""
+    one, shown = result.slice, None
     if one is not None:
         where = {"space": one.fit and SPACE, "plane_mm": one.plane_mm}
         shown = {"score": one.score, **where, "fit": one.fit and asdict(one.fit)}
@@ -63,7 +57,7 @@ def make_record(
         "healthy_range": healthy_range(result),
         "slice": shown,
         "regions": [asdict(region) | {"side": region.side} for region in result.regions],
-        "source": dict(source),
+        "source": dict(result.source) if keep_uids else hide_uid(result.source),
         "provenance": dict(result.provenance),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
     }

@@ -13,9 +13,9 @@ import numpy as np
 
 from pathology_screen.errors import RunError
 from pathology_screen.files import replacing, write_text
-from pathology_screen.io.bids import folder_of
+from pathology_screen.io.find import folder_of
 from pathology_screen.outputs.figures import plane_in_words, save_panel
-from pathology_screen.outputs.record import hide_uid, make_record
+from pathology_screen.outputs.record import make_record
 from pathology_screen.outputs.report import report_html
 from pathology_screen.result import ScreeningResult
 from pathology_screen.space import SPACE
@@ -94,7 +94,7 @@ def write_result(
     made = folder / f".{stem}-{secrets.token_hex(4)}"
     try:
         made.mkdir()
-        _write_files(result if dicom_source else hide_uid(result), name, made, report)
+        _write_files(result, name, made, report)
         if dicom_source is not None:
             from pathology_screen.outputs.dicom import write_dicom  # not where highdicom is absent
 

@@ -14,7 +14,7 @@ from pathology_screen.predictor import Prediction
 from pathology_screen.result import ScanContext, ScreeningResult
 from pathology_screen.screening.batch import Batch, Item
 from pathology_screen.screening.judge import Judge
-from pathology_screen.screening.screener import prepare, scan_item
+from pathology_screen.screening.screener import prepare
 
 
 class EvaluatedBatch(IterableDataset):
@@ -48,8 +48,8 @@ class EvaluatedBatch(IterableDataset):
         for item in self.pending:
             context = ScanContext()
             try:
-                data = scan_item(item.scan.source, **self.batch.options(item))
-                image = prepare(judge.predictor, data, context)
+                options = self.batch.options(item)
+                image = prepare(judge.predictor, item.scan.source, context, **options)
             except Exception as error:
                 self.batch.write(item, judge.refuse(as_refusal(error), context))
             else:

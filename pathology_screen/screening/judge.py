@@ -26,10 +26,8 @@ class Judge:
     """Compare a slice, and what the method made of it, with healthy people.
 
     Where the calibration has too few people for the rate there is no image threshold: maps and
-    regions are given, and no scan is assessable. `rate` is as in `Screener`.
-
-    Raises:
-        ConfigError: if the rate does not lie between 0 and 1.
+    regions are given, and no scan is assessable. `rate` is as in `Screener`; ConfigError if it does
+    not lie between 0 and 1.
     """
 
     def __init__(self, predictor: Predictor, calibration: Calibration, rate: float = 0.05) -> None:

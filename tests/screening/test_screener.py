@@ -18,7 +18,7 @@ from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.io import read_scan
 from pathology_screen.predictor import Predictor, build_network
-from pathology_screen.screening import Finding, Inspector, Screener, screener
+from pathology_screen.screening import Inspector, Screener
 from pathology_screen.space import PLANE_Z, plane_affine, take_plane
 
 
@@ -136,17 +136,9 @@ def test_what_is_refused_is_not_assessable(brain, make_screener):
         assert (result.outcome, result.code) == ("not_assessable", code)
         assert f"[{code}]" in result.reason
         assert result.score is None and result.map_volume is None and result.slice is None
+    last = result.findings[-1]
+    assert last.code == code and result.reason.endswith(f"accepted: whole_head. {last.hint}")
     assert list(make_screener()("nowhere").seconds) == ["reading"]
-
-
-def test_what_the_gate_finds_is_kept_and_refuses(brain, make_brain_screener, monkeypatch):
-    found = [Finding("voxel_size", "9 mm", "up to 8 mm", refused=False)]
-    monkeypatch.setattr(screener, "geometry_findings", lambda *scan: found)
-    assert make_brain_screener()(brain).findings == tuple(found)
-    found[:] = [Finding("voxel_size", "9 mm", "up to 8 mm", hint="Resample it")]
-    result = make_brain_screener()(brain)
-    assert (result.code, result.findings) == ("voxel_size", tuple(found))
-    assert result.reason.endswith("9 mm; accepted: up to 8 mm. Resample it")
 
 
 def test_a_fault_of_the_software_is_none_of_the_scans(slices, predictor, make_screener):
