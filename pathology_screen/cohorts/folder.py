@@ -19,8 +19,8 @@ from pathology_screen.cohorts.preparation import FRACTIONS, name_some
 from pathology_screen.errors import ConfigError
 from pathology_screen.files import sha256
 from pathology_screen.io import discover, safe_names
-from pathology_screen.io.bids import t1w_images
 from pathology_screen.io.file import input_files, is_dicom, is_nifti, opened
+from pathology_screen.io.find import t1w_images
 
 SUBJECT_LABEL = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 NOT_SCANS = re.compile(r"derivatives|mask|label|(d|prob)?seg|segmentation|roi", re.IGNORECASE)

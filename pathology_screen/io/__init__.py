@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathology_screen.errors import ConfigError, InputError
-from pathology_screen.io.file import input_files, is_nifti
+from pathology_screen.io.file import dicom_packages, input_files, is_nifti
 from pathology_screen.io.find import (
     Discovery,
     FoundScan,
     bids_labels,
     discover,
-    no_dicom,
     safe_names,
     source_id,
 )
@@ -75,8 +74,6 @@ def read_scan(
         if series_uid is None and any(is_nifti(file) for file in files):
             hint = "Pass it by its own path; of an archive, unpack it first"
             raise InputError("several_series", f"{len(files)} files, NIfTI among them", hint)
-        try:
+        with dicom_packages():
             from pathology_screen.io.dicom import read_dicom
-        except ImportError as error:
-            raise no_dicom() from error
         return read_dicom(files, series_uid=series_uid, axial_slice=axial_slice)

@@ -1,20 +1,15 @@
-"""How a DICOM image was acquired, as far as it says: facts without the patient's data. It works
-without highdicom, and with the older pydicom of MONAI Label's environment."""
+"""How a DICOM image was acquired, as far as it says: facts without the patient's data."""
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from pathology_screen.errors import InputError
 from pathology_screen.io.description import denies_agent, described, words
-from pathology_screen.io.stack import check_even, check_parallel
 
 _FACTS = """
     sop_class=SOPClassUID modality=Modality image_type=ImageType frame_type=FrameType
@@ -97,30 +92,3 @@ def _plain(value: Any, keyword: str) -> Any:
         return number if math.isfinite(number) else None
     text = value.name if isinstance(value, UID) else value
     return "".join(filter(str.isprintable, text))[:LONGEST_TEXT] if isinstance(text, str) else None
-
-
-def series_facts(folder: Path) -> dict[str, Any]:
-    """Collect the facts of a series, alone in a folder, that another program made a volume of: its
-    slices have to be an evenly spaced stack; "missing_geometry" where one does not state where it
-    lies, and what `check_parallel` and `check_even` raise."""
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    headers = [dcmread(file, stop_before_pixels=True) for file in files]
-    frames = [[header, *frame] for header in headers for frame in described_frames(header)]
-    positions, orientations = (
-        [next((part[keyword].value for part in frame if keyword in part), None) for frame in frames]
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
-    )
-    if None in positions or None in orientations:
-        raise InputError("missing_geometry", "not every slice states where it lies")
-    check_parallel(np.array(orientations, float))
-    check_even(np.array(positions, float), np.array(orientations[0], float))
-    return acquisition_facts(frames[0])
-
-
-def described_frames(header: Dataset) -> Iterator[list[Dataset]]:
-    """The data sets that describe each frame of an image object beside its header: the items of
-    the frame's own and of the shared functional groups."""
-    shared = header.get("SharedFunctionalGroupsSequence") or []
-    for own in header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]:
-        elements = [element for groups in (own, *shared) for element in groups]
-        yield [element.value[0] for element in elements if element.VR == "SQ" and element.value]

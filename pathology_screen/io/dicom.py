@@ -18,12 +18,14 @@ from pathology_screen.io.decoder_process import plugin_of
 from pathology_screen.io.decoding import stored_frames
 from pathology_screen.io.file import File, one_of, opened, parsing
 from pathology_screen.io.headers import (
-    MAX_FILE_BYTES,
     PIXEL_DATA,
     DicomImage,
     Frame,
+    check_even,
+    check_parallel,
     choose_series,
     frame_values,
+    gap_tolerance,
     image_frames,
     number,
     numbers,
@@ -32,24 +34,22 @@ from pathology_screen.io.headers import (
     slice_thickness,
 )
 from pathology_screen.io.intensities import above_background
-from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
-from pathology_screen.io.stack import check_parallel, stack_slices
+from pathology_screen.io.scan import Scan, check_place, check_shape, check_voxels
 
 MAX_SLICE_BYTES = 2**26
 """Most bytes of a DICOM file that holds one slice."""
+SPACING_TOLERANCE = 1e-4  # greatest relative difference between pixel spacings
 
 
 def read_dicom(
     files: Sequence[File], *, series_uid: str | None = None, axial_slice: bool = False
 ) -> Scan:
     """Read one DICOM series, in which every slice is an object of its own, or one enhanced
-    multi-frame object; raises an InputError.
+    multi-frame object, placed by `stack_frames`; raises an InputError.
 
-    Slices are ordered and spaced by ImagePositionPatient and ImageOrientationPatient alone; array
-    axes are (column, row, slice), see `stack_slices`. Voxels are rescaled (or go through the
-    modality LUT); MONOCHROME1 is inverted within the range of the stored bits; PixelPaddingValue
-    counts as background. Files that are not DICOM images are passed over and counted in `source`.
-    A single slice has the extent SliceThickness, or 1 mm where that is absent.
+    Voxels are rescaled (or go through the modality LUT); MONOCHROME1 is inverted within the range
+    of the stored bits; PixelPaddingValue counts as background. Files that are not DICOM images are
+    passed over and counted in `source`.
     """
     found = read_headers(files, series_uid)
     images = choose_series(found, series_uid)
@@ -61,8 +61,7 @@ def read_dicom(
         _check_pixels(images, frames)
         geometry, order = stack_frames(images, frames)
     affine, shape = geometry.get_affine("RAS"), geometry.spatial_shape
-    obliquity = check_affine(affine)
-    check_slices(shape, affine, axial_slice)
+    obliquity = check_place(shape, affine, axial_slice)
     voxels, padding = _decode(images, frames, order, files)
     check_voxels(voxels)
     if first.text("Modality") in ("", "MR"):
@@ -73,7 +72,7 @@ def read_dicom(
         "transfer_syntax": str(first.transfer_syntax),
         "file_count": len(images),
         "ignored_file_count": len(files) - len(found),
-        "obliquity_deg": round(obliquity, 2),
+        "obliquity_deg": obliquity,
     }
     with parsing():
         source |= acquisition_facts([first.header, *frames[order[0]]])
@@ -103,8 +102,14 @@ def _check_pixels(images: list[DicomImage], frames: list[Frame]) -> None:
 def stack_frames(
     images: list[DicomImage], frames: list[Frame]
 ) -> tuple[highdicom.VolumeGeometry, list[int]]:
-    """Place the frames in space: the volume's geometry, axes (column, row, slice), and each slice's
-    index in `frames`; raises what `io.stack` and `check_shape` raise."""
+    """Place the frames in space, ordered along their normal: the volume's geometry, axes (column,
+    row, slice), and each slice's index in `frames`. A slice which is the only one has the extent
+    SliceThickness, or 1 mm.
+
+    Slices must share one size and frame of reference ("mixed_size", "mixed_frame_of_reference"), be
+    perpendicular to the line through their positions to 2.5 degrees (highdicom's tolerance;
+    "not_a_stack"), and pass `check_parallel`, `check_even` and `check_shape`.
+    """
     positions = frame_values(frames, "ImagePositionPatient", 3)
     orientations = frame_values(frames, "ImageOrientationPatient", 6)
     spacings = frame_values(frames, "PixelSpacing", 2)
@@ -123,8 +128,36 @@ def stack_frames(
         raise InputError("mixed_size", listed)
     rows, columns = sizes.pop()
     check_shape((columns, rows, len(frames)))
+    if np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * spacings.min()):
+        ends = zip(spacings.min(axis=0), spacings.max(axis=0))
+        detail = " and ".join(f"{least:.6g} to {most:.6g} mm" for least, most in ends)
+        raise InputError("mixed_size", detail)
+    # without what rounding left of skew, which highdicom would refuse
+    row, column = orientations[0].reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    cosines = np.concatenate([row, column / np.linalg.norm(column)])
+    extent = np.ptp(positions @ np.cross(cosines[:3], cosines[3:]))  # mm
+    tolerance = gap_tolerance(extent / max(len(positions) - 1, 1))
+    step, places = highdicom.spatial.get_volume_positions(
+        positions.tolist(), cosines.tolist(), atol=tolerance
+    )
+    if step is None or places is None:
+        check_even(positions, cosines)
+        raise InputError("not_a_stack", hint="Resample a volume with tilted gantry first")
     thickness = slice_thickness(images[0], frames[0]) or 1.0
-    return stack_slices(positions, orientations[0], spacings, rows, columns, thickness)
+    order = np.argsort(places).tolist()  # highdicom counts against the normal
+    geometry = highdicom.VolumeGeometry.from_attributes(
+        image_position=positions[order[0]],
+        image_orientation=cosines.tolist(),
+        pixel_spacing=spacings[0],
+        spacing_between_slices=step if len(order) > 1 else thickness,
+        rows=rows,
+        columns=columns,
+        number_of_frames=len(order),
+        coordinate_system="PATIENT",
+    )
+    return geometry.flip_spatial(0).permute_spatial_axes((2, 1, 0)), order[::-1]
 
 
 def _decode(
@@ -144,10 +177,10 @@ def _decode(
 
 
 def _read_dataset(image: DicomImage) -> Dataset:
-    most = MAX_FILE_BYTES if image.is_multiframe else MAX_SLICE_BYTES
     with opened(image.file) as stream:
-        if stream.seek(0, SEEK_END) > most:
-            raise InputError("too_large", f"the file of one slice has more than {most} bytes")
+        if stream.seek(0, SEEK_END) > MAX_SLICE_BYTES and not image.is_multiframe:
+            detail = f"the file of one slice has more than {MAX_SLICE_BYTES} bytes"
+            raise InputError("too_large", detail)
         stream.seek(0)
         dataset = dcmread(BytesIO(stream.read()))
     if not any(tag in dataset for tag in PIXEL_DATA):

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, BinaryIO, cast
 
-from pathology_screen.errors import InputError, ScreeningError
+from pathology_screen.errors import ConfigError, InputError, ScreeningError
 
 BARE_STARTS = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\5\0", b"\0\x08\0\0", b"\0\x08\0\5"}
 """First bytes of DICOM data sets that lack the preamble; the reader refuses them."""
@@ -67,6 +67,18 @@ def parsing(what: str = "") -> Iterator[None]:
     except BaseException as error:  # a decoder written in Rust panics with what is no Exception
         kind = type(error).__name__
         raise InputError("unreadable", f"{what}: {kind}" if what else kind) from None
+
+
+@contextmanager
+def dicom_packages() -> Iterator[None]:
+    """Say, where an import fails for want of the packages that read DICOM, how to install them."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("pydicom", "highdicom"):
+            raise
+        what = "DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]"
+        raise ConfigError(what) from error
 
 
 @contextmanager
@@ -174,13 +186,10 @@ def leads_nowhere(path: Path) -> bool:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[File]]:
-    """Give the files of a .zip at any depth, without hidden ones, within the context.
-
-    Raises:
-        InputError: "unreadable" (damaged or encrypted), "unsafe_archive" (a member outside the
-            archive's own folder, a link, two of one path, too many members, too long or deep a
-            path, another packing than deflation, or more data than is plausible).
-    """
+    """Give the files of a .zip at any depth, without hidden ones, within the context; "unreadable"
+    (damaged or encrypted), "unsafe_archive" (a member outside the archive's own folder, a link, two
+    of one path, too many members, too long or deep a path, another packing than deflation, or more
+    data than is plausible)."""
     hint = "Unpack the archive yourself and pass the folder, if you trust where it comes from"
     with parsing():
         archive = zipfile.ZipFile(path)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from pathology_screen.errors import ConfigError, InputError
+from pathology_screen.errors import InputError
 from pathology_screen.files import text_sha256
 from pathology_screen.io.file import (
     BARE_STARTS,
     File,
     check_path,
+    dicom_packages,
     is_nifti,
     is_zip,
     leads_nowhere,
@@ -27,6 +28,10 @@ from pathology_screen.io.file import (
 if TYPE_CHECKING:
     from pathology_screen.io.headers import DicomStart
 
+ENTITIES = re.compile(
+    r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?:_[a-z]+-[A-Za-z0-9]+)*"
+)
+"""What the name of an image of BIDS has before its suffix: `sub-01_ses-1_run-2`."""
 SUFFIX = re.compile(r"(\.nii(\.gz)?|\.zip|\.dcm)\Z", re.ASCII | re.IGNORECASE)
 LONGEST_NAME = 120
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -82,6 +87,31 @@ def _distinct(names: Iterable[str], mark: str) -> list[str]:
     return list(distinct.values())
 
 
+def t1w_images(root: Path) -> list[Path]:
+    """List a BIDS dataset's `sub-*/[ses-*/]anat/*_T1w.nii[.gz]`, in order of paths."""
+    inside = "anat/*_T1w.nii*"
+    found = [*root.glob(f"sub-*/{inside}"), *root.glob(f"sub-*/ses-*/{inside}")]
+    return sorted(path for path in found if is_nifti(path) and not path.name.startswith("."))
+
+
+def entities_of(path: Path) -> str | None:
+    """Return the entities of a T1w image; None where its name breaks the rules of BIDS or belongs
+    to another folder."""
+    entities = path.name.partition("_T1w.nii")[0]
+    if not ENTITIES.fullmatch(entities):
+        return None
+    return entities if path.parent.as_posix().endswith(f"/{folder_of(entities)}") else None
+
+
+def folder_of(entities: str) -> str:
+    """Return the folder of an image in a dataset: `sub-01/ses-1/anat` of `sub-01_ses-1_run-2`."""
+    found = ENTITIES.fullmatch(entities)
+    if found is None:
+        raise ValueError(f"{entities!r} are no entities of BIDS")
+    session = f"/ses-{found['session']}" if found["session"] else ""
+    return f"sub-{found['subject']}{session}/anat"
+
+
 # --- the start of every file ---
 
 
@@ -120,10 +150,8 @@ def look(file: File) -> Start:
 
 
 def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
-    try:
+    with dicom_packages():
         from pathology_screen.io.headers import LONGEST_HEAD, dicom_start
-    except ImportError as error:
-        raise no_dicom() from error
     digest = _digest(head, stream, size if size > ONE_SLICE else 0)
     for longest in (HEAD, LONGEST_HEAD):
         if longest > HEAD:
@@ -137,11 +165,6 @@ def _look_at_dicom(head: bytes, stream: BinaryIO, size: int) -> Start:
     if image is None:
         return Start("scan", digest)
     return Start("image", digest, image) if image.is_image else Start("other", digest)
-
-
-def no_dicom() -> ConfigError:
-    """Say which packages are missing."""
-    return ConfigError("DICOM needs pydicom and highdicom: pip install pathology-screen[dicom]")
 
 
 def _digest(head: bytes, stream: BinaryIO, size: int = 0) -> str:

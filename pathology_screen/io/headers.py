@@ -1,12 +1,13 @@
-"""The headers of DICOM images: read up to the pixels, sorted by series, and the attributes of every
-frame. Through pydicom's parser of elements: `dcmread` would guess where a file is not what it says,
-and take most of the time of reading one slice."""
+"""The headers of DICOM images: read up to the pixels, sorted by series, the attributes of every
+frame, and whether frames are a stack. Through pydicom's parser of elements: `dcmread` would guess
+where a file is not what it says, and take most of the time of reading one slice."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import Dataset
@@ -17,7 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pathology_screen.errors import InputError
-from pathology_screen.io.acquisition import FACT_KEYWORDS, described_frames
+from pathology_screen.io.acquisition import FACT_KEYWORDS, acquisition_facts
 from pathology_screen.io.description import words
 from pathology_screen.io.file import BARE_STARTS, File, is_dicom, one_of, opened
 
@@ -40,6 +41,10 @@ LONGEST_HEAD = 2**19
 """Most bytes from the start of a file in which its series is looked for."""
 _STACK = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _START_TAGS = [_TAGS[word] for word in (*_STACK, "SOPInstanceUID", "ImagePositionPatient")]
+
+ORIENTATION_TOLERANCE = 1e-3  # greatest difference between direction cosines; 0.06 degrees
+UNEVEN = 0.01  # greatest deviation of a gap between slices from their mean, relative
+ROUNDING_MM = 0.02  # the same in mm, for small gaps between positions rounded to two decimals
 
 Frame = list[Dataset]
 """The data sets that may hold the attributes of one frame: functional groups, and the header."""
@@ -230,15 +235,24 @@ def image_frames(images: list[DicomImage]) -> list[Frame]:
     """List the frames of one multi-frame image, or of images of one frame each, in the order in
     which they come; "not_3d" where there are several multi-frame images, "missing_geometry" where
     frames are not described."""
-    described = [
-        [[*frame, image.header] for frame in described_frames(image.header)] for image in images
-    ]
+    described = [_described(image.header) for image in images]
     if len(images) > 1 and max(map(len, described)) > 1:
         detail = f"the series holds {len(images)} objects, one of which is a volume by itself"
         raise InputError("not_3d", detail)
     frames = [frame for frames in described for frame in frames]
     if sum(number([image.header], "NumberOfFrames", 1) for image in images) != len(frames):
         raise InputError("missing_geometry", "not every frame states where it lies")
+    return frames
+
+
+def _described(header: Dataset) -> list[Frame]:
+    """Of each frame the items of its own and of the shared functional groups, and the header."""
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    frames = []
+    for own in header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]:
+        elements = [element for groups in (own, *shared) for element in groups]
+        items = [element.value[0] for element in elements if element.VR == "SQ" and element.value]
+        frames.append([*items, header])
     return frames
 
 
@@ -280,3 +294,60 @@ def slice_thickness(image: DicomImage, frame: Frame) -> float | None:
     """SliceThickness in mm; None where it is absent or not positive."""
     thickness = numbers([image.header, *frame], "SliceThickness")
     return next((millimetres for millimetres in thickness if millimetres > 0), None)
+
+
+# --- stacks ---
+
+
+def check_parallel(orientations: np.ndarray) -> None:
+    """Refuse slices that do not share one ImageOrientationPatient, (N, 6): "mixed_orientation", or
+    "missing_geometry" without perpendicular units."""
+    difference = np.ptp(orientations, axis=0).max()
+    if difference > ORIENTATION_TOLERANCE:
+        detail = f"direction cosines differ by {difference:.2g}; "
+        detail += f"at most {ORIENTATION_TOLERANCE:g} is accepted"
+        hint = "Separate the localizer or the second stack from the series"
+        raise InputError("mixed_orientation", detail, hint)
+    row, column = orientations[0].reshape(2, 3)
+    if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3):
+        detail = "ImageOrientationPatient is not two perpendicular unit vectors"
+        raise InputError("missing_geometry", detail)
+
+
+def check_even(positions: np.ndarray, orientation: np.ndarray) -> None:
+    """Refuse slices at positions (N, 3) of one orientation (6,) with a gap that is neither within
+    1 % of the mean gap, nor within 0.02 mm of a small one: "duplicate_slice", "missing_slice",
+    "uneven_spacing"."""
+    gaps = np.diff(np.sort(positions @ np.cross(orientation[:3], orientation[3:])))  # mm
+    if not len(gaps):
+        return
+    if gaps.min() < 0.01:
+        detail = f"{np.count_nonzero(gaps < 0.01)} of {len(positions)} slices"
+        hint = "The series may hold several echoes or time points, or one file twice"
+        raise InputError("duplicate_slice", detail, hint)
+    tolerance = gap_tolerance(gaps.mean())
+    if np.abs(gaps - gaps.mean()).max() <= tolerance:
+        return
+    steps = gaps / gaps.min()
+    missing = int(np.rint(steps).sum()) - len(gaps)
+    if missing and np.allclose(steps, np.rint(steps), atol=0.05):
+        raise InputError("missing_slice", f"{missing} missing between {len(positions)} slices")
+    accepted = f"{tolerance:.3f} mm from the mean are accepted"
+    raise InputError("uneven_spacing", f"{gaps.min():.3f} to {gaps.max():.3f} mm; {accepted}")
+
+
+def gap_tolerance(gap: float) -> float:
+    """Greatest deviation in mm of a gap between slices from the mean gap."""
+    return max(UNEVEN * gap, min(ROUNDING_MM, 5 * UNEVEN * gap))
+
+
+def series_facts(folder: Path) -> dict[str, Any]:
+    """Collect the facts of a series, alone in a folder, that another program made a volume of: its
+    slices have to be an evenly spaced stack (see `check_parallel` and `check_even`). It works
+    without highdicom, and with the older pydicom of MONAI Label's environment."""
+    images = read_headers(sorted(file for file in folder.iterdir() if file.is_file()))
+    frames = image_frames(images)
+    orientations = frame_values(frames, "ImageOrientationPatient", 6)
+    check_parallel(orientations)
+    check_even(frame_values(frames, "ImagePositionPatient", 3), orientations[0])
+    return acquisition_facts([images[0].header, *frames[0]])

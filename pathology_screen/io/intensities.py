@@ -30,11 +30,9 @@ def above_background(
     lateral border of the axial slices; where most of the border is tissue, the darkest of the
     image. Padding (what was declared as such, or the least value where it lies far below all
     others) does not count, and becomes 0. The result does not depend on a constant that was added
-    to all voxels, and equals the input where the background is 0.
-
-    Raises:
-        InputError: "mp2rage", or "no_background" where tissue is as dark as the background and
-            darker (z-scored inside a mask), or where nothing but padding surrounds it.
+    to all voxels, and equals the input where the background is 0. Refused are an "mp2rage", and
+    "no_background" where tissue is as dark as the background and darker (z-scored inside a mask),
+    or where nothing but padding surrounds it.
     """
     axis, _ = axial_orientation(affine)
     padding, declared = _padding(voxels, padding), padding

@@ -14,7 +14,7 @@ from pathology_screen.errors import InputError
 from pathology_screen.geometry import spacing
 from pathology_screen.io.file import File, check_ratio, opened
 from pathology_screen.io.intensities import above_background
-from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
+from pathology_screen.io.scan import Scan, check_affine, check_place, check_shape, check_voxels
 
 HEADER_BYTES = 540  # size of a NIfTI-2 header; that of NIfTI-1 is 348
 MAX_DATA_OFFSET = 64 * 2**20  # most bytes before the first voxel: the header and its extensions
@@ -48,8 +48,7 @@ def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
         # a slope of 0 (by the standard) or NaN (by custom) means no scaling
         if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(intercept)):
             raise InputError("bad_rescale", "scl_slope or scl_inter is not finite")
-        obliquity = check_affine(affine)
-        check_slices(shape, affine, axial_slice)
+        obliquity = check_place(shape, affine, axial_slice)
         length = stream.seek(0, io.SEEK_END)
         if length < declared:  # before as much is allocated
             detail = f"it has {length} bytes, and its header declares {declared}"
@@ -61,7 +60,7 @@ def read_nifti(file: File, *, axial_slice: bool = False) -> Scan:
     del stream, data, scaled  # as large as the scan each
     check_voxels(voxels)
     voxels = above_background(voxels, affine)
-    source = {"format": "nifti", "file_count": 1, **facts, "obliquity_deg": round(obliquity, 2)}
+    source = {"format": "nifti", "file_count": 1, **facts, "obliquity_deg": obliquity}
     return Scan(voxels, affine, source)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.geometry import DISPLAY_AXES
 from pathology_screen.io.file import File, opened
-from pathology_screen.io.scan import Scan, check_affine, check_shape, check_slices, check_voxels
+from pathology_screen.io.scan import Scan, check_place, check_shape, check_voxels
 
 COLUMN_DIRECTIONS = {DISPLAY_AXES: -1, "PRS": 1}
 """Rows run from anterior to posterior; columns to the patient's left, or to the right."""
@@ -50,10 +50,9 @@ def read_png(file: File, *, axes: str | None = None, pixel_mm: float | None = No
     affine = np.diag([0, 0, 1.0, 1.0])
     affine[1, 0], affine[0, 1] = -pixel, COLUMN_DIRECTIONS[axes] * pixel
     affine[:3, 3] = -affine[:3, :3] @ (np.array(voxels.shape) - 1) / 2
-    check_affine(affine)
-    check_slices(voxels.shape, affine, axial_slice=True)
+    obliquity = check_place(voxels.shape, affine, axial_slice=True)
     check_voxels(voxels)
-    source = {"format": "png", "file_count": 1, "axes": axes, "obliquity_deg": 0.0}
+    source = {"format": "png", "file_count": 1, "axes": axes, "obliquity_deg": obliquity}
     return Scan(voxels, affine, source)
 
 

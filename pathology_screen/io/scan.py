@@ -78,9 +78,11 @@ def check_affine(affine: np.ndarray) -> float:
     return obliquity
 
 
-def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) -> None:
-    """Refuse one slice alone ("single_slice"), unless it was declared axial and its affine does not
-    contradict that ("oblique"); and a line or a point ("not_3d")."""
+def check_place(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) -> float:
+    """Refuse what `check_affine` does; one slice alone ("single_slice"), unless it was declared
+    axial and its affine does not contradict that ("oblique"); and a line or a point ("not_3d").
+    Give the obliquity in degrees, rounded."""
+    obliquity = check_affine(affine)
     flat = [axis for axis, extent in enumerate(shape) if extent == 1]
     if len(flat) > 1:
         raise InputError("not_3d", f"{len(flat)} of its three axes have one voxel")
@@ -89,6 +91,7 @@ def check_slices(shape: Sequence[int], affine: np.ndarray, axial_slice: bool) ->
     if flat and flat[0] != axial_orientation(affine)[0]:
         detail = "the slice was declared axial, but its plane is closer to coronal or sagittal"
         raise InputError("oblique", detail)
+    return round(obliquity, 2)
 
 
 def check_voxels(voxels: np.ndarray) -> None:

@@ -68,13 +68,9 @@ def read_source_series(
 ) -> SourceSeries:
     """Read the headers of the series behind a scan, by the arguments of `read_scan`: `stacked` as
     that does; otherwise the series may be one that it refuses, and files that cannot be read are
-    left out.
-
-    Raises:
-        ConfigError: if the scan is not DICOM, or names nothing to refer to.
-        InputError: for a series that `read_scan` refuses by its headers; if not `stacked`, where
-            there is no series or several of them.
-    """
+    left out. A ConfigError where the scan is not DICOM, or names nothing to refer to; an InputError
+    for a series that `read_scan` refuses by its headers, or if not `stacked`, where there is no
+    series or several of them."""
     with input_files(path) as files:
         if len(files) == 1 and is_nifti(files[0]):
             lacks = "a NIfTI file names no patient, study or series"

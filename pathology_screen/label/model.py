@@ -40,7 +40,7 @@ def read_study(path: str | Path) -> Scan:
     acceptance gate to judge.
 
     Raises:
-        InputError: see `read_scan`; also those of `io.acquisition.series_facts`.
+        InputError: see `read_scan`; also those of `io.headers.series_facts`.
         ConfigError: for DICOM files, whose reader needs what MONAI Label's environment cannot have.
     """
     path = Path(path)
@@ -52,7 +52,7 @@ def read_study(path: str | Path) -> Scan:
     series = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii"))
     if not series.is_dir():
         return scan
-    from pathology_screen.io.acquisition import series_facts  # pydicom is not always at hand
+    from pathology_screen.io.headers import series_facts  # pydicom is not always at hand
 
     return replace(scan, source={**scan.source, **series_facts(series)})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pathology_screen.errors import ConfigError, RunError
 from pathology_screen.files import text_sha256, write_text
 from pathology_screen.io import FoundScan, source_id
-from pathology_screen.io.bids import ENTITIES, entities_of, t1w_images
+from pathology_screen.io.find import ENTITIES, entities_of, t1w_images
 from pathology_screen.outputs.results import all_finished, free_name
 from pathology_screen.outputs.worklist import save_overview
 from pathology_screen.screening.batch import Batch, Item

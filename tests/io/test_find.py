@@ -19,7 +19,7 @@ from scan_builders import dicom_datasets, head_volume, save, zipped
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import bids_labels, discover, read_scan, safe_names, source_id
-from pathology_screen.io.find import HEAD, ONE_SLICE, WHOLE
+from pathology_screen.io.find import HEAD, ONE_SLICE, WHOLE, entities_of, folder_of, t1w_images
 
 
 def nifti(path: Path, voxels=None) -> Path:
@@ -283,3 +283,24 @@ def test_file_names_that_are_long_or_no_text(tmp_path):
     names = discover(tmp_path).names
     assert len(set(names)) == len({scan.source_id for scan in discover(tmp_path).scans}) == 5
     assert max(map(len, names)) == 120 and all(name.isascii() for name in names)
+
+
+def test_entities_are_those_of_the_name_where_it_fits_its_folder(tmp_path):
+    images = {
+        "sub-01/anat/sub-01_T1w.nii": "sub-01",
+        "sub-01/anat/sub-01_mine_T1w.nii": None,
+        "sub-01/anat/sub-02_T1w.nii": None,
+        "sub-01/ses-a/anat/sub-01_T1w.nii": None,  # the folder says a session
+        "sub-01/ses-a/anat/sub-01_ses-a_run-2_T1w.nii.gz": "sub-01_ses-a_run-2",
+    }
+    for name in (*images, "sub-01/anat/.sub-01_T1w.nii", "sub-01/anat/sub-01_T1w.nii.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {
+        path.relative_to(tmp_path).as_posix(): entities_of(path) for path in t1w_images(tmp_path)
+    }
+    assert found == images and list(found) == list(images)
+    for name, entities in images.items():
+        assert entities is None or folder_of(entities) == Path(name).parent.as_posix()
+    with pytest.raises(ValueError, match="no entities of BIDS"):
+        folder_of("01")

@@ -1,5 +1,6 @@
 """The headers of a series, and the attributes of each frame of an enhanced object."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -7,10 +8,20 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
-from scan_builders import TILTED, check_same_scan, dicom_datasets, head_volume, multiframe, save
+from scan_builders import (
+    AXIAL,
+    CORONAL,
+    TILTED,
+    check_same_scan,
+    dicom_datasets,
+    head_volume,
+    multiframe,
+    save,
+)
 
 from pathology_screen.errors import InputError
 from pathology_screen.io import read_scan
+from pathology_screen.io.headers import series_facts
 from pathology_screen.io.source import read_source_series
 
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -144,3 +155,29 @@ def test_enhanced_facts_come_from_the_functional_groups(tmp_path):
     assert source["acquisition_contrast"] == "T1"
     assert source["sop_class"].startswith("Legacy Converted Enhanced MR")
     assert "contrast_agent" not in source  # of the plan, not of this frame
+
+
+@pytest.mark.parametrize("one_object", [False, True])
+def test_facts_of_a_series_that_another_program_made_a_volume_of(tmp_path, one_object):
+    def facts(datasets, name):
+        if one_object:
+            return series_facts(multiframe(datasets, tmp_path / name / "0.dcm").parent)
+        return series_facts(save(datasets, tmp_path / name))
+
+    datasets = dicom_datasets(head_volume(), ContrastBolusAgent="CANARY gadolinium")
+    found = facts(datasets, "whole")
+    assert found["contrast_agent"] is True
+    assert found["echo_time"] == 4.6 and found["modality"] == "MR"
+    assert "CANARY" not in json.dumps(found)
+    with pytest.raises(InputError, match="missing_slice.*1 missing between"):
+        facts(datasets[:3] + datasets[4:], "lacking")
+
+
+def test_slices_that_do_not_say_where_they_lie_or_lie_in_two_directions_are_refused(tmp_path):
+    datasets = dicom_datasets(head_volume())
+    del datasets[2].ImagePositionPatient
+    two = [dicom_datasets(head_volume(), orientation=one) for one in (AXIAL, CORONAL)]
+    crossed = two[0][:4] + two[1][4:]
+    for wrong, code in ((datasets, "missing_geometry"), (crossed, "mixed_orientation")):
+        with pytest.raises(InputError, match=code):
+            series_facts(save(wrong, tmp_path / code))

@@ -164,6 +164,6 @@ def test_what_the_conversion_to_nifti_loses_comes_back(tmp_path):
 def test_what_monai_label_loads_brings_no_highdicom():
     """It needs pydicom 3, and MONAI Label pydicom 2."""
     code = "import sys, pathology_screen.label.fit, pathology_screen.label.model, "
-    code += "pathology_screen.io.acquisition; print('highdicom' in sys.modules)"
+    code += "pathology_screen.io.headers; print('highdicom' in sys.modules)"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, check=True).stdout.split() == [b"False"]
