@@ -47,7 +47,7 @@ class ScreeningGraph(nn.Module):
             metric = scoring.perceptual
             if isinstance(metric, PerceptualDistance):
                 metric = metric.metric  # takes any number of slices at once
-            kept = {"sigma": scoring.sigma, "score": scoring.kind_of_score}
+            kept: Any = {"sigma": scoring.sigma, "score": scoring.kind_of_score}
             scoring = AnomalyMap("none" if metric is None else metric, equalize=False, **kept)
         elif not isinstance(scoring, DistillationMap) or scoring.kind != "discrepancy":
             raise ConfigError('an exported map of MKD is of the kind "discrepancy"')

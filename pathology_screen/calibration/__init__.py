@@ -3,7 +3,6 @@
 `calibration.folder` fits on a folder of scans, past the gate: import it by its own name.
 """
 
-from pathology_screen.calibration.drift import Drift, measure_drift
 from pathology_screen.calibration.fit import Calibrator, calibrate, fit_calibration
 from pathology_screen.calibration.store import (
     Calibration,
@@ -17,13 +16,11 @@ from pathology_screen.calibration.store import (
 __all__ = [
     "Calibration",
     "Calibrator",
-    "Drift",
     "Rate",
     "calibrate",
     "calibration_beside",
     "count_rate",
     "fewest_people",
     "fit_calibration",
-    "measure_drift",
     "pixel_threshold",
 ]
