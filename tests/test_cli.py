@@ -84,11 +84,7 @@ def test_info_and_inspect_for_programs(slices, tmp_path, run):
         ("screen x -o y --plane-mm top", 2, "'top' is not a number of millimetres"),
         ("screen x -o y --plane-mm nan", 2, "'nan' is not a number of millimetres"),
         ("screen x -o y --plane-mm inf", 2, "'inf' is not a number of millimetres"),
-        ("screen x -o y --slices 1", 2, "unrecognized arguments: --slices"),
-        ("screen x -o y --every 1", 2, "unrecognized arguments: --every"),
-        ("screen x -o y --passes 1", 2, "unrecognized arguments: --passes"),
         ("prepare", 2, "usage"),
-        ("prepare oasis", 2, "usage"),
         ("prepare fastmri x --output y", 2, "usage"),
         ("prepare paper --output y", 2, "usage"),
     ],
@@ -100,10 +96,8 @@ def test_what_is_no_command_ends_with_its_usage(arguments, status, said, capsys)
 
 
 def test_phantom_makes_a_cohort_and_says_where(tmp_path, monkeypatch, run):
-    monkeypatch.setattr(
-        "pathology_screen.cohorts.make_phantom_cohort",
-        lambda output, extracted: output / f"extracted-{extracted}.json",
-    )
+    make = lambda output, extracted: output / f"extracted-{extracted}.json"  # noqa: E731
+    monkeypatch.setattr("pathology_screen.cohorts.make_phantom_cohort", make)
     made = run("phantom", "--output", tmp_path, "--extracted")
     assert made == f"{tmp_path / 'extracted-True.json'}\n"
 
@@ -195,17 +189,14 @@ def test_publish(tmp_path, run):
     for folder in (source, bundle / "configs"):
         folder.mkdir(parents=True)
     (bundle / "configs" / "metadata.json").write_text("{}")
-    options = ("--made-by", "python -m monai.bundle run training")
-    assert "model.pt" in run("publish", source, "--bundle", bundle, *options, status=1)
-    none = tmp_path / "none"
-    assert "bundles here" in run("publish", source, "--bundle", none, *options, status=1)
+    command, options = ("publish", source, "--bundle"), ("--made-by", "monai.bundle run training")
+    assert "model.pt" in run(*command, bundle, *options, status=1)
+    assert "bundles here" in run(*command, tmp_path / "none", *options, status=1)
     (source / "model.pt").write_bytes(b"weights")
     (source / "log.csv").write_text("epoch\n1\n")
     identity = {"weights_sha256": sha256(source / "model.pt")}
-    rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-    Calibration(0.1, 0.05, rates, (0.5,), (0,), identity).save(source / "calibration.json")
-    printed = run("publish", source, "--bundle", bundle, *options)
-    assert printed == f"{(bundle / 'models').resolve()}\n"
+    Calibration(0.1, 0.05, {}, (0.5,), (0,), identity).save(source / "calibration.json")
+    assert run(*command, bundle, *options) == f"{(bundle / 'models').resolve()}\n"
     assert json.loads((bundle / "models/origin.json").read_text())["made_by"] == options[1]
 
 

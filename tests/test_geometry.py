@@ -60,8 +60,8 @@ def test_coarser_voxels_fill_the_field_of_view_and_keep_the_mean_and_the_middle(
     np.testing.assert_allclose(*corners)
     found = np.asarray(coarse.dataobj)
     assert found.mean() == pytest.approx(volume.mean(), rel=0.01)
-    middles = [
-        np.average(np.indices(v.shape).reshape(3, -1), 1, v.ravel()) for v in (volume, found)
-    ]
-    places = [apply_affine(one.affine, middle) for one, middle in zip((image, coarse), middles)]
+    places = []
+    for one, values in ((image, volume), (coarse, found)):
+        middle = np.average(np.indices(values.shape).reshape(3, -1), 1, values.ravel())
+        places.append(apply_affine(one.affine, middle))
     np.testing.assert_allclose(*places, atol=0.1)

@@ -3,6 +3,8 @@
 import json
 import shutil
 import time
+from functools import reduce
+from operator import getitem
 
 import pytest
 import torch
@@ -55,30 +57,20 @@ def bundle(tmp_path):
     """Function that lays entries over the configuration of the shipped bundle, in a copy."""
 
     def make(entries):
-        shutil.copytree(
-            bundle_root("ra"),
-            tmp_path / "mine",
-            ignore=shutil.ignore_patterns("runs", "train*", "docs"),
-        )
-        (tmp_path / "mine/models").mkdir(exist_ok=True)
-        path = tmp_path / "mine/configs/inference.json"
+        mine, left_out = tmp_path / "mine", shutil.ignore_patterns("runs", "train*", "docs")
+        shutil.copytree(bundle_root("ra"), mine, ignore=left_out)
+        (mine / "models").mkdir(exist_ok=True)
+        path = mine / "configs/inference.json"
         config = json.loads(path.read_text())
         for key, value in entries.items():
             *outer, last = key.split("#")
-            target = config
-            for name in outer:
-                target = target[name]
-            target[last] = value
+            reduce(getitem, outer, config)[last] = value
         path.write_text(json.dumps(config))
         network = build_network("ra", read_settings("ra")["network_def"])
-        torch.save(network.state_dict(), tmp_path / "mine/models/model.pt")
-        return tmp_path / "mine"
+        torch.save(network.state_dict(), mine / "models/model.pt")
+        return mine
 
     return make
-
-
-def test_the_bundle_as_it_is_can_be_loaded(bundle):
-    assert Predictor.load(bundle({})).method == "ra"
 
 
 @pytest.mark.parametrize("entries", WRONG.values(), ids=WRONG)
@@ -92,6 +84,7 @@ def test_a_wrong_configuration_is_refused_at_once(entries, bundle):
 
 def test_configurations_nested_too_deeply_are_refused(bundle):
     folder = bundle({})
+    assert Predictor.load(folder).method == "ra"  # as it is
     (folder / "configs/inference.json").write_text('{"method":' * 100_000)
     with pytest.raises(ArtifactError, match="absent or damaged"):
         Predictor.load(folder)
@@ -100,9 +93,8 @@ def test_configurations_nested_too_deeply_are_refused(bundle):
 def test_the_best_device_is_the_accelerator_where_there_is_one(monkeypatch):
     assert best_device("cpu") == "cpu"
     for found, best in ((torch.device("mps"), torch.device("mps")), (None, "cpu")):
-        monkeypatch.setattr(
-            torch.accelerator, "current_accelerator", lambda check_available, found=found: found
-        )
+        current = lambda check_available, found=found: found  # noqa: E731
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", current)
         assert best_device("auto") == best
     auto = Predictor.load("ra", device="auto").network
     assert {one.device.type for one in auto.parameters()} == {"cpu"}
