@@ -122,7 +122,7 @@ class Versions:
         text = json.dumps(dict(facts), indent=1, allow_nan=False)
         write_text(staged / "version.json", text + "\n")
         new = staged.rename(self.folder / f"v{max(self._numbers(), default=0) + 1}")
-        return self._find(new.name)
+        return Version(new.name, new / "model.pt", json.loads(text))
 
     def table(self) -> str:
         """The versions as lines of text, the one in use marked by a star."""

@@ -130,6 +130,12 @@ def test_what_is_damaged_is_told(versions, first, content):
         versions.all()
 
 
+def test_a_damaged_version_costs_no_other_training_its_result(versions, first, tmp_path):
+    (first.weights.parent / "version.json").write_text("{")
+    new = versions.add(make_run(tmp_path / "run2", 2.0), FACTS)
+    assert (new.name, new.facts) == ("v2", FACTS) and new.weights.is_file()
+
+
 def test_the_table_marks_what_is_in_use(versions, first):
     shipped, trained = versions.table().splitlines()
     assert shipped == "  shipped"
