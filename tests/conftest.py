@@ -70,17 +70,22 @@ def slices(tmp_path_factory) -> list[Path]:
     return paths
 
 
+def small_slices(domain="whole_head"):
+    """Preprocessing of RA and options of its slices, of 64 pixels."""
+    text = json.dumps(read_settings("ra")).replace("128", "64").replace("whole_head", domain)
+    settings = json.loads(text)
+    return build_preprocessing(settings["preprocessing"]), settings["slice"]
+
+
 @pytest.fixture
 def predictor(tmp_path_factory) -> Predictor:
     """A bundle without training: `Dimmer`, the plain residual, and slices of 64 pixels."""
     network = Dimmer()
     weights = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(network.state_dict(), weights)
-    settings = json.loads(json.dumps(read_settings("ra")).replace("128", "64"))
-    preprocessing = build_preprocessing(settings["preprocessing"])
-    return Predictor(
-        "ra", network, AnomalyMap("none", equalize=False), preprocessing, settings["slice"], weights
-    )
+    steps, options = small_slices()
+    scoring = AnomalyMap("none", equalize=False)
+    return Predictor("ra", network, scoring, steps, options, weights)
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +99,10 @@ def brain(tmp_path_factory) -> Path:
 @pytest.fixture
 def brain_predictor(predictor) -> Predictor:
     """`predictor` for brain-extracted scans, which knows where `brain` lies."""
-    settings = json.loads(
-        json.dumps(read_settings("ra"))
-        .replace("128", "64")
-        .replace("whole_head", "brain_extracted")
-    )
-    steps = list(build_preprocessing(settings["preprocessing"]).transforms)
-    preprocessing = Compose([steps[0], Located(), *steps[1:]])
-    return replace(predictor, preprocessing=preprocessing, slice_options=settings["slice"])
+    steps, options = small_slices("brain_extracted")
+    load, *others = steps.transforms
+    preprocessing = Compose([load, Located(), *others])
+    return replace(predictor, preprocessing=preprocessing, slice_options=options)
 
 
 @pytest.fixture
@@ -147,15 +148,8 @@ def make_calibration(predictor):
     def make(scores=SCORES, subjects=None, pixel_threshold=0.05):
         people = tuple(range(len(scores))) if subjects is None else tuple(subjects)
         rates = {"all_pixels": 0.05, "brain_pixels": 0.1}
-        return Calibration(
-            pixel_threshold,
-            0.05,
-            rates,
-            tuple(scores),
-            people,
-            predictor.identity,
-            (0.9,) * len(scores),
-        )
+        given = (tuple(scores), people, predictor.identity, (0.9,) * len(scores))
+        return Calibration(pixel_threshold, 0.05, rates, *given)
 
     return make
 

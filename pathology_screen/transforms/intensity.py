@@ -97,7 +97,7 @@ class StandardContrastd(MapTransform):
 
     def __call__(self, data: Mapping) -> dict:
         d = dict(data)
-        if self.median is None:
+        if (wanted := self.median) is None:
             return d
         for key in self.key_iterator(d):
             brain = brain_in_plane(tuple(d[key].shape[1:]), float(d.get("z_mm", self.z_mm)))
@@ -105,5 +105,5 @@ class StandardContrastd(MapTransform):
             if not 0 < median < 1:
                 detail = f"the median of the brain is {median:g} of its 98th percentile"
                 raise InputError("no_tissue", detail)
-            d[key] = d[key] ** (np.log(self.median) / np.log(median))
+            d[key] = d[key] ** (np.log(wanted) / np.log(median))
         return d

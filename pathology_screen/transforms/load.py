@@ -65,10 +65,7 @@ class LoadScand(MapTransform):
 
 
 def prepare_slices(data: Sequence[Mapping[str, Any]], transform: Transform) -> Dataset:
-    """Apply a transform without random parts once to each item of a datalist.
-
-    Returns:
-        A dataset of the transformed items, in memory.
+    """Apply a transform without random parts once to each item of a datalist, kept in memory.
 
     Raises:
         ConfigError: if there is no item.

@@ -176,15 +176,9 @@ class StandardPlaned(MapTransform, InvertibleTransform):
 
 
 def slice_affines(image: MetaTensor) -> tuple[np.ndarray, np.ndarray | None]:
-    """Find where the pixels of a prepared slice lie.
-
-    Args:
-        image: (1, H, W), that a bundle's preprocessing gave.
-
-    Returns:
-        (4, 4), (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None
-        for a slice that was not registered.
-    """
+    """Return where the pixels of a slice (1, H, W) lie that a bundle's preprocessing gave: (4, 4),
+    (row, column, 0, 1) -> RAS+ mm of the scan; and the same to mm of MNI152 space, None for a slice
+    that was not registered."""
     name = StandardPlaned.__name__
     trace = next(op for op in image.applied_operations if op[TraceKeys.CLASS_NAME] == name)
     info = trace[TraceKeys.EXTRA_INFO]
@@ -203,9 +197,8 @@ def shown_pixels(image: MetaTensor) -> np.ndarray:
     shown = np.ones(image.shape[1:], bool)
     for operation in image.applied_operations:
         if "padded" in (extra := operation.get(TraceKeys.EXTRA_INFO, {})):
-            rows, columns = (
-                slice(low, n - high) for (low, high), n in zip(extra["padded"][1:], shown.shape)
-            )
+            sides = zip(extra["padded"][1:], shown.shape)
+            rows, columns = (slice(low, n - high) for (low, high), n in sides)
             inside = np.zeros_like(shown)
             inside[rows, columns] = True
             shown &= inside
@@ -218,24 +211,15 @@ def slice_to_scan(
     values: torch.Tensor | np.ndarray,
     nearest: bool = False,
 ) -> MetaTensor:
-    """Take what was computed of a slice to the voxels of its scan.
-
-    Args:
-        preprocessing: transform that gave the slice.
-        image: the slice, (1, H, W).
-        values: (1, H, W), one for each of its pixels.
-        nearest: whether values are labels, which are not interpolated.
-
-    Returns:
-        (1, I, J, K), float32, zero where the plane does not cut the scan.
-    """
+    """Take values of the pixels of a slice, both (1, H, W), to the voxels of its scan by the
+    transform that gave the slice: (1, I, J, K), float32, zero where the plane does not cut the
+    scan. Labels are not interpolated: for them ask for the `nearest`."""
     done = list(image.applied_operations)
     if nearest:
         done = convert_applied_interp_mode(done, mode="nearest", align_corners=None)
     plain = convert_to_tensor(values, dtype=torch.float32, track_meta=False)
-    moved: Any = MetaTensor(
-        plain, affine=image.affine, meta=dict(image.meta), applied_operations=done
-    )
+    meta = dict(image.meta)
+    moved: Any = MetaTensor(plain, affine=image.affine, meta=meta, applied_operations=done)
     with allow_missing_keys_mode(preprocessing):
         return preprocessing.inverse({"image": moved})["image"]
 

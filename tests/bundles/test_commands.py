@@ -17,16 +17,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = bundle_root("ra") / "configs"
 NARROW = ["--slice#size", "64", "--network_def#channels", "[8,8,8,8]", "--network_def#latent", "4"]
 
+SHORT = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
+
 
 def run(folder, *command, program=("-m", "monai.bundle")):
     env = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *program, *map(str, command)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=env,
-    )
+    words = [sys.executable, *program, *map(str, command)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -38,10 +35,8 @@ def configs(folder, *names):
 
 def test_the_training_command_from_another_folder(cohort, tmp_path):
     data = ["--dataset_dir", cohort.parent, "--datalist", cohort, "--output_dir", tmp_path / "out"]
-    short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4"]
-    run(
-        tmp_path, "run", "training", "--config_file", CONFIGS / "train.json", *data, *short, *NARROW
-    )
+    given = ["--config_file", CONFIGS / "train.json", *data, *SHORT, *NARROW]
+    run(tmp_path, "run", "training", *given)
     assert (tmp_path / "out/calibration.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
@@ -51,13 +46,12 @@ def test_the_training_command_from_another_folder(cohort, tmp_path):
 def test_every_command(from_root, cohort, tmp_path):
     folder, out = (CHECKOUT if from_root else tmp_path), tmp_path / "out"
     data = ["--dataset_dir", cohort.parent, "--datalist", cohort]
-    short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "4"]
     ckpt, meta = ["--ckpt", out / "model.pt"], ["--meta_file", configs(folder, "metadata")]
     train, inference, evaluate = (
         ["--config_file", configs(folder, *files)]
         for files in (["train"], ["inference"], ["train", "evaluate"])
     )
-    run(folder, "run", "training", *train, *data, "--output_dir", out, *short, *NARROW)
+    run(folder, "run", "training", *train, *data, "--output_dir", out, *SHORT, *NARROW)
     first = Calibration.load(out / "calibration.json").calibration_id
     run(folder, "run", "calibrating", *train, *data, "--output_dir", out, *NARROW)
     assert Calibration.load(out / "calibration.json").calibration_id == first
@@ -78,10 +72,9 @@ def test_every_command(from_root, cohort, tmp_path):
 def test_two_processes_train_the_bundle(cohort, tmp_path):
     data = ["--datalist", cohort, "--output_dir", tmp_path / "out"]
     files = ["--config_file", configs(tmp_path, "train", "multi_gpu_train")]
-    short = ["--max_epochs", "1", "--warm_up", "0", "--batch_size", "2"]
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     program = (*torchrun, "-m", "monai.bundle")
-    run(tmp_path, "run", "training", *files, *data, *short, *NARROW, program=program)
+    run(tmp_path, "run", "training", *files, *data, *SHORT, *NARROW, program=program)
     assert pd.read_csv(tmp_path / "out/log.csv").epoch.tolist() == [0, 1]
     calibration = Calibration.load(tmp_path / "out/calibration.json")
     assert calibration.n_subjects == len(json.loads(cohort.read_text())["calibration"])

@@ -42,15 +42,9 @@ def screen(trained, cohort, tmp_path_factory):
     def run(ckpt=None, **overrides):
         name, weights = trained
         output = tmp_path_factory.mktemp("out")
-        options = {
-            "ckpt": str(ckpt or weights / "model.pt"),
-            "output_dir": str(output),
-            "rate": 0.5,
-            "names": "paths",
-        }
-        made = make_workflow(
-            name, "inference", run_id="run", **options | {"datalist": str(cohort)} | overrides
-        )
+        options = {"datalist": str(cohort), "output_dir": str(output), "rate": 0.5}
+        options |= {"ckpt": str(ckpt or weights / "model.pt"), "names": "paths"} | overrides
+        made = make_workflow(name, "inference", run_id="run", **options)
         assert made.check_properties() == []
         made.run()
         return output, pd.read_csv(output / "scores.csv").set_index("name")
@@ -78,12 +72,8 @@ def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, screened, co
     name, _ = trained
     output, table = screened
     items = json.loads(cohort.read_text())["test"]
-    assert (
-        set(table.outcome) <= {"normal", "suspicious"}
-        and len(table) == len(items)
-        and (table.score > 0).all()
-    )
-    assert (output / "index.html").is_file()
+    assert set(table.outcome) <= {"normal", "suspicious"} and (table.score > 0).all()
+    assert len(table) == len(items) and (output / "index.html").is_file()
     for item in items:
         (scan,) = (label for label in table.index if item["subject"].removeprefix("sub-") in label)
         image, stem = read_scan(cohort.parent / item["image"]), output / f"sub-{scan}/sub-{scan}"
@@ -92,10 +82,8 @@ def test_inference_writes_maps_in_the_geometry_of_the_scan(trained, screened, co
         assert np.asarray(anomaly.dataobj).any() and Path(f"{stem}_panel.png").stat().st_size > 1000
         assert Path(f"{stem}_desc-pseudohealthy_T1w.nii.gz").exists() == METHODS[name].reconstructs
         record = json.loads(Path(f"{stem}_screening.json").read_text())
-        assert (
-            record["score"] == pytest.approx(table.score[scan])
-            and record["false_positive_rate"] == 0.5
-        )
+        stated = record["score"], record["false_positive_rate"]
+        assert stated == pytest.approx((table.score[scan], 0.5))
         assert [finding["code"] for finding in record["findings"]] == ["not_registered"]
 
 
@@ -103,11 +91,9 @@ def test_scoring_is_chosen_by_one_key_and_needs_a_calibration_of_its_own(
     trained, screen, screened, cohort, tmp_path
 ):
     name, run = trained
-    scoring = (
-        {"kind": "gradient", "sigma": 4.0}
-        if name == "mkd"
-        else {"perceptual": "none", "equalize": True}
-    )
+    scoring = {"perceptual": "none", "equalize": True}
+    if name == "mkd":
+        scoring = {"kind": "gradient", "sigma": 4.0}
     with pytest.raises((ArtifactError, RuntimeError)) as error:
         screen(scoring=scoring)
     assert "kind" in str(error.getrepr(chain=True)) or "equalize" in str(error.getrepr(chain=True))
@@ -136,10 +122,7 @@ def test_exported_network_gives_the_same_output(trained, tmp_path):
     configs = bundle_root(name) / "configs"
     options = {key: value for key, value in NARROW[name].items() if "#" in key}
     parser = ConfigParser(ConfigParser.load_config_files([configs / "inference.json"]))
-    for key, value in (
-        options | {"ckpt": str(run / "model.pt"), "device": torch.device("cpu")}
-    ).items():
-        parser.set(value, key)
+    parser.update(options | {"ckpt": str(run / "model.pt"), "device": torch.device("cpu")})
     network = parser.get_parsed_content("network").eval()
     x = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     ckpt_export(
@@ -171,18 +154,15 @@ def test_network_keeps_the_format_that_metadata_states(name):
 def test_paper_profile_takes_a_training_step(name, cohort, tmp_path):
     """At its full width, but with perceptual backbone and teacher of an installed wheel."""
     options = {"datalist": str(cohort), "output_dir": str(tmp_path), "batch_size": 1}
-    options |= {
-        "ra": {"scoring#perceptual": "st_alex"},
-        "mkd": {"network_def#teacher": "st_vgg16"},
-    }.get(name, {})
+    options |= {"scoring#perceptual": "st_alex"} if name == "ra" else {}
+    options |= {"network_def#teacher": "st_vgg16"} if name == "mkd" else {}
     made = make_workflow(name, "train", "paper", run_id="training", narrow=False, **options)
     trainer = made.parser.get_parsed_content("train#trainer")
     trainer.state.iteration, trainer.state.epoch, trainer.state.epoch_length = 1, 1, 4
     made.parser.get_parsed_content("train#prepare_batch").iteration = 1
     output = trainer._iteration(trainer, next(iter(trainer.data_loader)))
     rates = {"ra": 5e-5, "si_vae": 5e-5, "vae": 5e-4, "ae_s": 5e-4, "dae": 1e-4, "mkd": 1e-3}
-    optimizers = made.parser.get_parsed_content("train#optimizers")
-    assert {
-        group["lr"] for optimizer in optimizers.values() for group in optimizer.param_groups
-    } == {rates[name]}
+    optimizers = made.parser.get_parsed_content("train#optimizers").values()
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert {group["lr"] for group in groups} == {rates[name]}
     assert np.isfinite(float(output["loss"]))

@@ -4,18 +4,14 @@ from monai.bundle import ConfigWorkflow
 
 from pathology_screen.bundles import bundle_root
 
-_INTROSPECTIVE = {
-    "network_def#channels": [8, 8, 8, 8],
-    "network_def#latent": 4,
-    "warm_up": 1,
-    "val_interval": 1,
-}
+_VAE = {"network_def#channels": [8, 8, 8, 8], "network_def#latent": 4}
+_INTROSPECTIVE = _VAE | {"warm_up": 1, "val_interval": 1}
 NARROW = {
     name: {"slice#size": 64, **options}
     for name, options in {
         "ra": _INTROSPECTIVE,
         "si_vae": _INTROSPECTIVE,
-        "vae": {"network_def#channels": [8, 8, 8, 8], "network_def#latent": 4},
+        "vae": _VAE,
         "ae_s": {"network_def#channels": [8, 8, 8]},
         "dae": {"network_def#channels": [4, 8]},
         "mkd": {"network_def#width": 8},
@@ -27,11 +23,7 @@ def make_workflow(name, *files, run_id, narrow=True, **overrides):
     """An initialized workflow of a bundle's configurations, with overrides."""
     options = (NARROW[name] if narrow else {}) | overrides
     if files[0] == "inference":
-        options = {
-            name: value
-            for name, value in options.items()
-            if name not in ("warm_up", "val_interval")
-        }
+        options = {key: options[key] for key in options if key not in ("warm_up", "val_interval")}
     configs = bundle_root(name) / "configs"
     made = ConfigWorkflow(
         config_file=[str(configs / f"{file}.json") for file in files],

@@ -67,11 +67,6 @@ def test_the_brain_is_a_mask_of_its_own():
     assert np.array_equal(out["mask"].affine, AFFINE)
 
 
-def test_several_scans_are_refused():
-    with pytest.raises(ConfigError, match="one key"):
-        ExtractBraind(("image", "label"))
-
-
 def test_the_plane_of_the_whole_head_and_of_the_brain(registered, item):
     volume, brain = (np.asarray(item[key][0]) for key in ("image", "brain"))
     head = StandardPlaned("image")(item)
@@ -153,22 +148,18 @@ def test_a_single_axial_slice_only_becomes_flat(registered, codes):
     assert np.array_equal(back, moved) and np.array_equal(back.affine, moved.affine)
 
 
-def test_several_slices_are_no_axial_slice(item):
-    with pytest.raises(ConfigError, match="100"):
-        StandardPlaned("image")({**item, "axial_slice": True})
-
-
-def test_a_fit_that_fails_is_refused(registered, item):
+def test_what_makes_no_plane_is_refused(registered, item):
+    with pytest.raises(ConfigError, match="one key"):
+        ExtractBraind(("image", "label"))
+    with pytest.raises(ConfigError, match="whole_head"):
+        StandardPlaned("image", domain="head")
+    alone = {"image": item["image"]}
+    for wrong, said in ((item | {"axial_slice": True}, "100"), (alone, "give it as brain")):
+        with pytest.raises(ConfigError, match=said):
+            StandardPlaned("image")(wrong)
     registered.append(Fit(0.5, 0.0))
     with pytest.raises(InputError, match="registration_failed"):
         StandardPlaned("image")(item)
-
-
-def test_an_unknown_domain_and_a_scan_without_its_brain_are_wrong(item):
-    with pytest.raises(ConfigError, match="whole_head"):
-        StandardPlaned("image", domain="head")
-    with pytest.raises(ConfigError, match="give it as brain"):
-        StandardPlaned("image")({"image": item["image"]})
 
 
 @pytest.mark.needs_shared
@@ -221,10 +212,7 @@ def test_the_affine_leads_from_pixels_to_the_scan(ramps):
     assert np.allclose(TO_SCAN @ to_mni, to_scan)
     assert (to_mni @ [10, 20, 0, 1])[2] == pytest.approx(23)
     assert np.allclose(np.linalg.norm(to_mni[:3, :2], axis=0), 233 / 128, rtol=0.01)
-
-
-def test_the_pixels_of_the_plane_itself_are_those_of_the_plane(ramps):
-    image = prepared(Compose([StandardPlaned("image")]), ramps[0])
+    image = prepared(Compose([StandardPlaned("image")]), ramps[0])  # the plane itself
     assert np.allclose(slice_affines(image)[1], plane_affine(23.0))
 
 
