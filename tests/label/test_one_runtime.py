@@ -1,16 +1,30 @@
-"""One runtime: through whichever door a scan comes, its score is the same (through MONAI Label:
-see `test_app.py` and `test_dicomweb.py`)."""
+"""One runtime: through whichever door a scan comes, its score is the same."""
 
 import json
+import os
+import subprocess
 
 import pandas as pd
 import pytest
-from servers import RATE
+from servers import ACROSS, RATE, label_python
 from workflows import make_workflow
 
 from pathology_screen.cli import main
 from pathology_screen.cohorts import make_phantom_cohort
 from pathology_screen.predictor import Predictor
+
+LABEL_TASK = """
+import json, sys
+from pathlib import Path
+from pathology_screen.label.app import AnomalyVolume
+from pathology_screen.label.model import Model, Options
+
+bundle, scan, app, rate = sys.argv[1:]
+model = Model(bundle, Path(app), Options(rate=float(rate), device="cpu"))
+volume, record = AnomalyVolume(model)({"image": scan})
+Path(volume).unlink()
+print(json.dumps(record["score"]))
+"""
 
 
 @pytest.fixture(scope="module", params=["slice", pytest.param("volume", marks=pytest.mark.slow)])
@@ -41,3 +55,15 @@ def test_predictor_command_and_bundle_give_the_same_score(scan, screener, tiny, 
     make_workflow(tiny, "inference", run_id="run", narrow=False, **options).run()
     told = pd.read_csv(tmp_path / "b/scores.csv").score
     assert told.tolist() == [pytest.approx(result.score, rel=1e-6)]
+
+
+@pytest.mark.label
+def test_a_task_of_monai_label_gives_the_same_score(scan, screener, tiny, tmp_path):
+    """In an environment of its own, with other versions of torch and numpy."""
+    command = [label_python(), "-c", LABEL_TASK, tiny, scan, tmp_path / "app", RATE]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tolerance = 1e-5 if scan.suffix == ".png" else ACROSS
+    told = float(done.stdout.splitlines()[-1])
+    assert told == pytest.approx(screener(scan).score, rel=tolerance)
