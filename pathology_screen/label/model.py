@@ -124,7 +124,7 @@ class Model:
             return self._loaded[1]
 
     def screen(self, path: str | Path, plane_mm: float | None = None) -> ScreeningResult:
-        """Screen the file of a study; raises what `screener` raises."""
+        """Screen the file of a study; raises what `screener` raises, and ConfigError for DICOM."""
         screener = self.screener()
         try:
             scan = read_study(path)
