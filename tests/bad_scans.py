@@ -137,15 +137,15 @@ _SERIES = {
     "a slice is there twice": (lambda datasets: datasets.append(datasets[2]), "duplicate_slice"),
     "a slice lies beside another": (one(ImagePositionPatient=[-25, -40, -46]), "duplicate_slice"),
     "two echoes": (second_echo, "duplicate_slice"),
-    "a slice is off by a fifth": (one(ImagePositionPatient=[-30, -40, -43.6]), "uneven_spacing"),
+    "a slice is off by a tenth": (one(ImagePositionPatient=[-30, -40, -43.8]), "uneven_spacing"),
     "tilted gantry": (shear, "not_a_stack"),
     "tilted by 31 degrees": (tilted(each, 0, 0.857167301, 0.515038075), "not_a_stack"),
-    "a slice is tilted": (tilted(one, 0, 0.999, 0.0447), "mixed_orientation"),
+    "a slice is tilted": (tilted(one, 0, 0.99995, 0.01), "mixed_orientation"),
     "localizer in the series": (localizer, "mixed_orientation"),
     "two frames of reference": (one(FrameOfReferenceUID="1.2.3"), "mixed_frame_of_reference"),
     "no frame of reference": (without("FrameOfReferenceUID"), "missing_geometry"),
     "a smaller slice": (smaller_slice, "mixed_size"),
-    "another pixel spacing": (one(PixelSpacing=[1.5, 1.2]), "mixed_size"),
+    "another pixel spacing": (one(PixelSpacing=[1.5, 1.26]), "mixed_size"),
     "no position": (without("ImagePositionPatient"), "missing_geometry"),
     "no orientation": (without("ImageOrientationPatient"), "missing_geometry"),
     "no pixel spacing": (without("PixelSpacing"), "missing_geometry"),
@@ -466,11 +466,6 @@ def encrypted(data):
     return put(data.rindex(b"PK\1\2") + 8, b"\1")(data)
 
 
-def of_another_method(data):
-    data = put(data.rindex(b"PK\3\4") + 8, b"\x63")(data)
-    return put(data.rindex(b"PK\1\2") + 10, b"\x63")(data)
-
-
 def of_a_thousand_bytes(data):
     data = put(data.rindex(b"PK\3\4") + 22, struct.pack("<I", 1000))(data)
     return put(data.rindex(b"PK\1\2") + 24, struct.pack("<I", 1000))(data)
@@ -487,8 +482,6 @@ def fifty_thousand(data):
 
 ARCHIVES = {
     "slip": (archive(("../evil", b"")), "unsafe_archive"),
-    "absolute path": (archive(("/tmp/evil", b"")), "unsafe_archive"),
-    "drive": (archive(("C:\\evil", b"")), "unsafe_archive"),
     "symbolic link": (archive(link_member()), "unsafe_archive"),
     "bomb of 80 megabytes": (archive(("bomb", bytes(80 * 2**20))), "unsafe_archive"),
     "fifty thousand members": (archive(("a", b""), change=fifty_thousand), "unsafe_archive"),
@@ -498,7 +491,6 @@ ARCHIVES = {
     ),
     "damaged member": (archive(change=changed_pixel), "unreadable"),
     "encrypted": (archive(change=encrypted), "unreadable"),
-    "unknown method": (archive(change=of_another_method), "unsafe_archive"),
     "cut short": (archive(change=lambda data: data[:-200]), "unreadable"),
     "no archive": (content(ZIP, b"CANARY^JOHN"), "unreadable"),
     "empty": (content(ZIP, b"PK\5\6" + bytes(18)), "empty"),

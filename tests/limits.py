@@ -1,11 +1,18 @@
-"""Limits of time and memory for what looks at a scan that has to be refused."""
+"""Scans that have to be refused, and what this may cost."""
 
 import resource
 import time
+import traceback
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import highdicom  # noqa: F401  # takes a minute while memory is traced
+import pytest
+
+from pathology_screen.errors import REFUSALS, InputError
+from pathology_screen.io import read_scan
 
 SECONDS = 15
 """Most that screening one of these scans may take; on an idle machine none takes a second."""
@@ -38,3 +45,14 @@ def cheap() -> Iterator[None]:
         assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def refusal(path: Path, **options: object) -> InputError:
+    """The refusal of a scan, after checking that neither it nor its traceback repeats the patient's
+    data or a path."""
+    with pytest.raises(InputError) as caught:
+        read_scan(path, **options)
+    text = "".join(traceback.format_exception(caught.value))
+    assert "CANARY" not in text and str(path.parent) not in str(caught.value)
+    assert caught.value.code in REFUSALS
+    return caught.value

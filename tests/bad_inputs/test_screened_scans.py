@@ -1,11 +1,9 @@
 """Bad scans on their way through screening: every one ends in a typed refusal, and those that only
 look odd in the result of the scan that they are."""
 
-import gzip
 import json
 import shutil
 import warnings
-import zipfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,8 +80,7 @@ def test_a_tree_of_them(wrong, by_command, tmp_path, capfd):
     assert all(f"[{code}]" in printed for _, code in expected) and "CANARY" not in printed
 
 
-# --- scans that are read, and that the acceptance gate refuses: each of its rules is tested in
-# `screening.test_gate` ---
+# --- scans that are read, and that the acceptance gate refuses: see `screening.test_gate` ---
 
 
 @pytest.fixture
@@ -92,40 +89,17 @@ def series(brain):
     return partial(series_of, nib.load(brain))
 
 
-@pytest.mark.parametrize(
-    ("attributes", "code"),
-    [
-        ({"Modality": "CT"}, "not_mr"),
-        ({"ContrastBolusAgent": "CANARY"}, "contrast_agent"),
-        ({"BurnedInAnnotation": "YES"}, "burned_in_annotation"),
-        ({"ScanningSequence": "SE", "EchoTime": 90, "RepetitionTime": 4000}, "stated_not_t1w"),
-        ({"SliceThickness": 12}, "thick_slices"),
-    ],
-)
-def test_refused_by_its_header(attributes, code, series, make_brain_screener, tmp_path):
-    result = make_brain_screener()(save(series(**attributes), tmp_path / "s"))
-    check_refused(result, code)
-    assert "accepted: " in result.reason and result.source["format"] == "dicom"
-    assert "CANARY" not in str(result.source) + str(result.findings)
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda v: v[..., 40:43], "short_slab"),
-        (lambda v: v[20:55, 25:65], "small_field_of_view"),
-        (lambda v: v[:, :45], "brain_cut_off"),
-        (lambda v: np.minimum(v, v.max() / 2), "saturated"),
-        (lambda v: v > 0, "few_grey_values"),
-        (lambda v: np.where(v == v.max(), v, 0), "brain_size"),
-    ],
-)
-def test_refused_by_its_image(change, code, brain, make_brain_screener, tmp_path):
-    image = nib.load(brain)
-    voxels = np.asarray(change(np.asarray(image.dataobj, np.float32)), np.float32)
-    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "s.nii")
+@pytest.mark.parametrize("code", ["contrast_agent", "short_slab"])
+def test_refused_by_its_header_or_its_image(code, series, brain, make_brain_screener, tmp_path):
+    path = save(series(ContrastBolusAgent="CANARY"), tmp_path / "s")
+    if code == "short_slab":
+        image, path = nib.load(brain), tmp_path / "s.nii"
+        nib.save(image.slicer[..., 40:43], path)
     with bounded():
-        check_refused(make_brain_screener()(tmp_path / "s.nii"), code)
+        result = make_brain_screener()(path)
+    check_refused(result, code)
+    assert "accepted: " in result.reason
+    assert "CANARY" not in str(result.source) + str(result.findings)
 
 
 # --- scans that only look odd ---
@@ -155,12 +129,6 @@ def test_series_that_look_odd(series, make_brain_screener, tmp_path):
         assert one.score == pytest.approx(plain.score, rel=1e-5)
         assert np.allclose(one.map_volume, plain.map_volume, atol=1e-5)
         assert np.allclose(one.affine, plain.affine, atol=1e-4)
-
-
-def test_a_conversion_to_one_object_hides_no_contrast_agent(series, make_brain_screener, tmp_path):
-    """Converters append "(enhanced conversion)", which means the format alone."""
-    path = multiframe(series(SeriesDescription="T1 CANARY post gd"), tmp_path / "e.dcm")
-    assert make_brain_screener()(path).code == "contrast_agent"
 
 
 ODD_FACTS = [
@@ -216,21 +184,6 @@ def test_odd_nifti(brain, make_brain_screener, tmp_path):
     images = (nib.Nifti1Image(one.map_volume, one.affine) for one in (plain, odd))
     maps = (np.asarray(nib.as_closest_canonical(image).dataobj) for image in images)
     assert np.allclose(*maps, atol=2e-3)
-
-
-def test_packing_and_names_do_not_matter(brain, make_brain_screener, tmp_path):
-    """Packed but not named so, the reverse, and packed in two parts with text behind."""
-    nib.save(nib.load(brain), tmp_path / "s.nii")
-    data = (tmp_path / "s.nii").read_bytes()
-    half = len(data) // 2
-    (tmp_path / "plain.nii.gz").write_bytes(data)
-    (tmp_path / "packed.nii").write_bytes(gzip.compress(data))
-    parts = gzip.compress(data[:half]), gzip.compress(data[half:] + b"behind")
-    (tmp_path / "parts.nii.gz").write_bytes(b"".join(parts))
-    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-        archive.writestr("a/b.nii.gz", gzip.compress(data))
-    scores = {make_brain_screener()(path).score for path in tmp_path.iterdir()}
-    assert len(scores) == 1 and None not in scores
 
 
 @pytest.mark.parametrize("factor", [1e-38, 1e-30, 1e30, 3e38])

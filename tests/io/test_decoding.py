@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from limits import refusal
 from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
@@ -117,7 +118,7 @@ def test_whole_streams_are_read(tmp_path, syntax):
 @each_syntax
 @pytest.mark.parametrize("share", [0.98, 0.3])
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["bare", "ended"])
-def test_streams_cut_short_inside_a_whole_file_are_refused(tmp_path, refusal, syntax, share, end):
+def test_streams_cut_short_inside_a_whole_file_are_refused(tmp_path, syntax, share, end):
     def cut(frame):
         return frame[: int(share * len(frame))].rstrip(b"\xff") + end
 
@@ -126,13 +127,13 @@ def test_streams_cut_short_inside_a_whole_file_are_refused(tmp_path, refusal, sy
 
 
 @each_of_marked
-def test_what_goes_on_behind_the_end_is_refused(tmp_path, refusal, syntax):
+def test_what_goes_on_behind_the_end_is_refused(tmp_path, syntax):
     assert refusal(series(tmp_path, syntax, lambda frame: frame + b"more")).code == "unreadable"
 
 
 @each_of_marked
 @pytest.mark.parametrize("rows, columns", [(65535, 65535), (ROWS // 2, COLUMNS), (0, COLUMNS)])
-def test_streams_of_another_size_reach_no_decoder(tmp_path, refusal, syntax, rows, columns):
+def test_streams_of_another_size_reach_no_decoder(tmp_path, syntax, rows, columns):
     with patch.object(
         DecoderProcess, "decode", autospec=True, side_effect=DecoderProcess.decode
     ) as decode:
@@ -171,14 +172,14 @@ def test_codestreams_that_contradict_themselves_are_refused():
         lambda frame: frame[:64] + b"\x81\0" * 100_000,  # more pixels than rows x columns
     ],
 )
-def test_run_lengths_that_lie(tmp_path, refusal, change):
+def test_run_lengths_that_lie(tmp_path, change):
     assert refusal(series(tmp_path, uid.RLELossless, change)).code == "unreadable"
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
 @pytest.mark.parametrize("keyword", ["Rows", "Columns"])
 @pytest.mark.parametrize("number", [0x10060, 0xFFFFFFFF])
-def test_rows_and_columns_as_long_numbers(tmp_path, refusal, syntax, keyword, number):
+def test_rows_and_columns_as_long_numbers(tmp_path, syntax, keyword, number):
     """No more is read than Rows x Columns of the file can hold."""
     compressed = syntax == uid.RLELossless
     folder = series(tmp_path, syntax) if compressed else save(dicom_datasets(VOLUME), tmp_path)
@@ -195,7 +196,7 @@ def test_rows_and_columns_as_long_numbers(tmp_path, refusal, syntax, keyword, nu
     "code",
     ["os.kill(os.getpid(), 11)", "bytearray(2**40)", "time.sleep(60)", "os.write(2, b'bad')"],
 )
-def test_a_decoder_that_fails_costs_one_scan(code, monkeypatch, tmp_path, refusal):
+def test_a_decoder_that_fails_costs_one_scan(code, monkeypatch, tmp_path):
     """The process is killed or dies, says so, and the next frame is decoded by a new one."""
     script = tmp_path / "process.py"
     source, before = Path(decoding.decoder_process.__file__).read_text(), "        pixels = "
@@ -211,46 +212,33 @@ def test_a_decoder_that_fails_costs_one_scan(code, monkeypatch, tmp_path, refusa
     decoding._process.stop()
 
 
-def run(folder, code):
-    """Run a script that reads a series; gives what it prints."""
-    script = folder / "script.py"
-    script.write_text(f"from pathology_screen.io import decoding, read_scan\n{code}")
-    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    command, env = [sys.executable, script], {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(command, stdout=-1, text=True, check=True, timeout=120, env=env).stdout
-
-
-def test_one_process_a_run_and_its_end(tmp_path):
-    folder = series(tmp_path / "s", uid.JPEGLSLossless)
-    code = f"""
-read_scan({str(folder)!r}); first = decoding._process.process.pid
-read_scan({str(folder)!r}); assert decoding._process.process.pid == first
-print(first)
-"""
-    pid = int(run(tmp_path, code))
-    time.sleep(0.2)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_threads_share_it_and_forked_and_daemonic_workers_have_their_own(tmp_path):
-    folder = series(tmp_path / "s", uid.JPEGLSLossless)
-    code = f"""
+def test_one_process_a_run_and_its_end_while_workers_have_their_own(tmp_path):
+    folder, script = series(tmp_path / "s", uid.JPEGLSLossless), tmp_path / "script.py"
+    script.write_text(f"""
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from pathology_screen.io import decoding, read_scan
 
 def job(_):
     return float(read_scan({str(folder)!r}).voxels.sum())
 
 if __name__ == "__main__":
     own = job(0)
+    first = decoding._process.process.pid
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(job, range(8))] == [own] * 8
+    assert decoding._process.process.pid == first
     for method in ("fork", "spawn"):
         with multiprocessing.get_context(method).Pool(2) as pool:
             assert pool.map(job, range(6)) == [own] * 6
-"""
-    run(tmp_path, code)
+    print(first)
+""")
+    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    command, env = [sys.executable, script], {**os.environ, "PYTHONPATH": paths}
+    pid = int(subprocess.check_output(command, timeout=120, env=env))
+    time.sleep(0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_uncompressed_pixels_need_no_process(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ T1 tra non FS GD | T1 DCE | contrast enhanced T1 | T1 AFTER CONTRAST | T1 SE GD 
 BRAVO +GAD | T1_Gd_MPRAGE | Ax T1 Gadolinium without fat sat | T1 sans FS avec gado
 T1 ohne FS mit KM | T1 senza FS con mdc | NAV T1 GD no head frame | T1 INJECTION
 T1 vibe post inj | T1postcontrast | T1 KM+ | T1 mprage 1mm pre-surgical planning GAD
-T1 PRE-OP WITH CONTRAST
+T1 PRE-OP WITH CONTRAST | T1 CANARY post gd (enhanced conversion)
 """
 PLAIN = """
 T1 mprage pre gd | T1 pre Gd | T1 without contrast | t1_mprage_nativ | T1 ohne KM | t1_tra_oKM
@@ -45,7 +45,7 @@ t1_mprage_sag_p2_iso | Ax T1 FLAIR | 3D T1 TFE | T1 SE TRA | SAG T1 | T1 posteri
 CANARY^PATIENT | MPRAGE NO FS | T1 non FS | T1 PRE-OP | T1 post op | T1 POST-SURGERY | T1 POST RT
 ep2d_diff_3scan_trace_ADC | T1 since 2020 | T1W 3D SPACE | T1 C SPINE | WIP sT1W_3D_TFE
 AX T1 W/O FS | T1 T2 | Cranio encefalico T1 | Schaedel nativ2 T1 | t1_fl2d_tra | 3-plane Localizer
-T1 MPR ND | T1 SE cor | Axiale T1 | T1 W | eTHRIVE T1 | sag t1 space iso
+T1 MPR ND | T1 SE cor | Axiale T1 | T1 W | eTHRIVE T1 | sag t1 space iso | T1 (enhanced conversion)
 """
 
 

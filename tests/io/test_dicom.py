@@ -7,6 +7,7 @@ import zipfile
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +122,33 @@ def test_monochrome1_is_inverted_within_the_stored_range(tmp_path, rescale):
     scan = read_scan(save(dicom_datasets(4095 - volume, **inverse, **rescale), tmp_path / "s"))
     expected = rescale.get("RescaleSlope", 1) * volume.transpose(2, 1, 0)
     np.testing.assert_array_equal(scan.voxels, expected)
+
+
+def test_modality_lut_goes_before_slope_and_intercept(tmp_path):
+    values, table = np.arange(1000) ** 2 // 20, pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [1000, 0, 16], "US"
+    table.LUTData = values.astype("<u2").tobytes()
+    lut = {"ModalityLUTSequence": [table], "RescaleSlope": 7, "RescaleIntercept": 0}
+    scan = read_scan(save(dicom_datasets(head_volume(), **lut), tmp_path))
+    np.testing.assert_array_equal(scan.voxels, values[head_volume().transpose(2, 1, 0)])
+
+
+@pytest.mark.parametrize("name, dtype", [("Float", "<f4"), ("DoubleFloat", "<f8")])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_pixels_of_floating_point(tmp_path, name, dtype, photometric):
+    """The second column is padding."""
+    volume = head_volume() / 8
+    stored = (-volume if photometric == "MONOCHROME1" else volume).astype(dtype)
+    stored[..., 1] = -9e9
+    datasets = dicom_datasets(
+        head_volume(), PhotometricInterpretation=photometric, BitsAllocated=8 * stored.itemsize
+    )
+    for dataset, pixels in zip(datasets, stored):
+        del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+        setattr(dataset, f"{name}PixelData", pixels.tobytes())
+        setattr(dataset, f"{name}PixelPaddingValue", -9e9)
+    scan = read_scan(save(datasets, tmp_path))
+    np.testing.assert_allclose(scan.voxels, volume.transpose(2, 1, 0), rtol=1e-6)
 
 
 def test_zip_equals_folder(tmp_path):

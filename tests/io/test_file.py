@@ -1,10 +1,12 @@
 """Files in archives; what would harm or cost much is refused (see also `bad_inputs`)."""
 
 import zipfile
+from importlib import import_module
 
 import pytest
+from limits import cheap, refusal
 
-from pathology_screen.errors import InputError
+from pathology_screen.errors import ConfigError, InputError
 from pathology_screen.io import file
 
 
@@ -20,6 +22,12 @@ def test_files_at_any_depth_without_hidden_ones(tmp_path):
     with file.open_archive(write_zip(tmp_path / "a.zip", contents.items())) as files:
         read = {member.name: member.open("rb").read() for member in files}
     assert read == {"a": b"one", "2": b"two", "c": b"three"}
+
+
+def test_only_of_the_packages_of_dicom_it_is_said_that_they_are_missing():
+    for module, error in (("pydicom.absent", ConfigError), ("absent", ModuleNotFoundError)):
+        with pytest.raises(error), file.dicom_packages():
+            import_module(module)
 
 
 LEAVING = ["../x", "a/../../x", "/etc/x", "C:\\x", "C:x", "\\\\host\\x", "..\\x", "a\\..\\x"]
@@ -38,16 +46,18 @@ REFUSED = {
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
-def test_what_would_harm_or_cost_much(tmp_path, cheap_refusal, case):
+def test_what_would_harm_or_cost_much(tmp_path, case):
     members, message, *method = case
-    error = cheap_refusal(write_zip(tmp_path / "s.zip", members, *method))
+    path = write_zip(tmp_path / "s.zip", members, *method)
+    with cheap():
+        error = refusal(path)
     assert error.code == ("unreadable" if members is MANY_DEEP else "unsafe_archive")
     with pytest.raises(InputError, match=message):
         raise error
 
 
 @pytest.mark.parametrize("limit", ["MAX_MEMBERS", "MAX_BYTES"])
-def test_limits(tmp_path, monkeypatch, refusal, limit):
+def test_limits(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(file, limit, 1)
     path = write_zip(tmp_path / "a.zip", [("a", b"12"), ("b", b"34")])
     assert refusal(path).code == "unsafe_archive"

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+from bad_scans import nifti
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
@@ -20,12 +20,6 @@ from scan_builders import dicom_datasets, head_volume, save, zipped
 from pathology_screen.errors import InputError
 from pathology_screen.io import bids_labels, discover, read_scan, safe_names, source_id
 from pathology_screen.io.find import HEAD, ONE_SLICE, WHOLE, entities_of, folder_of, t1w_images
-
-
-def nifti(path: Path, voxels=None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(head_volume() if voxels is None else voxels, np.eye(4)), path)
-    return path
 
 
 def series(folder: Path, uid: str, slices: int = 8, name="IM{:04d}".format, **attributes) -> Path:

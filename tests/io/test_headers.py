@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from limits import cheap, refusal
 from pydicom import uid
 from scan_builders import (
     AXIAL,
@@ -27,7 +28,7 @@ from pathology_screen.io.source import read_source_series
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
-def test_series_of_a_folder_is_chosen(tmp_path, refusal):
+def test_series_of_a_folder_is_chosen(tmp_path):
     first, second = head_volume(), head_volume(slices=5)
     save(dicom_datasets(first, series_uid="1.2.3"), tmp_path / "study")
     save(dicom_datasets(second, series_uid="1.2.4"), tmp_path / "study", "other{}.dcm".format)
@@ -52,7 +53,7 @@ def test_files_that_are_no_images_are_counted(tmp_path):
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
 @pytest.mark.parametrize("undefined_length", [True, False])
-def test_a_million_empty_items_are_refused(tmp_path, cheap_refusal, syntax, undefined_length):
+def test_a_million_empty_items_are_refused(tmp_path, syntax, undefined_length):
     datasets = dicom_datasets(head_volume(2), transfer_syntax=syntax)
     datasets[0].ReferencedImageSequence = [pydicom.Dataset()]
     datasets[0]["ReferencedImageSequence"].is_undefined_length = undefined_length
@@ -63,7 +64,8 @@ def test_a_million_empty_items_are_refused(tmp_path, cheap_refusal, syntax, unde
     if not undefined_length:
         before = before[:-4] + struct.pack("<I" if little else ">I", 8 * 1_000_000)
     file.write_bytes(before + item * 1_000_000 + after)
-    error = cheap_refusal(tmp_path)
+    with cheap():
+        error = refusal(tmp_path)
     assert error.code == "too_large" and "items" in error.detail
 
 
@@ -126,7 +128,7 @@ def test_series_of_objects_of_one_frame(tmp_path, oblique, syntax):
     assert instances == [frame.SOPInstanceUID for frame in frames]
 
 
-def test_objects_that_are_not_one_volume_are_refused(tmp_path, refusal):
+def test_objects_that_are_not_one_volume_are_refused(tmp_path):
     """A frame without a position; and an object of several frames beside others."""
     datasets = dicom_datasets(head_volume())
     parts = (datasets, datasets[:4], datasets[4:5])
