@@ -32,36 +32,26 @@ def mark_dicom(source, target, world):
         along, down = np.reshape(data.ImageOrientationPatient, (2, 3)).astype(float)
         offset = np.asarray(world) * (-1, -1, 1) - np.asarray(data.ImagePositionPatient, float)
         if abs(offset @ np.cross(along, down)) < 3.5:
-            row, column = (
-                round(offset @ down / data.PixelSpacing[0]),
-                round(offset @ along / data.PixelSpacing[1]),
-            )
+            row = round(offset @ down / data.PixelSpacing[0])
+            column = round(offset @ along / data.PixelSpacing[1])
             pixels = data.pixel_array.copy()
             pixels[row - 3 : row + 4, column - 3 : column + 4] = pixels.min()
             data.PixelData = pixels.tobytes()
         data.save_as(target / path.name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "unseen_sites/ds000011/sub-05_T1w.nii.gz",
-        "whole_head/IXI012-HH-1211_T1.nii.gz",
-        "dicom_hanke_t1",
-    ],
-)
+NIFTI = ("unseen_sites/ds000011/sub-05_T1w.nii.gz", "whole_head/IXI012-HH-1211_T1.nii.gz")
+
+
+@pytest.mark.parametrize("name", [*NIFTI, "dicom_hanke_t1"])
 def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
     """The mark, in the plane and amid the brain, is where the volumes with and without it differ
     most, where both lie in the standard space alike."""
-    path, preprocessing = (
-        shared_data / name,
-        build_preprocessing(read_settings("ra")["preprocessing"]),
-    )
+    path = shared_data / name
+    preprocessing = build_preprocessing(read_settings("ra")["preprocessing"])
     clean = preprocessing({"image": str(path)})
-    image, brain = (
-        clean["image"],
-        np.asarray(clean["brain"][0]) > 0.5,
-    )  # the mask is left on the plane of 1 mm
+    image = clean["image"]
+    brain = np.asarray(clean["brain"][0]) > 0.5  # the mask is left on the plane of 1 mm
     for axis, (mean, differs) in zip((1, 0), TEMPLATE_BRAIN.values()):
         assert np.ptp(np.flatnonzero(brain.any(axis))) == pytest.approx(mean, abs=differs)
 
@@ -82,11 +72,8 @@ def test_a_marked_place_comes_back_to_its_place(shared_data, tmp_path, name):
         if isinstance(step, LoadScand):
             marked["image"].meta.update(place)
     marked = marked["image"]
-    difference = np.abs(
-        np.asarray(slice_to_scan(preprocessing, marked, marked)[0]) - np.asarray(plain[0])
-    )
-    found = nib.affines.apply_affine(
-        scan.affine, np.unravel_index(difference.argmax(), difference.shape)
-    )
-    placed = nib.affines.apply_affine(scan.affine, voxel)
+    back = np.asarray(slice_to_scan(preprocessing, marked, marked)[0])
+    difference = np.abs(back - np.asarray(plain[0]))
+    place = np.unravel_index(difference.argmax(), difference.shape)
+    found, placed = nib.affines.apply_affine(scan.affine, [place, voxel])
     assert np.linalg.norm(found - placed) < 2 * nib.affines.voxel_sizes(scan.affine).max()
