@@ -1,7 +1,7 @@
 """What screening one scan gives."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -45,10 +45,11 @@ class ScanContext:
     fit: Fit | None = None
     refusal: InputError | None = None
 
-    def accept(self, findings: Sequence[Finding]) -> None:
+    def accept(self, findings: Iterable[Finding]) -> None:
         """Note findings of the gate; raise InputError for the first that refuses the scan."""
-        self.findings += findings
-        for one in findings:
+        found = list(findings)
+        self.findings += found
+        for one in found:
             if one.refused:
                 raise InputError(one.code, f"{one.measured}; accepted: {one.limit}", one.hint)
 

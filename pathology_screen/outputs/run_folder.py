@@ -20,11 +20,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder of results for one run, until the process ends, however it does; not where the
-    system or the file system has no such locks (Windows, some network drives).
-
-    Raises:
-        RunError: if another run is at work in it.
-    """
+    system or the file system has no such locks (Windows, some network drives). RunError if another
+    run is at work in it."""
     try:
         import fcntl
     except ImportError:
@@ -64,11 +61,8 @@ def _is_at(path: Path, handle: int) -> bool:
 
 class Manifest:
     """`run.json` of a folder of results: the settings (JSON values) of all results in it, the
-    versions of the software, and what was found and done of each input.
-
-    Raises:
-        RunError: if the folder holds results of other settings, or a manifest that cannot be read.
-    """
+    versions of the software, and what was found and done of each input. RunError if the folder
+    holds results of other settings, or a manifest that cannot be read."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, Any], versions: Mapping[str, str]

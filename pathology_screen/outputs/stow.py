@@ -23,12 +23,8 @@ def check_url(url: str) -> None:
 
 
 def store(files: Sequence[Path], url: str) -> None:
-    """Send DICOM objects in one request to a DICOMweb service, past any proxy.
-
-    Raises:
-        RunError: unless the archive answers that it has stored all of them (status 200).
-        OSError: if it cannot be reached, or a file cannot be read.
-    """
+    """Send DICOM objects in one request to a DICOMweb service, past any proxy. RunError unless the
+    archive answers that it has stored all of them (status 200); OSError if it cannot be reached."""
     parts, boundary = urlsplit(url), secrets.token_hex(16)
     start = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     body = b"".join(start + file.read_bytes() + b"\r\n" for file in files)

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -134,14 +133,12 @@ def summary(rows: Rows) -> str:
 
 
 def group_html(rows: Rows, identity: str = "") -> str:
-    """Write the page of a run as HTML, in the order of the rows, see `worklist_rows`; None or NaN
-    where there is no value.
+    """Write the page of a run as HTML, in the order of the rows, see `worklist_rows`.
 
     The page loads the pictures beside it and nothing else. A script sorts and filters the table,
     and keeps a reviewer's marks in the browser, by the scans' names; pages of the same `identity`
     share them.
     """
-    rows = [{key: _known(key, value) for key, value in row.items()} for row in rows]
     codes = (code for row in rows for code in (row["code"], *(row["warnings"] or "").split(";")))
     fits = []  # measure, smallest that is accepted, and its histogram
     for measure in ("correlation", "dice"):
@@ -167,13 +164,6 @@ def group_html(rows: Rows, identity: str = "") -> str:
         fits=fits,
         version=__version__,
     )
-
-
-def _known(key: str, value: Any) -> Any:
-    """None for NaN and empty text; a link as a relative URL, whatever the name of the file."""
-    if value is None or value == "" or value != value:
-        return None
-    return quote(str(value)) if key in ("report", "panel") else value
 
 
 def _scores_by_scanner(scored: Rows) -> dict[str, dict[str, Any]]:

@@ -1,15 +1,7 @@
 """Screening: which scans are accepted, what a network makes of them, and what that means."""
 
-from pathology_screen.result import Finding, Region, ScanContext, ScreenedSlice, ScreeningResult
+from pathology_screen.result import ScreeningResult
 from pathology_screen.screening.inspection import Inspector
 from pathology_screen.screening.screener import Screener
 
-__all__ = [
-    "Finding",
-    "Inspector",
-    "Region",
-    "ScanContext",
-    "ScreenedSlice",
-    "Screener",
-    "ScreeningResult",
-]
+__all__ = ["Inspector", "Screener", "ScreeningResult"]

@@ -109,11 +109,11 @@ def _warning(code: str, measured: str, limit: str, hint: str = "") -> Finding:
 # --- what the header says ---
 
 
-def acquisition_findings(source: Facts) -> list[Finding]:
+def acquisition_findings(source: Facts) -> Findings:
     """Judge how a scan was taken, by what its header says (of a NIfTI file, only where it lies):
     `Scan.source`, the facts of `io.acquisition`, where a missing one is unknown."""
-    rules = (_object, _image_type, _subject, _timing, _description)
-    return [finding for rule in rules for finding in rule(source)]
+    for rule in (_object, _image_type, _subject, _timing, _description):
+        yield from rule(source)
 
 
 def _object(source: Facts) -> Findings:
@@ -216,7 +216,7 @@ def _number(source: Facts, *names: str) -> float:
 # --- what the volume is ---
 
 
-def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -> list[Finding]:
+def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -> Findings:
     """Judge the size of the voxels and what the whole volume spans, by `Scan.source`, its shape and
     its affine."""
     axis, _ = axial_orientation(affine)
@@ -224,27 +224,22 @@ def geometry_findings(source: Facts, shape: Sequence[int], affine: np.ndarray) -
     pixel, across = np.delete(sizes, axis), float(sizes[axis])
     sides, slab = np.sort(np.delete(shape, axis) * pixel), shape[axis] * across
     thickness = max(across, _number(source, "slice_thickness") if axis == 2 else 0.0)
-    found = []
     if pixel.max() > LARGEST_PIXEL:
         limit, hint = f"at most {LARGEST_PIXEL} mm", "Give an axial series"
-        found.append(Finding("coarse_pixels", f"{pixel.max():.2f} mm", limit, hint=hint))
+        yield Finding("coarse_pixels", f"{pixel.max():.2f} mm", limit, hint=hint)
     if thickness > LARGEST_SPACING:
-        limit = f"at most {LARGEST_SPACING:g} mm"
-        found.append(Finding("thick_slices", f"{thickness:.1f} mm", limit))
+        yield Finding("thick_slices", f"{thickness:.1f} mm", f"at most {LARGEST_SPACING:g} mm")
     if shape[axis] > 1 and slab < SHORTEST_SLAB:
-        measured, limit = f"{slab:.0f} mm in {shape[axis]} slices", f"at least {SHORTEST_SLAB:g} mm"
-        found.append(Finding("short_slab", measured, limit))
+        measured = f"{slab:.0f} mm in {shape[axis]} slices"
+        yield Finding("short_slab", measured, f"at least {SHORTEST_SLAB:g} mm")
     elif slab < WHOLE_BRAIN:
-        limit = f"at least {WHOLE_BRAIN:g} mm"
-        found.append(_warning("partial_coverage", f"{slab:.0f} mm", limit))
+        yield _warning("partial_coverage", f"{slab:.0f} mm", f"at least {WHOLE_BRAIN:g} mm")
     if np.any(sides < SMALLEST_FIELD):
         limit = "at least {:g} by {:g} mm".format(*SMALLEST_FIELD)
-        measured = f"{sides[0]:.0f} by {sides[1]:.0f} mm"
-        found.append(Finding("small_field_of_view", measured, limit))
-    return found
+        yield Finding("small_field_of_view", f"{sides[0]:.0f} by {sides[1]:.0f} mm", limit)
 
 
-def brain_findings(volume: np.ndarray, affine: np.ndarray) -> list[Finding]:
+def brain_findings(volume: np.ndarray, affine: np.ndarray) -> Findings:
     """Judge a brain-extracted volume or slab (I, J, K), in any orientation, by its affine (4, 4),
     RAS+ mm: whether it is whole, of plausible size, and looks T1-weighted. InputError "no_tissue"
     where there is none."""
@@ -255,29 +250,25 @@ def brain_findings(volume: np.ndarray, affine: np.ndarray) -> list[Finding]:
     rows, columns = tissue[:, [0, -1], :].sum(axis=2).max(), tissue[:, :, [0, -1]].sum(axis=1).max()
     cut = float(max(rows * pixel[1], columns * pixel[0]))
     section = float(tissue.sum(axis=(1, 2)).max() * pixel.prod() / 100)
-    found = []
     if cut > LONGEST_CUT:
         limit = f"at most {LONGEST_CUT:g} mm"
-        found.append(Finding("brain_cut_off", f"{cut:.0f} mm along a border", limit))
+        yield Finding("brain_cut_off", f"{cut:.0f} mm along a border", limit)
     if not SECTION[0] <= section <= SECTION[1]:
         limit = f"{SECTION[0]:g} to {SECTION[1]:g} cm2"
-        found.append(Finding("brain_size", f"{section:.0f} cm2", limit))
+        yield Finding("brain_size", f"{section:.0f} cm2", limit)
     values, counts = np.unique(volume[mask], return_counts=True)
     if 0 < values.size < FEWEST_GREY_VALUES:
-        limit = f"at least {FEWEST_GREY_VALUES}"
-        return [*found, Finding("few_grey_values", str(values.size), limit)]
+        yield Finding("few_grey_values", str(values.size), f"at least {FEWEST_GREY_VALUES}")
+        return
     if values.size and (saturated := float(counts[-1] / counts.sum())) > MOST_SATURATED:
-        limit = f"at most {MOST_SATURATED:.0%}"
-        found.append(Finding("saturated", f"{saturated:.1%} of the voxels", limit))
-    noise = noise_share(volume, affine)
-    if noise > MOST_NOISE:
-        return [*found, Finding("noisy", f"{noise:.2f} of the deviation", f"at most {MOST_NOISE}")]
-    ratio = white_to_cortex(volume, affine)
-    if not ratio >= LEAST_WHITE_TO_CORTEX:  # nor NaN
+        measured = f"{saturated:.1%} of the voxels"
+        yield Finding("saturated", measured, f"at most {MOST_SATURATED:.0%}")
+    if (noise := noise_share(volume, affine)) > MOST_NOISE:
+        yield Finding("noisy", f"{noise:.2f} of the deviation", f"at most {MOST_NOISE}")
+    elif not (ratio := white_to_cortex(volume, affine)) >= LEAST_WHITE_TO_CORTEX:  # nor NaN
         hint = f"{T1W}, of a person older than about a year"
         measured = f"white matter to cortex {ratio:.3f}"
-        found.append(Finding("seen_not_t1w", measured, "at least 1", hint=hint))
-    return found
+        yield Finding("seen_not_t1w", measured, "at least 1", hint=hint)
 
 
 def noise_share(volume: np.ndarray, affine: np.ndarray) -> float:
@@ -358,7 +349,7 @@ def _distance(padded: np.ndarray, pixel: np.ndarray) -> np.ndarray:
 
 def distribution_findings(
     image: np.ndarray, reconstruction: np.ndarray, healthy: Sequence[float] = ()
-) -> list[Finding]:
+) -> Findings:
     """Judge whether a slice (H, W) in [0, 1] is of the kind trained on, by its correlation with the
     network's output, by the agreements of healthy slices with theirs (`Calibration.agreements`).
 
@@ -369,7 +360,6 @@ def distribution_findings(
     typical = float(np.median(healthy)) if len(healthy) else 0.0
     limit = LEAST_CORRELATION * typical
     pair = (torch.as_tensor(part)[None, None] for part in (image, reconstruction))
-    if typical < LEARNED or (measured := float(brain_correlation(*pair))) >= limit:
-        return []
-    texts = f"correlation {measured:.3f}", f"at least {limit:.3f}"
-    return [Finding("unlike_training", *texts, hint=T1W)]
+    if typical >= LEARNED and (measured := float(brain_correlation(*pair))) < limit:
+        texts = f"correlation {measured:.3f}", f"at least {limit:.3f}"
+        yield Finding("unlike_training", *texts, hint=T1W)

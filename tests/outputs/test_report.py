@@ -12,7 +12,7 @@ from PIL import Image
 
 from pathology_screen.errors import InputError
 from pathology_screen.outputs.report import report_html
-from pathology_screen.screening import Finding, ScreenedSlice, ScreeningResult
+from pathology_screen.result import Finding, ScreenedSlice, ScreeningResult
 
 EVIL = "<script>document.title = 'it ran'</script>&\"'"
 LARGEST = 1_500_000

@@ -13,8 +13,7 @@ from scipy.spatial.transform import Rotation
 from template_brains import TO_SCAN
 
 from pathology_screen.errors import RunError
-from pathology_screen.outputs import results
-from pathology_screen.outputs.results import finished, free_name, save_volume, write_result
+from pathology_screen.outputs.results import finished, save_volume, write_result
 from pathology_screen.space import SPACE
 
 ENDINGS = {
@@ -66,21 +65,10 @@ def test_a_single_slice_is_said_to_be_one(single, tmp_path):
     assert told["Plane"] == "a single slice, not registered" and told["SkullStripped"] is False
 
 
-def test_a_refused_scan_has_a_record_and_a_report_alone_and_another_runs_files_go(
-    result, refused, tmp_path
-):
-    write_result(result, "7", tmp_path)
-    record = write_result(refused, "7", tmp_path)
-    assert (record["outcome"], record["code"]) == ("not_assessable", "not_found")
-    assert record["score"] is None and written(tmp_path) == {RECORD, REPORT}
-
-
 def test_the_result_of_another_scan_stays(refused, tmp_path):
     write_result(refused, "7", tmp_path, source_id="a" * 20)
     with pytest.raises(RunError, match="another scan"):
         write_result(refused, "7", tmp_path, source_id="b" * 20)
-    assert free_name(tmp_path, "7", "a" * 20) == "7"
-    assert free_name(tmp_path, "7", "b" * 20) == f"7x{'b' * 12}"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files": 1}', '{"files": [1]}'])
@@ -92,18 +80,6 @@ def test_finished_knows_its_run_misses_no_file_and_takes_no_other_text(text, ref
     assert finished(tmp_path, "7", "a") is None
     (tmp_path / RECORD).write_text(text)
     assert finished(tmp_path, "7") is None
-
-
-def test_a_failed_write_leaves_the_earlier_result_or_none(result, tmp_path, monkeypatch):
-    for step in ("save_volume", "save_panel", "report_html", "make_record"):
-        with monkeypatch.context() as patch:
-            patch.setattr(results, step, lambda *arguments, **options: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
-                write_result(result, "7", tmp_path)
-            assert finished(tmp_path, "7") is None
-    assert not list(tmp_path.glob(".*"))
-    write_result(result, "7", tmp_path, run="whole")
-    assert finished(tmp_path, "7", "whole")
 
 
 def test_two_at_once_do_no_harm(result, tmp_path):

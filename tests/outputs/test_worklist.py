@@ -1,7 +1,6 @@
 """The tables over all scans and regions of a run, and the page over them."""
 
 import json
-import math
 import re
 
 import numpy as np
@@ -12,6 +11,7 @@ from outputs.browser import Page, checked, needs_chromium, open_page
 from outputs.test_report import EVIL
 from PIL import Image
 
+from pathology_screen.errors import REFUSALS
 from pathology_screen.outputs.worklist import (
     COLUMNS,
     MOST_ROWS,
@@ -34,13 +34,14 @@ PLAYER = """
 def record(name, score=None, code=None, areas=(), warnings=(), source=SOURCE):
     """Of a scan with a score, suspicious if it has regions, or of one that was refused."""
     known = {"outcome": "suspicious" if areas else "normal", "code": None, "reason": ""}
-    known |= {"score": score, "percentile": 50.0, "p_value": 0.5, "image_threshold": 0.2}
+    known |= {"score": score, "percentile": 12.5, "p_value": 1 / 21, "image_threshold": 0.2}
     known |= {"pixel_threshold": 0.05, "healthy_range": [0.06, 0.18]}
     known |= {"slice": {"score": score, "fit": FIT}}
     files = [f"sub-{name}_panel.png", f"sub-{name}_report.html"]
     if code:
         known, files = dict.fromkeys(known), []
-        known |= {"outcome": "not_assessable", "code": code, "reason": f"[{code}]"}
+        reason = f"[{code}] {REFUSALS[code]}"
+        known |= {"outcome": "not_assessable", "code": code, "reason": reason}
     place = {"side": "left", "tissue": "grey", "centroid_mni_mm": [-30.0, 4.0, 23.0]}
     regions = [
         {"label": i, "area_mm2": area, "peak": 0.4, "mean": 0.3, **place}
@@ -64,7 +65,7 @@ def test_tables_and_summary(tmp_path):
     assert [row["name"] for row in rows] == ["d", "c", "e", "a", "b"]
     assert rows[0].keys() == set(COLUMNS)
     assert [rows[0][column] for column in COLUMNS] == [
-        *("d", "suspicious", 0.3, 50.0, 0.5, 0.2, 0.06, 0.18, 2, 20.0, "Acme One 1.5 T"),
+        *("d", "suspicious", 0.3, 12.5, 1 / 21, 0.2, 0.06, 0.18, 2, 20.0, "Acme One 1.5 T"),
         *(0.95, 0.75, None, None, "one;two", "sub-d/sub-d_report.html", "sub-d/sub-d_panel.png"),
     ]
     told = "5 scans: 1 suspicious, 2 normal, 2 not assessable (not_found 1, empty 1)"
@@ -89,24 +90,15 @@ def test_tables_and_summary(tmp_path):
     assert description["GeneratedBy"][0]["Name"] == "pathology_screen"
 
 
-def row(name, outcome="normal", **values):
-    return dict.fromkeys(COLUMNS) | {"name": name, "outcome": outcome, **values}
-
-
 @pytest.fixture
 def rows():
-    scored = {"percentile": 100.0, "p_value": 1 / 21, "regions": 3, "largest_area_mm2": 204.4}
-    scored |= {"threshold": 0.04, "dice": 0.95, "correlation": 0.75, "scanner": "Acme 3 T"}
-    files = {"report": "sub-one/r.html", "panel": "sub-one/p.png"}
-    calm = scored | {"percentile": 12.5, "regions": 0, "largest_area_mm2": math.nan}
-    reason = "[missing_slice] the slices are not evenly spaced: 10.4 mm"
-    refused = {"code": "missing_slice", "reason": reason, "score": math.nan}
-    return [
-        row("one", "suspicious", score=0.16, warnings="a;b", **files, **scored),
-        row("two", "suspicious", score=0.05, **scored | {"scanner": None}),
-        row("three", score=0.02, **calm),
-        row("four", "not_assessable", **refused),
+    records = [
+        record("one", 0.16, areas=(204.4, 9.0, 9.0), warnings=("a", "b")),
+        record("two", 0.05, areas=(204.4,), source={}) | {"files": []},
+        record("three", 0.02) | {"files": []},
+        record("four", code="missing_slice"),
     ]
+    return worklist_rows(records)
 
 
 def read_group(rows) -> Page:
@@ -126,17 +118,17 @@ class TestPage:
         for line in page.inside("tr"):
             cells = [plain(cell) for cell in re.findall(r"<t[dh].*?</t[dh]>", line, re.DOTALL)]
             found[cells[1].split()[0]] = cells[1:-1]
-        warned = "Acme 3 T Warnings: a, b"
-        numbers = ["0.160", "100", "0.048", "3", "204", "0.75"]
+        warned = "Acme One 1.5 T Warnings: a, b"
+        numbers = ["0.160", "12.5", "0.048", "3", "204", "0.75"]
         assert found["one"] == [f"one {warned}", "▲ Suspicious", *numbers]
         numbers = ["0.0200", "12.5", "0.048", "0", "–", "0.75"]
-        assert found["three"] == ["three Acme 3 T", "● Normal", *numbers]
-        told = "missing_slice the slices are not evenly spaced: 10.4 mm"
-        assert found["four"] == ["four", "✕ Not assessable", told]
+        assert found["three"] == ["three Acme One 1.5 T", "● Normal", *numbers]
+        meaning = "the slices are not evenly spaced: at least one is missing"
+        told = ["four Acme One 1.5 T", "✕ Not assessable", f"missing_slice {meaning}"]
+        assert found["four"] == told
         buttons = [plain(text) for text in page.inside("button")][:5]
         counted = ["4 scans", "2 ▲ suspicious", "1 ● normal", "1 ✕ not assessable"]
         assert buttons == [*counted, "1 ⚠ with warnings"]
-        meaning = "the slices are not evenly spaced: at least one is missing"
         page.tells(f"1 missing_slice {meaning}", "1 a 1 b")
         nobody = read_group([])
         nobody.tells("0 of 0 shown")
@@ -145,7 +137,7 @@ class TestPage:
     def test_charts_show_the_scans_of_each_scanner_and_the_limits(self, rows):
         page = read_group(rows)
         assert [plain(title) for title in page.inside("h3")] == [
-            *("Acme 3 T (n = 2)", "scanner not stated (n = 1)"),
+            *("Acme One 1.5 T (n = 2)", "scanner not stated (n = 1)"),
             *("Correlation with the template", "Dice with the template"),
         ]
         scores, other, correlation, _ = page.inside("svg")
@@ -153,7 +145,7 @@ class TestPage:
         assert other.count('"suspicious"') == 1 and '"normal"' not in other
         ticks = [re.findall(r'text-anchor="middle">(.*?)<', chart) for chart in (scores, other)]
         assert ticks[0] == ticks[1]  # one axis, to compare scanners by
-        assert plain(scores).endswith("image threshold 0.0400")
+        assert plain(scores).endswith("image threshold 0.200")
         assert plain(correlation).endswith("accepted from 0.350")
         assert "2 suspicious" in plain(correlation)
         page = read_group([rows[2] | {"name": f"s{i}", "scanner": f"S{i}"} for i in range(9)])
@@ -161,16 +153,17 @@ class TestPage:
 
     def test_links_are_relative_pictures_lazy_and_texts_escaped(self, rows):
         page = read_group(rows)
-        assert [link["href"] for link in page.all("a")] == ["sub-one/r.html"]
+        assert [link["href"] for link in page.all("a")] == ["sub-one/sub-one_report.html"]
         (picture,) = page.all("img")
-        assert (picture["src"], picture["loading"]) == ("sub-one/p.png", "lazy")
+        assert (picture["src"], picture["loading"]) == ("sub-one/sub-one_panel.png", "lazy")
         assert "one" in picture["alt"]
-        odd = Page(group_html([row("x", report="javascript:alert(1)", panel='a b".png')]))
+        odd = rows[2] | {"report": "javascript:alert(1)", "panel": 'a b".png'}
+        odd = Page(group_html([odd]))
         links = [link["href"] for link in odd.all("a")]
         assert links == ["javascript%3Aalert%281%29"]  # a file of that name
         assert odd.all("img")[0]["src"] == "a%20b%22.png"
         texts = dict.fromkeys(("code", "reason", "warnings", "scanner"), EVIL)
-        page = read_group([row(EVIL, "not_assessable", **texts)])
+        page = read_group([rows[3] | {"name": EVIL, **texts}])
         assert len(page.all("script")) == 1 and page.text.count(EVIL) == 6
 
 
@@ -180,7 +173,8 @@ class TestInABrowser:
     def play(self, tmp_path):
         """Function that opens a page, lets a script play its user, and gives what it noted."""
         (tmp_path / "sub-one").mkdir()
-        Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(tmp_path / "sub-one/p.png")
+        picture = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
+        picture.save(tmp_path / "sub-one/sub-one_panel.png")
         return lambda rows, script: browser.play(
             group_html(rows, "the run"), PLAYER + script, tmp_path
         )

@@ -50,8 +50,8 @@ def test_what_has_settled_is_screened_once_and_sent_until_the_archive_has_it(
     run, tmp_path, monkeypatch
 ):
     with running_archive() as archive:
-        archive.answers += [503, 202]
-        for answer in (503, 202):  # out of order; not all were stored
+        archive.answers += [503, 404, 202]
+        for answer in (503, 404, 202):  # out of order; not all were stored
             status, _, said = run("--dicomweb", archive.url)
             assert status == 1 and f"it answered {answer}" in said and "1 results were not" in said
         table = pd.read_csv(tmp_path / "out/scores.csv")
