@@ -24,6 +24,7 @@ from pathology_screen.screening import Screener
 onnxruntime = pytest.importorskip("onnxruntime")
 PAGE = Path(__file__).parents[1] / "docs/weights.md"
 HEALTHY = 19
+NAMES = ("reconstruction", "anomaly_map", "score")
 
 
 def draw(count, size, first=0):
@@ -59,16 +60,14 @@ def screener(predictor, slices, rate=0.5):
 def run(path, slices):
     """What onnxruntime makes of slices, by name."""
     session = onnxruntime.InferenceSession(path)
-    names = [output.name for output in session.get_outputs()]
-    found = session.run(None, {"slices": slices.numpy()})
-    return dict(zip(names, map(torch.from_numpy, found), strict=True))
+    found = map(torch.from_numpy, session.run(None, {"slices": slices.numpy()}))
+    return dict(zip([output.name for output in session.get_outputs()], found, strict=True))
 
 
 def agree(found, predictor, slices, threshold):
     """Outputs, within the bounds on the page, and on which side of the threshold the scores lie."""
     expected = predictor.predict(slices)
-    names = ("reconstruction", "anomaly_map", "score")
-    assert list(found) == list(names if predictor.reconstructs else names[1:])
+    assert list(found) == list(NAMES if predictor.reconstructs else NAMES[1:])
     torch.testing.assert_close(found["score"], expected.scores, rtol=1e-4, atol=0)
     torch.testing.assert_close(found["score"], expected.scores, rtol=0, atol=1e-5)
     torch.testing.assert_close(found["anomaly_map"], expected.maps, rtol=0, atol=1e-4)
@@ -79,38 +78,31 @@ def agree(found, predictor, slices, threshold):
     assert 0 < suspicious.sum() < len(slices)
 
 
-@pytest.mark.parametrize("name", NARROW)
-def test_the_file_of_each_bundle_says_what_its_predictor_says(name, tmp_path):
-    predictor = narrow(name, tmp_path)
-    made = screener(predictor, draw(4, 64))
-    stated = export(made, tmp_path / "it.onnx")
-    slices = draw(7, 64, first=4)
-    found = run(tmp_path / "it.onnx", slices)
-    agree(found, predictor, slices, stated["image_threshold"])
-    torch.testing.assert_close(
-        run(tmp_path / "it.onnx", slices[:1])["score"], found["score"][:1], rtol=1e-5, atol=0
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "scoring"),
     [
+        *((name, None) for name in NARROW),
         ("ra", {"perceptual": "none", "equalize": False, "score": "peak"}),
         ("ra", {"perceptual": "st_alex", "equalize": False, "score": "peak", "sigma": 1.0}),
         ("mkd", {"kind": "discrepancy", "sigma": 4.0}),
     ],
 )
-def test_other_scorings(name, scoring, tmp_path):
+def test_a_file_says_what_the_predictor_says(name, scoring, tmp_path):
+    """By the scoring of the bundle, or another."""
     predictor = narrow(name, tmp_path, scoring)
     stated = export(screener(predictor, draw(4, 64)), tmp_path / "it.onnx")
     slices = draw(7, 64, first=4)
-    agree(run(tmp_path / "it.onnx", slices), predictor, slices, stated["image_threshold"])
+    found = run(tmp_path / "it.onnx", slices)
+    agree(found, predictor, slices, stated["image_threshold"])
+    alone = run(tmp_path / "it.onnx", slices[:1])["score"]
+    torch.testing.assert_close(alone, found["score"][:1], rtol=1e-5, atol=0)
 
 
 @pytest.mark.needs_shared
 def test_the_perceptual_distance_of_the_paper(shared_data, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(shared_data.parent / "torch_home"))
-    test_other_scorings("ra", {"perceptual": "squeeze", "equalize": False}, tmp_path)
+    scoring = {"perceptual": "squeeze", "equalize": False}
+    test_a_file_says_what_the_predictor_says("ra", scoring, tmp_path)
 
 
 def test_the_metadata_are_those_of_the_calibration(predictor, make_calibration, tmp_path):
@@ -119,12 +111,14 @@ def test_the_metadata_are_those_of_the_calibration(predictor, make_calibration, 
     session = onnxruntime.InferenceSession(tmp_path / "it.onnx")
     text = session.get_modelmeta().custom_metadata_map
     stated = {name: json.loads(value) for name, value in text.items()}
-    assert stated == made
-    assert stated["image_threshold"] == calibration.image_threshold(0.1)
-    assert stated["false_positive_rate"] == 0.1
-    assert stated["pixel_threshold"] == calibration.pixel_threshold
-    assert stated["calibration_id"] == calibration.calibration_id
-    assert stated["identity"] == predictor.identity
+    expected = {
+        "image_threshold": calibration.image_threshold(0.1),
+        "false_positive_rate": 0.1,
+        "pixel_threshold": calibration.pixel_threshold,
+        "calibration_id": calibration.calibration_id,
+        "identity": predictor.identity,
+    }
+    assert stated == made == made | expected
     assert stated["versions"].keys() >= {"pathology_screen", "torch", "brain_extraction_sha256"}
 
 
@@ -135,26 +129,24 @@ def test_a_torchscript_file_says_the_same(tmp_path):
     graph = torch.jit.load(tmp_path / "it.pt", _extra_files=files)
     with torch.no_grad():
         outputs = graph(slices)
-    found = dict(zip(("reconstruction", "anomaly_map", "score"), outputs, strict=True))
+    found = dict(zip(NAMES, outputs, strict=True))
     agree(found, predictor, slices, stated["image_threshold"])
     assert json.loads(files[METADATA]) == stated
 
 
 def test_what_cannot_be_exported_is_refused(predictor, make_calibration, tmp_path, monkeypatch):
-    made = Screener(predictor, make_calibration())
-    file = tmp_path / "it.onnx"
-    with pytest.raises(ConfigError, match="one of onnx, torchscript, not 'onnxx'"):
-        export(made, file, "onnxx")
-    made.predictor = replace(predictor, scoring=AnomalyMap("none", equalize=True))
-    with pytest.raises(ConfigError, match="equalises slices, which is no tensor operation"):
-        export(made, file)
-    made.predictor = narrow("mkd", tmp_path, {"kind": "gradient"})
-    with pytest.raises(ConfigError, match='of the kind "discrepancy"'):
-        export(made, file)
-    made.predictor = predictor
     monkeypatch.setattr("pathology_screen.exporting.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="ONNX needs onnx, onnxscript: pip install"):
-        export(made, file)
+    equalising = replace(predictor, scoring=AnomalyMap("none", equalize=True))
+    made, file = Screener(predictor, make_calibration()), tmp_path / "it.onnx"
+    for wrong, kind, message in (
+        (predictor, "onnxx", "one of onnx, torchscript, not 'onnxx'"),
+        (equalising, "onnx", "equalises slices, which is no tensor operation"),
+        (narrow("mkd", tmp_path, {"kind": "gradient"}), "onnx", 'of the kind "discrepancy"'),
+        (predictor, "onnx", "ONNX needs onnx, onnxscript: pip install"),
+    ):
+        made.predictor = wrong
+        with pytest.raises(ConfigError, match=message):
+            export(made, file, kind)
     assert not file.exists()
 
 
@@ -203,8 +195,7 @@ def test_openvino_says_the_same(ra):
     slices, exact = draw(10, 128, first=HEALTHY), {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(folder / "ra.onnx", "CPU", exact)
     found = compiled(slices.numpy()).to_tuple()
-    names = ("reconstruction", "anomaly_map", "score")
-    agree(dict(zip(names, map(torch.from_numpy, found))), predictor, slices, threshold)
+    agree(dict(zip(NAMES, map(torch.from_numpy, found))), predictor, slices, threshold)
 
 
 def test_the_example_of_the_page(ra, monkeypatch, capsys):
