@@ -110,8 +110,13 @@ def test_participants_and_the_group_make_a_derivative(run, tmp_path):
     assert [issue for issue in issues if issue["severity"] == "error"] == []
 
 
-def test_a_result_of_another_image_is_not_overwritten(run, dataset, tmp_path):
+def test_results_stay_out_of_the_dataset_and_other_results_alone(run, dataset, tmp_path):
+    for folder in (dataset, tmp_path):
+        status, _, said = run(folder, "participant")
+        assert status == 1 and "the dataset lies in the folder of the results" in said
     out, one = tmp_path / "out", ["participant", "--session-id", "a"]
+    status, _, said = run(out, "group")
+    assert status == 1 and "run the level participant first" in said
     assert run(out, *one)[0] == 0
     record = out / IMAGES[2].replace("T1w.nii.gz", "screening.json")
     kept = record.read_bytes()
@@ -119,11 +124,3 @@ def test_a_result_of_another_image_is_not_overwritten(run, dataset, tmp_path):
     status, _, said = run(out, *one)
     assert status == 1 and "holds the result of another image named sub-02_ses-a" in said
     assert record.read_bytes() == kept
-
-
-def test_results_stay_out_of_the_dataset_and_a_group_needs_results(run, dataset, tmp_path):
-    for folder in (dataset, tmp_path):
-        status, _, said = run(folder, "participant")
-        assert status == 1 and "the dataset lies in the folder of the results" in said
-    status, _, said = run(tmp_path / "empty", "group")
-    assert status == 1 and "run the level participant first" in said
