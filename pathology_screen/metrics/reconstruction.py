@@ -27,7 +27,7 @@ def mean_squared_error(image: Tensor, reconstruction: Tensor, mask: Tensor | Non
         mask: the same shape, in [0, 1]: the altered region; None for the whole image.
 
     Raises:
-        ConfigError: if images differ in shape or the mask of one is empty.
+        ConfigError: if shapes differ or the mask of an image is empty.
         InputError: "not_finite", if an image holds NaN or infinite values.
         ArtifactError: if a reconstruction does.
     """
@@ -107,8 +107,11 @@ def brain_correlation(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of the pixels of each map (B, 1, H, W), weighted by a mask alike: (B,), float64;
-    ConfigError if the mask of an image is empty."""
+    ConfigError if the shapes differ or the mask of an image is empty."""
     weights = torch.ones_like(values) if mask is None else mask.to(values.device)
+    if weights.shape != values.shape:  # a broadcast mask would give other means without a word
+        shapes = f"{tuple(weights.shape)} does not lie on maps {tuple(values.shape)}"
+        raise ConfigError(f"the mask {shapes}")
     values, weights = values.double(), weights.double()
     area = weights.sum((1, 2, 3))
     if not (area > 0).all():

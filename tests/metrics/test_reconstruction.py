@@ -114,6 +114,8 @@ def test_what_cannot_be_compared_is_refused(images):
     mask[1] = 0
     with pytest.raises(ConfigError, match=r"empty mask: images \[1\]"):
         mean_squared_error(images, images, mask)
+    with pytest.raises(ConfigError, match="does not lie on maps"):
+        mean_squared_error(images, images, mask[:1])
     with pytest.raises(InputError, match="constant_image"):
         relative_sharpness(torch.full_like(images, 0.5), images)
 
