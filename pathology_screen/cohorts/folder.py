@@ -53,9 +53,9 @@ def prepare_folder(
     choose. Volumes stay volumes, of which the standard plane is taken when they are loaded.
 
     A subject is named by the first group of the regular expression `subject_pattern` in the path
-    relative to `source`. Without one, scans with the same DICOM
-    PatientID, which is not written anywhere, are of one subject, named after the path of the first;
-    else it is `sub-<label>` in the path, else the first folder in it, else the name of the file.
+    relative to `source`. Without one, scans with the same DICOM PatientID, which is not written
+    anywhere, are of one subject, named after the path of the first; else it is `sub-<label>` in the
+    path, else the first folder in it, else the name of the file.
 
     Everyone is healthy, unless `group_column` names a column of `source/participants.tsv` and
     `healthy` its values that mean healthy. All others go to test, with the value as `pathology`.

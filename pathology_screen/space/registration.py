@@ -54,9 +54,9 @@ class Fit:
     Measured on 38 scans of seven sources: dice 0.94-0.97, correlation 0.58-0.72, turn 1-25; with
     slices of 6 mm, atrophy and a mass of 56 mm dice 0.93-0.97, correlation 0.42-0.62; 8 % of the
     top not shown (the plane moves by 0.3 mm) 0.96-0.97 shown. Refused: 15 % of the top or 25 % of
-    the back missing (shown 0.60-0.95), half a head (correlation 0.08-0.26), an
-    extraction that kept the neck (0.33), axes exchanged or turned over (-0.01-0.22, or turn 92),
-    slabs of 25 mm and random intensities in the outline of a brain (-0.01-0.15).
+    the back missing (shown 0.60-0.95), half a head (correlation 0.08-0.26), an extraction that kept
+    the neck (0.33), axes exchanged or turned over (-0.01-0.22, or turn 92), slabs of 25 mm and
+    random intensities in the outline of a brain (-0.01-0.15).
 
     That left and right are exchanged is not found: the template is symmetric.
 
