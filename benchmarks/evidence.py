@@ -26,10 +26,9 @@ from matplotlib.figure import Figure
 from pathology_screen.anomaly.perceptual import is_installed
 from pathology_screen.cohorts import load_datalist
 from pathology_screen.experiments import ExperimentSetting, Measurements, Report, Row
-from pathology_screen.experiments.ablation import training_curves
+from pathology_screen.experiments.findings import training_curves
 from pathology_screen.experiments.methods import Chosen
-from pathology_screen.experiments.published import TABLES
-from pathology_screen.experiments.report import Comparison, markdown_table
+from pathology_screen.experiments.report import TABLES, Comparison, markdown_table
 from pathology_screen.experiments.synthetic import KINDS, synthetic
 from pathology_screen.files import replacing
 from pathology_screen.io import discover

@@ -36,7 +36,7 @@ def scorings(first: ComparedMethod) -> dict[str, AnomalyMap]:
 
 def compare(setting: ExperimentSetting) -> Report:
     """Measure every method that reconstructs under every scoring."""
-    methods = [method for method in setting.compared if method.reconstructs]
+    methods = [method for method in setting.compared if method.predictor.reconstructs]
     maps = scorings(methods[0])
     healthy = setting.slices[setting.slices.healthy]
     measurements = Measurements()

@@ -38,16 +38,14 @@ def draw_slice(
     return np.where(image > 0, image + texture, 0).clip(0, 255), mask
 
 
-def make_slice_cohort(
-    root: Path, training: int = 2, calibration: int = 2, healthy: int = 3
-) -> Path:
+def make_slice_cohort(root: Path, healthy: int = 3) -> Path:
     """Write the cohort and return its datalist: training, validation (empty) and calibration, PNG
-    files of healthy people, and test, healthy people and one with each of `FINDINGS`, in NIfTI
-    files of several orientations."""
+    files of two healthy people each, and test, healthy people and one with each of `FINDINGS`, in
+    NIfTI files of several orientations."""
     sections: dict[str, list[dict]] = {name: [] for name in SECTIONS}
     root.mkdir(parents=True, exist_ok=True)
-    for section, count in (("training", training), ("calibration", calibration)):
-        for number in range(count):
+    for section in ("training", "calibration"):
+        for number in range(2):
             subject = f"{section}{number}"
             image, _ = draw_slice(np.random.default_rng([len(section), number]))
             Image.fromarray(image.astype(np.uint8)).save(root / f"sub-{subject}_T1w.png")

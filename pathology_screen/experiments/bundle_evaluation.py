@@ -6,12 +6,11 @@ from pathlib import Path
 from monai.networks.utils import eval_mode
 
 from pathology_screen.errors import ConfigError
-from pathology_screen.experiments.detection import detection
-from pathology_screen.experiments.lesions import lesions, shows_lesion
-from pathology_screen.experiments.localization import localization
+from pathology_screen.experiments.findings import detection, localization
 from pathology_screen.experiments.methods import ComparedMethod, ExperimentSetting, Profile
 from pathology_screen.experiments.report import Report
 from pathology_screen.experiments.slices import NORMAL
+from pathology_screen.experiments.synthetic import lesions
 from pathology_screen.metrics.localization import Protocol
 from pathology_screen.predictor import Predictor
 
@@ -63,7 +62,7 @@ class BundleEvaluation:
             allows = {
                 "detection": NORMAL in test.groups and len(set(test.groups)) > 1,
                 "localization": any(test.box_labels),
-                "lesions": shows_lesion(test).any() and test.healthy.any(),
+                "lesions": test.shows_lesion.any() and test.healthy.any(),
             }
             chosen = [name for name in RUNS if allows[name]]
         if left_out := ", ".join(name for name in RUNS if name not in chosen):

@@ -9,11 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from pathology_screen.calibration import pixel_threshold
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import pictures
-from pathology_screen.experiments.localization import (
+from pathology_screen.experiments.findings import (
+    FALSE_POSITIVE_RATE,
     healthy_beside,
-    normal_threshold,
     threshold_slices,
 )
 from pathology_screen.experiments.methods import ExperimentSetting
@@ -44,7 +45,7 @@ def gallery(setting: ExperimentSetting) -> Report:
             slice for the threshold.
     """
     slices = setting.slices
-    regions = torch.stack([slices.region(i) for i in range(len(slices))])
+    regions = slices.regions
     shown = regions.flatten(1).any(dim=1)
     if not shown.any():
         raise ConfigError(
@@ -56,8 +57,9 @@ def gallery(setting: ExperimentSetting) -> Report:
     precision: dict[tuple[str, str], np.ndarray] = {}
     for method in tqdm(setting.compared, desc="gallery", unit="method"):
         for scoring, prediction in method.predict(slices).items():
-            key, maps = (method.label, scoring), prediction.maps.numpy()
-            values = np.array([average_precision(*pair) for pair in zip(regions.numpy(), maps)])
+            key = method.label, scoring
+            pairs = zip(regions, prediction.maps)
+            values = np.array([average_precision(*pair) for pair in pairs])
             mean = pooled_mean(values, slices.subjects)
             measurements.add(*key, "AUPRC of a slice", mean, len(slices))
             precision.setdefault(key, values)
@@ -87,13 +89,12 @@ def gallery(setting: ExperimentSetting) -> Report:
             "section exceed. Tagged pixels: green in the box, magenta in healthy tissue, grey "
             "elsewhere, where they do not count."
         )
-    rows = []
-    for rank, place, finding in (*extremes, *kinds):
-        row = {"chosen": rank, "finding": finding, "subject": slices.subjects[place]}
-        values_of = {f"{name} ({how})": each[place] for (name, how), each in precision.items()}
-        rows.append(row | values_of)
-    tables = {"cases": pd.DataFrame(rows)}
-    return Report("gallery", "Gallery", measurements, notes, setting.provenance(), figures, tables)
+    table = pd.DataFrame([*extremes, *kinds], columns=["chosen", "place", "finding"])
+    places = table.pop("place")
+    table["subject"] = slices.subjects[places]
+    for (name, how), values in precision.items():
+        table[f"{name} ({how})"] = values[places]
+    return setting.report("gallery", "Gallery", measurements, notes, figures, {"cases": table})
 
 
 def _choose(slices: AnnotatedSlices, precision: np.ndarray) -> tuple[list[Case], list[Case]]:
@@ -117,11 +118,12 @@ def _evaluation_figure(
 ) -> Figure:
     """A row a slice: from the first method's map to what counts as found and as false."""
     (label, scoring), (method, prediction) = next(iter(results.items()))
-    threshold = normal_threshold(method.predict(normals)[scoring])
+    of_normals = method.predict(normals)[scoring].maps.numpy()
+    threshold = pixel_threshold(of_normals, FALSE_POSITIVE_RATE)
     maps = pictures.PictureLine.of_maps("map", prediction.maps)
     above = maps.pictures * (maps.pictures > threshold)
     lines = [pictures.PictureLine("input", slices.images)]
-    if method.reconstructs:
+    if method.predictor.reconstructs:
         lines.append(pictures.PictureLine("reconstruction", prediction.output))
     lines += [maps, maps._replace(name="above threshold", pictures=above)]
     lines += [pictures.PictureLine(name, slices.images) for name in ("annotation", "tagged")]

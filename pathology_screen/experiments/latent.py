@@ -1,13 +1,13 @@
 """Latent vectors of healthy, pathological and pseudo-healthy slices (paper, Figure 5)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
 from scipy.spatial.distance import cdist
-from torch import Tensor
 from tqdm import tqdm
 
 from pathology_screen.errors import ConfigError
@@ -23,10 +23,9 @@ COLOURS = {"healthy": "#0072b2", "pathological": "#d55e00", "pseudo-healthy": "#
 
 
 class LatentGroup(NamedTuple):
-    """Slices (N, 1, H, W) of one kind, people, latent vectors (N, Z), mean distances (N,)."""
+    """Slices of one kind, their latent vectors (N, Z) and mean distances (N,)."""
 
-    images: Tensor
-    subjects: np.ndarray
+    slices: AnnotatedSlices
     latents: np.ndarray
     distances: np.ndarray
 
@@ -54,9 +53,11 @@ def latent(setting: ExperimentSetting) -> Report:
     panels = figure.subfigures(rows, columns, squeeze=False).ravel()
     for method, panel in zip(tqdm(setting.compared, desc="latent", unit="method"), panels):
         groups = compare_latents(method, healthy, pathological)
-        means = {name: pooled_mean(each.distances, each.subjects) for name, each in groups.items()}
-        for name, mean in means.items():
-            measurements.add(method.label, "", f"{name} distance", mean, len(groups[name].subjects))
+        means = {}
+        for name, each in groups.items():
+            means[name] = pooled_mean(each.distances, each.slices.subjects)
+            found = f"{name} distance", means[name], len(each.slices)
+            measurements.add(method.label, "", *found)
         for name in ("pathological", "pseudo-healthy"):
             ratio = combined(np.divide, means[name], means["healthy"])
             measurements.add(method.label, "", f"{name} / healthy", ratio, len(pathological))
@@ -77,8 +78,7 @@ def latent(setting: ExperimentSetting) -> Report:
         "mark the nearest, the median and the farthest pathological slice (1, 2, 3), their "
         "reconstructions (1', 2', 3'), and the nearest and the farthest healthy slice (a, b).",
     ]
-    figures = {"umap": figure}
-    return Report("latent", "Latent vectors", measurements, notes, setting.provenance(), figures)
+    return setting.report("latent", "Latent vectors", measurements, notes, {"umap": figure})
 
 
 def compare_latents(
@@ -86,16 +86,12 @@ def compare_latents(
 ) -> dict[str, LatentGroup]:
     """Encode the three groups of slices with a method, and measure their distances."""
     references = method.predictor.encode(healthy.images).numpy()
-    images = {
-        "healthy": (healthy.images, healthy.subjects),
-        "pathological": (pathological.images, pathological.subjects),
-        "pseudo-healthy": (method.reconstruct(pathological).clamp(0, 1), pathological.subjects),
-    }
+    restored = replace(pathological, images=method.reconstruct(pathological).clamp(0, 1))
     groups = {}
-    for name, (pictures, subjects) in images.items():
-        latents = method.predictor.encode(pictures).numpy()
-        distances = neighbour_distances(latents, subjects, references, healthy.subjects)
-        groups[name] = LatentGroup(pictures, subjects, latents, distances)
+    for name, slices in zip(COLOURS, (healthy, pathological, restored)):
+        latents = method.predictor.encode(slices.images).numpy()
+        distances = neighbour_distances(latents, slices.subjects, references, healthy.subjects)
+        groups[name] = LatentGroup(slices, latents, distances)
     return groups
 
 
@@ -161,10 +157,10 @@ def _draw_panel(
     shown = [(mark, "pathological", place) for mark, place in marks.items()]
     shown += [(f"{mark}'", "pseudo-healthy", place) for mark, place in marks.items()]
     shown += [("a", "healthy", ends.argmin()), ("b", "healthy", ends.argmax())]
-    window = window_around(torch.cat([group.images for group in groups.values()]))
+    window = window_around(torch.cat([group.slices.images for group in groups.values()]))
     text: dict[str, Any] = {"textcoords": "offset points", "weight": "bold", "zorder": 3}
     for mark, name, i in shown:
-        show(axes[mark], groups[name].images[i, 0], window)
+        show(axes[mark], groups[name].slices.images[i, 0], window)
         axes[mark].spines[:].set(visible=True, color=COLOURS[name], linewidth=2)
         axes[mark].set_title(mark, fontsize=8, pad=2)
         axis.annotate(mark, plane[list(COLOURS).index(name)][i], xytext=(3, 3), fontsize=9, **text)

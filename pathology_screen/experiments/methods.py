@@ -3,10 +3,12 @@ slices of a datalist."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import pandas as pd
+from matplotlib.figure import Figure
 from monai.transforms import Compose
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from pathology_screen.bundles import bundle_root, read_settings
 from pathology_screen.calibration import Calibration
 from pathology_screen.cohorts import resolve_dataset
 from pathology_screen.errors import ArtifactError, ConfigError
+from pathology_screen.experiments.report import Measurements, Report, published
 from pathology_screen.experiments.slices import AnnotatedSlices, load_slices
 from pathology_screen.files import sha256
 from pathology_screen.metrics.localization import PROTOCOLS, Protocol
@@ -24,12 +27,13 @@ from pathology_screen.registry import METHODS, Method
 from pathology_screen.versions import versions
 
 SCORINGS = {
-    "residual": {"perceptual": False, "equalize": False},
-    "equalised": {"perceptual": False, "equalize": True},
-    "perceptual": {"perceptual": True, "equalize": False},
-    "eq5": {"perceptual": True, "equalize": True},
+    "residual": (False, False),
+    "equalised": (False, True),
+    "perceptual": (True, False),
+    "eq5": (True, True),
 }
-"""Name -> the terms of Eq. 5 that it takes: those of Table 3 of the paper."""
+"""Name -> which terms of Eq. 5 it takes, perceptual and equalised: those of Table 3 of the paper.
+"""
 
 CONTROLS: dict[str, Callable[[Tensor], nn.Module]] = {
     "template": TrainingMean,
@@ -73,11 +77,6 @@ class ComparedMethod:
     predictor: Predictor
     scorings: Mapping[str, Scoring]
 
-    @property
-    def reconstructs(self) -> bool:
-        """Whether its output is a pseudo-healthy reconstruction."""
-        return self.predictor.reconstructs
-
     def predict(self, slices: AnnotatedSlices) -> dict[str, Prediction]:
         """What the method makes of slices under each of its scorings."""
         return {
@@ -100,67 +99,6 @@ class Profile(NamedTuple):
     backbone: str
     calibration_section: str = "calibration"
     name: str = "configured"
-
-
-def read_profile(name: str = "compact", backbone: str | None = None) -> Profile:
-    """Take the settings that all bundles share from RA's, perhaps with another perceptual backbone;
-    ConfigError if there is no such profile."""
-    settings = read_settings("ra", name)
-    return Profile(
-        build_preprocessing(settings["preprocessing"]),
-        settings["slice"],
-        backbone or settings["scoring"]["perceptual"],
-        settings["calibration_section"],
-        name,
-    )
-
-
-def load_methods(
-    choices: Sequence[Chosen],
-    profile: Profile,
-    training: Callable[[], AnnotatedSlices],
-    wanted: Sequence[str] = tuple(SCORINGS),
-) -> list[ComparedMethod]:
-    """Build the chosen methods, all with one and the same perceptual backbone, which is only built
-    where a scoring takes it; MKD and `intensity` are scored their own way, whatever is wanted.
-    Controls that learn ask for the training slices.
-
-    Raises:
-        ArtifactError: if weights are missing, do not fit, or are of another profile.
-    """
-    perceptual = any(SCORINGS[name]["perceptual"] for name in wanted)
-    backbone = perceptual_distance(profile.backbone) if perceptual else "none"
-    asked: dict[str, Scoring] = {}
-    for name in wanted:
-        own = backbone if SCORINGS[name]["perceptual"] else "none"
-        asked[name] = AnomalyMap(own, equalize=SCORINGS[name]["equalize"])
-    methods = []
-    for choice in choices:
-        name, scorings = choice.method.name, asked
-        if not choice.method.is_control:
-            predictor = _trained(choice, profile)
-            if isinstance(predictor.scoring, DistillationMap):
-                scorings = {"discrepancy": DistillationMap(predictor.scoring.network)}
-            _check_calibration(choice.label, predictor, profile.name, scorings)
-        else:
-            network: nn.Module = ZeroReconstruction()
-            if name == "intensity":
-                scorings = {"equalised": AnomalyMap("none", equalize=True)}
-            else:
-                network = CONTROLS[name](training().images)
-            shared = next(iter(scorings.values())), profile.preprocessing, profile.slice_options
-            predictor = Predictor(name, network.eval(), *shared, weights=Path())
-        methods.append(ComparedMethod(choice.label, predictor, scorings))
-    return methods
-
-
-def _trained(choice: Chosen, profile: Profile) -> Predictor:
-    name = choice.method.name
-    if not choice.weights.is_file():
-        ended = "is that the output_dir of a run that ended?"
-        advice = ended if choice.run else "train it and name the run"
-        raise ArtifactError(f"there are no weights of {choice.label}: {advice} ({name}=RUN)")
-    return Predictor.load(name, choice.weights, profile.name)
 
 
 def _check_calibration(
@@ -235,8 +173,18 @@ class ExperimentSetting:
 
     @cached_property
     def shared(self) -> Profile:
-        """What all methods share."""
-        return self.configured[0] if self.configured else read_profile(self.profile, self.backbone)
+        """What all methods share: settings of RA, which are those of all bundles; ConfigError if
+        there is no such profile."""
+        if self.configured:
+            return self.configured[0]
+        settings = read_settings("ra", self.profile)
+        return Profile(
+            build_preprocessing(settings["preprocessing"]),
+            settings["slice"],
+            self.backbone or settings["scoring"]["perceptual"],
+            settings["calibration_section"],
+            self.profile,
+        )
 
     @cached_property
     def choices(self) -> list[Chosen]:
@@ -245,11 +193,40 @@ class ExperimentSetting:
 
     @cached_property
     def compared(self) -> list[ComparedMethod]:
-        """The methods, ready."""
+        """The methods, ready, all with one and the same perceptual backbone, which is only built
+        where a scoring takes it; MKD and `intensity` are scored their own way, whatever is wanted.
+        ArtifactError if weights are missing, do not fit, or are of another profile."""
         if self.configured:
             return self.configured[1]
-        training = partial(self.slices_of, "training")
-        return load_methods(self.choices, self.shared, training, self.scoring)
+        perceptual = any(SCORINGS[name][0] for name in self.scoring)
+        backbone = perceptual_distance(self.shared.backbone) if perceptual else "none"
+        scorings: dict[str, Scoring] = {}
+        for name in self.scoring:
+            takes_perceptual, equalize = SCORINGS[name]
+            scorings[name] = AnomalyMap(backbone if takes_perceptual else "none", equalize)
+        return [self._ready(choice, scorings) for choice in self.choices]
+
+    def _ready(self, choice: Chosen, scorings: Mapping[str, Scoring]) -> ComparedMethod:
+        name = choice.method.name
+        if choice.method.is_control:
+            network: nn.Module = ZeroReconstruction()
+            if name == "intensity":
+                scorings = {"equalised": AnomalyMap("none", equalize=True)}
+            else:
+                network = CONTROLS[name](self.slices_of("training").images)
+            scoring, shared = next(iter(scorings.values())), self.shared
+            steps = shared.preprocessing, shared.slice_options
+            predictor = Predictor(name, network.eval(), scoring, *steps, weights=Path())
+            return ComparedMethod(choice.label, predictor, scorings)
+        if not choice.weights.is_file():
+            ended = "is that the output_dir of a run that ended?"
+            advice = ended if choice.run else "train it and name the run"
+            raise ArtifactError(f"there are no weights of {choice.label}: {advice} ({name}=RUN)")
+        predictor = Predictor.load(name, choice.weights, self.profile)
+        if isinstance(predictor.scoring, DistillationMap):
+            scorings = {"discrepancy": DistillationMap(predictor.scoring.network)}
+        _check_calibration(choice.label, predictor, self.profile, scorings)
+        return ComparedMethod(choice.label, predictor, scorings)
 
     @property
     def slices(self) -> AnnotatedSlices:
@@ -262,6 +239,20 @@ class ExperimentSetting:
             items = resolve_dataset(self.dataset_dir, self.datalist, section=section)
             self.prepared[section] = load_slices(items, self.shared.preprocessing)
         return self.prepared[section]
+
+    def report(
+        self,
+        name: str,
+        title: str,
+        measurements: Measurements,
+        notes: Sequence[str],
+        figures: Mapping[str, Figure],
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Report:
+        """The report of an experiment, with the paper's own table where it compares."""
+        paper = published(name, self.shared.name, self.protocol, self.slices)
+        tables = {**(tables or {}), **paper}
+        return Report(name, title, measurements, notes, self.provenance(), figures, tables)
 
     def provenance(self) -> dict[str, Any]:
         """What the numbers depend on, ready for JSON; paths are left out."""

@@ -8,7 +8,7 @@ are choices made here: they have the parts and the range of the originals, 0 (wo
 and their values do not compare with printed ones.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,18 +47,13 @@ Normal = tuple[np.ndarray, np.ndarray]
 
 class Anomalies(NamedTuple):
     """Slices with anomalies of one kind; the same before the anomaly was painted, (N, 1, H, W),
-    None where nobody knows them; where the anomaly is, (N, 1, H, W) bool, nowhere if it has no
-    outline; and the tissue outside all annotations, likewise."""
+    None where nobody knows them; the tissue outside all annotations, (N, 1, H, W) bool; and (N,),
+    which slices have an anomaly with an outline and such tissue."""
 
     slices: AnnotatedSlices
     before: Tensor | None
-    anomaly: Tensor
     tissue: Tensor
-
-    @property
-    def outlined(self) -> np.ndarray:
-        """(N,), whether a slice has an anomaly with an outline, and tissue beside it."""
-        return (self.anomaly.flatten(1).any(dim=1) & self.tissue.flatten(1).any(dim=1)).numpy()
+    outlined: np.ndarray
 
 
 def normative(setting: ExperimentSetting) -> Report:
@@ -69,7 +64,7 @@ def normative(setting: ExperimentSetting) -> Report:
     Raises:
         ConfigError: if a method reconstructs nothing, or the section shows nobody healthy.
     """
-    if without := [each.label for each in setting.compared if not each.reconstructs]:
+    if without := [each.label for each in setting.compared if not each.predictor.reconstructs]:
         raise ConfigError(f"normative looks at reconstructions, and {', '.join(without)} has none")
     slices, training = setting.slices, setting.slices_of("training")
     if not slices.healthy.any():
@@ -156,18 +151,20 @@ def anomalies_of(setting: ExperimentSetting) -> dict[str, Anomalies]:
     """Kind -> slices with anomalies: painted ones, and those that the datalist names, if any."""
     slices = setting.slices
     healthy = slices[slices.healthy]
-    kinds = {}
-    for kind in KINDS:
-        painted = paint(healthy, kind, setting)
-        tissue = _tissue(healthy.images, list(painted.masks))
-        kinds[kind] = Anomalies(painted, healthy.images, painted.masks > 0, tissue)
+    kinds = {kind: _outlined(paint(healthy, kind, setting), healthy.images) for kind in KINDS}
     if not slices.healthy.all():
-        found = slices[~slices.healthy]
-        regions = torch.stack([found.region(i) for i in range(len(found))])
-        annotations = list(map(torch.cat, zip(found.masks, found.boxes, found.other_boxes)))
-        tissue = _tissue(found.images, annotations)
-        kinds["annotated"] = Anomalies(found, None, regions, tissue)
+        kinds["annotated"] = _outlined(slices[~slices.healthy], None)
     return kinds
+
+
+def _outlined(slices: AnnotatedSlices, before: Tensor | None) -> Anomalies:
+    annotations = map(torch.cat, zip(slices.masks, slices.boxes, slices.other_boxes))
+    images = slices.images if before is None else before
+    pairs = zip(images[:, 0].numpy(), annotations)
+    masks = [healthy_tissue(image, each.numpy()) for image, each in pairs]
+    tissue = torch.from_numpy(np.stack(masks)) > 0
+    both = slices.regions.flatten(1).any(dim=1) & tissue.flatten(1).any(dim=1)
+    return Anomalies(slices, before, tissue, both.numpy())
 
 
 @torch.no_grad()
@@ -177,13 +174,6 @@ def deep_features(images: Tensor, trunk: PerceptualDistance) -> np.ndarray:
     metric: Any = trunk.metric
     scaled = (metric.scaling_layer(2 * part - 1) for part in images.float().split(MICRO_BATCH))
     return torch.cat([metric.net(part)[-1].mean(dim=(2, 3)) for part in scaled]).numpy()
-
-
-def _tissue(images: Tensor, annotations: Sequence[Tensor]) -> Tensor:
-    """Tissue (N, 1, H, W) outside annotations, (K, H, W) of each slice."""
-    pairs = zip(images[:, 0].numpy(), annotations)
-    masks = [healthy_tissue(image, (each > 0).numpy()) for image, each in pairs]
-    return torch.from_numpy(np.stack(masks)) > 0
 
 
 def _correction(
@@ -199,7 +189,7 @@ def _correction(
     chosen = each.outlined
     slices, output = each.slices[chosen], output[chosen]
     image, subjects = slices.images, slices.subjects
-    tissue, anomaly = each.tissue[chosen], each.anomaly[chosen]
+    tissue, anomaly = each.tissue[chosen], slices.regions
     distances = lpips(image.float(), output.float())
     found: dict[str, Tensor] = {}
     for name, mask in (("tissue", tissue), ("anomaly", anomaly)):
@@ -251,8 +241,7 @@ def anomaly_to_healthy(
 ) -> np.ndarray:
     """The AHI, (FID(P; N) - FID(R(P); N)) / (FID(P; N) - FID(U; N)), kept within 0 and 1, (R,)
     each: the share of the way from pathological slices P to unseen healthy ones U, in their
-    distance to the healthy training slices N, that the reconstructions R(P) go; 0 where P are as
-    near as U, since there is no way to go. The three distances are those of the released code."""
+    distance to healthy training slices N, that the reconstructions R(P) go; 0 if there is none."""
     way = pathological - unseen
     share = np.divide(pathological - restored, way, out=np.zeros_like(way), where=way > 0)
     return np.clip(share, 0, 1)
@@ -268,7 +257,7 @@ def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def repaired_share(damage: np.ndarray, left: np.ndarray) -> np.ndarray:
     """1 - left / damage, kept within 0 and 1, (R,) each; 0 where there is no damage: the mean
     1 - SSIM, in a painted anomaly, of the altered slice and of the reconstruction with the slice
-    before. A copy has 0, a full repair 1. Has no counterpart in the released code."""
+    before. Has no counterpart in the released code."""
     share = np.divide(left, damage, out=np.ones_like(damage), where=damage > 0)
     return np.clip(1 - share, 0, 1)
 

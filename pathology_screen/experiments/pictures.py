@@ -69,7 +69,7 @@ def method_grid(
     lines = [PictureLine("input", slices.images)]
     for (label, scoring), (method, prediction) in results.items():
         name = f"{label}\nreconstruction"
-        if method.reconstructs and name not in [line.name for line in lines]:
+        if method.predictor.reconstructs and name not in [line.name for line in lines]:
             lines.append(PictureLine(name, prediction.output))
         lines.append(PictureLine.of_maps(f"{label}\n{scoring}", prediction.maps))
     named = [textwrap.fill(title, 20) for title in titles or slices.pathology[list(chosen)]]

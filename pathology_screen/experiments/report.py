@@ -1,4 +1,5 @@
-"""The results of an experiment on disk: numbers, tables and pictures."""
+"""The results of an experiment on disk: numbers, tables and pictures, beside what the paper prints
+(Bercea et al., MIDL 2023)."""
 
 import io
 import json
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,49 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pathology_screen.experiments.slices import NORMAL, AnnotatedSlices
 from pathology_screen.files import replacing
 from pathology_screen.metrics import pooled
 from pathology_screen.metrics.pooled import Groups, PooledStatistic, Subjects
 from pathology_screen.pages import data_uri, render
 
 RESAMPLES = 1000
+COHORT = {NORMAL: 30, "global_pathology": 27, "global_artefact": 23}
+BOXES = 171
+
+_METHODS = ["AE-S", "VAE", "DAE", "SI-VAE", "MKD", "RA"]
+_NUMBERS = {
+    "synthetic": {
+        "method": ["AE-S", "VAE", "DAE", "SI-VAE", "RA"],
+        "ellipses MSE x 100": [17.6, 4.4, 25.8, 3.3, 3.1],
+        "ellipses LPIPS x 100": [29.3, 44.3, 32.1, 19.8, 17.7],
+        "ellipses AUPRC x 100": [5.8, 24.2, 57.9, 27.6, 73.7],
+        "copy-paste MSE x 100": [11.8, 5.3, 8.9, 5.3, 4.8],
+        "copy-paste LPIPS x 100": [28.8, 41.9, 25.1, 19.4, 18.5],
+        "copy-paste AUPRC x 100": [7.9, 20.0, 30.1, 20.5, 57.4],
+    },
+    "detection": {
+        "method": _METHODS,
+        "global pathology AUROC x 100": [49.3, 62.0, 58.2, 67.2, 61.3, 89.0],
+        "global artefact AUROC x 100": [45.6, 63.8, 57.6, 79.1, 63.2, 89.8],
+        "average AUROC x 100": [47.4, 62.9, 57.9, 73.1, 62.2, 89.4],
+    },
+    "localization": {
+        "method": _METHODS,
+        "detected of 171": [21, 79, 90, 82, 83, 147],
+        "f1 x 100": [2.5, 9.8, 29.0, 9.9, 26.5, 37.9],
+    },
+    "ablation": {
+        "method": ["RA", "w/o reversed loss", "w/o equalisation", "w/o perceptual", "w/o both"],
+        "global pathology AUROC x 100": [89.0, 88.5, 85.9, 71.4, 77.4],
+        "global artefact AUROC x 100": [89.8, 86.3, 84.6, 79.6, 71.5],
+        "average AUROC x 100": [89.4, 87.4, 85.2, 75.5, 74.4],
+        "detected of 171": [147, 128, 137, 120, 105],
+        "f1 x 100": [37.9, 31.8, 24.8, 14.4, 14.4],
+    },
+}
+TABLES = {name: pd.DataFrame(columns) for name, columns in _NUMBERS.items()}
+"""Experiment -> Table 1, 2a, 2b or 3 of the paper."""
 
 
 class Row(NamedTuple):
@@ -68,9 +107,8 @@ class _Measured(NamedTuple):
     @property
     def is_enough(self) -> bool:
         """Whether every group has the two subjects that a bootstrap needs."""
-        subjects = self.mean.subjects
-        groups = self.groups or dict.fromkeys(subjects)
-        return min(Counter(groups[name] for name in subjects).values()) > 1
+        people = self.mean.subjects
+        return min(Counter(self.groups[name] if self.groups else 0 for name in people).values()) > 1
 
 
 class Measurements:
@@ -110,12 +148,10 @@ class Measurements:
         """The first method, under each of its scorings, against all others, metric by metric."""
         first = next(iter(self.measured))[0]
         comparisons = []
-        for own, one in self.measured.items():
-            for other, another in self.measured.items():
-                compares = own[0] == first and own[2] == other[2] and own != other
-                if compares and another.is_enough:
-                    found = pooled.paired_difference(one.mean, another.mean, one.groups, RESAMPLES)
-                    comparisons.append(Comparison(own[2], *own[:2], *other[:2], *found))
+        for (own, one), (other, another) in permutations(self.measured.items(), 2):
+            if own[0] == first and own[2] == other[2] and another.is_enough:
+                found = pooled.paired_difference(one.mean, another.mean, one.groups, RESAMPLES)
+                comparisons.append(Comparison(own[2], *own[:2], *other[:2], *found))
         return comparisons
 
 
@@ -148,15 +184,13 @@ class Report:
         cells = {row[:3]: _cell(row) for row in self.rows}
         scored = {row.method for row in self.rows if row.scoring}
         lines = [row[:2] for row in self.rows if row.scoring or row.method not in scored]
-        metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        table = [
-            [
-                *line,
-                *(cells.get((*line, name), cells.get((line[0], "", name), "")) for name in metrics),
+        table = pd.DataFrame([*dict.fromkeys(lines)], columns=["method", "scoring"])
+        for metric in dict.fromkeys(row.metric for row in self.rows):
+            shown = zip(table["method"], table["scoring"])
+            table[metric] = [
+                cells.get((*line, metric), cells.get((line[0], "", metric), "")) for line in shown
             ]
-            for line in dict.fromkeys(lines)
-        ]
-        return pd.DataFrame(table, columns=["method", "scoring", *metrics])
+        return table
 
     def differences(self) -> pd.DataFrame:
         """The paired differences as people read them: the first method minus each other, a column a
@@ -215,6 +249,23 @@ class Report:
             with replacing(output / f"{self.name}{ending}") as path:
                 path.write_bytes(content)
         return output / f"{self.name}.html"
+
+
+def published(
+    experiment: str, profile: str, protocol: str, slices: AnnotatedSlices
+) -> dict[str, pd.DataFrame]:
+    """The paper's own table where it compares: on the paper's test section (its fastMRI+ files, all
+    groups and boxes), under the paper profile and, for boxes, with the paper's protocol or that of
+    its code."""
+    compares = (
+        experiment in TABLES
+        and profile == "paper"
+        and (experiment in ("synthetic", "detection") or protocol != "pixel_count")
+        and {name: np.count_nonzero(slices.groups == name) for name in COHORT} == COHORT
+        and sum(map(len, slices.box_labels)) == BOXES
+        and all(subject.startswith("file_brain_AXT1_") for subject in slices.subjects)
+    )
+    return {"paper": TABLES[experiment]} if compares else {}
 
 
 def markdown_table(table: pd.DataFrame) -> str:

@@ -55,10 +55,22 @@ class AnnotatedSlices:
         """Number of people."""
         return len(set(self.subjects))
 
-    def region(self, i: int) -> Tensor:
-        """Pixels (1, H, W) of the mask of a slice, or of its boxes where it has none."""
-        mask = self.masks[i] > COVERED_SHARE
-        return mask if mask.any() else (self.boxes[i] > COVERED_SHARE).any(dim=0, keepdim=True)
+    @property
+    def lesions(self) -> Tensor:
+        """Pixels (N, 1, H, W) of the masks."""
+        return self.masks > COVERED_SHARE
+
+    @property
+    def shows_lesion(self) -> np.ndarray:
+        """(N,), whether each shows a lesion with an outline."""
+        return self.lesions.flatten(1).any(dim=1).numpy()
+
+    @property
+    def regions(self) -> Tensor:
+        """Pixels (N, 1, H, W) of the mask of each slice, or of its boxes where it has none."""
+        boxes = [(own > COVERED_SHARE).any(dim=0, keepdim=True) for own in self.boxes]
+        pairs = zip(self.shows_lesion, self.lesions, boxes)
+        return torch.stack([lesion if shows else box for shows, lesion, box in pairs])
 
 
 def load_slices(items: Sequence[Mapping[str, Any]], preprocessing: Compose) -> AnnotatedSlices:

@@ -1,4 +1,5 @@
-"""Synthetic anomalies painted into healthy slices (paper, section 4.1, Table 1, Figure 3)."""
+"""Anomalies whose pixels are known: painted into healthy slices (paper, section 4.1, Table 1,
+Figure 3), and lesions with outlines."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +12,9 @@ from tqdm import tqdm
 
 from pathology_screen.anomaly import perceptual_distance
 from pathology_screen.anomaly.perceptual import is_installed
+from pathology_screen.errors import ConfigError
 from pathology_screen.experiments.methods import ExperimentSetting
 from pathology_screen.experiments.pictures import Results, best_median_worst, method_grid
-from pathology_screen.experiments.published import published
 from pathology_screen.experiments.report import Measurements, Report
 from pathology_screen.experiments.slices import AnnotatedSlices
 from pathology_screen.metrics import reconstruction as errors
@@ -37,7 +38,7 @@ def synthetic(setting: ExperimentSetting) -> Report:
     measurements = Measurements()
     results: dict[str, Results] = {kind: {} for kind in KINDS}
     for method in tqdm(setting.compared, desc="synthetic", unit="method"):
-        if method.reconstructs:
+        if method.predictor.reconstructs:
             pair = healthy.images, method.reconstruct(healthy)
             measured = {
                 "healthy MSE": errors.mean_squared_error(*pair),
@@ -48,7 +49,7 @@ def synthetic(setting: ExperimentSetting) -> Report:
             measurements.add_means(method.label, measured, healthy.subjects)
         for kind, slices in painted.items():
             predictions = method.predict(slices)
-            if method.reconstructs:
+            if method.predictor.reconstructs:
                 pair = healthy.images, next(iter(predictions.values())).output
                 measured = {
                     f"{kind} MSE": errors.mean_squared_error(*pair, slices.masks),
@@ -56,11 +57,10 @@ def synthetic(setting: ExperimentSetting) -> Report:
                 }
                 measurements.add_means(method.label, measured, slices.subjects)
             for scoring, prediction in predictions.items():
-                pixels = ((slices.masks > 0).flatten(1).numpy(), prediction.maps.flatten(1).numpy())
-                auprc = pooled_average_precision(*pixels, slices.subjects)
+                auprc = pooled_average_precision(slices.lesions, prediction.maps, slices.subjects)
                 measurements.add(method.label, scoring, f"{kind} AUPRC", auprc, len(slices))
                 results[kind].setdefault((method.label, scoring), (method, prediction))
-    shares = {kind: float((slices.masks > 0).float().mean()) for kind, slices in painted.items()}
+    shares = {kind: float(slices.lesions.float().mean()) for kind, slices in painted.items()}
     chance = ", ".join(f"{kind} {share:.3f}" for kind, share in shares.items())
     notes = [
         f"{len(healthy)} healthy slices of {healthy.people} people, registered as they are.",
@@ -75,15 +75,13 @@ def synthetic(setting: ExperimentSetting) -> Report:
         "method's map under its last scoring.",
     ]
     figures = {kind.replace("-", "_"): _examples(painted[kind], results[kind]) for kind in KINDS}
-    tables = published("synthetic", setting)
-    title = "Synthetic anomalies"
-    return Report("synthetic", title, measurements, notes, setting.provenance(), figures, tables)
+    return setting.report("synthetic", "Synthetic anomalies", measurements, notes, figures)
 
 
 def _examples(slices: AnnotatedSlices, results: Results) -> Figure:
     first = next(iter(results.values()))[0]
     maps = next(found.maps for method, found in reversed(results.values()) if method is first)
-    values = [average_precision(*pair) for pair in zip(slices.masks.numpy() > 0, maps.numpy())]
+    values = [average_precision(*pair) for pair in zip(slices.lesions, maps)]
     ranks = best_median_worst(np.array(values))
     return method_grid(slices, results, [*ranks], [*ranks.values()])
 
@@ -104,3 +102,53 @@ def paint(healthy: AnnotatedSlices, kind: str, setting: ExperimentSetting) -> An
     )
     kinds = np.full(len(healthy), kind)
     return replace(healthy, images=images, masks=masks, pathology=kinds)
+
+
+def lesions(setting: ExperimentSetting) -> Report:
+    """Compare methods on scans with masks of lesions: error on healthy slices, pixel AUPRC.
+
+    Pixels of all slices are pooled, background included; 95 % intervals are over subjects.
+
+    Raises:
+        ConfigError: if no slice shows a lesion or none is healthy.
+    """
+    slices = setting.slices
+    measurements = Measurements(dict(zip(slices.subjects, slices.healthy)))
+    if not slices.shows_lesion.any() or not slices.healthy.any():
+        raise ConfigError(
+            f"the {setting.section} section needs scans with masks of lesions (`label`), and "
+            "healthy ones"
+        )
+    slices = slices[slices.shows_lesion | slices.healthy]
+    lesion, healthy = slices.lesions, slices[slices.healthy]
+    results: Results = {}
+    for method in tqdm(setting.compared, desc="lesions", unit="method"):
+        predictions = method.predict(slices)
+        if method.predictor.reconstructs:
+            pair = healthy.images, next(iter(predictions.values())).output[slices.healthy]
+            found = {
+                "healthy MSE": errors.mean_squared_error(*pair),
+                "healthy SSIM": errors.structural_similarity(*pair),
+            }
+            measurements.add_means(method.label, found, healthy.subjects)
+        for scoring, prediction in predictions.items():
+            auprc = pooled_average_precision(lesion, prediction.maps, slices.subjects)
+            measurements.add(method.label, scoring, "lesion AUPRC", auprc, len(slices))
+            results.setdefault((method.label, scoring), (method, prediction))
+    notes = [
+        f"{len(slices)} slices of {slices.people} people; {slices.shows_lesion.sum()} slices show "
+        "a lesion.",
+        f"AUPRC of a detector that knows nothing: {float(lesion.float().mean()):.3f}, the share of "
+        "lesion pixels.",
+        "Intervals are 95 % percentile bootstrap intervals over people; with few people they are "
+        "too narrow.",
+    ]
+    figures = {"maps": method_grid(slices, results, _largest(slices))}
+    return setting.report("lesions", "Lesions with known outlines", measurements, notes, figures)
+
+
+def _largest(slices: AnnotatedSlices, most: int = 6) -> list[int]:
+    """For each kind of lesion the slice that shows most of it."""
+    areas = np.where(slices.shows_lesion, slices.masks.sum(dim=(1, 2, 3)), -1)
+    kinds = dict.fromkeys(slices.pathology[areas >= 0])
+    return [int(np.argmax(np.where(slices.pathology == kind, areas, -1))) for kind in kinds][:most]

@@ -10,7 +10,7 @@ from torch import nn
 
 from pathology_screen.anomaly import AnomalyMap
 from pathology_screen.experiments import ExperimentSetting, report
-from pathology_screen.experiments.methods import ComparedMethod, read_profile
+from pathology_screen.experiments.methods import ComparedMethod
 from pathology_screen.predictor import Predictor
 
 
@@ -43,7 +43,7 @@ def datalist(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def profile():
-    return read_profile()
+    return ExperimentSetting(("ra",)).shared
 
 
 @pytest.fixture(scope="session")

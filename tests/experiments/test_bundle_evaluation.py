@@ -7,7 +7,7 @@ import pytest
 from pathology_screen.bundles import read_settings
 from pathology_screen.errors import ConfigError
 from pathology_screen.experiments import BundleEvaluation, ExperimentSetting
-from pathology_screen.experiments.detection import detection
+from pathology_screen.experiments.findings import detection
 from pathology_screen.experiments.methods import ComparedMethod
 from pathology_screen.files import sha256
 

@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.findings import healthy_beside
 from pathology_screen.experiments.gallery import gallery
-from pathology_screen.experiments.localization import healthy_beside
 from pathology_screen.metrics.localization import box_scores, count_tagged
 
 

@@ -1,11 +1,11 @@
 """Latent vectors of healthy slices, pathological ones and their reconstructions."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from slice_cohort import make_slice_cohort
 from torch import nn
 
 from pathology_screen.errors import ConfigError
@@ -43,22 +43,12 @@ def no_umap(monkeypatch):
     return monkeypatch
 
 
-@pytest.fixture(scope="module")
-def datalist(tmp_path_factory):
-    """Datalist with seven healthy test slices, and five others."""
-    return make_slice_cohort(tmp_path_factory.mktemp("wide"), training=0, calibration=0, healthy=7)
-
-
-@pytest.fixture(scope="module")
-def prepared():
-    """The slices, prepared once."""
-    return {}
-
-
 @pytest.fixture
-def halves(slices):
-    """Healthy slices, and the others."""
-    return slices[slices.healthy], slices[~slices.healthy]
+def slices(slices):
+    """Slices of seven healthy people, and five others."""
+    wide = slices[[0, 1, 2, 0, 1, 2, 0, *range(3, 8)]]
+    shades = torch.linspace(0.9, 1, 12)[:, None, None, None]
+    return replace(wide, images=wide.images * shades, subjects=np.array(list("abcdefghijkl")))
 
 
 def test_neighbours_by_hand():
@@ -105,9 +95,10 @@ def test_the_vectors_are_those_that_predictions_are_decoded_from(kind, slices, m
     torch.testing.assert_close(decoded, method.predict(slices)["residual"].output)
 
 
-def test_the_numbers_and_the_marks_of_the_report(make_setting, halves, make_method, value, no_umap):
+def test_the_numbers_and_the_marks_of_the_report(make_setting, slices, make_method, value, no_umap):
+    halves = slices[slices.healthy], slices[~slices.healthy]
     method, shifted = make_method(Coder(), "vae"), make_method(Coder(shift=3.0), "moved")
-    report = latent(make_setting(method, shifted))
+    report = latent(make_setting(method, shifted, slices=slices))
     groups = compare_latents(method, *halves)
     encoded = halves[1].images.mean(dim=(1, 2, 3))
     assert groups["pathological"].latents[:, 0] == pytest.approx(encoded.numpy())

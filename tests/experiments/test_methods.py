@@ -1,6 +1,7 @@
 """The methods under comparison, and what they are compared on."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pathology_screen.calibration import Calibration
 from pathology_screen.errors import ArtifactError, ConfigError
 from pathology_screen.experiments import ExperimentSetting
 from pathology_screen.experiments import methods as module
-from pathology_screen.experiments.methods import CONTROLS, Chosen, load_methods, read_profile
+from pathology_screen.experiments.methods import CONTROLS, SCORINGS, Chosen
 from pathology_screen.files import sha256
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.networks.distillation import MultiresolutionDistillation
@@ -25,12 +26,11 @@ pytestmark = pytest.mark.usefixtures("light_distance")
 
 
 @pytest.fixture
-def load(profile, make_setting):
+def load(make_setting):
     """Function that gives the one method that a text names."""
 
-    def one(text, *scorings):
-        training = partial(make_setting().slices_of, "training")
-        (method,) = load_methods([Chosen.parse(text)], profile, training, *scorings)
+    def one(text, scoring=tuple(SCORINGS)):
+        (method,) = make_setting(methods=(text,), scoring=scoring).compared
         return method
 
     return one
@@ -80,14 +80,12 @@ def test_nonsense_is_refused_before_any_work(options, message):
 
 
 def test_profiles_are_those_of_the_bundles(profile):
-    assert profile.slice_options == read_settings("ra")["slice"]
-    assert profile.backbone == read_settings("ra")["scoring"]["perceptual"]
-    assert profile.calibration_section == "calibration"
-    paper = read_profile("paper")
-    assert paper.backbone == "squeeze" and paper.calibration_section == "validation"
-    assert read_profile("paper", "st_alex").backbone == "st_alex"
+    settings, paper = read_settings("ra"), ExperimentSetting(("ra",), profile="paper")
+    shared = settings["slice"], settings["scoring"]["perceptual"], "calibration"
+    assert profile[1:4] == shared and paper.shared[2:4] == ("squeeze", "validation")
+    assert replace(paper, backbone="st_alex").shared.backbone == "st_alex"
     with pytest.raises(ConfigError, match="compact"):
-        read_profile("ship")
+        _ = ExperimentSetting(("ra",), profile="ship").shared
 
 
 def test_sections_are_prepared_once(make_setting):
@@ -136,7 +134,7 @@ def test_controls_learn_from_the_training_slices(load, make_setting, slices, mon
     monkeypatch.setitem(CONTROLS, "principal_components", partial(PrincipalComponents, count=4))
     training = make_setting().slices_of("training")
     mean, intensity = make_setting(methods=("template:mean", "intensity")).compared
-    assert (mean.label, intensity.label) == ("mean", "intensity") and mean.reconstructs
+    assert (mean.label, intensity.label) == ("mean", "intensity") and mean.predictor.reconstructs
     for predicted in mean.reconstruct(slices):
         torch.testing.assert_close(predicted, training.images.mean(dim=0))
     method = load("principal_components")
@@ -148,7 +146,7 @@ def test_controls_learn_from_the_training_slices(load, make_setting, slices, mon
 
 def test_intensity_is_the_equalised_image_whatever_is_asked_for(load, slices):
     method = load("intensity", ["residual"])
-    assert not method.reconstructs
+    assert not method.predictor.reconstructs
     ((name, prediction),) = method.predict(slices[[0, 5]]).items()
     assert name == "equalised"
     torch.testing.assert_close(prediction.maps, equalize(slices.images[[0, 5]]))

@@ -1,6 +1,7 @@
 """The results of an experiment on disk."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from outputs.browser import Page
 
 from pathology_screen.experiments import Measurements, Report
-from pathology_screen.experiments.report import RESAMPLES
+from pathology_screen.experiments.report import BOXES, COHORT, RESAMPLES, TABLES, published
 from pathology_screen.metrics.pooled import (
     PooledStatistic,
     bootstrap_interval,
@@ -201,3 +202,21 @@ def test_nothing_is_written_where_a_part_cannot_be_made(make_report, tmp_path):
     with pytest.raises(TypeError):
         make_report(provenance={"seed": object()}).write(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def paper_like(profile="paper", protocol="paper", missing=0, boxes=BOXES, file="file_brain_AXT1_1"):
+    groups = np.repeat(list(COHORT), list(COHORT.values()))[missing:]
+    labels = [("mass",)] * boxes
+    slices = SimpleNamespace(groups=groups, box_labels=labels, subjects=[file] * len(groups))
+    return profile, protocol, slices
+
+
+@pytest.mark.parametrize("experiment", TABLES)
+def test_on_the_cohort_of_the_paper_its_table_is_given_and_nowhere_else(experiment):
+    for protocol in ("paper", "official_code"):
+        (table,) = published(experiment, *paper_like(protocol=protocol)).values()
+        assert table is TABLES[experiment]
+    counts_boxes = experiment in ("localization", "ablation")
+    assert bool(published(experiment, *paper_like(protocol="pixel_count"))) != counts_boxes
+    for change in ({"profile": "compact"}, {"missing": 1}, {"boxes": BOXES - 1}, {"file": "IXI"}):
+        assert published(experiment, *paper_like(**change)) == {}

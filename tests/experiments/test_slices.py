@@ -1,6 +1,7 @@
 """The slices that an experiment looks at, and their annotations."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -41,6 +42,9 @@ def test_annotations_lie_on_the_finding_whatever_the_orientation_of_the_file(ite
     assert len({nib.aff2axcodes(nib.load(item["image"]).affine) for item in items}) == 4
     assert slices.masks.min() >= 0 and 0.99 < slices.masks.max() < 1.001
     assert not slices.masks[:3].any()
+    without = replace(slices, masks=torch.zeros_like(slices.masks)).regions
+    assert torch.equal(slices.regions, slices.masks > 0.5)
+    assert torch.equal(without[3:, 0], torch.cat(slices.boxes) > 0.5) and not without[:3].any()
     for i, finding in enumerate(FINDINGS, start=3):
         mask, boxes = slices.masks[i], slices.boxes[i]
         assert slices.box_labels[i] == (finding,) and boxes.shape == (1, 128, 128)

@@ -1,5 +1,6 @@
-"""Synthetic anomalies, with networks that know the answer or nothing."""
+"""Synthetic anomalies and lesions, with networks that know the answer or nothing."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from pathology_screen.experiments.methods import CONTROLS, Chosen, load_methods
-from pathology_screen.experiments.synthetic import KINDS, paint, synthetic
-from pathology_screen.metrics.reconstruction import mean_squared_error
+from pathology_screen.errors import ConfigError
+from pathology_screen.experiments.methods import CONTROLS
+from pathology_screen.experiments.synthetic import KINDS, lesions, paint, synthetic
+from pathology_screen.metrics.reconstruction import mean_squared_error, structural_similarity
 from pathology_screen.networks.controls import PrincipalComponents
 from pathology_screen.synthetic import add_ellipses
 
@@ -72,23 +74,13 @@ def test_copies_find_nothing_and_auprc_is_that_of_scikit_learn_over_all_pixels(
         assert value(report, "identity", f"{kind} MSE", "") == pytest.approx(float(error))
 
 
-def test_what_reconstructs_nothing_has_no_errors(make_setting, make_method, identity):
-    maps_only = make_method(nn.Identity(), "mkd", method="mkd")
-    report = synthetic(make_setting(identity, maps_only, section="calibration"))
-    assert [row.metric for row in report.rows if row.method == "mkd"] == RANKINGS
-    assert report.table().set_index("method").loc["mkd", "healthy MSE"] == ""
-    assert set(report.figures) == {"ellipses", "copy_paste"} and report.tables == {}
-    assert report.notes[0].startswith("2 healthy slices of 2 people")
-
-
 def test_every_method_has_every_number_and_the_first_is_compared_with_each_other(
-    make_setting, blur, identity, profile, monkeypatch
+    make_setting, blur, identity, monkeypatch
 ):
     """Two networks and the three controls; of two training slices come two components."""
     monkeypatch.setitem(CONTROLS, "principal_components", partial(PrincipalComponents, count=2))
     names = ["template", "principal_components", "intensity"]
-    training = partial(make_setting().slices_of, "training")
-    controls = load_methods([Chosen.parse(name) for name in names], profile, training, ["residual"])
+    controls = make_setting(methods=names, scoring=("residual",)).compared
     report = synthetic(make_setting(blur, identity, *controls))
     table = report.table().set_index(["method", "scoring"])
     kinds = [f"{kind} {number}" for kind in KINDS for number in ("MSE", "LPIPS", "AUPRC")]
@@ -96,8 +88,48 @@ def test_every_method_has_every_number_and_the_first_is_compared_with_each_other
     for label in ("blur", "identity", *names[:2]):
         assert (table.loc[(label, "residual")].str.contains("[", regex=False)).all()
     intensity = table.loc[("intensity", "equalised")]
-    assert intensity["ellipses AUPRC"] and not intensity[ERRORS].any()
+    assert intensity[RANKINGS].all() and not intensity[HEALTHY + ERRORS].any()
+    assert set(report.figures) == {"ellipses", "copy_paste"} and report.tables == {}
+    assert report.notes[0].startswith("3 healthy slices of 3 people")
     differences = report.differences()
     assert list(differences.columns) == ["method", "minus", *RANKINGS]
     expected = [f"{name} (residual)" for name in ("identity", *names[:2])]
     assert differences["minus"].tolist() == [*expected, "intensity (equalised)"]
+
+
+def test_lesions_are_found_by_the_perfect_by_chance_and_without_a_reconstruction(
+    make_setting, make_method, slices, lookup, identity, value
+):
+    maps_only = make_method(nn.Identity(), "mkd", method="mkd")
+    perfect = lookup(slices.masks.clamp(0, 1), "perfect")
+    report = lesions(make_setting(perfect, identity, maps_only))
+    base = float((slices.masks > 0.5).float().mean())
+    assert value(report, "perfect", "lesion AUPRC") == 1
+    assert value(report, "identity", "lesion AUPRC") == pytest.approx(base)
+    assert report.notes[0] == "8 slices of 8 people; 5 slices show a lesion."
+    assert f"{base:.3f}" in report.notes[1] and report.rows[0].n == 3
+    assert value(report, "identity", "healthy MSE", "") == 0
+    assert value(report, "identity", "healthy SSIM", "") == 1
+    assert [row.metric for row in report.rows if row.method == "mkd"] == ["lesion AUPRC"]
+
+
+def test_numbers_of_lesions_are_those_of_the_libraries(make_setting, slices, blur, maps_of, value):
+    """A slice with a finding and no outline takes no part."""
+    slices = replace(slices, masks=slices.masks.clone())
+    slices.masks[5] = 0
+    report = lesions(make_setting(blur, slices=slices))
+    slices = slices[[0, 1, 2, 3, 4, 6, 7]]
+    lesion = (slices.masks > 0.5).flatten().numpy()
+    expected = average_precision_score(lesion, maps_of(blur, slices).flatten().numpy())
+    assert value(report, "blur", "lesion AUPRC") == pytest.approx(expected, abs=1e-9)
+    pair = slices.images[:3], blur.reconstruct(slices)[:3]
+    for name, metric in (("MSE", mean_squared_error), ("SSIM", structural_similarity)):
+        expected = float(metric(*pair).mean())
+        assert value(report, "blur", f"healthy {name}", "") == pytest.approx(expected)
+
+
+def test_lesions_without_masks_or_healthy_scans_it_says_so(make_setting, slices, identity):
+    bare = replace(slices, masks=torch.zeros_like(slices.masks))
+    for changed in (bare, slices[~slices.healthy]):
+        with pytest.raises(ConfigError, match="masks of lesions .* and healthy ones"):
+            lesions(make_setting(identity, slices=changed))
