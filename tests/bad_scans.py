@@ -396,11 +396,7 @@ _HEADERS = {
     "NaN in the sform": (280, struct.pack("<f", np.nan), "missing_geometry"),
     "voxel of size zero": (280, struct.pack("<4f", 0, 0, 0, 0), "singular_affine"),
     "no qform and no sform": (252, b"\0\0\0\0", "missing_geometry"),
-    "qform that is no rotation": (
-        252,
-        struct.pack("<2h3f", 1, 0, 0.9, 0.9, 0.9),
-        "missing_geometry",
-    ),
+    "qform is no rotation": (252, struct.pack("<2h3f", 1, 0, 0.9, 0.9, 0.9), "missing_geometry"),
     "units": (123, b"\x07", "unreadable"),
 }
 """What is wrong -> offset in the NIfTI-1 header, bytes written there, and the code."""
@@ -494,10 +490,7 @@ ARCHIVES = {
     "cut short": (archive(change=lambda data: data[:-200]), "unreadable"),
     "no archive": (content(ZIP, b"CANARY^JOHN"), "unreadable"),
     "empty": (content(ZIP, b"PK\5\6" + bytes(18)), "empty"),
-    "archive in the archive": (
-        archive(("inner.zip", b"PK"), of_series=False),
-        "unsupported_format",
-    ),
+    "archive in archive": (archive(("in.zip", b"PK"), of_series=False), "unsupported_format"),
 }
 
 

@@ -116,10 +116,11 @@ def test_rescale_of_each_slice_and_unused_bits(tmp_path):
 
 
 @pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 2, "RescaleIntercept": 5}])
-def test_monochrome1_is_inverted_within_the_stored_range(tmp_path, rescale):
-    volume = head_volume(slices=2)
+@pytest.mark.parametrize("zero", [4095, -1])
+def test_monochrome1_is_inverted_within_the_stored_range(tmp_path, rescale, zero):
+    volume = head_volume(slices=2).astype("int16" if zero < 0 else "uint16")
     inverse = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
-    scan = read_scan(save(dicom_datasets(4095 - volume, **inverse, **rescale), tmp_path / "s"))
+    scan = read_scan(save(dicom_datasets(zero - volume, **inverse, **rescale), tmp_path / "s"))
     expected = rescale.get("RescaleSlope", 1) * volume.transpose(2, 1, 0)
     np.testing.assert_array_equal(scan.voxels, expected)
 

@@ -171,6 +171,7 @@ def test_facts_of_a_series_that_another_program_made_a_volume_of(tmp_path, one_o
     assert found["contrast_agent"] is True
     assert found["echo_time"] == 4.6 and found["modality"] == "MR"
     assert "CANARY" not in json.dumps(found)
+    assert facts(datasets[:1], "one")["modality"] == "MR"
     with pytest.raises(InputError, match="missing_slice.*1 missing between"):
         facts(datasets[:3] + datasets[4:], "lacking")
 
