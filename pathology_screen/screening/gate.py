@@ -360,6 +360,6 @@ def distribution_findings(
     typical = float(np.median(healthy)) if len(healthy) else 0.0
     limit = LEAST_CORRELATION * typical
     pair = (torch.as_tensor(part)[None, None] for part in (image, reconstruction))
-    if typical >= LEARNED and (measured := float(brain_correlation(*pair))) < limit:
+    if typical >= LEARNED and not (measured := float(brain_correlation(*pair))) >= limit:  # nor NaN
         texts = f"correlation {measured:.3f}", f"at least {limit:.3f}"
         yield Finding("unlike_training", *texts, hint=T1W)

@@ -13,6 +13,7 @@ from scipy import ndimage as ndi
 from pathology_screen.cohorts.simulation import KINDS
 from pathology_screen.errors import REFUSALS, WARNINGS, InputError
 from pathology_screen.io import read_scan
+from pathology_screen.screening import gate
 from pathology_screen.screening.gate import (
     acquisition_findings,
     brain_findings,
@@ -279,6 +280,12 @@ def test_agreement_far_below_that_of_healthy_slices_is_refused():
     assert empty.measured == "correlation 0.000"
     for untold in ((), (0.2, 0.1)):
         assert not codes(distribution_findings(image, 1 - image, untold))
+
+
+def test_an_agreement_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setattr(gate, "brain_correlation", lambda *pair: np.nan)
+    (finding,) = distribution_findings(np.ones((4, 4)), np.ones((4, 4)), (0.85, 0.9))
+    assert finding.code == "unlike_training" and finding.refused
 
 
 @pytest.mark.needs_shared
