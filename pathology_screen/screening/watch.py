@@ -95,7 +95,7 @@ def _send(output: Path, url: str) -> int:
         if record["outcome"] == "not_assessable" or not objects:
             continue
         try:
-            if note.is_file() and note.read_bytes() == sent.encode():
+            if note.is_file() and note.read_text("utf-8", errors="replace") == sent:
                 continue
             store([place / file for file in objects], url)
             write_text(note, sent)
