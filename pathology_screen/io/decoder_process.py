@@ -43,8 +43,8 @@ def answer(
     printed.seek(0)
     printed.truncate()
     options |= {"index": 0, "raw": True, "decoding_plugin": plugin_of(syntax)}
-    encoded = encapsulate([frame], has_bot=False)
     try:
+        encoded = encapsulate([frame], has_bot=False)
         pixels = get_decoder(syntax).as_array(encoded, **options)[0]
     except BaseException as error:  # a decoder written in Rust panics with what is no Exception
         return {"error": type(error).__name__}, b""

@@ -195,14 +195,17 @@ class DecoderProcess:
         request = json.dumps({**options, "length": len(frame)}).encode() + b"\n" + frame
         with self.lock:
             if self.process is None or self.process.poll() is not None:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", decoder_process.__file__, str(MEMORY), str(SECONDS)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                    start_new_session=True,  # Ctrl-C is for this process
-                )
+                try:
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-P", decoder_process.__file__, str(MEMORY), str(SECONDS)],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                        start_new_session=True,  # Ctrl-C is for this process
+                    )
+                except OSError:  # of the machine, not of the scan
+                    raise InputError("undecodable", "the decoder cannot be started") from None
                 self._answer(self.process, b"", START_SECONDS)  # it is ready
             header, data = self._answer(self.process, request, SECONDS)
         if header.get("error") == "MemoryError":

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -210,6 +210,13 @@ def test_a_decoder_that_fails_costs_one_scan(code, monkeypatch, tmp_path):
     assert refusal(bad).code == ("unreadable" if "write" in code else "undecodable")
     read_scan(series(tmp_path / "whole", uid.JPEGBaseline8Bit))
     decoding._process.stop()
+
+
+def test_a_process_that_cannot_be_started_is_no_damage_of_the_scan(monkeypatch, tmp_path):
+    monkeypatch.setattr(decoding, "_process", DecoderProcess())
+    monkeypatch.setattr(decoding.subprocess, "Popen", Mock(side_effect=OSError(24, "too many")))
+    error = refusal(series(tmp_path / "s", uid.JPEGBaseline8Bit))
+    assert error.code == "undecodable" and "cannot be started" in str(error)
 
 
 def test_one_process_a_run_and_its_end_while_workers_have_their_own(tmp_path):
