@@ -130,7 +130,7 @@ class ExperimentSetting:
         dataset_dir, datalist: see `cohorts.resolve_dataset`; neither takes the embedded cohort.
         section: of the datalist, whose slices are looked at.
         scoring: names of the scorings; a method that knows none is scored its own way.
-        profile: "compact" or "paper".
+        profile: of `bundles.PROFILES`.
         backbone: perceptual backbone in place of the profile's.
         seed: of all draws.
         percentiles_of: of synthetic ellipses, "image" or "tissue" (see `synthetic.add_ellipses`).
