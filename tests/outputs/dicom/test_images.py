@@ -84,7 +84,7 @@ def check_references(source_images, folder):
 
 
 @pytest.mark.parametrize("base", ORIENTATIONS.values(), ids=ORIENTATIONS)
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     angles=st.tuples(*[st.floats(-7, 7)] * 3),
     spacing=st.tuples(*[st.floats(0.7, 6.0)] * 3),
